@@ -1,0 +1,162 @@
+"""Load the frozen base model and its tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from dpo_lite.errors import UserError
+from dpo_lite.recipe import ModelSection
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BUILTIN = "builtin:"
+BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "builtin"
+
+
+def base_location(base: str) -> str:
+    """Return what transformers loads for ``model.base``: a folder, or the Hub id as it is."""
+    if base.startswith(BUILTIN):
+        folder = BUILTIN_FOLDER / base.removeprefix(BUILTIN)
+        if not (folder / "config.json").is_file():
+            names = ", ".join(
+                f"{BUILTIN}{p.parent.name}" for p in BUILTIN_FOLDER.glob("*/config.json")
+            )
+            raise UserError(f"model.base: there is no {base}; the builtin bases are {names}.")
+        return str(folder)
+    path = Path(base)
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise UserError(f"model.base: {base} has no config.json; give a folder that holds a model.")
+    looks_local = base.startswith((".", "/", "~")) or base.count("/") > 1
+    if looks_local and not path.is_dir():
+        raise UserError(f"model.base: there is no folder {base}; check the path.")
+    return base
+
+
+def compute_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bf16 where the device has it, else fp32. Never fp16: DPO's margins overflow its range."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    return _load(AutoTokenizer, section)
+
+
+def load_config(section: ModelSection):
+    """The base's configuration alone: a few kilobytes, no weights."""
+    from transformers import AutoConfig
+
+    return _load(AutoConfig, section)
+
+
+def position_limit(config) -> int | None:
+    """The longest sequence that the base has positions for; None where it names no limit."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def load_base(section: ModelSection, device: torch.device | None = None) -> PreTrainedModel:
+    """Load the frozen base: NF4 with double quantisation, or 16-bit (fp32 on a CPU).
+
+    Parts that bitsandbytes leaves alone (embeddings, norms, head) take the compute dtype; nothing
+    is cast to fp32 behind the user's back, and ``prepare_model_for_kbit_training`` is not used.
+    """
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    device = device or compute_device()
+    dtype = compute_dtype(device)
+    options = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
+    quantised_already = getattr(load_config(section), "quantization_config", None) is not None
+    if section.quantization == "nf4" and not quantised_already:
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    model = _load(AutoModelForCausalLM, section, **options)
+    keep_cpu_gradients_right(model)
+    disable_dropout(model)
+    model.requires_grad_(False)
+    model.config.use_cache = False
+    return model
+
+
+def keep_cpu_gradients_right(model: torch.nn.Module) -> None:
+    """Stop bitsandbytes from repacking its 4-bit weights on AVX512-BF16 CPUs.
+
+    A ``Linear4bit`` that runs once in eval mode without grad rewrites its weight for a kernel that
+    has no backward formula; every gradient after that is silently wrong (relative error 0.74).
+    """
+    import bitsandbytes as bnb
+
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def disable_dropout(model: torch.nn.Module) -> None:
+    """Set every dropout to zero: policy and reference must be the same network at step 0."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        elif isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+
+
+def count_4bit(model: torch.nn.Module) -> int:
+    """The number of linear layers held in 4 bits."""
+    import bitsandbytes as bnb
+
+    return sum(isinstance(module, bnb.nn.Linear4bit) for module in model.modules())
+
+
+def _load(auto_class, section: ModelSection, **options):
+    location = base_location(section.base)
+    try:
+        return auto_class.from_pretrained(
+            location,
+            revision=section.revision or "main",
+            trust_remote_code=section.trust_remote_code,
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(_load_fault(section, error)) from error
+
+
+def _load_fault(section: ModelSection, error: Exception) -> str:
+    """Say in one sentence why a base did not load."""
+    text = str(error)
+    base = section.base + (f" at {section.revision}" if section.revision else "")
+    if "trust_remote_code" in text:
+        return (
+            f"model.base: {base} comes with Python code of its own; if you trust it, "
+            "set model.trust_remote_code=true."
+        )
+    if "gated" in text.lower() or "401" in text:
+        return (
+            f"model.base: {base} is gated or private; accept its licence on the Hub and log in "
+            "with `hf auth login`."
+        )
+    if "couldn't connect" in text.lower() or "offline" in text.lower():
+        return (
+            f"model.base: {base} is neither a local folder nor in the cache, and the Hub cannot "
+            "be reached; check the name and the network."
+        )
+    if "is not a local folder" in text or "not a valid model identifier" in text:
+        return (
+            f"model.base: there is no model {base} on the Hub and no such folder; check the name."
+        )
+    if "safetensors" in text:
+        return f"model.base: {base} has no safetensors weights; pick a revision or a copy that has."
+    return f"model.base: {base} does not load: {text.strip().splitlines()[0]}"

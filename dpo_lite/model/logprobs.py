@@ -1,0 +1,91 @@
+"""Log-probabilities of response tokens, without keeping logits.
+
+The head (``lm_head``) is frozen, so the gradient of a token's log-probability with respect to its
+hidden state h is known as soon as the logits are:
+
+    d log p(y | h) / d h  =  W[y] - sum_v p(v | h) W[v]
+
+One pass over the vocabulary yields both the log-probability and this vector; the backward pass
+scales it. Nothing of size tokens x vocabulary outlives a chunk, and nothing is recomputed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+CHUNK_ELEMENTS = 2**24  # logits per chunk: 64 MB in fp32
+
+
+@dataclass(frozen=True)
+class Head:
+    """The map from hidden states to logits: cap * tanh(scale * (h W^T + b) / cap)."""
+
+    weight: torch.Tensor  # (V, H)
+    bias: torch.Tensor | None  # (V,)
+    scale: float = 1.0
+    softcap: float | None = None
+
+
+def frozen_head(model: torch.nn.Module) -> Head | None:
+    """Describe the model's head, or None where it is not a plain frozen linear layer.
+
+    Scales and caps are read from the config names that transformers models use; a model with
+    another transformation is found out by the self-check (dpo_lite.model.scoring).
+    """
+    layer = model.get_output_embeddings()
+    if type(layer) is not torch.nn.Linear or layer.weight.requires_grad:
+        return None
+    config = model.config.get_text_config()
+    scale = getattr(config, "logit_scale", None) or 1.0  # Cohere multiplies
+    scale /= getattr(config, "logits_scaling", None) or 1.0  # Granite divides
+    return Head(layer.weight, layer.bias, scale, getattr(config, "final_logit_softcapping", None))
+
+
+def token_logps(hidden: torch.Tensor, target: torch.Tensor, head: Head) -> torch.Tensor:
+    """log p(target | hidden) under a frozen head.
+
+    hidden (N, H), target (N,) -> (N,) in fp32. Differentiable with respect to ``hidden``.
+    """
+    return _TokenLogps.apply(hidden, target, head)
+
+
+class _TokenLogps(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, target, head):
+        rows = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
+        wants_grad = ctx.needs_input_grad[0]
+        logps = torch.empty(len(target), device=hidden.device, dtype=torch.float32)
+        direction = torch.empty_like(hidden) if wants_grad else None
+        for start in range(0, len(target), rows):
+            part = slice(start, start + rows)
+            logits = F.linear(hidden[part].to(head.weight.dtype), head.weight, head.bias).float()
+            logits *= head.scale
+            if head.softcap is not None:
+                logits = head.softcap * torch.tanh(logits / head.softcap)
+            picked = target[part, None]
+            normaliser = logits.logsumexp(-1, keepdim=True)
+            logps[part] = (logits.gather(-1, picked) - normaliser).squeeze(-1)
+            if wants_grad:
+                # d logp / d logits = onehot - p, then back through cap and scale.
+                slope = -(logits - normaliser).exp_()
+                slope.scatter_add_(-1, picked, torch.ones_like(slope[:, :1]))
+                if head.softcap is not None:
+                    slope *= 1 - (logits / head.softcap) ** 2
+                slope *= head.scale
+                direction[part] = (slope.to(head.weight.dtype) @ head.weight).to(hidden.dtype)
+        if wants_grad:
+            ctx.save_for_backward(direction)
+        return logps
+
+    @staticmethod
+    def backward(ctx, upstream):
+        (direction,) = ctx.saved_tensors
+        return direction * upstream[:, None].to(direction.dtype), None, None
+
+
+def sum_by_response(logps: torch.Tensor, response: torch.Tensor, count: int) -> torch.Tensor:
+    """Add up token log-probabilities (N,) by response, giving (R,)."""
+    return torch.zeros(count, device=logps.device, dtype=logps.dtype).index_add(0, response, logps)

@@ -1,0 +1,118 @@
+"""One base, many roles: every role is an adapter, and a role is worn inside a ``with`` block.
+
+The policy carries PEFT's default adapter name, so that what is saved loads with plain
+``PeftModel.from_pretrained``. Nothing outside this file touches ``set_adapter`` or
+``disable_adapter``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+
+from dpo_lite.errors import UserError
+from dpo_lite.recipe import AdapterSection
+
+POLICY = "default"
+START = "start"
+
+
+def add_policy(base: torch.nn.Module, section: AdapterSection, seed: int) -> PeftModel:
+    """Put a fresh LoRA adapter on the base: fp32 masters, no dropout, B = 0 (policy = base)."""
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=section.r,
+        lora_alpha=section.alpha,
+        target_modules=section.targets,
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    try:
+        model = get_peft_model(base, config, adapter_name=POLICY)
+    except ValueError as error:
+        raise UserError(
+            f"adapter.targets: {str(error).splitlines()[0]} `all-linear` fits every model."
+        ) from error
+    return _checked(model)
+
+
+def continue_policy(
+    base: torch.nn.Module, adapter: str, reference: Literal["base", "start"]
+) -> PeftModel:
+    """Load an adapter to go on training; with ``reference: start`` also a frozen copy of it."""
+    try:
+        PeftConfig.from_pretrained(adapter)
+        model = PeftModel.from_pretrained(
+            base, adapter, adapter_name=POLICY, is_trainable=True, use_safetensors=True
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"model.adapter: {adapter} does not load on this base: {str(error).splitlines()[0]}"
+        ) from error
+    if reference == "start":
+        model.load_adapter(adapter, START, is_trainable=False, use_safetensors=True)
+    with policy(model):
+        return _checked(model)
+
+
+@contextmanager
+def policy(model: PeftModel) -> Iterator[None]:
+    """Score or generate as the policy: its adapter on and trainable."""
+    before = model.active_adapter
+    model.set_adapter(POLICY)
+    try:
+        yield
+    finally:
+        if before != POLICY:
+            model.set_adapter(before)
+
+
+@contextmanager
+def reference(model: PeftModel) -> Iterator[None]:
+    """Score or generate as the reference: the frozen start adapter where there is one, else none.
+
+    Which of the two it is was fixed when the model was built and is visible in its adapters.
+    """
+    if START not in model.peft_config:
+        with model.disable_adapter():
+            yield
+        return
+    before = model.active_adapter
+    model.set_adapter(START, inference_mode=True)
+    try:
+        yield
+    finally:
+        model.set_adapter(before)
+
+
+def reference_name(model: PeftModel) -> str:
+    return "start adapter, frozen" if START in model.peft_config else "base, adapters off"
+
+
+def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def save_policy(model: PeftModel, folder: Path, base_id: str, revision: str | None) -> None:
+    """Write the policy's adapter in PEFT's own layout, naming the base as the recipe does."""
+    config = model.peft_config[POLICY]
+    config.base_model_name_or_path = base_id
+    config.revision = revision
+    model.save_pretrained(str(folder), selected_adapters=[POLICY], safe_serialization=True)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's placeholder card says nothing
+
+
+def _checked(model: PeftModel) -> PeftModel:
+    trained = trainable_parameters(model)
+    if not trained:
+        raise UserError("The adapter has no trainable parameters; check adapter.targets.")
+    wrong = {parameter.dtype for parameter in trained} - {torch.float32}
+    if wrong:  # bf16 masters lose most updates at DPO's learning rates
+        raise UserError(f"The adapter's parameters are {wrong}, not fp32; this is a fault.")
+    return model

@@ -1,0 +1,136 @@
+"""Score responses: log pi(y | x) for every response of a batch, by the fastest way that is right.
+
+Three ways, each a layout with a head:
+
+    forest    packed rows, shared prompts, frozen head      exact for attention-only models
+    separate  padded rows, frozen head                      any causal model with a plain head
+    plain     padded rows, the model's own logits           any causal model at all
+
+``choose_way`` compares them on real examples with the truth (each response alone through the
+unmodified model) and takes the first that agrees. So a model with recurrent layers, with ALiBi
+positions or with an unknown head trains correctly, only slower, and the user is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from dpo_lite.data.packing import Batch, Encoded, pack, pad, tree_tokens
+from dpo_lite.errors import UserError
+from dpo_lite.model.attention import FOREST_MODELS
+from dpo_lite.model.logprobs import frozen_head, sum_by_response, token_logps
+
+Way = Literal["forest", "separate", "plain"]
+
+# Mean difference per token that rounding alone explains: a wrong mask moves it by 1e-2 and more.
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+
+
+@dataclass(frozen=True)
+class Choice:
+    way: Way
+    reason: str  # why, in words for the user
+    difference: float  # mean |log-probability - truth| per token
+
+
+def causal_lm(model: torch.nn.Module) -> torch.nn.Module:
+    """The transformers model inside a PEFT model, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def lay_out(examples: Sequence[Encoded], way: Way) -> Batch:
+    return pack(examples) if way == "forest" else pad(examples)
+
+
+def batch_tokens(example: Encoded, way: Way) -> int:
+    """Tokens that an example takes in a batch of this way (padding left out)."""
+    shared = tree_tokens(example)
+    if way == "forest":
+        return shared
+    return shared + (len(example["response_ids"]) - 1) * len(example["prompt_ids"])
+
+
+def response_logps(model: torch.nn.Module, batch: Batch, way: Way) -> torch.Tensor:
+    """Sum of token log-probabilities of each response, shape (R,), fp32.
+
+    Runs under whatever role the model wears. A forest needs ``forest_attention(...)`` around this
+    call and its backward pass.
+    """
+    logps = response_token_logps(model, batch, way)
+    return sum_by_response(logps, batch.response, sum(batch.group_sizes))
+
+
+def response_token_logps(model: torch.nn.Module, batch: Batch, way: Way) -> torch.Tensor:
+    """Log-probability of each scored token, shape (N,), fp32."""
+    lm = causal_lm(model)
+    inputs = {"input_ids": batch.input_ids, "use_cache": False}
+    if batch.position_ids is not None:
+        inputs["position_ids"] = batch.position_ids
+    if batch.attention_mask is not None:
+        inputs["attention_mask"] = batch.attention_mask
+    if way == "plain":
+        logits = lm(**inputs).logits.flatten(0, 1)[batch.source].float()
+        return logits.log_softmax(-1).gather(-1, batch.target[:, None]).squeeze(-1)
+    hidden = lm.base_model(**inputs).last_hidden_state.flatten(0, 1)[batch.source]
+    return token_logps(hidden, batch.target, frozen_head(lm))
+
+
+@torch.no_grad()
+def true_token_logps(model: torch.nn.Module, examples: Sequence[Encoded]) -> torch.Tensor:
+    """The slow truth: every prompt + response alone through the unmodified model, shape (N,)."""
+    device = next(model.parameters()).device
+    parts = []
+    for example in examples:
+        for answer in example["response_ids"]:
+            alone = pad([{"prompt_ids": example["prompt_ids"], "response_ids": [answer]}])
+            parts.append(response_token_logps(model, alone.to(device), "plain"))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def difference_from_truth(
+    model: torch.nn.Module, examples: Sequence[Encoded], way: Way, truth: torch.Tensor
+) -> float:
+    """Mean |log-probability - truth| per token of one way on these examples."""
+    from dpo_lite.model.attention import forest_attention
+
+    batch = lay_out(examples, way).to(truth.device)
+    with forest_attention(causal_lm(model), batch):
+        logps = response_token_logps(model, batch, way)
+    return (logps - truth).abs().mean().item()
+
+
+def choose_way(model: torch.nn.Module, examples: Sequence[Encoded]) -> Choice:
+    """Pick the fastest way whose scores equal the truth on ``examples`` (two or three will do)."""
+    lm = causal_lm(model)
+    kind = lm.config.get_text_config().model_type
+    truth = true_token_logps(model, examples)
+    limit = TOLERANCE[lm.dtype]
+    ways: list[Way] = ["plain"]
+    reason = ""
+    if frozen_head(lm) is not None:
+        ways.insert(0, "separate")
+        if kind in FOREST_MODELS:
+            ways.insert(0, "forest")
+        else:
+            reason = f"{kind} is not known to be safe in packed rows; "
+    for way in ways:
+        difference = difference_from_truth(model, examples, way, truth)
+        if difference <= limit:
+            return Choice(way, reason + WORDS[way], difference)
+        reason += f"{way} rows differ from separate scoring by {difference:.1e} per token; "
+    raise UserError(
+        f"The scores of {kind} differ between single and batched rows ({reason.rstrip('; ')}), so "
+        "training on them would be wrong; please report this model."
+    )
+
+
+WORDS = {
+    "forest": "packed rows, each prompt computed once",
+    "separate": "every response in a row of its own",
+    "plain": "every response in a row of its own, with the model's own logits",
+}

@@ -1,0 +1,37 @@
+"""Keep the libraries' own chatter away from the user, who can do nothing about it.
+
+Imported before torch and transformers. ``DPO_LITE_DEBUG=1`` (or ``--debug``) leaves it all on.
+"""
+
+import logging
+import os
+import warnings
+
+
+def quiet_libraries() -> None:
+    """Silence progress bars, advisory warnings and telemetry of the libraries below us."""
+    # Telemetry is off even when debugging: a training tool has nothing to report to anyone.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    if os.environ.get("DPO_LITE_DEBUG"):
+        return
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
+    warnings.filterwarnings(
+        "ignore", module=r"(torch|transformers|peft|bitsandbytes|trl|datasets)\b"
+    )
+    for name in ("torch", "transformers", "peft", "bitsandbytes", "trl", "datasets", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def quiet_progress_bars() -> None:
+    """Turn off the weight-loading and map bars: ours is the one progress bar of a run."""
+    if os.environ.get("DPO_LITE_DEBUG"):
+        return
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()

@@ -1,0 +1,104 @@
+"""Packed, prompt-shared scoring equals separate scoring, architecture by architecture."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from dpo_lite.model.attention import forest_attention
+from dpo_lite.model.scoring import (
+    choose_way,
+    lay_out,
+    response_logps,
+    response_token_logps,
+    true_token_logps,
+)
+from tests.model.small_models import FOREST, RECURRENT, random_examples, small_model
+
+
+def with_lora(model):
+    """An adapter with B != 0, so that every gradient path is alive."""
+    peft_model = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
+    for name, parameter in peft_model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return peft_model
+
+
+def gradients(model, loss_terms):
+    """Sum the terms' gradients of the LoRA parameters, by name."""
+    model.zero_grad()
+    for term in loss_terms:
+        term()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def relative_error(found, expected):
+    difference = sum(((found[n] - expected[n]) ** 2).sum() for n in expected).sqrt()
+    return (difference / sum((g**2).sum() for g in expected.values()).sqrt()).item()
+
+
+def objective(logps):
+    """Some smooth function that weighs each response differently."""
+    weights = torch.linspace(0.5, 1.5, len(logps))
+    return (torch.tanh(logps / 50) * weights).sum()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])
+@pytest.mark.parametrize("responses", [1, 2, 4])
+@pytest.mark.parametrize("kind", FOREST)
+def test_forest_equals_separate(kind, responses, checkpointing):
+    model = with_lora(small_model(kind))
+    if checkpointing:
+        model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
+    examples = random_examples(3, responses)
+    batch = lay_out(examples, "forest")
+
+    with forest_attention(model, batch), torch.no_grad():
+        packed = response_token_logps(model, batch, "forest")
+    assert torch.allclose(packed, true_token_logps(model, examples), atol=1e-4)
+
+    def backward(way):
+        rows = lay_out(examples, way)
+        with forest_attention(model, rows):
+            objective(response_logps(model, rows, way)).backward()
+
+    expected = gradients(model, [lambda: backward("plain")])
+    found = gradients(model, [lambda: backward("forest")])
+    assert relative_error(found, expected) < 1e-4
+
+
+@pytest.mark.parametrize("kind", FOREST)
+def test_the_fast_way_is_chosen(kind):
+    choice = choose_way(small_model(kind), random_examples(2, 2))
+    assert choice.way == "forest", choice.reason
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_other_models_fall_back_and_are_right(kind):
+    model = small_model(kind)
+    examples = random_examples(3, 2)
+    choice = choose_way(model, examples)
+    assert choice.way != "forest"
+    assert kind in choice.reason
+    batch = lay_out(examples, choice.way)
+    logps = response_token_logps(model, batch, choice.way)
+    assert torch.allclose(logps, true_token_logps(model, examples), atol=1e-4)
+
+
+def test_the_self_check_finds_a_leak(monkeypatch):
+    """A recurrent model that slips onto the allow-list is caught by its scores."""
+    from dpo_lite.model import scoring
+
+    monkeypatch.setattr(scoring, "FOREST_MODELS", {"falcon_h1"})
+    choice = choose_way(small_model("falcon_h1"), random_examples(3, 2))
+    assert choice.way == "separate"
+    assert "forest rows differ" in choice.reason
+
+
+def test_attention_is_restored():
+    model = small_model("gemma2")
+    before = model.config._attn_implementation
+    batch = lay_out(random_examples(1, 2), "forest")
+    with pytest.raises(ZeroDivisionError), forest_attention(model, batch):
+        raise ZeroDivisionError
+    assert model.config._attn_implementation == before
