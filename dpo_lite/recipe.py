@@ -329,17 +329,19 @@ def to_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
 
 
+def default_text(field) -> str:
+    """A field's default for a table: ``required`` where there is none."""
+    if field.is_required():
+        return "required"
+    return str(field.get_default(call_default_factory=True))
+
+
 def keys_table() -> str:
     """The Markdown table of every key, its default and its effect (docs/recipes.md)."""
     lines = ["| key | default | effect |", "| --- | --- | --- |"]
     for key, field in known_keys().items():
-        default = (
-            "required"
-            if field.is_required()
-            else f"`{field.get_default(call_default_factory=True)}`"
-        )
         effect = field.description.replace("|", "\\|")
-        lines.append(f"| `{key}` | {default} | {effect} |")
+        lines.append(f"| `{key}` | `{default_text(field)}` | {effect} |")
     return "\n".join(lines) + "\n"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import AdapterSection
@@ -46,19 +46,29 @@ def continue_policy(
     base: torch.nn.Module, adapter: str, reference: Literal["base", "start"]
 ) -> PeftModel:
     """Load an adapter to go on training; with ``reference: start`` also a frozen copy of it."""
+    model = load_policy(base, adapter)
+    if reference == "start":
+        add_start(model, adapter)
+    with policy(model):
+        return _checked(model)
+
+
+def load_policy(base: torch.nn.Module, adapter: str | Path) -> PeftModel:
+    """The base with a saved adapter as its (trainable) policy."""
     try:
-        PeftConfig.from_pretrained(adapter)
-        model = PeftModel.from_pretrained(
-            base, adapter, adapter_name=POLICY, is_trainable=True, use_safetensors=True
+        return PeftModel.from_pretrained(
+            base, str(adapter), adapter_name=POLICY, is_trainable=True, use_safetensors=True
         )
     except (ValueError, OSError, RuntimeError) as error:
         raise UserError(
             f"model.adapter: {adapter} does not load on this base: {str(error).splitlines()[0]}"
         ) from error
-    if reference == "start":
-        model.load_adapter(adapter, START, is_trainable=False, use_safetensors=True)
-    with policy(model):
-        return _checked(model)
+
+
+def add_start(model: PeftModel, adapter: str | Path) -> None:
+    """Load a frozen adapter that ``reference`` will wear."""
+    model.load_adapter(str(adapter), START, is_trainable=False, use_safetensors=True)
+    model.set_adapter(POLICY)
 
 
 @contextmanager

@@ -1,0 +1,3 @@
+from dpo_lite.cli import main
+
+main()

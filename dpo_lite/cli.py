@@ -1,0 +1,255 @@
+"""The commands: parse, call, print. Everything they do lives elsewhere.
+
+Heavy imports stand inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dpo_lite.errors import UserError
+from dpo_lite.quiet import quiet_libraries, quiet_progress_bars
+
+app = typer.Typer(
+    name="dpo-lite",
+    help="Teach a language model your preferences on the one GPU you own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+recipes_app = typer.Typer(help="List, show and copy the recipes that ship.")
+app.add_typer(recipes_app, name="recipes")
+console = Console()
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Changes to the recipe, such as train.beta=0.05")
+]
+RunsFolder = Annotated[str, typer.Option(help="Where the runs are.")]
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option(help="Show tracebacks and library warnings.")] = False,
+) -> None:
+    if debug:
+        os.environ["DPO_LITE_DEBUG"] = "1"
+    quiet_libraries()
+
+
+@recipes_app.callback(invoke_without_command=True)
+def recipes(context: typer.Context) -> None:
+    """The recipes that ship, each with its model, card and data.
+
+    Example:  dpo-lite recipes
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from dpo_lite.recipe import RECIPES_FOLDER, load_recipe
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("recipe", "base", "for", "data"):
+        table.add_column(column)
+    for path in sorted(RECIPES_FOLDER.glob("*.yaml")):
+        recipe = load_recipe(path)
+        data = recipe.data.train
+        data = data if isinstance(data, str) else " + ".join(part.source for part in data)
+        table.add_row(path.stem, recipe.model.base, _purpose(path), data)
+    console.print(table)
+    console.print("\ndpo-lite recipes cp NAME FILE   makes a copy that is yours to change")
+
+
+def _purpose(path: Path) -> str:
+    """The first comment line of a recipe, which says what it is for."""
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    return first.lstrip("# ").strip() if first.startswith("#") else ""
+
+
+@recipes_app.command("cp")
+def recipes_cp(name: str, file: Path) -> None:
+    """Copy a shipped recipe to a file of your own.
+
+    Example:  dpo-lite recipes cp qwen3-4b my.yaml
+    """
+    from dpo_lite.recipe import find_recipe
+
+    source = find_recipe(name)
+    if file.exists():
+        raise UserError(f"{file} exists; choose another name or remove it first.")
+    shutil.copyfile(source, file)
+    console.print(f"{source.name} → {file};  dpo-lite train {file}", markup=False)
+
+
+@recipes_app.command("keys")
+def recipes_keys() -> None:
+    """Every key of a recipe, its default and its effect.
+
+    Example:  dpo-lite recipes keys
+    """
+    from dpo_lite.recipe import default_text, known_keys
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("key", "default", "effect"):
+        table.add_column(column)
+    for key, field in known_keys().items():
+        table.add_row(key, escape(default_text(field)), escape(field.description))
+    console.print(table)
+
+
+@app.command()
+def check(recipe: str, overrides: Overrides = None) -> None:
+    """Preflight without training: data, model, reference, step 0, memory, time.
+
+    Example:  dpo-lite check quickstart train.batch_size=8
+    """
+    from dpo_lite.recipe import load_recipe
+    from dpo_lite.training.job import prepare_run
+
+    quiet_progress_bars()
+    prepare_run(load_recipe(recipe, overrides or []), console)
+    console.print(f"ready:  dpo-lite train {recipe} {' '.join(overrides or [])}", markup=False)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe's file or name.")] = None,
+    overrides: Overrides = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with this run from its last checkpoint.")
+    ] = None,
+) -> None:
+    """Train: data, preflight, answers before, training, evaluation, answers after.
+
+    Example:  dpo-lite train quickstart train.beta=0.05
+    Example:  dpo-lite train --resume runs/quickstart-1
+    """
+    from dpo_lite.recipe import load_recipe
+    from dpo_lite.report import print_results
+    from dpo_lite.runs import open_run
+    from dpo_lite.training import job
+
+    quiet_progress_bars()
+    if resume and (recipe or overrides):
+        raise UserError(
+            "--resume goes on with the run's own recipe; leave the recipe and the overrides away."
+        )
+    if resume:
+        run = job.resume(open_run(resume), console)
+    elif recipe:
+        loaded = load_recipe(recipe, overrides or [])
+        run = job.start(loaded, job.recipe_stem(recipe), console)
+    else:
+        raise UserError("Which recipe? `dpo-lite recipes` lists them; `dpo-lite train quickstart`.")
+    if run.status()["state"] == "stopped":
+        console.print(f"stopped and saved. Go on with:  dpo-lite train --resume {run.path}")
+        raise typer.Exit(130)
+    print_results(run, console)
+
+
+@app.command("eval")
+def evaluate(run: str, runs: RunsFolder = "runs") -> None:
+    """Score a run's adapter on its held-out sets again, with answers.
+
+    Example:  dpo-lite eval quickstart-1
+    """
+    from dpo_lite.report import print_results
+    from dpo_lite.runs import open_run
+    from dpo_lite.training import job
+
+    quiet_progress_bars()
+    found = open_run(run, runs)
+    job.evaluate_again(found, console)
+    print_results(found, console)
+
+
+@app.command()
+def compare(
+    run: str,
+    prompt: Annotated[list[str] | None, typer.Option(help="Ask this; may be repeated.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    seed: int = 0,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    runs: RunsFolder = "runs",
+) -> None:
+    """Reference and policy side by side, from one loaded base.
+
+    Example:  dpo-lite compare quickstart-1 --prompt "Are bats blind?"
+    """
+    from dpo_lite.comparison import compare_answers
+    from dpo_lite.runs import open_run
+
+    quiet_progress_bars()
+    found = open_run(run, runs)
+    with console.status("loading the base"):
+        rows = compare_answers(
+            found, prompt or [], temperature=temperature, seed=seed, max_new_tokens=max_new_tokens
+        )
+    table = Table(show_lines=True)
+    for column in ("prompt", "reference", "policy", "implicit reward of each answer"):
+        table.add_column(column, ratio=3 if column != "prompt" else 2, overflow="fold")
+    for row in rows:
+        table.add_row(
+            escape(row.prompt),
+            escape(row.reference),
+            escape(row.policy),
+            f"reference's {row.reference_reward:+.2f}\npolicy's {row.policy_reward:+.2f}",
+        )
+    console.print(table)
+
+
+@app.command()
+def runs(folder: Annotated[str, typer.Argument(help="Where the runs are.")] = "runs") -> None:
+    """All runs, newest first, read from disk.
+
+    Example:  dpo-lite runs
+    """
+    from dpo_lite.report import clock
+    from dpo_lite.runs import list_runs
+
+    found = list_runs(folder)
+    if not found:
+        console.print(f"no runs in {folder}/ yet;  dpo-lite train quickstart")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "state", "step", "loss", "margin", "accuracy", "left", "started"):
+        table.add_column(column)
+    for run in found:
+        status = run.status()
+        step = f"{status['step']}/{status['max_steps']}" if "step" in status else "–"
+        numbers = [status.get(key) for key in ("loss", "margin", "accuracy")]
+        left = status.get("seconds_left")
+        started = status.get("started")
+        table.add_row(
+            run.name,
+            status["state"],
+            step,
+            *("–" if number is None else f"{number:.3f}" for number in numbers),
+            clock(left) if left else "–",
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(started)) if started else "–",
+        )
+    console.print(table)
+
+
+def main() -> None:
+    """Run the command line; a UserError is printed as its one sentence."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        if os.environ.get("DPO_LITE_DEBUG"):
+            raise
+        Console(stderr=True).print(f"[red]error[/]  {escape(str(error))}", highlight=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What a held-out set says: by the scores of its responses, and by freely generated answers.
+
+Loss and margin alone prove nothing: a run can drive its loss to zero and still say the same as
+before. So there are two measures side by side. *Likelihood*: the share of pairs whose chosen
+response is the likelier one. *Generation*: the share of greedy answers that make the chosen claim,
+where the data says how to tell (columns ``chosen_markers`` and ``rejected_markers``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from dpo_lite.data.packing import Encoded
+from dpo_lite.generation import generate
+from dpo_lite.markers import classify
+from dpo_lite.training.update import Objective, Outcome, evaluate_examples
+
+
+def has_markers(examples: Sequence[dict[str, Any]]) -> bool:
+    return bool(examples) and all(e.get("chosen_markers") for e in examples)
+
+
+def likelihood_shares(outcome: Outcome) -> dict[str, float]:
+    """Share of examples whose first response is likelier than the last, by role."""
+    return {
+        "reference": (outcome.reference_first > outcome.reference_last).float().mean().item(),
+        "policy": (outcome.policy_first > outcome.policy_last).float().mean().item(),
+    }
+
+
+def score_held_out(
+    model: torch.nn.Module,
+    examples: Sequence[Encoded],
+    objective: Objective,
+    budget: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> dict[str, Any]:
+    """Metrics of a held-out set: TRL's names, and the likelihood share of both roles."""
+    outcome = evaluate_examples(model, examples, objective, budget, progress)
+    return outcome.metrics(objective.beta) | {"likelihood": likelihood_shares(outcome)}
+
+
+def answer_held_out(
+    model: torch.nn.Module,
+    tokenizer,
+    examples: Sequence[dict[str, Any]],
+    *,
+    role: str,
+    max_new_tokens: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> list[dict[str, Any]]:
+    """Greedy answers to the prompts of held-out examples, classified where there are markers.
+
+    Equal prompts are asked once. Each record has ``prompt_ids``, ``answer`` and, with markers,
+    ``verdict``: chosen, rejected or neither.
+    """
+    asked = {tuple(example["prompt_ids"]): example for example in examples}
+    answers = generate(
+        model, tokenizer, list(asked), role=role, max_new_tokens=max_new_tokens, progress=progress
+    )
+    records = []
+    for (ids, example), answer in zip(asked.items(), answers, strict=True):
+        record = {"prompt_ids": list(ids), "answer": answer}
+        if example.get("chosen_markers"):
+            record["verdict"] = classify(
+                answer, example["chosen_markers"], example["rejected_markers"]
+            )
+        records.append(record)
+    return records
+
+
+def generation_share(records: Sequence[dict[str, Any]]) -> float | None:
+    """Share of the classified answers that make the chosen claim; None without markers."""
+    verdicts = [record["verdict"] for record in records if "verdict" in record]
+    return verdicts.count("chosen") / len(verdicts) if verdicts else None

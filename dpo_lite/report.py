@@ -1,0 +1,160 @@
+"""The result of a run for people: report.md, curves.png and the last screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dpo_lite.recipe import load_recipe
+from dpo_lite.runs import Run, read_json, write_text
+
+SHOWN_SAMPLES = 6
+
+
+def clock(seconds: float) -> str:
+    """Seconds in words short enough for a table: 0.8 s, 42 s, 12 min, 3.5 h."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def write_report(run: Run) -> None:
+    """Write report.md and curves.png from the files of a finished run."""
+    draw_curves(run)
+    results = read_json(run.path / "results.json") or {"sets": {}}
+    manifest, recipe = run.manifest(), load_recipe(run.recipe_file)
+    lines = [
+        f"# {run.name}",
+        "",
+        f"Base `{manifest['base']}` ({manifest['quantization']}), reference: "
+        f"{manifest['reference']}. Objective: {recipe.train.loss}, beta {recipe.train.beta}, "
+        f"learning rate {recipe.train.lr:g}, {recipe.train.batch_size} examples per update. "
+        f"Data: {manifest['data']['examples']:,} examples.",
+        "",
+        "![curves](curves.png)",
+        "",
+        "## Held-out results",
+        "",
+        "| set | measure | reference | policy |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, metrics in results["sets"].items():
+        lines += [f"| {name} | {' | '.join(row)} |" for row in result_rows(metrics)]
+    lines += ["", "## Before and after", ""]
+    for prompt, before, after in sample_pairs(run):
+        lines += [f"**{prompt}**", "", f"- before: {before}", f"- after: {after}", ""]
+    mib = 2**20
+    lines += [
+        "## Cost",
+        "",
+        f"{results.get('seconds', 0):.0f} s in all; peak memory {results['peak_memory'] / mib:,.0f}"
+        f" MiB on {manifest['device']} (on a CPU that is the whole process); predicted "
+        f"{results['predicted_memory'] / mib:,.0f} MiB for the model and its training.",
+        "",
+    ]
+    write_text(run.path / "report.md", "\n".join(lines))
+
+
+def result_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows of (measure, reference, policy) for one held-out set."""
+    rows = []
+    generation = metrics.get("generation") or {}
+    if generation.get("policy") is not None:
+        rows.append(("chosen claim, generated", *_shares(generation)))
+    rows.append(("chosen likelier than rejected", *_shares(metrics["likelihood"])))
+    accuracy = metrics.get("rewards/accuracies")
+    rows.append(("reward accuracy", "–", "–" if accuracy is None else f"{accuracy:.0%}"))
+    rows.append(("reward margin", "0", f"{metrics['rewards/margins']:.2f}"))
+    rows.append(("loss", "", f"{metrics['loss']:.4f}"))
+    return rows
+
+
+def _shares(by_role: dict[str, float]) -> tuple[str, str]:
+    return f"{by_role['reference']:.0%}", f"{by_role['policy']:.0%}"
+
+
+def sample_pairs(run: Run, most: int = SHOWN_SAMPLES) -> list[tuple[str, str, str]]:
+    """(prompt, answer before, answer after), the recipe's own prompts first."""
+    samples = run.records("samples.jsonl")
+    after = {s["prompt"]: s["answer"] for s in samples if s["when"] == "after"}
+    pairs = [
+        (s["prompt"], s["answer"], after[s["prompt"]])
+        for s in samples
+        if s["when"] == "before" and s["prompt"] in after
+    ]
+    return pairs[:most]
+
+
+def print_results(run: Run, console: Console) -> None:
+    """The last screen: what changed, where the adapter is, what to try next."""
+    results = read_json(run.path / "results.json")
+    table = Table(title=None, box=None, pad_edge=False)
+    for column in ("held-out set", "measure", "before", "after"):
+        table.add_column(column, justify="left" if column != "after" else "right")
+    for name, metrics in results["sets"].items():
+        for position, row in enumerate(result_rows(metrics)[:4]):
+            table.add_row(name if position == 0 else "", *row)
+    console.print(table)
+    console.print()
+    for prompt, before, after in sample_pairs(run, 3):
+        console.print(f"[bold]{_escape(prompt)}[/]")
+        console.print(f"  before  {before}", style="dim", markup=False, highlight=False)
+        console.print(f"  after   {after}", markup=False, highlight=False)
+    console.print()
+    mib = 2**20
+    console.print(
+        f"adapter  {run.adapter}\nreport   {run.path / 'report.md'}\n"
+        f"took     {results['seconds']:.0f} s, peak memory {results['peak_memory'] / mib:,.0f} MiB",
+        highlight=False,
+        markup=False,
+    )
+    console.print("\nnext", style="bold")
+    console.print(
+        f'  dpo-lite compare {run.path} --prompt "..."   both models side by side\n'
+        f"  dpo-lite eval {run.path}                    score the held-out sets again\n"
+        f"  dpo-lite push {run.path} --repo user/name   publish the adapter on the Hub",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def draw_curves(run: Run) -> None:
+    """curves.png: loss, rewards, accuracy and log-probabilities over the updates."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    records = [record for record in run.records("metrics.jsonl") if "loss" in record]
+    panels = {
+        "loss": ["loss"],
+        "implicit rewards": ["rewards/chosen", "rewards/rejected", "rewards/margins"],
+        "reward accuracy": ["rewards/accuracies"],
+        "log-probability of a response": ["logps/chosen", "logps/rejected"],
+    }
+    figure, axes = plt.subplots(2, 2, figsize=(10, 6), constrained_layout=True)
+    for axis, (title, keys) in zip(axes.flat, panels.items(), strict=True):
+        for key in keys:
+            points = [(r["step"], r[key]) for r in records if key in r]
+            if points:
+                axis.plot(*zip(*points, strict=True), label=key.rpartition("/")[2], linewidth=1.6)
+        axis.set_title(title, fontsize=10)
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+        if len(keys) > 1:
+            axis.legend(frameon=False, fontsize=8)
+    axes[1, 0].set_xlabel("update")
+    axes[1, 1].set_xlabel("update")
+    figure.suptitle(run.name, fontsize=11)
+    figure.savefig(run.path / "curves.png", dpi=110)
+    plt.close(figure)

@@ -1,0 +1,158 @@
+"""A run is a folder. Whoever wants to know how it stands reads files; nobody keeps it in memory.
+
+    recipe.yaml     the resolved recipe            status.json    state, step, time left
+    manifest.json   versions, base, data, device   metrics.jsonl  one object per logged step
+    samples.jsonl   answers before and after       log.txt        what the terminal showed
+    checkpoints/    to resume from                 adapter/       the result
+    report.md, curves.png
+
+Files are replaced atomically or appended to line by line, so a reader may look at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_lite.errors import UserError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+@dataclass(frozen=True)
+class Run:
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def status(self) -> dict[str, Any]:
+        """The state on disk; a run whose process has gone reads ``interrupted``."""
+        status = read_json(self.path / "status.json") or {"state": "created"}
+        if status["state"] == "running" and not _alive(status):
+            status["state"] = "interrupted"
+        return status
+
+    def update_status(self, **changes) -> None:
+        status = read_json(self.path / "status.json") or {}
+        write_json(self.path / "status.json", status | changes | {"updated": time.time()})
+
+    def begin(self) -> None:
+        pid = os.getpid()
+        self.update_status(
+            state="running", pid=pid, pid_started=_started(pid), started=time.time(), error=None
+        )
+
+    def manifest(self) -> dict[str, Any]:
+        return read_json(self.path / "manifest.json") or {}
+
+    def append(self, file: str, record: dict[str, Any]) -> None:
+        """Add one JSON object as a line to ``metrics.jsonl`` or ``samples.jsonl``."""
+        with open(self.path / file, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def records(self, file: str) -> list[dict[str, Any]]:
+        """The complete lines of a .jsonl file; a half-written last line is left out."""
+        path = self.path / file
+        if not path.is_file():
+            return []
+        text = path.read_text(encoding="utf-8")
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest complete checkpoint: the trainer's state is what is written last."""
+        found = [
+            (int(path.name.rpartition("-")[2]), path)
+            for path in self.checkpoints.glob("checkpoint-*")
+            if (path / "trainer_state.json").is_file()
+        ]
+        return max(found)[1] if found else None
+
+
+def create_run(folder: str | Path, name: str | None, stem: str) -> Run:
+    """Make an empty run folder: ``name`` where given, else the recipe's name with a number."""
+    folder = Path(folder)
+    if name:
+        path = folder / name
+        if path.exists():
+            raise UserError(
+                f"run.name: {path} exists; choose another name, or go on with it by"
+                f" `dpo-lite train --resume {path}`."
+            )
+    else:
+        stem = re.sub(r"[^A-Za-z0-9._-]", "-", stem).lstrip(".-")[:56] or "run"
+        number = 1
+        while (path := folder / f"{stem}-{number}").exists():
+            number += 1
+    path.mkdir(parents=True)
+    return Run(path)
+
+
+def open_run(name: str | Path, folder: str | Path = "runs") -> Run:
+    """Find a run by its path, or by its name in the runs folder."""
+    for path in (Path(name), Path(folder) / str(name)):
+        if (path / "recipe.yaml").is_file():
+            return Run(path)
+    known = [run.name for run in list_runs(folder)]
+    hint = f"there are {', '.join(known[:5])}" if known else "there are none yet"
+    raise UserError(f"There is no run {name} in {folder}/; {hint}.")
+
+
+def list_runs(folder: str | Path = "runs") -> list[Run]:
+    """All runs in a folder, newest first."""
+    files = Path(folder).glob("*/recipe.yaml")
+    return [Run(f.parent) for f in sorted(files, key=lambda f: -f.stat().st_mtime)]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader sees the old text or the new, never half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, to tell it from a later one with the same number (Linux)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
+
+
+def _alive(status: dict[str, Any]) -> bool:
+    pid = status.get("pid")
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return status.get("pid_started") == _started(pid)

@@ -1,0 +1,90 @@
+"""What a run shows and writes while it trains: progress, metrics, checkpoints, a clean stop."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+from dpo_lite.runs import Run
+
+
+def progress_bar(console: Console) -> Progress:
+    """The one look of all bars: description, bar, count, time left, and what is measured."""
+    return Progress(
+        TextColumn("{task.description:<11}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+        console=console,
+        transient=True,
+    )
+
+
+class RunRecorder(TrainerCallback):
+    """Writes every logged step into the run folder and keeps the bar moving.
+
+    Ctrl-C once lets the update finish and saves; a second one breaks off.
+    """
+
+    def __init__(self, run: Run, console: Console):
+        self.run = run
+        self.console = console
+        self.bar = progress_bar(console)
+        self.task = None
+        self.stop_asked = False
+        self.old_handlers: dict = {}
+        self.started = 0.0
+        self.first_step = 0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.started, self.first_step = time.time(), state.global_step
+        self.task = self.bar.add_task(
+            "training", total=state.max_steps, completed=state.global_step, note=""
+        )
+        self.bar.start()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.old_handlers[number] = signal.signal(number, self.ask_to_stop)
+
+    def ask_to_stop(self, number, frame):
+        if self.stop_asked:
+            raise KeyboardInterrupt
+        self.stop_asked = True
+        self.console.print("stopping after this update; Ctrl-C again breaks off", style="yellow")
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.stop_asked:
+            control.should_training_stop = True
+            control.should_save = True
+        return control
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        logs = {key: value for key, value in (logs or {}).items() if value is not None}
+        if "train_runtime" in logs:  # Trainer's own summary at the end
+            return
+        self.run.append("metrics.jsonl", {"step": state.global_step, **logs})
+        if "loss" not in logs:
+            return
+        done = state.global_step - self.first_step
+        left = (time.time() - self.started) / max(done, 1) * (state.max_steps - state.global_step)
+        shown = {
+            "loss": logs["loss"],
+            "margin": logs.get("rewards/margins"),
+            "accuracy": logs.get("rewards/accuracies"),
+        }
+        self.run.update_status(
+            step=state.global_step, max_steps=state.max_steps, seconds_left=round(left), **shown
+        )
+        note = "  ".join(f"{key} {value:.3f}" for key, value in shown.items() if value is not None)
+        self.bar.update(self.task, completed=state.global_step, note=note)
+
+    def close(self):
+        """Put the terminal and the signals back, also after an error."""
+        self.bar.stop()
+        for number, handler in self.old_handlers.items():
+            signal.signal(number, handler)
+        self.old_handlers = {}

@@ -1,0 +1,254 @@
+"""A whole run, from the recipe to the adapter and the report: the flow of the product."""
+
+from __future__ import annotations
+
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+import dpo_lite
+from dpo_lite.errors import UserError
+from dpo_lite.evaluation import answer_held_out, generation_share, has_markers, score_held_out
+from dpo_lite.generation import generate, prompt_ids
+from dpo_lite.model import roles
+from dpo_lite.model.base import compute_device
+from dpo_lite.planning import peak_memory
+from dpo_lite.preflight import Loaded, Report, check, load_data, load_model
+from dpo_lite.recipe import Recipe, load_recipe, to_yaml
+from dpo_lite.report import write_report
+from dpo_lite.runs import Run, create_run, write_json, write_text
+from dpo_lite.training.callbacks import RunRecorder, progress_bar
+from dpo_lite.training.trainer import PreferenceTrainer
+from dpo_lite.training.update import Objective
+
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl", "datasets")
+
+
+def start(recipe: Recipe, stem: str, console: Console) -> Run:
+    """Make a run folder for the recipe and train; returns the run, finished or stopped."""
+    loaded, report, objective = prepare_run(recipe, console)
+    run = create_run(recipe.run.folder, recipe.run.name, stem)
+    recipe.run.name = run.name
+    write_text(run.recipe_file, to_yaml(recipe))
+    write_json(run.path / "manifest.json", manifest(loaded, report))
+    write_json(run.path / "data.json", loaded.data.report.to_json())
+    return execute(run, loaded, report, objective, console, resume=False)
+
+
+def resume(run: Run, console: Console) -> Run:
+    """Go on with a run from its last checkpoint, as if it had never stopped."""
+    if run.status()["state"] == "running":
+        raise UserError(f"{run.path} is running; wait for it or stop it first.")
+    if run.status()["state"] == "finished":
+        raise UserError(f"{run.path} is finished; start a new run to train on.")
+    recipe = load_recipe(run.recipe_file)
+    loaded, report, objective = prepare_run(recipe, console)
+    expected = run.manifest()["data"]["fingerprint"]
+    if loaded.data.fingerprint != expected:
+        raise UserError(
+            f"The data of {run.path} have changed since it started (fingerprint "
+            f"{loaded.data.fingerprint}, not {expected}); put them back, or start a new run."
+        )
+    return execute(run, loaded, report, objective, console, resume=True)
+
+
+def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objective]:
+    """Data, model and preflight, each said on the console as it comes."""
+    with console.status("reading the data") as spinner:
+        tokenizer, data = load_data(recipe)
+        spinner.stop()
+        data.report.render(console)
+        spinner.start()
+        spinner.update(f"loading {recipe.model.base}")
+        model = load_model(recipe)
+        loaded = Loaded(recipe, tokenizer, data, model)
+        report, objective = check(loaded, spinner.update)
+    console.print()
+    for line in report.lines():
+        console.print(line, highlight=False, markup=False)
+    console.print()
+    return loaded, report, objective
+
+
+def execute(
+    run: Run,
+    loaded: Loaded,
+    report: Report,
+    objective: Objective,
+    console: Console,
+    resume: bool,
+) -> Run:
+    """Answers before, training, evaluation, answers after, adapter, report."""
+    recipe, model = loaded.recipe, loaded.model
+    run.begin()
+    checkpoint = run.last_checkpoint() if resume else None
+    if resume and checkpoint is None:
+        console.print("there is no checkpoint yet; starting from the beginning")
+    started = time.time()
+    recorder = RunRecorder(run, console)
+    try:
+        if not any(s["when"] == "before" for s in run.records("samples.jsonl")):
+            ask_all(run, loaded, "reference", "before", console)
+        trainer = build_trainer(run, loaded, report, objective, recorder)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        recorder.close()
+        if recorder.stop_asked and trainer.state.global_step < trainer.state.max_steps:
+            run.update_status(state="stopped", seconds_left=None)
+            return run
+        results = evaluate_run(run, loaded, objective, report.plan.budget, console)
+        roles.save_policy(model, run.adapter, recipe.model.base, recipe.model.revision)
+        results["seconds"] = time.time() - started
+        results["peak_memory"] = peak_memory(next(model.parameters()).device)
+        results["predicted_memory"] = report.plan.total
+        write_json(run.path / "results.json", results)
+        write_report(run)
+        run.update_status(state="finished", seconds_left=0, finished=time.time())
+        return run
+    except KeyboardInterrupt:
+        run.update_status(state="stopped", seconds_left=None)
+        return run
+    except BaseException as error:
+        run.update_status(state="failed", error=str(error), seconds_left=None)
+        raise
+    finally:
+        recorder.close()
+
+
+def build_trainer(
+    run: Run, loaded: Loaded, report: Report, objective: Objective, recorder: RunRecorder
+):
+    """The recipe's engine: our own update, or TRL's DPOTrainer on the same ids."""
+    if loaded.recipe.train.engine == "trl":
+        from dpo_lite.training.trl_engine import trl_trainer
+
+        return trl_trainer(loaded, run.checkpoints, recorder)
+    return PreferenceTrainer(
+        model=loaded.model,
+        recipe=loaded.recipe,
+        objective=objective,
+        budget=report.plan.budget,
+        folder=run.checkpoints,
+        train=loaded.data.train,
+        evals=held_out(loaded),
+        callbacks=[recorder],
+        say=recorder.console.print,
+    )
+
+
+def held_out(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
+    """The held-out sets as lists of examples, cut to eval.limit."""
+    limit = loaded.recipe.eval.limit
+    return {
+        name: list(examples if limit is None else examples.select(range(min(limit, len(examples)))))
+        for name, examples in loaded.data.evals.items()
+    }
+
+
+def ask_all(
+    run: Run, loaded: Loaded, role: str, when: str, console: Console
+) -> dict[str, float | None]:
+    """Generate for the recipe's prompts and the held-out sets; write samples.jsonl.
+
+    Returns the share of answers with the chosen claim for every set that has markers.
+    """
+    recipe, tokenizer, model = loaded.recipe, loaded.tokenizer, loaded.model
+    sets = held_out(loaded)
+    few = recipe.eval.generate
+    asked = {name: rows if has_markers(rows) else rows[:few] for name, rows in sets.items()}
+    prompts = recipe.eval.prompts
+    total = len(prompts) + sum(len({tuple(e["prompt_ids"]) for e in r}) for r in asked.values())
+    shares: dict[str, float | None] = {}
+    with progress_bar(console) as bar:
+        task = bar.add_task(f"asking {when}", total=total, note="")
+        raw = recipe.data.format == "raw"
+        ids = [prompt_ids(tokenizer, prompt, raw) for prompt in prompts]
+        answers = generate(
+            model,
+            tokenizer,
+            ids,
+            role=role,
+            max_new_tokens=recipe.eval.max_new_tokens,
+            progress=lambda count: bar.advance(task, count),
+        )
+        for prompt, answer in zip(prompts, answers, strict=True):
+            run.append(
+                "samples.jsonl",
+                {"when": when, "set": "prompts", "prompt": prompt, "answer": answer},
+            )
+        for name, rows in asked.items():
+            records = answer_held_out(
+                model,
+                tokenizer,
+                rows,
+                role=role,
+                max_new_tokens=recipe.eval.max_new_tokens,
+                progress=lambda count: bar.advance(task, count),
+            )
+            shares[name] = generation_share(records)
+            for record in records:
+                prompt = tokenizer.decode(record.pop("prompt_ids"))
+                run.append("samples.jsonl", {"when": when, "set": name, "prompt": prompt, **record})
+    return shares
+
+
+def evaluate_run(
+    run: Run, loaded: Loaded, objective: Objective, budget: int, console: Console
+) -> dict[str, Any]:
+    """Score every held-out set and generate the answers after; the content of results.json."""
+    results: dict[str, Any] = {"sets": {}}
+    sets = held_out(loaded)
+    with progress_bar(console) as bar:
+        task = bar.add_task("evaluating", total=sum(map(len, sets.values())), note="")
+        for name, rows in sets.items():
+            results["sets"][name] = score_held_out(
+                loaded.model, rows, objective, budget, lambda count: bar.advance(task, count)
+            )
+    after = ask_all(run, loaded, "policy", "after", console)
+    samples = run.records("samples.jsonl")
+    for name, share in after.items():
+        before = [s for s in samples if s["when"] == "before" and s["set"] == name]
+        results["sets"][name]["generation"] = {
+            "reference": generation_share(before),
+            "policy": share,
+        }
+    return results
+
+
+def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:
+    """The facts that make a run reproducible."""
+    recipe = loaded.recipe
+    device = compute_device()
+    config = loaded.model.get_base_model().config
+    return {
+        "dpo_lite": dpo_lite.__version__,
+        "versions": {name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "base": recipe.model.base,
+        "base_revision": getattr(config, "_commit_hash", None) or recipe.model.revision,
+        "quantization": recipe.model.quantization,
+        "linear_4bit": report.linear_4bit,
+        "trained_parameters": report.trained,
+        "reference": report.reference,
+        "start_adapter": recipe.model.adapter,
+        "scoring": report.scoring.way,
+        "scoring_reason": report.scoring.reason,
+        "objective": {"loss": recipe.train.loss, "beta": recipe.train.beta},
+        "seed": recipe.train.seed,
+        "data": {
+            "fingerprint": loaded.data.fingerprint,
+            "examples": len(loaded.data.train),
+            "held_out": {name: len(rows) for name, rows in loaded.data.evals.items()},
+            "max_length": loaded.data.max_length,
+        },
+        "predicted_memory": report.plan.total,
+    }
+
+
+def recipe_stem(name: str | Path) -> str:
+    return Path(name).name.removesuffix(".yaml")

@@ -1,0 +1,72 @@
+"""The second engine: the same recipe and the same token ids through TRL's DPOTrainer.
+
+What TRL would do to the data is skipped (the ids are ready), and its cast of QLoRA adapters to
+bf16 is undone: at DPO's learning rates a bf16 master loses most updates. All else is TRL's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import DPOConfig, DPOTrainer
+
+from dpo_lite.errors import UserError
+from dpo_lite.model import roles
+from dpo_lite.preflight import Loaded
+from dpo_lite.training.trainer import training_arguments
+
+LARGEST_MICRO_BATCH = 4
+
+
+class TokenisedDPOTrainer(DPOTrainer):
+    """DPOTrainer on a data set whose ids are ready."""
+
+    def _prepare_dataset(self, dataset, *args, **kwargs):
+        return dataset
+
+
+def to_trl(examples: Dataset) -> Dataset:
+    """Our columns in TRL's names: prompt_ids, chosen_ids, rejected_ids."""
+    return Dataset.from_dict(
+        {
+            "prompt_ids": examples["prompt_ids"],
+            "chosen_ids": [responses[0] for responses in examples["response_ids"]],
+            "rejected_ids": [responses[1] for responses in examples["response_ids"]],
+        }
+    )
+
+
+def trl_trainer(loaded: Loaded, folder: Path, callback: TrainerCallback) -> DPOTrainer:
+    """Build TRL's trainer for a loaded run. The policy's adapter keeps its name and its weights."""
+    recipe, model = loaded.recipe, loaded.model
+    if recipe.model.adapter and recipe.reference == "base":
+        raise UserError(
+            "train.engine: trl holds a continued adapter to its start only; set reference=start, "
+            "or train.engine=dpo_lite."
+        )
+    device = next(model.parameters()).device
+    arguments = training_arguments(recipe, folder, device)
+    # TRL divides each micro-batch by its own size, so all must be equal.
+    size = max(n for n in range(1, LARGEST_MICRO_BATCH + 1) if recipe.train.batch_size % n == 0)
+    arguments |= {
+        "per_device_train_batch_size": size,
+        "gradient_accumulation_steps": recipe.train.batch_size // size,
+        "beta": recipe.train.beta,
+        "loss_type": [recipe.train.loss],
+        "max_length": None,
+        "bf16": device.type == "cuda",
+        "eval_strategy": "no",
+    }
+    trainer = TokenisedDPOTrainer(
+        model=model,
+        args=DPOConfig(**arguments),
+        train_dataset=to_trl(loaded.data.train),
+        processing_class=loaded.tokenizer,
+        callbacks=[callback],
+    )
+    for parameter in roles.trainable_parameters(model):
+        parameter.data = parameter.data.to(torch.float32)
+    return trainer

@@ -1,0 +1,149 @@
+"""One update's gradient: exact, whatever the split into micro-batches.
+
+The loss is the sum over the update's examples divided by their number. Each micro-batch adds its
+share to the gradient, so how examples are split and packed changes nothing but rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from dpo_lite.data.packing import Encoded, split_by_tokens
+from dpo_lite.model import roles
+from dpo_lite.model.attention import forest_attention
+from dpo_lite.model.scoring import Way, batch_tokens, causal_lm, lay_out, response_logps
+from dpo_lite.objectives import implicit_rewards, preference_losses
+
+
+@dataclass
+class Outcome:
+    """What the scored examples say, each tensor per example (E,), on the CPU.
+
+    ``first`` and ``last`` are the best and the worst response: chosen and rejected for pairs.
+    """
+
+    losses: torch.Tensor
+    policy_first: torch.Tensor
+    policy_last: torch.Tensor
+    reference_first: torch.Tensor
+    reference_last: torch.Tensor
+    order: list[int] = field(default_factory=list)  # places of the examples in the input
+
+    def metrics(self, beta: float) -> dict[str, float]:
+        """TRL's metric names; ties are left out of the accuracy."""
+        chosen = implicit_rewards(self.policy_first, self.reference_first, beta)
+        rejected = implicit_rewards(self.policy_last, self.reference_last, beta)
+        margins = chosen - rejected
+        decided = margins != 0
+        found = {
+            "loss": self.losses.mean().item(),
+            "rewards/chosen": chosen.mean().item(),
+            "rewards/rejected": rejected.mean().item(),
+            "rewards/margins": margins.mean().item(),
+            "logps/chosen": self.policy_first.mean().item(),
+            "logps/rejected": self.policy_last.mean().item(),
+        }
+        if decided.any():
+            found["rewards/accuracies"] = (margins[decided] > 0).float().mean().item()
+        return found
+
+    @staticmethod
+    def join(parts: Sequence[Outcome]) -> Outcome:
+        """Put micro-batches together, examples back in the order of the input."""
+        order = [index for part in parts for index in part.order]
+        back = torch.tensor(sorted(range(len(order)), key=order.__getitem__))
+        names = ("losses", "policy_first", "policy_last", "reference_first", "reference_last")
+        joined = {name: torch.cat([getattr(p, name) for p in parts])[back] for name in names}
+        return Outcome(**joined, order=sorted(order))
+
+
+@dataclass(frozen=True)
+class Objective:
+    loss: str
+    beta: float
+    way: Way
+    dtype: torch.dtype = torch.float32  # autocast's on a GPU
+
+
+def update_gradient(
+    model: torch.nn.Module, examples: Sequence[Encoded], objective: Objective, budget: int
+) -> Outcome:
+    """Add the gradient of the mean loss over ``examples`` to the policy's parameters.
+
+    ``budget`` is the number of tokens per micro-batch. Gradients must be zero or None before.
+    """
+    parts = []
+    for indices in _micro_batches(examples, objective.way, budget):
+        batch_examples = [examples[i] for i in indices]
+        losses, part = score(model, batch_examples, objective, backward_over=len(examples))
+        part.order = indices
+        parts.append(part)
+        del losses
+    return Outcome.join(parts)
+
+
+@torch.no_grad()
+def evaluate_examples(
+    model: torch.nn.Module,
+    examples: Sequence[Encoded],
+    objective: Objective,
+    budget: int,
+    progress=lambda count: None,
+) -> Outcome:
+    """Score examples without gradients; calls ``progress(number of examples)`` as it goes."""
+    was_training = model.training
+    model.eval()
+    try:
+        parts = []
+        for indices in _micro_batches(examples, objective.way, budget):
+            _, part = score(model, [examples[i] for i in indices], objective)
+            part.order = indices
+            parts.append(part)
+            progress(len(indices))
+        return Outcome.join(parts)
+    finally:
+        model.train(was_training)
+
+
+def score(
+    model: torch.nn.Module,
+    examples: Sequence[Encoded],
+    objective: Objective,
+    backward_over: int | None = None,
+) -> tuple[torch.Tensor, Outcome]:
+    """Losses of one micro-batch, (E,); with ``backward_over`` = n also backward of their sum / n.
+
+    The backward pass belongs in here: the forest must stay in place until it is over.
+    """
+    device = next(model.parameters()).device
+    batch = lay_out(examples, objective.way).to(device)
+    autocast = torch.autocast(device.type, objective.dtype, enabled=device.type == "cuda")
+    with forest_attention(causal_lm(model), batch), autocast:
+        with torch.no_grad(), roles.reference(model):
+            reference = response_logps(model, batch, objective.way)
+        with roles.policy(model):
+            policy = response_logps(model, batch, objective.way)
+            rewards = implicit_rewards(policy, reference, objective.beta)
+            losses = preference_losses(
+                objective.loss,
+                rewards,
+                batch.response_lengths,
+                batch.group_sizes,
+                objective.beta,
+            )
+            if backward_over is not None:
+                (losses.sum() / backward_over).backward()
+    ends = torch.tensor(batch.group_sizes).cumsum(0)
+    last, first = ends - 1, ends - torch.tensor(batch.group_sizes)
+    policy, reference = policy.detach().cpu(), reference.cpu()
+    outcome = Outcome(
+        losses.detach().cpu(), policy[first], policy[last], reference[first], reference[last]
+    )
+    return losses, outcome
+
+
+def _micro_batches(examples: Sequence[Encoded], way: Way, budget: int) -> list[list[int]]:
+    return split_by_tokens([batch_tokens(example, way) for example in examples], budget)

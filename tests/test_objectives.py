@@ -1,0 +1,89 @@
+"""Each loss against arithmetic done by hand."""
+
+import math
+
+import pytest
+import torch
+
+from dpo_lite.objectives import (
+    hinge_loss,
+    implicit_rewards,
+    ipo_loss,
+    loss_at_start,
+    plackett_luce_loss,
+    preference_losses,
+    sigmoid_loss,
+)
+
+
+def test_implicit_rewards():
+    # beta 0.5, log-ratios 2 and -4 -> rewards 1 and -2.
+    rewards = implicit_rewards(torch.tensor([-8.0, -14.0]), torch.tensor([-10.0, -10.0]), 0.5)
+    assert rewards.tolist() == [1.0, -2.0]
+
+
+def test_sigmoid():
+    # margin 3: -log(1 / (1 + e^-3)) = log(1 + e^-3) = 0.0485873516
+    assert sigmoid_loss(torch.tensor([[1.0, -2.0]])).item() == pytest.approx(math.log1p(math.e**-3))
+
+
+def test_hinge():
+    # margins 3 and 0.25 -> 0 and 0.75
+    assert hinge_loss(torch.tensor([[1.0, -2.0], [0.5, 0.25]])).tolist() == [0.0, 0.75]
+
+
+def test_ipo():
+    # beta 0.1: log-ratios 10 and -20 over 5 and 4 tokens -> 2 - (-5) = 7; (7 - 5)^2 = 4
+    loss = ipo_loss(torch.tensor([[1.0, -2.0]]), torch.tensor([[5, 4]]), 0.1)
+    assert loss.item() == pytest.approx(4.0)
+
+
+def test_plackett_luce_three():
+    # rewards 2, 1, 0: P = e^2/(e^2+e+1) * e/(e+1)
+    e = math.e
+    expected = -math.log(e**2 / (e**2 + e + 1) * e / (e + 1))
+    loss = plackett_luce_loss(torch.tensor([[2.0, 1.0, 0.0]], dtype=torch.float64))
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_plackett_luce_of_two_is_dpo():
+    rewards = torch.randn(64, 2, dtype=torch.float64) * 5
+    assert torch.allclose(plackett_luce_loss(rewards), sigmoid_loss(rewards), atol=1e-12)
+
+
+def test_plackett_luce_probabilities_sum_to_one():
+    from itertools import permutations
+
+    rewards = torch.randn(4, dtype=torch.float64)
+    orders = rewards[torch.tensor(list(permutations(range(4))))]
+    assert (-plackett_luce_loss(orders)).exp().sum().item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "ipo", "hinge", "plackett_luce"])
+def test_a_shift_per_prompt_changes_nothing(loss):
+    """beta log Z(x) cancels. (For IPO only where both responses are of one length.)"""
+    rewards, lengths = torch.randn(8, dtype=torch.float64), torch.full((8,), 3)
+    shift = torch.randn(4, dtype=torch.float64).repeat_interleave(2)
+    sizes = [2, 2, 2, 2]
+    plain = preference_losses(loss, rewards, lengths, sizes, 0.1)
+    assert torch.allclose(plain, preference_losses(loss, rewards + shift, lengths, sizes, 0.1))
+
+
+def test_ragged_rankings():
+    rewards, lengths = torch.randn(5), torch.ones(5)
+    losses = preference_losses("plackett_luce", rewards, lengths, [2, 3], 0.1)
+    assert losses[0] == sigmoid_loss(rewards[None, :2])[0]
+    assert losses[1] == plackett_luce_loss(rewards[None, 2:])[0]
+
+
+@pytest.mark.parametrize(
+    ("loss", "responses", "value"),
+    [
+        ("sigmoid", 2, math.log(2)),
+        ("plackett_luce", 4, math.log(24)),
+        ("hinge", 2, 1.0),
+        ("ipo", 2, 25.0),
+    ],
+)
+def test_loss_at_start(loss, responses, value):
+    assert loss_at_start(loss, responses, 0.1) == pytest.approx(value)
