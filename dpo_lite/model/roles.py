@@ -114,7 +114,8 @@ def save_policy(model: PeftModel, folder: Path, base_id: str, revision: str | No
     config = model.peft_config[POLICY]
     config.base_model_name_or_path = base_id
     config.revision = revision
-    model.save_pretrained(str(folder), selected_adapters=[POLICY], safe_serialization=True)
+    # "auto" would ask the Hub whether the vocabulary was resized; ours never is.
+    model.save_pretrained(str(folder), selected_adapters=[POLICY], save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's placeholder card says nothing
 
 
