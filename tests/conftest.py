@@ -1,5 +1,8 @@
 """Small models built from their configs: the same code paths as the real ones, in milliseconds."""
 
+import os
+from pathlib import Path
+
 from dpo_lite.quiet import quiet_libraries
 
 quiet_libraries()
@@ -7,8 +10,70 @@ quiet_libraries()
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
 
 @pytest.fixture(autouse=True)
 def deterministic():
     torch.manual_seed(0)
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def chat_tokenizer():
+    """A byte-level tokenizer of 300 tokens with a ChatML template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|pad|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    backend.train_from_iterator(["the cat sat on the mat and the dog sat on the cat"], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<|pad|>", eos_token="<|im_end|>"
+    )
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory, chat_tokenizer):
+    """A folder with a small Llama and its tokenizer, as a user's local base."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny-base")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(chat_tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=2,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    chat_tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def hh_file():
+    """The real HH-RLHF file, where the machine has it."""
+    folder = os.environ.get("DPO_LITE_TEST_DATA")
+    path = Path(folder or "") / "hh-rlhf-harmless-base-test.jsonl.gz"
+    if not folder or not path.is_file():
+        pytest.skip("DPO_LITE_TEST_DATA names no folder with the HH-RLHF file")
+    return path

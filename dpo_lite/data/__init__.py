@@ -1,2 +1,5 @@
-class PreparedData: ...
-def prepare(*a, **k): raise NotImplementedError
+"""Sources -> formats -> examples -> token ids -> packed rows."""
+
+from dpo_lite.data.prepare import PreparedData, prepare
+
+__all__ = ["PreparedData", "prepare"]
