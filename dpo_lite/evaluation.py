@@ -54,7 +54,7 @@ def answer_held_out(
 ) -> list[dict[str, Any]]:
     """Greedy answers to the prompts of held-out examples, classified where there are markers.
 
-    Equal prompts are asked once. Each record has ``prompt_ids``, ``answer`` and, with markers,
+    Equal prompts are asked once. Each record has ``prompt``, ``answer`` and, with markers,
     ``verdict``: chosen, rejected or neither.
     """
     asked = {tuple(example["prompt_ids"]): example for example in examples}
@@ -62,8 +62,8 @@ def answer_held_out(
         model, tokenizer, list(asked), role=role, max_new_tokens=max_new_tokens, progress=progress
     )
     records = []
-    for (ids, example), answer in zip(asked.items(), answers, strict=True):
-        record = {"prompt_ids": list(ids), "answer": answer}
+    for example, answer in zip(asked.values(), answers, strict=True):
+        record = {"prompt": example["prompt"], "answer": answer}
         if example.get("chosen_markers"):
             record["verdict"] = classify(
                 answer, example["chosen_markers"], example["rejected_markers"]

@@ -27,7 +27,7 @@ SHOWN_EXAMPLES = 3
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Token ids, ready to train: columns prompt_ids, response_ids, row, and markers if any."""
+    """Ready to train: columns prompt_ids, response_ids, row, prompt (its last turn), markers."""
 
     train: Dataset
     evals: dict[str, Dataset]
@@ -300,6 +300,7 @@ def _dataset(encoded: list[tuple[EncodedExample, Example]]) -> Dataset:
             "prompt_ids": [e.prompt_ids for e, _ in encoded],
             "response_ids": [e.response_ids for e, _ in encoded],
             "row": [e.row for e, _ in encoded],
+            "prompt": [example.prompt[-1]["content"] for _, example in encoded],
             "chosen_markers": [example.chosen_markers for _, example in encoded],
             "rejected_markers": [example.rejected_markers for _, example in encoded],
         }

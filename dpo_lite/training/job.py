@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from importlib.metadata import version
@@ -12,16 +13,18 @@ import torch
 from rich.console import Console
 
 import dpo_lite
+from dpo_lite.comparison import load_trained
 from dpo_lite.errors import UserError
 from dpo_lite.evaluation import answer_held_out, generation_share, has_markers, score_held_out
 from dpo_lite.generation import generate, prompt_ids
 from dpo_lite.model import roles
-from dpo_lite.model.base import compute_device
-from dpo_lite.planning import peak_memory
+from dpo_lite.model.base import compute_device, compute_dtype
+from dpo_lite.model.scoring import choose_way
+from dpo_lite.planning import peak_memory, plan_memory
 from dpo_lite.preflight import Loaded, Report, check, load_data, load_model
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report import write_report
-from dpo_lite.runs import Run, create_run, write_json, write_text
+from dpo_lite.runs import Run, create_run, read_json, write_json, write_text
 from dpo_lite.training.callbacks import RunRecorder, progress_bar
 from dpo_lite.training.trainer import PreferenceTrainer
 from dpo_lite.training.update import Objective
@@ -119,6 +122,23 @@ def execute(
         recorder.close()
 
 
+def evaluate_again(run: Run, console: Console) -> None:
+    """Load a finished run's adapter, score its held-out sets and answer anew; updates its files."""
+    recipe, _, model = load_trained(run)
+    tokenizer, data = load_data(recipe)
+    loaded = Loaded(recipe, tokenizer, data, model)
+    dtype = compute_dtype(next(model.parameters()).device)
+    way = choose_way(model, [data.train[i] for i in range(min(3, len(data.train)))]).way
+    objective = Objective(recipe.train.loss, recipe.train.beta, way, dtype)
+    before = [s for s in run.records("samples.jsonl") if s["when"] == "before"]
+    write_text(run.path / "samples.jsonl", "".join(json.dumps(s) + "\n" for s in before))
+    budget = plan_memory(model, recipe, data.max_length).budget
+    results = read_json(run.path / "results.json") or {}
+    results |= evaluate_run(run, loaded, objective, budget, console)
+    write_json(run.path / "results.json", results)
+    write_report(run)
+
+
 def build_trainer(
     run: Run, loaded: Loaded, report: Report, objective: Objective, recorder: RunRecorder
 ):
@@ -191,8 +211,7 @@ def ask_all(
             )
             shares[name] = generation_share(records)
             for record in records:
-                prompt = tokenizer.decode(record.pop("prompt_ids"))
-                run.append("samples.jsonl", {"when": when, "set": name, "prompt": prompt, **record})
+                run.append("samples.jsonl", {"when": when, "set": name, **record})
     return shares
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe
@@ -78,6 +78,7 @@ class PreferenceTrainer(Trainer):
             eval_dataset=train if recipe.train.eval_steps else None,  # evaluate() is our own
             callbacks=callbacks,
         )
+        self.remove_callback(PrinterCallback)
         self.objective = objective
         self.budget = budget
         self.held_out = evals
@@ -123,4 +124,7 @@ class PreferenceTrainer(Trainer):
             found = outcome.metrics(self.objective.beta)
             metrics |= {f"eval_{name}_{key}": value for key, value in found.items()}
         self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         return metrics

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from dpo_lite.errors import UserError
@@ -67,6 +67,7 @@ def trl_trainer(loaded: Loaded, folder: Path, callback: TrainerCallback) -> DPOT
         processing_class=loaded.tokenizer,
         callbacks=[callback],
     )
+    trainer.remove_callback(PrinterCallback)
     for parameter in roles.trainable_parameters(model):
         parameter.data = parameter.data.to(torch.float32)
     return trainer

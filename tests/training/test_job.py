@@ -1,0 +1,187 @@
+"""Whole runs on a tiny base: what they leave, how they stop, resume, and fail."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from dpo_lite.comparison import compare_answers
+from dpo_lite.errors import UserError
+from dpo_lite.recipe import validate_recipe
+from dpo_lite.runs import list_runs, read_json
+from dpo_lite.training import job
+from dpo_lite.training.callbacks import RunRecorder
+
+FILES = (
+    "recipe.yaml manifest.json data.json metrics.jsonl status.json samples.jsonl results.json "
+    "report.md curves.png adapter/adapter_model.safetensors adapter/adapter_config.json"
+)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Chosen answers say sat, rejected ones ran; markers tell them apart."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for split, numbers in {"train": range(40), "test": range(40, 52)}.items():
+        rows = [
+            {
+                "prompt": f"what did cat {i} do?",
+                "chosen": f"the cat {i} sat",
+                "rejected": f"the cat {i} ran",
+                "chosen_markers": ["sat"],
+                "rejected_markers": ["ran"],
+            }
+            for i in numbers
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return str(folder)
+
+
+def recipe_for(base, data, folder, **train):
+    options = {"lr": 1e-3, "batch_size": 8, "max_steps": 6, "save_steps": 2} | train
+    return validate_recipe(
+        {
+            "model": {"base": base},
+            "data": {"train": data},
+            "train": options,
+            "eval": {"prompts": ["hello <b>[red]"], "max_new_tokens": 4},
+            "run": {"folder": str(folder)},
+        },
+        "test",
+    )
+
+
+@pytest.fixture
+def console():
+    return Console(quiet=True)
+
+
+def weights(run):
+    return load_file(run.adapter / "adapter_model.safetensors")
+
+
+def test_a_run_leaves_its_folder(tiny_base, pairs, tmp_path, console):
+    run = job.start(recipe_for(tiny_base, pairs, tmp_path, eval_steps=3), "demo", console)
+    assert run.name == "demo-1"
+    for name in FILES.split():
+        assert (run.path / name).stat().st_size > 0, name
+    assert run.status()["state"] == "finished"
+    steps = [m for m in run.records("metrics.jsonl") if "loss" in m]
+    assert [m["step"] for m in steps] == list(range(1, 7))
+    assert steps[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert {"rewards/chosen", "rewards/margins", "logps/chosen", "grad_norm"} <= set(steps[0])
+    evals = [m for m in run.records("metrics.jsonl") if "eval_test_loss" in m]
+    assert [m["step"] for m in evals] == [3, 6]
+    held_out = read_json(run.path / "results.json")["sets"]["test"]
+    assert held_out["rewards/margins"] > 0
+    assert set(held_out["generation"]) == {"reference", "policy"}
+    samples = run.records("samples.jsonl")
+    assert len([s for s in samples if s["when"] == "before"]) == 13
+    assert len([s for s in samples if s["when"] == "after"]) == 13
+    assert run.manifest()["linear_4bit"] == 14
+    assert run.manifest()["reference"] == "base, adapters off"
+    assert {w.dtype for w in weights(run).values()} == {torch.float32}
+    assert [r.name for r in list_runs(tmp_path)] == ["demo-1"]
+
+    job.evaluate_again(run, console)
+    again = read_json(run.path / "results.json")["sets"]["test"]
+    assert again["rewards/margins"] == pytest.approx(held_out["rewards/margins"], abs=1e-4)
+
+    rows = compare_answers(run, ["hello"], temperature=0.0, seed=0, max_new_tokens=4)
+    assert rows[0].prompt == "hello"
+
+
+def test_resuming_equals_not_stopping(tiny_base, pairs, tmp_path, console, monkeypatch):
+    whole = job.start(recipe_for(tiny_base, pairs, tmp_path / "a"), "whole", console)
+
+    interrupted = RunRecorder.on_step_end
+
+    def stop_at_three(self, args, state, control, **kwargs):
+        if state.global_step == 3:
+            os.kill(os.getpid(), signal.SIGINT)  # the user's Ctrl-C
+        return interrupted(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(RunRecorder, "on_step_end", stop_at_three)
+    run = job.start(recipe_for(tiny_base, pairs, tmp_path / "b"), "part", console)
+    assert run.status()["state"] == "stopped"
+    assert run.last_checkpoint().name == "checkpoint-3"
+    assert not run.adapter.exists()
+    monkeypatch.undo()
+
+    job.resume(run, console)
+    assert run.status()["state"] == "finished"
+    expected, found = weights(whole), weights(run)
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+    losses = [[m["loss"] for m in r.records("metrics.jsonl") if "loss" in m] for r in (whole, run)]
+    assert losses[0] == losses[1]
+    with pytest.raises(UserError, match="is finished"):
+        job.resume(run, console)
+
+
+def test_the_trl_engine_gives_the_same_training(tiny_base, pairs, tmp_path, console):
+    ours = job.start(recipe_for(tiny_base, pairs, tmp_path, max_steps=4), "ours", console)
+    theirs = job.start(
+        recipe_for(tiny_base, pairs, tmp_path, max_steps=4, engine="trl"), "theirs", console
+    )
+    losses = [
+        [m["loss"] for m in run.records("metrics.jsonl") if "loss" in m] for run in (ours, theirs)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-4)
+    assert losses[0][0] != losses[0][-1]
+
+
+def test_no_update_after_a_failed_preflight(tiny_base, pairs, tmp_path, console, monkeypatch):
+    """A reference that is not the policy's start stops the run before it has a folder."""
+    from dpo_lite import preflight
+
+    honest = preflight.load_model
+
+    def broken(recipe):
+        model = honest(recipe)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.add_(0.1)
+        return model
+
+    monkeypatch.setattr(job, "load_model", broken)
+    with pytest.raises(UserError, match="the reference is wrong"):
+        job.start(recipe_for(tiny_base, pairs, tmp_path), "bad", console)
+    assert list_runs(tmp_path) == []
+
+
+def test_the_real_hh_file_trains(tiny_base, hh_file, tmp_path, console):
+    recipe = recipe_for(tiny_base, str(hh_file), tmp_path, max_steps=2)
+    recipe.data.max_length = 300
+    recipe.eval.limit = 8
+    run = job.start(recipe, "hh", console)
+    assert run.status()["state"] == "finished"
+    assert read_json(run.path / "data.json")["format"] == "hh-rlhf"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"base": "./nowhere"}}, "there is no folder ./nowhere"),
+        ({"model": {"base": "builtin:facts"}}, "there is no builtin:facts"),
+        ({"data": {"train": "missing.jsonl"}}, "there is no file missing.jsonl"),
+        ({"data": {"max_length": 100_000}}, "over the base's limit of 512"),
+        ({"data": {"max_length": 8}}, "no row of 40 is left"),
+        ({"adapter": {"targets": ["nothing"]}}, "adapter.targets"),
+        ({"model": {"adapter": "./nowhere"}}, "model.adapter"),
+    ],
+)
+def test_bad_input_is_one_sentence(tiny_base, pairs, tmp_path, console, change, message):
+    values = recipe_for(tiny_base, pairs, tmp_path).model_dump()
+    for section, keys in change.items():
+        values[section] |= keys
+    if "adapter" in change.get("model", {}):
+        values["reference"] = None
+    with pytest.raises(UserError, match=message) as caught:
+        job.start(validate_recipe(values, "test"), "bad", console)
+    assert "\n" not in str(caught.value)
