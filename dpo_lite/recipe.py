@@ -284,8 +284,7 @@ def validate_recipe(values: dict, where: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        faults = list(dict.fromkeys(_sentence(fault) for fault in error.errors()))
-        raise UserError(f"{where}: " + "; ".join(faults)) from None
+        raise UserError(f"{where}: " + "; ".join(_sentences(error.errors()))) from None
 
 
 def known_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, Any]:
@@ -299,34 +298,42 @@ def known_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, A
     return keys
 
 
-def _sentence(fault: dict) -> str:
-    """One pydantic fault as a sentence a user can act on."""
-    where = [str(part) for part in fault["loc"]]
-    # For a union such as `int | "auto"` pydantic appends the branch; the key is what is known.
+def _sentences(faults: list[dict]) -> list[str]:
+    """Pydantic's faults as clauses a user can act on, one per key."""
+    clauses: dict[str, str] = {}
+    for fault in faults:
+        key, text = _clause(fault)
+        shown = f"{key}: {text}" if fault["type"] not in _COMPLETE else text
+        # The branches of a union such as `int | "auto"` fail one by one: say them in one breath.
+        clauses[key] = f"{clauses[key]}, or {text}" if key in clauses else shown
+        fault["shown"] = f", not {fault['input']!r}" if fault["type"] not in _COMPLETE else ""
+    ends = {_clause(fault)[0]: fault["shown"] for fault in faults}
+    return [clause + ends[key] for key, clause in clauses.items()]
+
+
+_COMPLETE = ("extra_forbidden", "missing", "value_error")
+
+
+def _clause(fault: dict) -> tuple[str, str]:
+    """The key that a fault is about, and what is wrong with it."""
     keys = known_keys()
-    while len(where) > 1 and ".".join(where) not in keys and fault["type"] != "extra_forbidden":
-        if ".".join(where[:-1]) in keys or where[-1].isdigit():
-            where = where[:-1]
-        else:
-            break
-    key = ".".join(where)
+    where = [str(part) for part in fault["loc"]]
+    if fault["type"] == "value_error":
+        return "", fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
+        key = ".".join(where)
         close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5) or [
             known for known in keys if known.rsplit(".", 1)[-1] == where[-1]
         ]
         hint = f"did you mean {close[0]}?" if close else "`dpo-lite recipes keys` lists them all"
-        return f"{key} is no key of a recipe; {hint}"
+        return key, f"{key} is no key of a recipe; {hint}"
+    # Behind the key pydantic appends the branch of a union; the key is what the user knows.
+    while len(where) > 1 and ".".join(where) not in keys and ".".join(where[:-1]) in keys:
+        where = where[:-1]
+    key = ".".join(where)
     if fault["type"] == "missing":
-        return f"{key} is missing; it is required"
-    if fault["type"] == "value_error":
-        return fault["msg"].removeprefix("Value error, ")
-    message = fault["msg"][0].lower() + fault["msg"][1:]
-    return f"{key}: {message}, not {fault['input']!r}"
-
-
-def to_yaml(recipe: Recipe) -> str:
-    """The resolved recipe as YAML: what a run folder keeps and what runs again unchanged."""
-    return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
+        return key, f"{key} is missing; it is required"
+    return key, fault["msg"][0].lower() + fault["msg"][1:]
 
 
 def default_text(field) -> str:

@@ -1,0 +1,131 @@
+"""The schema: what a recipe may say, and what is said about one that may not."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dpo_lite.errors import UserError
+from dpo_lite.recipe import (
+    RECIPES_FOLDER,
+    keys_table,
+    known_keys,
+    load_recipe,
+    to_yaml,
+)
+
+MINIMAL = "model: {base: builtin:myths}\ndata: {train: builtin:myths}\n"
+
+
+@pytest.fixture
+def minimal(tmp_path):
+    path = tmp_path / "minimal.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_defaults_and_overrides(minimal):
+    recipe = load_recipe(minimal, ["train.beta=0.05", "train.lr=5e-6", "data.eval=[a, b]"])
+    assert recipe.train.beta == 0.05
+    assert recipe.train.lr == 5e-6
+    assert recipe.data.eval == ["a", "b"]
+    assert recipe.reference == "base"
+
+
+def test_the_reference_follows_the_adapter(minimal):
+    assert load_recipe(minimal, ["model.adapter=x"]).reference == "start"
+    assert load_recipe(minimal, ["model.adapter=x", "reference=base"]).reference == "base"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.betta=1", "train.betta is no key of a recipe; did you mean train.beta"),
+        ("beta=1", "did you mean train.beta"),
+        ("modle.base=x", "did you mean model.base"),
+        ("train.beta=x", "train.beta: input should be a valid number"),
+        ("train.batch_size=0", "train.batch_size: input should be greater than or equal to 1"),
+        ("model.quantization=nf8", "model.quantization: input should be 'nf4' or 'none'"),
+        ("data.max_length=abc", "data.max_length: .*, or .*'auto', not 'abc'"),
+        ("run.name=../x", "run.name"),
+        ("reference=start", "reference: start needs model.adapter"),
+        ("model.base=", "model.base"),
+        ("nonsense", "is no override"),
+        ("train={", "override train"),
+    ],
+)
+def test_faults_are_sentences(minimal, override, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_recipe(minimal, [override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no keys"),
+        ("model: [", "line"),
+        ("a: 1\na: 2\n", "the key 'a' stands twice"),
+        ("a: &x 1\nb: *x\n", "aliases"),
+        ("model: {base: x}\n", "data is missing"),
+        ("a: !!python/object:os.system {}\n", "line 1"),
+    ],
+)
+def test_broken_files(tmp_path, text, message):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_recipe(path)
+
+
+def test_a_missing_recipe_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean quickstart"):
+        load_recipe("quikstart")
+
+
+def test_the_resolved_recipe_loads_to_itself(minimal, tmp_path):
+    recipe = load_recipe(minimal, ["train.lr=5e-6"])
+    (tmp_path / "again.yaml").write_text(to_yaml(recipe))
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
+RECIPES = sorted(RECIPES_FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes(path):
+    """Each validates, is short, and says what it is for, for which card and on whose word."""
+    recipe = load_recipe(path)
+    text = path.read_text()
+    assert len(text.splitlines()) <= 50
+    head = text.splitlines()[0]
+    assert head.startswith("# ")
+    assert "GB" in head
+    if path.stem != "quickstart":
+        assert "Hyper-parameters:" in text
+    assert recipe.eval.prompts
+
+
+def test_shipped_recipes_are_complete():
+    names = {path.stem for path in RECIPES}
+    assert names >= {
+        "quickstart",
+        "qwen2.5-0.5b",
+        "llama-3.2-1b",
+        "qwen3-1.7b",
+        "smollm3-3b",
+        "qwen3-4b",
+        "zephyr-7b",
+        "llama-3.1-8b",
+        "qwen3-14b",
+    }
+
+
+def test_every_key_is_explained_and_documented():
+    assert all(field.description for field in known_keys().values())
+    documented = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text()
+    assert keys_table() in documented, "run: python -m dpo_lite.recipe, and paste the table"
+
+
+def test_recipe_yaml_is_plain(minimal):
+    assert yaml.safe_load(to_yaml(load_recipe(minimal)))["train"]["beta"] == 0.1
