@@ -336,6 +336,11 @@ def _clause(fault: dict) -> tuple[str, str]:
     return key, fault["msg"][0].lower() + fault["msg"][1:]
 
 
+def to_yaml(recipe: Recipe) -> str:
+    """The resolved recipe as YAML: what a run folder keeps and what runs again unchanged."""
+    return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
+
+
 def default_text(field) -> str:
     """A field's default for a table: ``required`` where there is none."""
     if field.is_required():
