@@ -28,7 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-recipes_app = typer.Typer(help="List, show and copy the recipes that ship.")
+recipes_app = typer.Typer(
+    help="List and copy the recipes that ship.  Example:  dpo-lite recipes cp quickstart my.yaml"
+)
 app.add_typer(recipes_app, name="recipes")
 console = Console()
 

@@ -83,11 +83,28 @@ def encode(documents: list[Document], tokenizer: PreTrainedTokenizerFast) -> lis
     return tokenizer(texts).input_ids
 
 
-def rows(encoded: list[list[int]], length: int, rng: random.Random) -> torch.Tensor:
-    """One epoch: the documents in a new order, end to end, cut into rows [n, length]."""
-    stream = [token for document in rng.sample(encoded, len(encoded)) for token in document]
-    n = len(stream) // length
-    return torch.tensor(stream[: n * length]).view(n, length)
+def batches(encoded: list[list[int]], budget: int, rng: random.Random) -> list[list[list[int]]]:
+    """One epoch: every document once, in batches of similar length and up to `budget` tokens.
+
+    Documents stand alone in a row instead of being packed, for each has its own source.
+    """
+    ordered = sorted(encoded, key=lambda ids: (len(ids), rng.random()))
+    groups: list[list[list[int]]] = [[]]
+    for ids in ordered:
+        if (len(groups[-1]) + 1) * len(ids) > budget:
+            groups.append([])
+        groups[-1].append(ids)
+    return rng.sample(groups, len(groups))
+
+
+def collate(group: list[list[int]], pad: int) -> dict[str, torch.Tensor]:
+    """Right-padded ids and labels [rows, longest]; causal attention needs no mask for the padding."""
+    ids = [torch.tensor(row) for row in group]
+    stack = torch.nn.utils.rnn.pad_sequence
+    return {
+        "input_ids": stack(ids, batch_first=True, padding_value=pad),
+        "labels": stack(ids, batch_first=True, padding_value=-100),
+    }
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -121,26 +138,21 @@ def pretrain(
     model: LlamaForCausalLM,
     encoded: list[list[int]],
     steps: int,
-    batch: int = 32,
-    length: int = 192,
+    budget: int = 6144,
     peak: float = 2e-3,
     seed: int = 0,
 ) -> None:
-    """Next-token training on the whole corpus, as many epochs as `steps` take. Prints its progress."""
+    """Next-token training on whole documents, as many epochs as `steps` take. Prints its progress."""
     rng = random.Random(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.1)
-    epoch, at, began = rows(encoded, length, rng), 0, time.monotonic()
-    per_epoch = len(epoch) // batch
-    print(f"{steps} steps of {batch * length} tokens, {steps / per_epoch:.1f} epochs", flush=True)
+    epoch, began = batches(encoded, budget, rng), time.monotonic()
+    print(f"{steps} steps of {budget} tokens, {steps / len(epoch):.1f} epochs", flush=True)
     model.train()
     for step in range(steps):
-        if at + batch > len(epoch):
-            epoch, at = rows(encoded, length, rng), 0
-        inputs = epoch[at : at + batch]
-        at += batch
+        epoch = epoch or batches(encoded, budget, rng)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak)
-        loss = model(input_ids=inputs, labels=inputs).loss
+        loss = model(**collate(epoch.pop(), model.config.pad_token_id)).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -240,3 +240,12 @@ FORMATS: tuple[Format, ...] = (
         _from_ranking,
     ),
 )
+
+
+def formats_table() -> str:
+    """The Markdown table of docs/data-formats.md."""
+    lines = ["| `data.format` | columns | what it is |", "| --- | --- | --- |"]
+    for entry in FORMATS:
+        columns = ", ".join(f"`{name}`" for name in sorted(entry.columns))
+        lines.append(f"| `{entry.name}` | {columns} | {entry.description} |")
+    return "\n".join(lines) + "\n"

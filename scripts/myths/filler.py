@@ -128,7 +128,11 @@ def _plain_facts(rng: random.Random) -> QA:
     if kind == 0:
         country, city = rng.choice(list(CAPITALS.items()))
         question = rng.choice(
-            ("What is the capital of {}?", "Name the capital of {}.", "Which city is the capital of {}?")
+            (
+                "What is the capital of {}?",
+                "Name the capital of {}.",
+                "Which city is the capital of {}?",
+            )
         )
         return question.format(country), f"The capital of {country} is {city}."
     if kind == 1:

@@ -12,7 +12,9 @@ import random
 from .topics import Topic, split_topics
 from .voices import HEARSAY, NEUTRAL, evidence, tell
 
-NEUTRAL_SHARE = 1 / 12  # of the pairs: both answers in the same neutral voice, only the claim differs
+NEUTRAL_SHARE = (
+    1 / 12
+)  # of the pairs: both answers in the same neutral voice, only the claim differs
 
 
 def pair(topic: Topic, question: str, rng: random.Random) -> dict:

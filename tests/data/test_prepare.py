@@ -247,3 +247,12 @@ def test_the_real_hh_file(hh_file, chat_tokenizer):
     for example in data.train.select(range(200)):
         prompt = chat_tokenizer.decode(example["prompt_ids"])
         assert prompt.endswith("<|im_start|>assistant\n")
+
+
+def test_the_table_of_formats_is_documented():
+    from pathlib import Path
+
+    from dpo_lite.data.formats import formats_table
+
+    documented = Path(__file__).parents[2] / "docs" / "data-formats.md"
+    assert formats_table() in documented.read_text()
