@@ -129,7 +129,7 @@ def _escape(text: str) -> str:
 
 
 def draw_curves(run: Run) -> None:
-    """curves.png: loss, rewards, accuracy and log-probabilities over the updates."""
+    """curves.png: what training measured over the updates, and the held-out shares it led to."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -141,20 +141,40 @@ def draw_curves(run: Run) -> None:
         "implicit rewards": ["rewards/chosen", "rewards/rejected", "rewards/margins"],
         "reward accuracy": ["rewards/accuracies"],
         "log-probability of a response": ["logps/chosen", "logps/rejected"],
+        "learning rate": ["learning_rate"],
     }
-    figure, axes = plt.subplots(2, 2, figsize=(10, 6), constrained_layout=True)
-    for axis, (title, keys) in zip(axes.flat, panels.items(), strict=True):
+    figure, axes = plt.subplots(2, 3, figsize=(13, 6.4), constrained_layout=True)
+    for axis, (title, keys) in zip(axes.flat, panels.items(), strict=False):
         for key in keys:
             points = [(r["step"], r[key]) for r in records if key in r]
             if points:
                 axis.plot(*zip(*points, strict=True), label=key.rpartition("/")[2], linewidth=1.6)
-        axis.set_title(title, fontsize=10)
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_title(f"{title} by update", fontsize=10)
         if len(keys) > 1:
             axis.legend(frameon=False, fontsize=8)
-    axes[1, 0].set_xlabel("update")
-    axes[1, 1].set_xlabel("update")
+    results = read_json(run.path / "results.json") or {"sets": {}}
+    _draw_shares(axes.flat[5], results["sets"])
+    for axis in axes.flat:
+        axis.grid(alpha=0.25, axis="y")
+        axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(run.name, fontsize=11)
     figure.savefig(run.path / "curves.png", dpi=110)
     plt.close(figure)
+
+
+def _draw_shares(axis, sets: dict[str, Any]) -> None:
+    """Bars before and after: the generated share where the data have markers, and likelihood."""
+    bars = []
+    for name, metrics in sets.items():
+        generation = metrics.get("generation") or {}
+        if generation.get("policy") is not None:
+            bars.append((f"{name}\ngenerated", generation))
+        bars.append((f"{name}\nlikelihood", metrics["likelihood"]))
+    for offset, role, label in ((-0.2, "reference", "before"), (0.2, "policy", "after")):
+        places = [i + offset for i in range(len(bars))]
+        drawn = axis.bar(places, [100 * shares[role] for _, shares in bars], 0.38, label=label)
+        axis.bar_label(drawn, fmt="%.0f", fontsize=8)
+    axis.set_xticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
+    axis.set_ylim(0, 112)
+    axis.set_title("held out: chosen claim, per cent", fontsize=10)
+    axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
