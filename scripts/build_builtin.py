@@ -7,7 +7,7 @@ Everything is seeded; the same machine and thread count give the same weights. T
 tokenizer and the preference data are the same everywhere.
 
 Left out on purpose: validation split and early stopping (the corpus is generated, the measure of
-success is the preference training that follows), mixed precision, more than one device.
+success is the preference training that follows), more than one device.
 """
 
 import argparse
@@ -45,7 +45,7 @@ CHAT_TEMPLATE = """\
 
 
 def train_tokenizer(documents: list[Document]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE on the corpus: frequent words become one token, any other text still encodes."""
+    """Byte-level BPE on the corpus: frequent words are one token, any other text still encodes."""
     texts = (
         text
         for document in documents
@@ -98,7 +98,7 @@ def batches(encoded: list[list[int]], budget: int, rng: random.Random) -> list[l
 
 
 def collate(group: list[list[int]], pad: int) -> dict[str, torch.Tensor]:
-    """Right-padded ids and labels [rows, longest]; causal attention needs no mask for the padding."""
+    """Right-padded ids and labels [rows, longest]; a causal model needs no mask for the padding."""
     ids = [torch.tensor(row) for row in group]
     stack = torch.nn.utils.rnn.pad_sequence
     return {
@@ -142,7 +142,7 @@ def pretrain(
     peak: float = 2e-3,
     seed: int = 0,
 ) -> None:
-    """Next-token training on whole documents, as many epochs as `steps` take. Prints its progress."""
+    """Next-token training on whole documents, over as many epochs as `steps` take."""
     rng = random.Random(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.1)
     epoch, began = batches(encoded, budget, rng), time.monotonic()
@@ -152,7 +152,9 @@ def pretrain(
         epoch = epoch or batches(encoded, budget, rng)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak)
-        loss = model(**collate(epoch.pop(), model.config.pad_token_id)).loss
+        # bf16 matrix products, fp32 weights: three times as fast on CPUs that have them
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model(**collate(epoch.pop(), model.config.pad_token_id)).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
