@@ -59,14 +59,15 @@ def recipes(context: typer.Context) -> None:
         return
     from dpo_lite.recipe import RECIPES_FOLDER, load_recipe
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("recipe", "base", "for", "data"):
-        table.add_column(column)
-    for path in sorted(RECIPES_FOLDER.glob("*.yaml")):
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0), expand=True)
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("for", ratio=3)
+    table.add_column("base and data", ratio=4, overflow="fold")
+    for path in sorted(RECIPES_FOLDER.glob("*.yaml"), key=lambda p: (p.stem != "quickstart", p)):
         recipe = load_recipe(path)
         data = recipe.data.train
         data = data if isinstance(data, str) else " + ".join(part.source for part in data)
-        table.add_row(path.stem, recipe.model.base, _purpose(path), data)
+        table.add_row(path.stem, escape(_purpose(path)), escape(f"{recipe.model.base}\n{data}"))
     console.print(table)
     console.print("\ndpo-lite recipes cp NAME FILE   makes a copy that is yours to change")
 
