@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from dpo_lite.comparison import compare_answers
 from dpo_lite.errors import UserError
-from dpo_lite.recipe import validate_recipe
+from dpo_lite.recipe import RECIPES_FOLDER, load_recipe, validate_recipe
 from dpo_lite.runs import list_runs, read_json
 from dpo_lite.training import job
 from dpo_lite.training.callbacks import RunRecorder
@@ -185,3 +185,16 @@ def test_bad_input_is_one_sentence(tiny_base, pairs, tmp_path, console, change, 
     with pytest.raises(UserError, match=message) as caught:
         job.start(validate_recipe(values, "test"), "bad", console)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES_FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes_pass_the_preflight(path, tiny_base, pairs, console):
+    """Each recipe's own numbers, on a base and data that are at hand here."""
+    stand_ins = [f"model.base={tiny_base}", f"data.train={pairs}", "data.eval=test"]
+    stand_ins += ["model.adapter=null", "reference=null", "data.max_length=auto"]
+    _, report, objective = job.prepare_run(load_recipe(path, stand_ins), console)
+    assert report.linear_4bit == 14
+    assert report.start_loss == pytest.approx(0.693147, abs=1e-5)
+    assert objective.way == "forest"
+    assert report.plan.budget >= 2048
+    assert any("policy equals reference" in line for line in report.lines())
