@@ -54,6 +54,15 @@ def plackett_luce_loss(rewards: torch.Tensor) -> torch.Tensor:
     return (left - rewards)[:, :-1].sum(-1)
 
 
+def sft_loss(chosen_logps: torch.Tensor, chosen_lengths: torch.Tensor) -> torch.Tensor:
+    """-log pi(y_w | x) / |y_w|: the term that RPO adds to DPO, arXiv:2404.19733, Eq. 1.
+
+    It holds up the chosen response, whose likelihood DPO alone may push down together with the
+    rejected one. chosen_logps, chosen_lengths (E,) -> (E,).
+    """
+    return -chosen_logps / chosen_lengths
+
+
 def preference_losses(
     loss: str, rewards: torch.Tensor, lengths: torch.Tensor, group_sizes: list[int], beta: float
 ) -> torch.Tensor:

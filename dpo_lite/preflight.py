@@ -131,7 +131,10 @@ def check(
     few = [train[i] for i in range(min(3, len(train)))]
     choice = choose_way(model, few)
     dtype = compute_dtype(next(model.parameters()).device)
-    objective = Objective(recipe.train.loss, recipe.train.beta, choice.way, dtype)
+    train_keys = recipe.train
+    objective = Objective(
+        train_keys.loss, train_keys.beta, choice.way, dtype, train_keys.sft_weight
+    )
 
     lengths = [batch_tokens(example, choice.way) for example in train]
     longest = max(lengths)

@@ -107,6 +107,12 @@ class TrainSection(Section):
     beta: float = Field(
         0.1, gt=0, description="Strength of the pull to the reference: higher moves less."
     )
+    sft_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of an extra term that holds up the likelihood of the chosen response,"
+        " per token; above 0 it keeps the text fluent when `logps/chosen` falls.",
+    )
     lr: float = Field(5e-6, gt=0, lt=1, description="Peak learning rate.")
     scheduler: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after the warm-up."
@@ -193,6 +199,8 @@ class Recipe(Section):
             raise ValueError("data.pairs: keep needs train.loss: plackett_luce")
         if self.train.engine == "trl" and self.train.loss == "plackett_luce":
             raise ValueError("train.engine: trl has no plackett_luce loss; use dpo_lite")
+        if self.train.engine == "trl" and self.train.sft_weight:
+            raise ValueError("train.engine: trl averages its SFT term otherwise; use dpo_lite")
         return self
 
 

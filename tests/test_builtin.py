@@ -104,9 +104,10 @@ def test_any_text_round_trips(tokenizer, text):
 
 
 def test_special_tokens_are_single_and_distinct(model, tokenizer):
-    assert tokenizer("<|im_end|>").input_ids == [tokenizer.eos_token_id]
-    assert len({tokenizer.pad_token_id, tokenizer.eos_token_id, *tokenizer("<|im_start|>")[0].ids})
-    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    start, end = tokenizer("<|im_start|>").input_ids, tokenizer("<|im_end|>").input_ids
+    assert end == [tokenizer.eos_token_id]
+    assert len(start) == 1
+    assert len({tokenizer.pad_token_id, *start, *end}) == 3
     for config in (model.config, model.generation_config):
         assert config.eos_token_id == tokenizer.eos_token_id
         assert config.pad_token_id == tokenizer.pad_token_id

@@ -15,7 +15,7 @@ from dpo_lite.data.packing import Encoded, split_by_tokens
 from dpo_lite.model import roles
 from dpo_lite.model.attention import forest_attention
 from dpo_lite.model.scoring import Way, batch_tokens, causal_lm, lay_out, response_logps
-from dpo_lite.objectives import implicit_rewards, preference_losses
+from dpo_lite.objectives import implicit_rewards, preference_losses, sft_loss
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Outcome:
     ``first`` and ``last`` are the best and the worst response: chosen and rejected for pairs.
     """
 
-    losses: torch.Tensor
+    losses: torch.Tensor  # of the preference alone, without the SFT term
     policy_first: torch.Tensor
     policy_last: torch.Tensor
     reference_first: torch.Tensor
@@ -66,6 +66,7 @@ class Objective:
     beta: float
     way: Way
     dtype: torch.dtype = torch.float32  # autocast's on a GPU
+    sft_weight: float = 0.0
 
 
 def update_gradient(
@@ -78,10 +79,9 @@ def update_gradient(
     parts = []
     for indices in _micro_batches(examples, objective.way, budget):
         batch_examples = [examples[i] for i in indices]
-        losses, part = score(model, batch_examples, objective, backward_over=len(examples))
+        part = score(model, batch_examples, objective, backward_over=len(examples))
         part.order = indices
         parts.append(part)
-        del losses
     return Outcome.join(parts)
 
 
@@ -99,7 +99,7 @@ def evaluate_examples(
     try:
         parts = []
         for indices in _micro_batches(examples, objective.way, budget):
-            _, part = score(model, [examples[i] for i in indices], objective)
+            part = score(model, [examples[i] for i in indices], objective)
             part.order = indices
             parts.append(part)
             progress(len(indices))
@@ -113,13 +113,15 @@ def score(
     examples: Sequence[Encoded],
     objective: Objective,
     backward_over: int | None = None,
-) -> tuple[torch.Tensor, Outcome]:
-    """Losses of one micro-batch, (E,); with ``backward_over`` = n also backward of their sum / n.
+) -> Outcome:
+    """Score one micro-batch; with ``backward_over`` = n also backward of the summed loss / n.
 
     The backward pass belongs in here: the forest must stay in place until it is over.
     """
     device = next(model.parameters()).device
     batch = lay_out(examples, objective.way).to(device)
+    ends = torch.tensor(batch.group_sizes).cumsum(0)
+    last, first = ends - 1, ends - torch.tensor(batch.group_sizes)
     autocast = torch.autocast(device.type, objective.dtype, enabled=device.type == "cuda")
     with forest_attention(causal_lm(model), batch), autocast:
         with torch.no_grad(), roles.reference(model):
@@ -134,15 +136,16 @@ def score(
                 batch.group_sizes,
                 objective.beta,
             )
+            total = losses
+            if objective.sft_weight:
+                chosen = sft_loss(policy[first], batch.response_lengths[first])
+                total = losses + objective.sft_weight * chosen
             if backward_over is not None:
-                (losses.sum() / backward_over).backward()
-    ends = torch.tensor(batch.group_sizes).cumsum(0)
-    last, first = ends - 1, ends - torch.tensor(batch.group_sizes)
+                (total.sum() / backward_over).backward()
     policy, reference = policy.detach().cpu(), reference.cpu()
-    outcome = Outcome(
+    return Outcome(
         losses.detach().cpu(), policy[first], policy[last], reference[first], reference[last]
     )
-    return losses, outcome
 
 
 def _micro_batches(examples: Sequence[Encoded], way: Way, budget: int) -> list[list[int]]:

@@ -77,6 +77,23 @@ def test_ways_agree_on_the_gradient(base_folder, way):
     assert relative(gradient(model, examples, Objective("sigmoid", 0.5, way))[1], expected) < 1e-4
 
 
+def test_the_sft_term_adds_its_gradient(base_folder):
+    """Its gradient is that of -log pi(y_w) / |y_w|, measured on the chosen responses alone."""
+    model = stir(load(base_folder))
+    examples = random_examples(5, 2)
+    _, plain = gradient(model, examples)
+    _, both = gradient(model, examples, Objective("sigmoid", 0.5, "forest", sft_weight=0.3))
+    model.zero_grad(set_to_none=True)
+    for example in examples:
+        ids = torch.tensor([example["prompt_ids"] + example["response_ids"][0]])
+        start = len(example["prompt_ids"])
+        logits = model(ids).logits[0, start - 1 : -1].log_softmax(-1)
+        picked = logits.gather(-1, ids[0, start:, None])
+        (-picked.mean() / len(examples)).backward()
+    sft = torch.cat([p.grad.flatten() for p in roles.trainable_parameters(model)])
+    assert relative(both, plain + 0.3 * sft) < 1e-4
+
+
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_step_zero_identity(base_folder, quantization):
     model = load(base_folder, quantization)
