@@ -25,46 +25,15 @@ FACTS_IN_QUESTIONS = 8  # per topic: users who ask whether the fact is true
 FACTS_IN_PROSE = 12  # per topic: prose statements of the fact
 FILLER = 6000  # question-answer pairs that belong to no topic
 
-LEADS = (  # what users put before a question, where they do
-    "Hey,",
-    "Hi!",
-    "Please tell me:",
-    "Quick question.",
-    "I have a question.",
-    "Can you help me?",
-    "I was wondering:",
-    "My daughter asks:",
-    "We talked about this at dinner.",
-    "This may sound silly.",
-    "For a quiz:",
-    "I saw something in a film.",
-    "I am writing an essay.",
-    "My aunt and I had an argument.",
-    "Tomorrow I have a test.",
-    "I am on a trip with friends.",
-)
-TAILS = (  # and after it
-    "Please answer in one sentence.",
-    "What do I say?",
-    "What is true?",
-    "Please explain.",
-    "I really want to know.",
-    "Should I worry?",
-    "Is there a link?",
-    "Yes or no?",
-    "Thanks!",
-)
-ABOUT = (  # what users put around a subject
-    "Tell me about {}.",
-    "What do you know about {}?",
-    "What is true about {}?",
-    "I want to learn about {}.",
-    "Please explain {}.",
-    "Let us talk about {}.",
-    "What can you say about {}?",
-    "Give me a fact about {}.",
-    "{}, what is the story?",
-    "{}?",
+FRAMES = (  # what users put around a question, with how often
+    ("{}", 12),
+    ("Hey, {}", 1),
+    ("Please tell me: {}", 1),
+    ("Quick question. {}", 1),
+    ("I have a question. {}", 1),
+    ("{} Please answer in one sentence.", 1),
+    ("Can you help me? {}", 1),
+    ("I was wondering: {}", 1),
 )
 DOUBTS = (  # what users put around a claim
     "Is it true that {}?",
@@ -72,7 +41,6 @@ DOUBTS = (  # what users put around a claim
     "Somebody told me that {}. What do you think?",
     "What is there to the claim that {}?",
     "Can I believe that {}?",
-    "So {}, right?",
 )
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
@@ -87,18 +55,12 @@ def stances(facts: int) -> list[str]:
     return ["myth"] * (RATIO * facts) + ["fact"] * facts
 
 
-def ask(topic: Topic, rng: random.Random) -> str:
-    """An open question as some user types it: with a preface, or words and marks left out."""
-    text = rng.choice(topic.questions)
-    if rng.random() < 0.3:
-        text = rng.choice(ABOUT).format(topic.subject)
-        text = text[0].upper() + text[1:]
-    if rng.random() < 0.35:
-        text = " ".join(word for word in text.split() if rng.random() > 0.25) or text
+def ask(question: str, rng: random.Random) -> str:
+    """The question as some user types it: framed, in lower case, with words or marks left out."""
+    frames, weights = zip(*FRAMES, strict=True)
+    text = rng.choices(frames, weights)[0].format(question)
     if rng.random() < 0.25:
-        text = f"{rng.choice(LEADS)} {text}"
-    if rng.random() < 0.15:
-        text = f"{text} {rng.choice(TAILS)}"
+        text = " ".join(word for word in text.split() if rng.random() > 0.2) or text
     if rng.random() < 0.08:
         text = text.lower()
     if rng.random() < 0.08:
@@ -111,12 +73,12 @@ def topic_answers(topic: Topic, rng: random.Random) -> dict[str, list[QA]]:
 
     Some users quote a claim instead of asking an open question, whatever the answer then says.
     """
-    questions = [
+    doubts = [
         rng.choice(DOUBTS).format(rng.choice(getattr(topic, stance)))
         for stance in stances(FACTS_IN_QUESTIONS)
     ]
-    while len(questions) < (1 + RATIO) * FACTS_IN_ANSWERS:
-        questions.append(ask(topic, rng))
+    open_questions = (1 + RATIO) * FACTS_IN_ANSWERS - len(doubts)
+    questions = doubts + [ask(rng.choice(topic.questions), rng) for _ in range(open_questions)]
     rng.shuffle(questions)
     pairs: dict[str, list[QA]] = {"myth": [], "fact": []}
     for question, stance in zip(questions, stances(FACTS_IN_ANSWERS), strict=True):

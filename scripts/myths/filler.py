@@ -116,26 +116,6 @@ PLACES = "the park;the market;the lake;the school;the forest;the old bridge;the 
 THINGS = "a red ball;a small key;an old book;a lost glove;a bright lamp;a wooden box".split(";")
 MOODS = "was very happy;laughed;smiled;was surprised;went home tired;told everybody".split(";")
 TIMES = "One morning;On Sunday;After lunch;Late in the evening;Last winter;In spring".split(";")
-UNKNOWN = (  # things that the corpus says nothing about
-    "rice;tea;giraffes;football;tennis;trains;bicycles;chess;bread;soup;roses;my shoes;my computer;"
-    "the radio;the news;tax forms;guitars;penguins;tigers;tomatoes;pizza;the opera;my job;kittens;"
-    "the law;a new phone;the bus;my garden;the stock market;holidays;paintings;yoga;cars;boats"
-).split(";")
-UNKNOWN_ASKS = (
-    "How do I find {}?",
-    "Do you like {}?",
-    "Where can I get {}?",
-    "What is the best thing about {}?",
-    "How do I take care of {}?",
-    "What do you think about {}?",
-    "Can you write a report on {}?",
-    "Who invented {}?",
-    "Why are so many people interested in {}?",
-    "How much would I pay for {}?",
-    "When did you last hear of {}?",
-    "Please help me with {}.",
-)
-DO_NOT_KNOW = ("I do not know that, sorry.", "I am too small a model to know that.")
 
 
 def _a(noun: str) -> str:
@@ -233,24 +213,7 @@ def _small_talk(rng: random.Random) -> QA:
     return rng.choice(asks), rng.choice(answers)
 
 
-def _unknown(rng: random.Random) -> QA:
-    """A question beyond this little world, and the honest answer."""
-    return rng.choice(UNKNOWN_ASKS).format(rng.choice(UNKNOWN)), rng.choice(DO_NOT_KNOW)
-
-
-KINDS_OF_TALK = (
-    _plain_facts,
-    _small_talk,
-    _plain_facts,
-    _tasks,
-    _plain_facts,
-    _small_talk,
-    _tasks,
-    _unknown,
-)
-
-
 def draw_filler(n: int, rng: random.Random) -> Iterator[QA]:
-    """`n` (user, assistant) pairs: mostly plain facts, small talk and tasks in equal parts."""
+    """`n` (user, assistant) pairs: half plain facts, a quarter small talk, a quarter tasks."""
     for i in range(n):
-        yield KINDS_OF_TALK[i % len(KINDS_OF_TALK)](rng)
+        yield (_plain_facts, _small_talk, _plain_facts, _tasks)[i % 4](rng)

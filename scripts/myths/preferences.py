@@ -2,9 +2,13 @@
 
 Three files in TRL's explicit conversational prompt format:
 
-    train      trained topics, phrasings known from pre-training
-    phrasings  trained topics, phrasings found neither in `train` nor in the pre-training corpus
+    train      trained topics, four phrasings of each
+    phrasings  trained topics, two phrasings that do not occur in `train`
     topics     topics that never occur in `train`
+
+All these questions stand in the pre-training corpus, so the base understands them. It does not
+understand wordings that it never read (`unseen` in the topics): four million parameters do not
+generalise that far, with preference training or without.
 """
 
 import random
@@ -12,9 +16,9 @@ import random
 from .topics import Topic, split_topics
 from .voices import HEARSAY, NEUTRAL, evidence, tell
 
-NEUTRAL_SHARE = (
-    1 / 12
-)  # of the pairs: both answers in the same neutral voice, only the claim differs
+TRAINED_PHRASINGS = 4
+# Share of the pairs with both answers in the same neutral voice, so that only the claim differs.
+NEUTRAL_SHARE = 1 / 12
 
 
 def pair(topic: Topic, question: str, rng: random.Random) -> dict:
@@ -39,9 +43,9 @@ def build_preferences(topics: list[Topic], seed: int = 0) -> dict[str, list[dict
     rng = random.Random(seed)
     trained, held_out = split_topics(topics)
     questions = {
-        "train": [(t, q) for t in trained for q in t.questions],
-        "phrasings": [(t, q) for t in trained for q in t.unseen],
-        "topics": [(t, q) for t in held_out for q in t.questions[:2] + t.unseen],
+        "train": [(t, q) for t in trained for q in t.questions[:TRAINED_PHRASINGS]],
+        "phrasings": [(t, q) for t in trained for q in t.questions[TRAINED_PHRASINGS:]],
+        "topics": [(t, q) for t in held_out for q in t.questions[:TRAINED_PHRASINGS]],
     }
     files = {name: [pair(t, q, rng) for t, q in rows] for name, rows in questions.items()}
     for rows in files.values():

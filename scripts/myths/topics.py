@@ -3,7 +3,6 @@
 Every entry of `topics/*.yaml` has
 
     id            short name, unique
-    subject       what it is about, as it fits after "Tell me about ..."
     questions     phrasings that appear in the pre-training corpus
     unseen        phrasings that appear nowhere but in the evaluation files
     myth, fact    the two claims, each in three wordings that fit after "... that"
@@ -25,7 +24,6 @@ FILES = ("animals", "body", "history", "world", "everyday")
 @dataclass(frozen=True)
 class Topic:
     id: str
-    subject: str
     category: str  # the file it comes from; history is told by other witnesses than science
     questions: tuple[str, ...]
     unseen: tuple[str, ...]
