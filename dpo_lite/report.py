@@ -150,6 +150,8 @@ def draw_curves(run: Run) -> None:
             if points:
                 axis.plot(*zip(*points, strict=True), label=key.rpartition("/")[2], linewidth=1.6)
         axis.set_title(f"{title} by update", fontsize=10)
+        if title == "reward accuracy":
+            axis.set_ylim(0, 1.05)
         if len(keys) > 1:
             axis.legend(frameon=False, fontsize=8)
     results = read_json(run.path / "results.json") or {"sets": {}}
@@ -175,6 +177,6 @@ def _draw_shares(axis, sets: dict[str, Any]) -> None:
         drawn = axis.bar(places, [100 * shares[role] for _, shares in bars], 0.38, label=label)
         axis.bar_label(drawn, fmt="%.0f", fontsize=8)
     axis.set_xticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
-    axis.set_ylim(0, 112)
+    axis.set_ylim(0, 125)
     axis.set_title("held out: chosen claim, per cent", fontsize=10)
     axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
