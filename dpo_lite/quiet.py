@@ -7,6 +7,10 @@ import logging
 import os
 import warnings
 
+LIBRARIES = (
+    "torch transformers peft bitsandbytes trl datasets accelerate huggingface_hub httpx".split()
+)
+
 
 def quiet_libraries() -> None:
     """Silence progress bars, advisory warnings and telemetry of the libraries below us."""
@@ -16,13 +20,14 @@ def quiet_libraries() -> None:
     if os.environ.get("DPO_LITE_DEBUG"):
         return
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
     warnings.filterwarnings(
         "ignore", module=r"(torch|transformers|peft|bitsandbytes|trl|datasets)\b"
     )
-    for name in ("torch", "transformers", "peft", "bitsandbytes", "trl", "datasets", "accelerate"):
+    for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
