@@ -1,0 +1,55 @@
+"""The recipe: one YAML file that says what a run does.
+
+``schema`` holds the keys, ``loading`` reads files and overrides, ``faults`` puts what is wrong into
+words, ``tables`` lists the keys.
+"""
+
+from dpo_lite.recipe.loading import (
+    MAX_RECIPE_BYTES,
+    RECIPES_FOLDER,
+    apply_override,
+    find_recipe,
+    load_recipe,
+    parse_yaml,
+    to_yaml,
+    validate_recipe,
+)
+from dpo_lite.recipe.schema import (
+    AdapterSection,
+    DataSection,
+    EvalSection,
+    HubSection,
+    MixedSource,
+    ModelSection,
+    OneSource,
+    Recipe,
+    RunSection,
+    Section,
+    TrainSection,
+)
+from dpo_lite.recipe.tables import default_text, keys_table, known_keys
+
+__all__ = [
+    "MAX_RECIPE_BYTES",
+    "RECIPES_FOLDER",
+    "AdapterSection",
+    "DataSection",
+    "EvalSection",
+    "HubSection",
+    "MixedSource",
+    "ModelSection",
+    "OneSource",
+    "Recipe",
+    "RunSection",
+    "Section",
+    "TrainSection",
+    "apply_override",
+    "default_text",
+    "find_recipe",
+    "keys_table",
+    "known_keys",
+    "load_recipe",
+    "parse_yaml",
+    "to_yaml",
+    "validate_recipe",
+]

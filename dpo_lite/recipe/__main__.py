@@ -1,0 +1,3 @@
+from dpo_lite.recipe.tables import keys_table
+
+print(keys_table(), end="")

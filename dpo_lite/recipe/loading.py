@@ -1,0 +1,114 @@
+"""From a recipe's file or text to a validated ``Recipe``, and back to YAML."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from dpo_lite.errors import UserError
+from dpo_lite.recipe.faults import sentences
+from dpo_lite.recipe.schema import Recipe
+
+RECIPES_FOLDER = Path(__file__).resolve().parent.parent.parent / "recipes"
+MAX_RECIPE_BYTES = 256 * 1024
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """YAML 1.1's traps closed: 5e-6 is a number, a repeated key is an error, no aliases."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.constructor.ConstructorError(
+                None, None, "aliases (*name) are not used in recipes", self.peek_event().start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' stands twice", node.value[position][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+RecipeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, RecipeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(f"{where}{line}: {problem}; put the YAML right there.") from None
+
+
+def find_recipe(name: str | Path) -> Path:
+    """Return the path of a recipe given as a file, or as the name of a shipped one."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = RECIPES_FOLDER / f"{path.name.removesuffix('.yaml')}.yaml"
+    if path.parent in (Path(), Path("recipes")) and shipped.is_file():
+        return shipped
+    names = [p.stem for p in sorted(RECIPES_FOLDER.glob("*.yaml"))]
+    close = difflib.get_close_matches(path.stem, names, n=1)
+    hint = f"did you mean {close[0]}?" if close else "`dpo-lite recipes` lists what ships."
+    raise UserError(f"There is no recipe {name}; {hint}")
+
+
+def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe file, apply ``section.key=value`` overrides and validate.
+
+    Raises UserError with one line per fault, each naming the key, the fault and what to do.
+    """
+    path = find_recipe(name)
+    if path.stat().st_size > MAX_RECIPE_BYTES:
+        raise UserError(f"{path} is over 256 KB; that is not a recipe.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
+    values = parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no keys; a recipe starts with sections such as `model:`.")
+    for override in overrides:
+        apply_override(values, override)
+    return validate_recipe(values, str(path))
+
+
+def apply_override(values: dict, override: str) -> None:
+    """Set one ``section.key=value`` in place; the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"'{override}' is no override; write it as train.beta=0.05.")
+    *sections, leaf = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"In '{override}', {section} is no section; `train.beta=0.05` is one.")
+    values[leaf] = parse_yaml(text, f"override {key}") if text else None
+
+
+def validate_recipe(values: dict, where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: " + "; ".join(sentences(error.errors()))) from None
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The resolved recipe as YAML: what a run folder keeps and what runs again unchanged."""
+    return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
