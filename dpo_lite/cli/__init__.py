@@ -1,0 +1,30 @@
+"""The commands: parse, call, print. Everything they do lives elsewhere.
+
+Heavy imports stand inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rich.console import Console
+from rich.markup import escape
+
+# isort: off  (--help lists the commands in this order)
+from dpo_lite.cli import before, training, trained, runs, recipes  # noqa: F401
+
+# isort: on
+from dpo_lite.cli.common import app
+from dpo_lite.errors import UserError
+
+
+def main() -> None:
+    """Run the command line; a UserError is printed as its one sentence."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        if os.environ.get("DPO_LITE_DEBUG"):
+            raise
+        Console(stderr=True).print(f"[red]error[/]  {escape(str(error))}", highlight=False)
+        sys.exit(1)

@@ -1,0 +1,81 @@
+"""What is looked at before a run: `data`, `check`, `plan`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dpo_lite.cli.common import Overrides, app, console
+from dpo_lite.quiet import quiet_progress_bars
+
+
+@app.command()
+def data(
+    source: Annotated[
+        str, typer.Argument(help="File, folder, Hub id, builtin:myths, or a recipe (.yaml).")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Keys of a recipe, such as data.format=orca")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Base whose tokenizer and chat template are used.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """The data doctor: the format, what is dropped and why, lengths, what will be trained.
+
+    Example:  dpo-lite data pairs.jsonl --model Qwen/Qwen3-4B
+    Example:  dpo-lite data Anthropic/hh-rlhf data.limit=1000 --json
+    """
+    from dpo_lite.data.report_view import print_report
+    from dpo_lite.doctor import examine
+
+    quiet_progress_bars()
+    with Console(stderr=True).status("reading the data") as spinner:
+        report = examine(source, overrides or [], model, spinner.update)
+    if as_json:
+        print(json.dumps(report.to_json(), ensure_ascii=False, indent=2))
+    else:
+        print_report(report, console)
+
+
+@app.command()
+def check(recipe: str, overrides: Overrides = None) -> None:
+    """Preflight without training: data, model, reference, step 0, memory, time.
+
+    Example:  dpo-lite check quickstart train.batch_size=8
+    """
+    from dpo_lite.recipe import load_recipe
+    from dpo_lite.training.job import prepare_run
+
+    quiet_progress_bars()
+    prepare_run(load_recipe(recipe, overrides or []), console)
+    console.print(f"ready:  dpo-lite train {recipe} {' '.join(overrides or [])}", markup=False)
+
+
+@app.command()
+def plan(
+    recipe: str,
+    overrides: Overrides = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="A card to plan for: 12GB, 3090, 4060ti, … (here: this one)")
+    ] = None,
+) -> None:
+    """Memory and time before anything is downloaded or bought: will it fit, and how.
+
+    Example:  dpo-lite plan qwen3-4b --gpu 12GB
+    """
+    from dpo_lite.forecast import forecast
+    from dpo_lite.recipe import load_recipe
+
+    quiet_progress_bars()
+    loaded = load_recipe(recipe, overrides or [])
+    with Console(stderr=True).status("reading the data") as spinner:
+        found = forecast(loaded, gpu, spinner.update)
+    for line in found.lines():
+        console.print(line, highlight=False, markup=False)
+    if not found.fits:
+        raise typer.Exit(1)

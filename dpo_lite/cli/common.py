@@ -1,0 +1,35 @@
+"""What all commands share: the app, the console, options that mean the same everywhere."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dpo_lite.quiet import quiet_libraries
+
+app = typer.Typer(
+    name="dpo-lite",
+    help="Teach a language model your preferences on the one GPU you own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Changes to the recipe, such as train.beta=0.05")
+]
+RunsFolder = Annotated[str, typer.Option(help="Where the runs are.")]
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option(help="Show tracebacks and library warnings.")] = False,
+) -> None:
+    if debug:
+        os.environ["DPO_LITE_DEBUG"] = "1"
+    quiet_libraries()
