@@ -1,0 +1,64 @@
+"""The worker with tasks that misbehave: run as a program by the tests."""
+
+import os
+import subprocess
+import sys
+import time
+
+from dpo_lite.errors import UserError
+from dpo_lite.worker import tasks
+from dpo_lite.worker.__main__ import main
+
+
+def chatter(talk, held):
+    """Writes to the streams that a library would write to, and reads where nothing is to read."""
+    print("noise from Python")
+    os.write(1, b"noise from C\n")
+    subprocess.run(["echo", "noise from a child"], check=True)
+    talk.say("said")
+    return sys.stdin.read()
+
+
+def sleep(talk, held, seconds, mark=None):
+    try:
+        time.sleep(seconds)
+        return "slept"
+    finally:
+        if mark:
+            open(mark, "w").close()
+
+
+def spell(talk, held, word):
+    """Streams, and looks itself whether it should stop, as the generation does."""
+    talk.polls = True
+    for letter in word:
+        if talk.cancelled.is_set():
+            return None
+        talk.emit("token", text=letter)
+        time.sleep(0.02)
+    return word
+
+
+def crash(talk, held):
+    os.kill(os.getpid(), 9)
+
+
+def fail(talk, held, user):
+    raise UserError("The file has no rows; give one that has.") if user else ValueError("odd\nmore")
+
+
+def keep(talk, held):
+    held.keep("a model", object())
+    return os.getpid()
+
+
+tasks.TASKS |= {
+    "chatter": chatter,
+    "sleep": sleep,
+    "spell": spell,
+    "crash": crash,
+    "fail": fail,
+    "keep": keep,
+}
+if __name__ == "__main__":
+    main()
