@@ -32,15 +32,15 @@ class Encoded(TypedDict):
 
 @dataclass(frozen=True)
 class Tree:
-    """Where one example lies in the row. ``branch`` and ``position`` have shape (length,)."""
+    """Where one example lies in the row: its first place, and the lengths of its parts."""
 
     start: int
-    branch: torch.Tensor
-    position: torch.Tensor
+    prompt: int
+    responses: tuple[int, ...]
 
     @property
     def stop(self) -> int:
-        return self.start + len(self.branch)
+        return self.start + self.prompt + sum(self.responses)
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Batch:
             move(self.target),
             move(self.response),
             self.group_sizes,
-            [Tree(tree.start, move(tree.branch), move(tree.position)) for tree in self.trees],
+            self.trees,
         )
 
 
@@ -96,21 +96,18 @@ def pack(examples: Sequence[Encoded]) -> Batch:
     count = 0
     for example in examples:
         prompt, responses = example["prompt_ids"], example["response_ids"]
-        start, last_of_prompt = len(ids), len(ids) + len(prompt) - 1
+        trees.append(Tree(len(ids), len(prompt), tuple(map(len, responses))))
         ids += prompt
-        branch = [0] * len(prompt)
-        position = list(range(len(prompt)))
-        for number, answer in enumerate(responses, 1):
+        positions += range(len(prompt))
+        last_of_prompt = len(ids) - 1
+        for answer in responses:
             first = len(ids)
             source += [last_of_prompt, *range(first, first + len(answer) - 1)]
             target += answer
             response += [count] * len(answer)
             count += 1
             ids += answer
-            branch += [number] * len(answer)
-            position += range(len(prompt), len(prompt) + len(answer))
-        positions += position
-        trees.append(Tree(start, torch.tensor(branch), torch.tensor(position)))
+            positions += range(len(prompt), len(prompt) + len(answer))
     return Batch(
         input_ids=torch.tensor([ids]),
         position_ids=torch.tensor([positions]),

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from dpo_lite.data.packing import pack, pad, split_by_tokens, tree_tokens
-from dpo_lite.model.attention import visibility
+from dpo_lite.data.packing import Tree, pack, pad, split_by_tokens, tree_tokens
 
 # ids: prompt 10 11 12, responses 20 21 | 30 31 32; prompt 40, responses 50 | 60
 EXAMPLES = [
@@ -22,7 +21,8 @@ def test_forest():
     assert batch.target.tolist() == [20, 21, 30, 31, 32, 50, 60]
     assert batch.response.tolist() == [0, 0, 1, 1, 1, 2, 3]
     assert batch.response_lengths.tolist() == [2, 3, 1, 1]
-    assert [(tree.start, tree.stop) for tree in batch.trees] == [(0, 8), (8, 11)]
+    assert batch.trees == [Tree(0, 3, (2, 3)), Tree(8, 1, (1, 1))]
+    assert [tree.stop for tree in batch.trees] == [8, 11]
     assert [tree_tokens(example) for example in EXAMPLES] == [8, 3]
 
 
@@ -33,29 +33,6 @@ def test_padded_rows():
     ids = batch.input_ids.flatten()
     assert (ids[batch.source + 1] == batch.target).all()
     assert batch.target.tolist() == pack(EXAMPLES).target.tolist()
-
-
-def test_visibility():
-    tree = pack(EXAMPLES).trees[0]
-    rows = ["".join("x" if cell else "." for cell in row) for row in visibility(tree)]
-    assert rows == [
-        "x.......",
-        "xx......",
-        "xxx.....",
-        "xxxx....",
-        "xxxxx...",
-        "xxx..x..",
-        "xxx..xx.",
-        "xxx..xxx",
-    ]
-
-
-def test_a_window_counts_positions():
-    rows = visibility(pack(EXAMPLES).trees[0], window=3)
-    # The last token stands at position 5: it sees positions 3 to 5, its own branch only.
-    assert rows[7].nonzero().flatten().tolist() == [5, 6, 7]
-    # The first rejected token stands at position 3, as near to the prompt as the first chosen one.
-    assert rows[5].nonzero().flatten().tolist() == [1, 2, 5]
 
 
 @pytest.mark.parametrize("budget", [1, 10, 25, 1000])

@@ -1,0 +1,148 @@
+"""Both ways to attend over a forest against one mask over the whole row, and the trial of a kernel.
+
+The variable-length flash attention runs on NVIDIA cards only; a stand-in that does what its
+documentation says shows that it is called rightly, and wrong stand-ins that the trial finds them.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import varlen
+
+from dpo_lite.data.packing import Tree
+from dpo_lite.model.attention import forest_attention
+from dpo_lite.model.branches import blocked, branches, fused, fused_agrees, table, visible
+from dpo_lite.model.scoring import lay_out, response_logps
+from tests.model.small_models import FOREST, random_examples, small_model
+from tests.model.test_architectures import gradients, objective, relative_error, with_lora
+
+TREES = [Tree(0, 6, (3, 4)), Tree(13, 1, (2, 1, 5)), Tree(22, 4, (3,))]
+CPU = torch.device("cpu")
+
+
+def whole_mask(trees, window):
+    """Token by token: the own branch and the prompt, no further back than the window."""
+    places = {}
+    for number, tree in enumerate(trees):
+        start = tree.start
+        for branch, length in enumerate((tree.prompt, *tree.responses)):
+            for step in range(length):
+                places[start + step] = (number, branch, step + (tree.prompt if branch else 0))
+            start += length
+    mask = torch.zeros(len(places), len(places), dtype=torch.bool)
+    for i, (tree, branch, position) in places.items():
+        for j, (other, key_branch, key_position) in places.items():
+            seen = tree == other and key_branch in (0, branch) and key_position <= position
+            mask[i, j] = seen and (window is None or position - key_position < window)
+    return mask
+
+
+def documented(query, key, value, cu_q, cu_k, max_q, max_k, *, scale, window_size, enable_gqa):
+    """varlen_attn as its documentation has it: causal, aligned at the bottom right."""
+    groups = query.shape[1] // key.shape[1]
+    assert enable_gqa == (groups > 1)
+    outputs = []
+    for i in range(len(cu_q) - 1):
+        q = query[cu_q[i] : cu_q[i + 1]]
+        k, v = (x[cu_k[i] : cu_k[i + 1]].repeat_interleave(groups, 1) for x in (key, value))
+        assert len(q) <= max_q
+        assert len(k) <= max_k
+        left, right = window_size
+        assert right == 0
+        mask = visible(len(q), len(k), None if left < 0 else left + 1)
+        q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+        found = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+        outputs.append(found.transpose(0, 1))
+    return torch.cat(outputs)
+
+
+def top_left(query, key, value, cu_q, cu_k, *sizes, **options):
+    """The other alignment, which some kernels have: queries at the head of their keys."""
+    outputs = []
+    for i in range(len(cu_q) - 1):
+        q, k, v = (
+            x[a : a + n].transpose(0, 1)
+            for x, a, n in (
+                (query, cu_q[i], cu_q[i + 1] - cu_q[i]),
+                (key, cu_k[i], cu_q[i + 1] - cu_q[i]),
+                (value, cu_k[i], cu_q[i + 1] - cu_q[i]),
+            )
+        )
+        outputs.append(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(0, 1))
+    return torch.cat(outputs)
+
+
+def missing(*inputs, **options):
+    raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.")
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    monkeypatch.setattr(varlen, "varlen_attn", documented)
+
+
+def test_the_branches_by_hand():
+    found = [tuple(map(list, branch)) for branch in branches([Tree(2, 2, (1, 2))])]
+    assert found == [([2, 3, 4], [2, 3], [4]), ([5, 6], [2, 3], [5, 6])]
+    where = table([Tree(0, 2, (1, 2)), Tree(5, 1, (1,))], CPU)
+    assert where.query_starts.tolist() == [0, 3, 5, 7]
+    assert where.key_starts.tolist() == [0, 3, 7, 9]
+    assert where.gather.tolist() == [0, 1, 2, 0, 1, 3, 4, 5, 6]
+    assert (where.most_queries, where.most_keys) == (3, 4)
+
+
+def test_a_window_counts_positions():
+    # Two queries at the end of five keys, each sees three: itself and the two before.
+    assert visible(2, 5, 3).int().tolist() == [[0, 1, 1, 1, 0], [0, 0, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("way", ["blocked", "fused"])
+def test_branches_equal_one_mask(stand_in, way, window):
+    draw = torch.Generator().manual_seed(0)
+    query = torch.randn(1, 4, 29, 8, generator=draw)
+    key, value = (torch.randn(1, 2, 29, 8, generator=draw) for _ in range(2))
+    if way == "fused":
+        found = fused(query, key, value, table(TREES, CPU), 0.3, window)
+    else:
+        found = blocked(query, key, value, TREES, 0.3, window)
+    mask = whole_mask(TREES, window)
+    key, value = (x.repeat_interleave(2, 1) for x in (key, value))
+    expected = F.scaled_dot_product_attention(query, key, value, mask, scale=0.3)
+    assert torch.allclose(found, expected.transpose(1, 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", sorted(set(FOREST) - {"gemma2"}))  # capped scores are not fused
+def test_a_fused_model_has_the_same_gradients(stand_in, kind):
+    model = with_lora(small_model(kind))
+    rows = lay_out(random_examples(3, 3), "forest")
+
+    def backward(fuse):
+        with forest_attention(model, rows, fuse):
+            objective(response_logps(model, rows, "forest")).backward()
+
+    expected = gradients(model, [lambda: backward(False)])
+    found = gradients(model, [lambda: backward(True)])
+    assert relative_error(found, expected) < 1e-4
+
+
+def test_the_trial_takes_a_right_kernel_and_no_other(monkeypatch):
+    for kernel, right in ((documented, True), (top_left, False), (missing, False)):
+        monkeypatch.setattr(varlen, "varlen_attn", kernel)
+        assert fused_agrees(CPU, torch.float32, 4, 2, 16) is right
+
+
+def test_a_wrong_window_is_found(monkeypatch):
+    def one_too_far(*inputs, window_size, **options):
+        left, right = window_size
+        return documented(*inputs, window_size=(left + (left > 0), right), **options)
+
+    monkeypatch.setattr(varlen, "varlen_attn", one_too_far)
+    assert not fused_agrees(CPU, torch.float32, 4, 2, 16)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
+@pytest.mark.parametrize("dim", [64, 128])
+def test_the_fused_kernel_is_used_on_a_card(dim):
+    assert fused_agrees(torch.device("cuda"), torch.bfloat16, 8, 2, dim)
