@@ -6,40 +6,121 @@ import difflib
 
 from dpo_lite.recipe.tables import known_keys
 
+# These say the key themselves; the others are what is wrong with a key's value.
+_COMPLETE = ("extra_forbidden", "missing", "value_error")
+_WORDS = {
+    "bool": "must be true or false",
+    "dict": "must be a mapping such as {{name: value}}",
+    "finite": "must be a finite number",
+    "float": "must be a number",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int": "must be a whole number",
+    "less_than": "must be below {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "list": "must be a list",
+    "literal_error": "must be {expected}",
+    "model": "must be a section with keys of its own",
+    "string": "must be text",
+    "string_pattern": "must look like {pattern}",
+    "string_too_short": "must not be empty",
+    "too_short": "must have at least one entry",
+}
+_SHAPES = {
+    "run.name": "must be letters, digits, dots, - and _, 64 at most, a letter or digit first",
+    "hub.repo": "must be written as user/name",
+}
+
 
 def sentences(faults: list[dict]) -> list[str]:
-    """Pydantic's faults as clauses a user can act on, one per key."""
-    clauses: dict[str, str] = {}
+    """The faults as clauses, one per key, each naming its key."""
+    complete = {_key(fault) for fault in faults if fault["type"] in _COMPLETE}
+    return [
+        text if key in complete and text.startswith(key) else f"{key}: {text}" if key else text
+        for key, text in by_key(faults).items()
+    ]
+
+
+def by_key(faults: list[dict]) -> dict[str, str]:
+    """What is wrong with each key, for a form that says it beside the field.
+
+    A key that is no key of a recipe is among them under the name it was given; "" stands for what
+    concerns no single key.
+    """
+    groups: dict[str, list[dict]] = {}
     for fault in faults:
-        key, text = _clause(fault)
-        shown = f"{key}: {text}" if fault["type"] not in _COMPLETE else text
-        # The branches of a union such as `int | "auto"` fail one by one: say them in one breath.
-        clauses[key] = f"{clauses[key]}, or {text}" if key in clauses else shown
-        fault["shown"] = f", not {fault['input']!r}" if fault["type"] not in _COMPLETE else ""
-    ends = {_clause(fault)[0]: fault["shown"] for fault in faults}
-    return [clause + ends[key] for key, clause in clauses.items()]
+        groups.setdefault(_key(fault), []).append(fault)
+    return {key: _together(group) for key, group in groups.items()}
 
 
-_COMPLETE = ("extra_forbidden", "missing", "value_error")
+def _together(faults: list[dict]) -> str:
+    """The faults of one key in one breath.
+
+    The branches of a union such as ``int | "auto"`` fail one by one. Where one of them went deeper,
+    into the entries of a list, it is the one that was meant.
+    """
+    deepest = max(_depth(fault) for fault in faults)
+    meant = [fault for fault in faults if _depth(fault) == deepest]
+    clauses = list(dict.fromkeys(map(_clause, meant)))
+    text = ", or ".join([clauses[0], *(clause.removeprefix("must be ") for clause in clauses[1:])])
+    value = meant[0]["input"]
+    tells = meant[0]["type"] in _COMPLETE or value in (None, "") or isinstance(value, dict | list)
+    return text if tells else f"{text}, not {value!r}"
 
 
-def _clause(fault: dict) -> tuple[str, str]:
-    """The key that a fault is about, and what is wrong with it."""
+def _depth(fault: dict) -> int:
+    """How far into the entries of a list a fault lies; the branches of a union do not count."""
+    if not any(isinstance(part, int) for part in fault["loc"]):
+        return 0
+    return len(fault["loc"])
+
+
+def _key(fault: dict) -> str:
+    """The key that a fault is about."""
     keys = known_keys()
+    if fault["type"] == "value_error":  # of several keys: beside the first that it names
+        words = fault["msg"].replace(":", " ").replace(";", " ").replace(",", " ").split()
+        return next((word for word in words if word in keys), "")
     where = [str(part) for part in fault["loc"]]
-    if fault["type"] == "value_error":
-        return "", fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        key = ".".join(where)
-        close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5) or [
-            known for known in keys if known.rsplit(".", 1)[-1] == where[-1]
-        ]
-        hint = f"did you mean {close[0]}?" if close else "`dpo-lite recipes keys` lists them all"
-        return key, f"{key} is no key of a recipe; {hint}"
     # Behind the key pydantic appends the branch of a union; the key is what the user knows.
-    while len(where) > 1 and ".".join(where) not in keys and ".".join(where[:-1]) in keys:
-        where = where[:-1]
-    key = ".".join(where)
+    for length in range(len(where), 0, -1):
+        if ".".join(where[:length]) in keys:
+            return ".".join(where[:length])
+    return ".".join(where)
+
+
+def _clause(fault: dict) -> str:
+    key, inner = _key(fault), fault["loc"][-1] if fault["loc"] else ""
+    entries = [part for part in fault["loc"] if isinstance(part, int)]
+    entry = f"entry {entries[0] + 1}: " if entries else ""
+    if fault["type"] == "value_error":
+        return fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        return (
+            f"{entry}{inner} is no key"
+            if entry
+            else f"{key} is no key of a recipe; {_nearest(key)}"
+        )
     if fault["type"] == "missing":
-        return key, f"{key} is missing; it is required"
-    return key, fault["msg"][0].lower() + fault["msg"][1:]
+        return f"{entry}{inner} is missing" if entry else f"{key} is missing; it is required"
+    if fault["input"] is None:
+        return "is missing; it is required"
+    return entry + _words(fault)
+
+
+def _words(fault: dict) -> str:
+    if fault["type"] == "string_pattern_mismatch" and _key(fault) in _SHAPES:
+        return _SHAPES[_key(fault)]
+    kinds = (fault["type"], *(fault["type"].rsplit("_", n)[0] for n in (1, 2)))
+    for kind in kinds:
+        if kind in _WORDS:
+            return _WORDS[kind].format(**fault.get("ctx", {}))
+    return fault["msg"][0].lower() + fault["msg"][1:]
+
+
+def _nearest(key: str) -> str:
+    keys = known_keys()
+    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5) or [
+        known for known in keys if known.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]
+    ]
+    return f"did you mean {close[0]}?" if close else "`dpo-lite recipes keys` lists them all"

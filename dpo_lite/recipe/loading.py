@@ -38,11 +38,39 @@ class RecipeLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-RecipeLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+class RecipeDumper(yaml.SafeDumper):
+    """Writes what ``RecipeLoader`` reads back: the string '5e-6' gets its quotation marks."""
+
+
+for way in (RecipeLoader, RecipeDumper):
+    way.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+
+
+def _number(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
+    """Floats as people write them: 5.0e-6, where Python says 5e-06."""
+    node = dumper.represent_float(value)
+    node.value = re.sub(r"e([-+])0(\d)$", r"e\1\2", node.value)
+    return node
+
+
+def _string(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    style = '"' if "\n" in value else None  # one line each, its breaks as \\n
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+RecipeDumper.add_representer(float, _number)
+RecipeDumper.add_representer(str, _string)
+
+
+def dump_yaml(value: Any, **how: Any) -> str:
+    """Plain YAML in the given order, a string never broken over lines."""
+    return yaml.dump(
+        value, Dumper=RecipeDumper, sort_keys=False, allow_unicode=True, width=10**9, **how
+    )
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -111,4 +139,4 @@ def validate_recipe(values: dict, where: str) -> Recipe:
 
 def to_yaml(recipe: Recipe) -> str:
     """The resolved recipe as YAML: what a run folder keeps and what runs again unchanged."""
-    return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
+    return dump_yaml(recipe.model_dump())

@@ -11,9 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# The keys that most people change: a form shows them first and folds the rest.
+COMMON = {"common": True}
+
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class RunSection(Section):
@@ -21,18 +24,25 @@ class RunSection(Section):
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="Folder of the run under `run.folder`; default: the recipe's name, numbered.",
+        json_schema_extra=COMMON,
     )
     folder: str = Field("runs", description="Where run folders are made.")
 
 
 class ModelSection(Section):
-    base: str = Field(description="Hub id, local folder or `builtin:myths`: the frozen base model.")
+    base: str = Field(
+        min_length=1,
+        description="Hub id, local folder or `builtin:myths`: the frozen base model.",
+        json_schema_extra=COMMON,
+    )
     revision: str | None = Field(None, description="Branch, tag or commit of the base on the Hub.")
     adapter: str | None = Field(
         None, description="Folder or Hub id of a LoRA adapter to continue; default: a fresh one."
     )
     quantization: Literal["nf4", "none"] = Field(
-        "nf4", description="`nf4`: 4-bit with double quantisation (QLoRA); `none`: 16-bit base."
+        "nf4",
+        description="`nf4`: 4-bit with double quantisation (QLoRA); `none`: 16-bit base.",
+        json_schema_extra=COMMON,
     )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the base. Only for a base you trust."
@@ -40,7 +50,13 @@ class ModelSection(Section):
 
 
 class AdapterSection(Section):
-    r: int = Field(16, ge=1, le=1024, description="LoRA rank: capacity of the adapter.")
+    r: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="LoRA rank: capacity of the adapter.",
+        json_schema_extra=COMMON,
+    )
     alpha: int = Field(
         32, ge=1, le=4096, description="LoRA scale: the update is multiplied by alpha / r."
     )
@@ -67,7 +83,8 @@ class DataSection(Section):
     train: str | Annotated[list[str | MixedSource], Field(min_length=1)] = Field(
         description="File, folder[:split], Hub id `org/name[@revision][:config][:split]` or"
         " `builtin:myths`; or a list of such, or of {source, weight, format, columns}, of which no"
-        " row is repeated."
+        " row is repeated.",
+        json_schema_extra=COMMON,
     )
     eval: str | Annotated[list[str | OneSource], Field(min_length=1)] | None = Field(
         None,
@@ -103,11 +120,17 @@ class DataSection(Section):
     max_length: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
         "auto",
         description="Longest prompt + response in tokens; `auto`: the data's 99th percentile.",
+        json_schema_extra=COMMON,
     )
     on_long: Literal["drop", "truncate_prompt_start", "error"] = Field(
         "drop", description="What happens to an example over `max_length` (counted either way)."
     )
-    limit: int | None = Field(None, ge=1, description="Use only the first N rows per source.")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="Use only the first N rows per source.",
+        json_schema_extra=COMMON,
+    )
 
     @property
     def raw(self) -> bool:
@@ -138,9 +161,13 @@ class TrainSection(Section):
     loss: Literal["sigmoid", "ipo", "hinge", "plackett_luce"] = Field(
         "sigmoid",
         description="`sigmoid` is DPO; `plackett_luce` ranks K responses; see docs/concepts.md.",
+        json_schema_extra=COMMON,
     )
     beta: float = Field(
-        0.1, gt=0, description="Strength of the pull to the reference: higher moves less."
+        0.1,
+        gt=0,
+        description="Strength of the pull to the reference: higher moves less.",
+        json_schema_extra=COMMON,
     )
     sft_weight: float = Field(
         0.0,
@@ -148,7 +175,7 @@ class TrainSection(Section):
         description="Weight of an extra term that holds up the likelihood of the chosen response,"
         " per token; above 0 it keeps the text fluent when `logps/chosen` falls.",
     )
-    lr: float = Field(5e-6, gt=0, lt=1, description="Peak learning rate.")
+    lr: float = Field(5e-6, gt=0, lt=1, description="Peak learning rate.", json_schema_extra=COMMON)
     scheduler: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after the warm-up."
     )
@@ -158,8 +185,11 @@ class TrainSection(Section):
         ge=1,
         description="Examples per update. How they are split to fit in memory is the program's"
         " business and never changes the result.",
+        json_schema_extra=COMMON,
     )
-    epochs: float = Field(1.0, gt=0, description="Passes over the training data.")
+    epochs: float = Field(
+        1.0, gt=0, description="Passes over the training data.", json_schema_extra=COMMON
+    )
     max_steps: int | None = Field(None, ge=1, description="Stop after so many updates.")
     save_steps: int = Field(100, ge=1, description="Write a checkpoint every N updates.")
     eval_steps: int | None = Field(
@@ -192,6 +222,7 @@ class EvalSection(Section):
     prompts: list[str] = Field(
         default_factory=list,
         description="Prompts answered before and after the training; default: some held-out ones.",
+        json_schema_extra=COMMON,
     )
     max_new_tokens: int = Field(64, ge=1, description="Longest generated answer, in tokens.")
     generate: int = Field(
