@@ -22,6 +22,8 @@ from typing import Any
 from dpo_lite.errors import UserError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+# While a process is at work on a run: it waits for the device, is in its preflight, trains.
+ACTIVE = ("queued", "preparing", "running")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Run:
     def status(self) -> dict[str, Any]:
         """The state on disk; a run whose process has gone reads ``interrupted``."""
         status = read_json(self.path / "status.json") or {"state": "created"}
-        if status["state"] == "running" and not _alive(status):
+        if status["state"] in ACTIVE and not _alive(status):
             status["state"] = "interrupted"
         return status
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-COMMANDS = ["recipes", "data", "plan", "check", "train", "eval", "compare", "runs", "push"]
+COMMANDS = ["recipes", "data", "plan", "check", "train", "eval", "compare", "runs", "push", "ui"]
 
 
 def run(*arguments, cwd=None):

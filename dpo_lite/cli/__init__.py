@@ -11,18 +11,19 @@ import sys
 from rich.console import Console
 from rich.markup import escape
 
-# isort: off  (--help lists the commands in this order)
-from dpo_lite.cli import before, training, trained, runs, recipes  # noqa: F401
+# The order in which --help lists the commands.
+# isort: off
+from dpo_lite.cli import before, training, trained, runs, recipes, ui  # noqa: F401
 
 # isort: on
 from dpo_lite.cli.common import app
 from dpo_lite.errors import UserError
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a UserError is printed as its one sentence."""
     try:
-        app(standalone_mode=True)
+        app(arguments, standalone_mode=True)
     except UserError as error:
         if os.environ.get("DPO_LITE_DEBUG"):
             raise

@@ -1,0 +1,1 @@
+"""The web page: one file per tab, no training logic, no torch."""

@@ -1,0 +1,101 @@
+"""What a request must be before it reaches the page.
+
+A page on 127.0.0.1 is open to every web site that the same browser visits: by a name that resolves
+to 127.0.0.1 (DNS rebinding), by a form that posts across sites, by a frame. So the host must be one
+of ours, a request that changes something must come from our own page, nobody may frame it, and the
+browser is told to load nothing from elsewhere, whatever text a model writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self'; "
+    "img-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Guard:
+    """ASGI middleware. ``hosts``: names by which the page may be called; None: any (a login)."""
+
+    def __init__(self, app, hosts: Iterable[str] | None = LOOPBACK):
+        self.app = app
+        self.hosts = None if hosts is None else frozenset(hosts)
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        fault = self.fault(scope)
+        if fault is None:
+            await self.app(scope, receive, _with_headers(send))
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await _refuse(_with_headers(send), fault)
+
+    def fault(self, scope) -> str | None:
+        """Why a request is refused; None for a good one."""
+        headers: dict[str, list[str]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        if len(headers.get("host", [])) != 1 or len(headers.get("origin", [])) > 1:
+            return "A request needs one Host header."
+        host = headers["host"][0].lower()
+        name = _host_name(host)
+        if not name or (self.hosts is not None and name not in self.hosts):
+            return "This page answers only under its own address."
+        origin = headers.get("origin", [None])[0]
+        if origin is not None and _authority(origin) != host:
+            return "This page answers only to itself, not to other sites."
+        site = headers.get("sec-fetch-site", [None])[0]
+        reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+        visits = reads and headers.get("sec-fetch-mode", [None])[0] == "navigate"
+        if site in ("cross-site", "same-site") and not visits:
+            return "This page answers only to itself, not to other sites."
+        return None
+
+
+def _authority(origin: str) -> str:
+    """``host[:port]`` of an origin; `` `` for the opaque ``null``, which equals no host."""
+    return urlsplit(origin).netloc.lower() if "://" in origin else ""
+
+
+def _host_name(host: str) -> str | None:
+    """The name of a Host header without its port and brackets; None where it is malformed."""
+    try:
+        parts = urlsplit(f"//{host}")
+        _ = parts.port
+    except ValueError:
+        return None
+    whole = parts.netloc == host and "@" not in host and not parts.path
+    return parts.hostname if whole else None
+
+
+def _with_headers(send):
+    async def sending(message):
+        if message["type"] == "http.response.start":
+            given = [(k, v) for k, v in message["headers"] if k.decode("latin-1") not in HEADERS]
+            ours = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in HEADERS.items()]
+            message = message | {"headers": [*given, *ours]}
+        await send(message)
+
+    return sending
+
+
+async def _refuse(send, fault: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.body", "body": fault.encode()})

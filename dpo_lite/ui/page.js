@@ -1,0 +1,26 @@
+// What the page does without the server: copying, and keeping the address in step with what is shown.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest(".dl-copy");
+  if (!button) return;
+  const text = button.dataset.copy;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // No clipboard outside of https and localhost: copy by hand.
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  button.textContent = "Copied";
+  setTimeout(() => (button.textContent = "Copy"), 1200);
+});
+
+window.dlAddress = (key, value) => {
+  const address = new URL(location);
+  if (value) address.searchParams.set(key, value);
+  else address.searchParams.delete(key);
+  history.replaceState(null, "", address);
+};

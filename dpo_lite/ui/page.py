@@ -1,0 +1,61 @@
+"""The page as a whole: the line above all tabs, the tabs, and what they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from dpo_lite.ui import status, tab_compare, tab_data, tab_publish, tab_recipes, tab_runs
+
+if TYPE_CHECKING:
+    from dpo_lite.ui.client import Worker
+
+TABS = {
+    "recipes": ("Recipes", tab_recipes.build),
+    "data": ("Data", tab_data.build),
+    "runs": ("Runs", tab_runs.build),
+    "compare": ("Compare", tab_compare.build),
+    "publish": ("Publish", tab_publish.build),
+}
+# Fixed, so that what the browser keeps can be read after the server started anew. It hides nothing.
+BROWSER_SECRET = "dpo-lite"
+
+
+@dataclass(frozen=True)
+class Page:
+    """What every tab is given.
+
+    Another tab is opened by returning ``gr.Tabs(selected="compare")`` for ``tabs``. ``selected`` is
+    a list of run names that the browser remembers: the runs that were clicked in the table, in that
+    order. A tab that works on one run starts with the first of them.
+    """
+
+    runs: Path
+    recipes: Path
+    worker: Worker
+    tabs: gr.Tabs | None = None
+    selected: gr.BrowserState | None = None
+
+
+def build(page: Page) -> gr.Blocks:
+    """The whole page. Nothing is read from disk before a browser asks."""
+    with gr.Blocks(title="dpo-lite", analytics_enabled=False, fill_width=True) as blocks:
+        status.build(page)
+        selected = gr.BrowserState([], storage_key="dl-selected-runs", secret=BROWSER_SECRET)
+        with gr.Tabs(elem_id="tabs", selected="recipes") as tabs:
+            page = replace(page, tabs=tabs, selected=selected)
+            for name, (label, build_tab) in TABS.items():
+                with gr.Tab(label, id=name, elem_id=f"tab-{name}") as tab:
+                    build_tab(page)
+                tab.select(None, js=f"() => window.dlAddress('tab', '{name}')")
+        blocks.load(_tab_of_address, None, tabs, show_progress="hidden", api_visibility="private")
+    return blocks
+
+
+def _tab_of_address(request: gr.Request):
+    """``/?tab=runs`` opens that tab, so that a reload and a link find it again."""
+    name = request.query_params.get("tab")
+    return gr.Tabs(selected=name) if name in TABS else gr.skip()

@@ -1,0 +1,80 @@
+"""Pieces of the page as HTML. All text that is given in is escaped; what comes out is safe."""
+
+from __future__ import annotations
+
+import html
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+
+KINDS = ("info", "good", "warn", "bad")
+
+
+def esc(text: object) -> str:
+    """Text as HTML shows it, tags and quotes included."""
+    return html.escape(str(text), quote=True)
+
+
+def command(line: str | Sequence[str]) -> str:
+    """A command line with a button that copies it. A sequence of words is quoted for the shell."""
+    text = line if isinstance(line, str) else shlex.join(line)
+    return (
+        f'<div class="dl-command"><code>{esc(text)}</code>'
+        f'<button type="button" class="dl-copy" data-copy="{esc(text)}">Copy</button></div>'
+    )
+
+
+def badge(text: object, kind: str = "info") -> str:
+    return f'<span class="dl-badge dl-{_kind(kind)}">{esc(text)}</span>'
+
+
+def note(text: object, kind: str = "info") -> str:
+    """A sentence or two in a box with a coloured edge."""
+    role = "alert" if kind == "bad" else "status"
+    return f'<div class="dl-note dl-{_kind(kind)}" role="{role}">{esc(text)}</div>'
+
+
+def empty(title: object, what_to_do: object) -> str:
+    """What stands where nothing is yet, and what to do about it."""
+    return (
+        f'<div class="dl-empty"><p class="dl-empty-title">{esc(title)}</p>'
+        f"<p>{esc(what_to_do)}</p></div>"
+    )
+
+
+def table(columns: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """A plain table; wider than the page it scrolls by itself."""
+    head = "".join(f"<th>{esc(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{esc(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        '<div class="dl-scroll"><table class="dl-table">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def bar(parts: Mapping[str, float], whole: float, unit: str = "GiB") -> str:
+    """Parts of a whole as one bar with a legend; over the whole it is cut and turns red."""
+    used = sum(parts.values())
+    scale = max(whole, used) or 1
+    pieces, legend = [], []
+    for number, (name, size) in enumerate(parts.items(), 1):
+        color = f"var(--dl-series-{(number - 1) % 6 + 1})"
+        label = f"{name} {size:,.1f} {unit}"
+        pieces.append(
+            f'<i style="width:{100 * size / scale:.2f}%;background:{color}"'
+            f' title="{esc(label)}"></i>'
+        )
+        legend.append(f'<li><i style="background:{color}"></i>{esc(label)}</li>')
+    over = used > whole
+    ends = f"{used:,.1f} of {whole:,.1f} {unit}"
+    return (
+        f'<div class="dl-bar{" dl-over" if over else ""}" role="img" aria-label="{esc(ends)}">'
+        f'<div class="dl-bar-line">{"".join(pieces)}'
+        f'<b style="left:{100 * whole / scale:.2f}%"></b></div>'
+        f'<ul class="dl-legend">{"".join(legend)}<li class="dl-total">{esc(ends)}</li></ul></div>'
+    )
+
+
+def _kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise ValueError(f"kind is one of {', '.join(KINDS)}, not {kind}")
+    return kind

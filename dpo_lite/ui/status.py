@@ -1,0 +1,93 @@
+"""The line above all tabs: what runs and for how long, on which device, what the worker holds."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from dpo_lite.report import clock
+from dpo_lite.runs import ACTIVE, Run, list_runs
+from dpo_lite.ui.parts import esc
+
+if TYPE_CHECKING:
+    from dpo_lite.ui.page import Page
+
+SECONDS = 2.0
+
+
+def build(page: Page) -> None:
+    line = gr.HTML(lambda: show(page), elem_id="status-bar", min_height=30)
+    seen = gr.State("")
+
+    def tick(before: str):
+        now = show(page)
+        return (gr.skip(), gr.skip()) if now == before else (now, now)
+
+    gr.Timer(SECONDS).tick(
+        tick,
+        seen,
+        [line, seen],
+        show_progress="hidden",
+        trigger_mode="once",
+        concurrency_limit=None,
+        api_visibility="private",
+    )
+
+
+def show(page: Page) -> str:
+    """The line as HTML."""
+    active = [run for run in list_runs(page.runs) if run.status()["state"] in ACTIVE]
+    items = [_running(active), _worker(page.worker.state()), esc(device(int(time.time() // 5)))]
+    spans = "".join(f"<span>{item}</span>" for item in items if item)
+    return f'<div class="dl-top"><h1>dpo-lite</h1>{spans}</div>'
+
+
+def _running(active: list[Run]) -> str:
+    """The run that has the device, and how many wait."""
+    if not active:
+        return '<i class="dl-dot"></i>nothing runs'
+    states = {run.name: run.status() for run in active}
+    trains = next((n for n, s in states.items() if s["state"] in ("running", "preparing")), None)
+    waiting = sum(s["state"] == "queued" for s in states.values())
+    queue = f"{waiting} queued" if waiting else ""
+    if trains is None:
+        return f'<i class="dl-dot"></i>{queue}'
+    status = states[trains]
+    words = [f'<i class="dl-dot dl-on"></i><b>{esc(trains)}</b>']
+    if status.get("stopping"):
+        words.append("stopping after this update")
+    elif status.get("step") is None:
+        words.append(esc(status.get("doing") or status["state"]))
+    else:
+        words.append(f"{status['step']} of {status['max_steps']}")
+        if status.get("seconds_left"):
+            words.append(f"{clock(status['seconds_left'])} left")
+    return " · ".join([*words, *([queue] if queue else [])])
+
+
+def _worker(state: dict) -> str:
+    """What the worker does or holds in memory."""
+    if state.get("task"):
+        waiting = len(state.get("queue") or [])
+        return f"working: {esc(state['task'])}" + (f", {waiting} waiting" if waiting else "")
+    return f"loaded: {esc(state['loaded'])}" if state.get("loaded") else ""
+
+
+@lru_cache(maxsize=1)
+def device(moment: int) -> str:
+    """The GPU and its memory in words, as nvidia-smi tells; asked again when ``moment`` changes."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return "CPU only"
+    query = ["--query-gpu=name,memory.used,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run([tool, *query], capture_output=True, text=True, timeout=3, check=True)
+        name, used, total = (part.strip() for part in told.stdout.splitlines()[0].split(","))
+        return f"{name} · {float(used) / 1024:.1f} of {float(total) / 1024:.0f} GiB"
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return "CPU only"
