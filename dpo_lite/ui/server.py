@@ -18,7 +18,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from dpo_lite.errors import UserError
-from dpo_lite.ui.client import Worker  # noqa: E402
+from dpo_lite.ui.client import Worker
 from dpo_lite.ui.guard import LOOPBACK, Guard
 from dpo_lite.ui.page import Page, build
 

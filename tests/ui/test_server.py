@@ -63,7 +63,7 @@ def test_the_page_needs_no_torch_and_no_outside_font():
         "import sys, os; os.environ['GRADIO_ANALYTICS_ENABLED'] = 'True'\n"
         "from pathlib import Path\n"
         "from dpo_lite.ui import server, page\n"
-        "page.build(page.Page(Path('runs'), Path('mine'), None))\n"
+        "page.build(page.Page(Path('runs'), Path('mine'), server.Worker('runs')))\n"
         "assert not server.theme()._stylesheets, 'a font comes from outside'\n"
         "import gradio.analytics as a; assert not a.analytics_enabled()\n"
         "heavy = {'torch', 'transformers', 'datasets', 'peft'} & set(sys.modules)\n"
