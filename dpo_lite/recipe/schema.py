@@ -7,9 +7,11 @@ Unknown keys are errors that name the nearest real one; nothing is guessed and n
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 # The keys that most people change: a form shows them first and folds the rest.
 COMMON = {"common": True}
@@ -17,6 +19,15 @@ COMMON = {"common": True}
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads yes and no as true and false, which pydantic would take for 1 and 0."""
+        wanted = str(cls.model_fields[info.field_name].annotation)
+        if isinstance(value, bool) and "bool" not in wanted and re.search("int|float", wanted):
+            raise PydanticKnownError("float_type")
+        return value
 
 
 class RunSection(Section):

@@ -46,6 +46,8 @@ def test_the_reference_follows_the_adapter(minimal):
         ("train.beta=x", "train.beta: must be a number, not 'x'"),
         ("train.beta=.inf", "train.beta: must be a finite number"),
         ("train.beta=0", "train.beta: must be above 0, not 0"),
+        ("train.beta=yes", "train.beta: must be a number, not True"),
+        ("data.train=[{source: yes}]", "data.train: entry 1: must be text, not True"),
         ("train.batch_size=0", "train.batch_size: must be at least 1, not 0"),
         ("model.quantization=nf8", "model.quantization: must be 'nf4' or 'none', not 'nf8'"),
         ("data.max_length=abc", "data.max_length: must be a whole number, or 'auto', not 'abc'"),
