@@ -24,6 +24,8 @@ from dpo_lite.errors import UserError
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 # While a process is at work on a run: it waits for the device, is in its preflight, trains.
 ACTIVE = ("queued", "preparing", "running")
+DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z", re.IGNORECASE)  # on Windows
+START_SECONDS = 60.0  # a launched process that has not said its number by then never will
 
 
 @dataclass(frozen=True)
@@ -47,21 +49,36 @@ class Run:
         return self.path / "checkpoints"
 
     def status(self) -> dict[str, Any]:
-        """The state on disk; a run whose process has gone reads ``interrupted``."""
+        """The state on disk; a run whose process has gone reads ``interrupted``.
+
+        ``stopping`` is true between the wish to stop and the end.
+        """
         status = read_json(self.path / "status.json") or {"state": "created"}
-        if status["state"] in ACTIVE and not _alive(status):
-            status["state"] = "interrupted"
+        if status["state"] in ACTIVE:
+            if not _at_work(status):
+                status["state"] = "interrupted"
+            elif self.stop_mark.exists():
+                status["stopping"] = True
         return status
+
+    @property
+    def stop_mark(self) -> Path:
+        """An empty file that says that this run was asked to stop."""
+        return self.path / ".stop"
 
     def update_status(self, **changes) -> None:
         status = read_json(self.path / "status.json") or {}
         write_json(self.path / "status.json", status | changes | {"updated": time.time()})
 
-    def begin(self) -> None:
+    def claim(self, state: str, **facts) -> None:
+        """Say that this process is at work on the run."""
         pid = os.getpid()
         self.update_status(
-            state="running", pid=pid, pid_started=_started(pid), started=time.time(), error=None
+            state=state, pid=pid, pid_started=process_started(pid), error=None, **facts
         )
+
+    def begin(self) -> None:
+        self.claim("running", started=time.time())
 
     def manifest(self) -> dict[str, Any]:
         return read_json(self.path / "manifest.json") or {}
@@ -70,6 +87,10 @@ class Run:
         """Add one JSON object as a line to ``metrics.jsonl`` or ``samples.jsonl``."""
         with open(self.path / file, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def log(self, line: str) -> None:
+        with open(self.path / "log.txt", "a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
 
     def records(self, file: str) -> list[dict[str, Any]]:
         """The complete lines of a .jsonl file; a half-written last line is left out."""
@@ -93,7 +114,7 @@ def create_run(folder: str | Path, name: str | None, stem: str) -> Run:
     """Make an empty run folder: ``name`` where given, else the recipe's name with a number."""
     folder = Path(folder)
     if name:
-        path = folder / name
+        path = folder / safe_name(name)
         if path.exists():
             raise UserError(
                 f"run.name: {path} exists; choose another name, or go on with it by"
@@ -105,6 +126,25 @@ def create_run(folder: str | Path, name: str | None, stem: str) -> Run:
         while (path := folder / f"{stem}-{number}").exists():
             number += 1
     path.mkdir(parents=True)
+    return Run(path)
+
+
+def safe_name(name: str) -> str:
+    """The name, if it can be a folder's on every system and nothing else; raises UserError."""
+    if not NAME.match(name) or DEVICE_NAME.match(name):
+        raise UserError(
+            f"run.name: {name!r} cannot name a run; use up to 64 letters, digits, dots, dashes and"
+            " underscores, with a letter or digit first."
+        )
+    return name
+
+
+def named_run(name: str, folder: str | Path) -> Run:
+    """The run of that name in the folder and nowhere else, for names that come from a browser."""
+    path = Path(folder) / safe_name(name)
+    inside = path.resolve().parent == Path(folder).resolve()
+    if not inside or not (path / "recipe.yaml").is_file():
+        raise UserError(f"There is no run {name} in {folder}/.")
     return Run(path)
 
 
@@ -139,22 +179,31 @@ def write_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def _started(pid: int) -> str | None:
-    """When a process started, to tell it from a later one with the same number (Linux)."""
+def process_started(pid: int) -> str | None:
+    """When a process started, to tell it from a later one with the same number (Linux).
+
+    None for a process that has ended, also while its parent has not asked how.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
+    return None if fields[0] in "ZX" else fields[19]
 
 
-def _alive(status: dict[str, Any]) -> bool:
-    pid = status.get("pid")
-    if pid is None:
-        return False
+def is_alive(pid: int, started: str | None) -> bool:
+    """Whether the process of that number and that start still is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return status.get("pid_started") == _started(pid)
+    return started == process_started(pid)
+
+
+def _at_work(status: dict[str, Any]) -> bool:
+    """Whether there is a process behind an active state: its own, or one that is on its way."""
+    if status.get("pid") is None:
+        return time.time() - status.get("launched", 0) < START_SECONDS
+    return is_alive(status["pid"], status.get("pid_started"))
