@@ -1,0 +1,162 @@
+"""Less memory for more time: which activations the backward pass computes again.
+
+    none        everything is kept
+    selective   the outputs of matrix products and of attention are kept, the rest is cheap to redo
+    layers      a layer keeps only its input and is run again
+    offload     the same, and the inputs wait in the host's memory
+
+The gradient is the same in all four. ``layers`` can be had for a part of the layers: the first
+ones, since theirs wait longest. transformers calls the function that is set here in place of its
+own checkpointing; it looks it up at every layer (GradientCheckpointingLayer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+Recompute = Literal["none", "selective", "layers", "offload"]
+
+
+def recompute(model: torch.nn.Module, how: Recompute, rank: int, count: int | None = None) -> None:
+    """Set what the model's layers compute again; ``count``: only the first so many layers.
+
+    ``rank`` of the adapter tells a base's products from the adapter's, where the base is in 16 bits.
+    """
+    ways = {
+        "selective": partial(_selective, rank),
+        "layers": _whole,
+        "offload": _offloaded,
+    }
+    for number, layer in enumerate(decoder_layers(model)):
+        layer.gradient_checkpointing = how != "none" and (count is None or number < count)
+        layer._gradient_checkpointing_func = ways.get(how)
+
+
+def decoder_layers(model: torch.nn.Module) -> list[GradientCheckpointingLayer]:
+    return [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+
+
+def _whole(run: Callable, *inputs: Any):
+    if not torch.is_grad_enabled():
+        return run(*inputs)
+    return checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+def _selective(rank: int, run: Callable, *inputs: Any):
+    if not torch.is_grad_enabled():
+        return run(*inputs)
+
+    def policy(context, operation, *arguments, **options):
+        keep = is_kept(rank, operation, arguments)
+        return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
+
+    return checkpoint(
+        run,
+        *inputs,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=partial(create_selective_checkpoint_contexts, policy),
+    )
+
+
+def is_kept(rank: int, operation, arguments: tuple) -> bool:
+    """Whether ``selective`` keeps what an operation returns: products and attention.
+
+    The adapter's product with B is as large as the base's and costs next to nothing: recomputed.
+    """
+    name = operation.name()
+    if name in ("bitsandbytes::gemm_4bit", "torch_attn::_varlen_attn"):
+        return True
+    if name in ("aten::mm", "aten::addmm"):
+        return arguments[-1].shape[0] > rank
+    return name.startswith(("aten::_scaled_dot_product", "aten::_flash_attention_forward"))
+
+
+def _offloaded(run: Callable, hidden: torch.Tensor, *others: Any):
+    if not torch.is_grad_enabled():
+        return run(hidden, *others)
+    # The first layer's input needs no gradient, its adapters do: this makes autograd come by.
+    anchor = torch.empty(0, requires_grad=True)
+    return _Offloaded.apply(lambda x: run(x, *others), anchor, hidden)
+
+
+class _Offloaded(torch.autograd.Function):
+    """A layer whose input waits in the host's memory and which is run again from there.
+
+    Copying is a thousandth of a layer's own time (16 MB a layer at 4,096 tokens of an 8B model), so
+    it shares the stream of the computation, which also keeps both in order.
+    """
+
+    @staticmethod
+    def forward(ctx, run, anchor, hidden):
+        on_card = hidden.device.type == "cuda"
+        parked = torch.empty(hidden.shape, dtype=hidden.dtype, pin_memory=on_card)
+        ctx.parked = parked.copy_(hidden, non_blocking=True)
+        ctx.run, ctx.device, ctx.wants_grad = run, hidden.device, hidden.requires_grad
+        kind = hidden.device.type
+        ctx.autocast = {
+            "device_type": kind,
+            "dtype": torch.get_autocast_dtype(kind),
+            "enabled": torch.is_autocast_enabled(kind),
+        }
+        return run(hidden)
+
+    @staticmethod
+    def backward(ctx, *upstream):
+        hidden = ctx.parked.to(ctx.device, non_blocking=True).detach()
+        hidden.requires_grad_(ctx.wants_grad)
+        with torch.enable_grad(), torch.autocast(**ctx.autocast):
+            outputs = ctx.run(hidden)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        pairs = [(o, g) for o, g in zip(outputs, upstream, strict=True) if g is not None]
+        torch.autograd.backward(*zip(*pairs, strict=True))
+        return None, None, hidden.grad
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the bytes of what ``selective`` would keep."""
+
+    def __init__(self, rank: int):
+        super().__init__()
+        self.rank, self.bytes = rank, 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        found = operation(*arguments, **(options or {}))
+        if is_kept(self.rank, operation, arguments):
+            outputs = found if isinstance(found, (tuple, list)) else (found,)
+            self.bytes += sum(t.nbytes for t in outputs if isinstance(t, torch.Tensor))
+        return found
+
+
+@contextmanager
+def count_selective(model: torch.nn.Module, rank: int) -> Iterator[_Counter]:
+    """Count, during a forward pass in this block, the bytes that ``selective`` keeps of all layers.
+
+    The layers must not be recomputed otherwise; they are as before when the block ends.
+    """
+    counter = _Counter(rank)
+
+    def counted(run, *inputs):
+        with counter:
+            return run(*inputs)
+
+    layers = decoder_layers(model)
+    for layer in layers:
+        layer.gradient_checkpointing, layer._gradient_checkpointing_func = True, counted
+    try:
+        yield counter
+    finally:
+        for layer in layers:
+            layer.gradient_checkpointing = False

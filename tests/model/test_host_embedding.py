@@ -1,0 +1,52 @@
+"""The embedding on the host: the same scores and gradients, and nobody moves it back."""
+
+import pytest
+import torch
+
+from dpo_lite.errors import UserError
+from dpo_lite.model import roles
+from dpo_lite.model.host_embedding import HostEmbedding, can_park, park_embedding, return_embedding
+from dpo_lite.recipe import AdapterSection
+from dpo_lite.training.update import Objective, update_gradient
+from tests.model.small_models import random_examples, small_model
+from tests.model.test_architectures import relative_error
+
+
+def gradient(model):
+    model.zero_grad(set_to_none=True)
+    update_gradient(model, random_examples(4, 2), Objective("sigmoid", 0.5, "forest"), 10_000)
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def test_gradients_are_the_same_there_and_back():
+    lm = small_model("llama")
+    model = roles.add_policy(lm, AdapterSection(r=4, alpha=8), seed=0)
+    expected = gradient(model)
+    size = lm.get_input_embeddings().weight.numel()
+    before = sum(p.numel() for p in lm.parameters())
+    park_embedding(lm)
+    park_embedding(lm)  # a second time changes nothing
+    assert sum(p.numel() for p in lm.parameters()) == before - size
+    assert relative_error(gradient(model), expected) < 1e-6
+    return_embedding(lm)
+    assert sum(p.numel() for p in lm.parameters()) == before
+    assert relative_error(gradient(model), expected) < 1e-6
+
+
+def test_it_stays_on_the_host_and_answers_on_the_device():
+    """The meta device stands in for a card."""
+    embedding = torch.nn.Embedding(10, 4)
+    parked = HostEmbedding(embedding)
+    parked.device = torch.device("meta")
+    parked.to("meta")
+    assert parked.weight.device.type == "cpu"
+    assert embedding.weight.numel() == 0
+    assert parked(torch.tensor([[1, 2, 3]])).device.type == "meta"
+
+
+def test_a_tied_embedding_stays():
+    lm = small_model("llama", tie_word_embeddings=True)
+    assert not can_park(lm)
+    with pytest.raises(UserError, match="gains nothing"):
+        park_embedding(lm)
+    assert not can_park(small_model("gemma2"))
