@@ -145,9 +145,7 @@ def sentence(error: Exception) -> str:
         return str(error)
     traceback.print_exception(error)
     if type(error).__name__ == "OutOfMemoryError":
-        return (
-            "The GPU's memory ran out; free what is loaded, or use a smaller base or shorter text."
-        )
+        return "The GPU's memory ran out; free what is loaded, or take a smaller base or text."
     first = (str(error).strip() or "no message").splitlines()[0]
     return f"This is a fault of the program ({type(error).__name__}: {first}); please report it."
 
