@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,54 +12,118 @@ from rich.table import Table
 
 from dpo_lite.cli.common import app, console
 from dpo_lite.errors import UserError
+from dpo_lite.recipe.loading import RECIPES_FOLDER
+from dpo_lite.runs import write_text
 
 recipes_app = typer.Typer(
-    help="List and copy the recipes that ship.  Example:  dpo-lite recipes cp quickstart my.yaml"
+    help="List, copy and compare recipes.  Example:  dpo-lite recipes cp quickstart"
 )
 app.add_typer(recipes_app, name="recipes")
 
 
 @recipes_app.callback(invoke_without_command=True)
-def recipes(context: typer.Context) -> None:
-    """The recipes that ship, each with its model, card and data.
+def recipes(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
+) -> None:
+    """Your recipes and those that ship, each with its model, card and data.
 
     Example:  dpo-lite recipes
     """
     if context.invoked_subcommand is not None:
         return
-    from dpo_lite.recipe import RECIPES_FOLDER, load_recipe
+    from dpo_lite.recipe import library
 
+    entries = [*library.own(), *library.shipped()]
+    if as_json:
+        print(json.dumps([_facts(entry) for entry in entries], ensure_ascii=False, indent=2))
+        return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0), expand=True)
     table.add_column("recipe", no_wrap=True)
     table.add_column("for", ratio=3)
     table.add_column("base and data", ratio=4, overflow="fold")
-    for path in sorted(RECIPES_FOLDER.glob("*.yaml"), key=lambda p: (p.stem != "quickstart", p)):
-        recipe = load_recipe(path)
-        data = " + ".join(part.source for part in recipe.data.sources)
-        table.add_row(path.stem, escape(_purpose(path)), escape(f"{recipe.model.base}\n{data}"))
+    table.add_column("card and time", ratio=3)
+    for entry in entries:
+        if entry.fault:
+            table.add_row(entry.name, f"[red]{escape(entry.fault)}[/]")
+            continue
+        what = [entry.purpose or "–", *(["yours"] if entry.own else [])]
+        rows = (what, [entry.base, entry.data], [entry.card, entry.time])
+        table.add_row(entry.name, *(escape("\n".join(filter(None, row))) for row in rows))
     console.print(table)
-    console.print("\ndpo-lite recipes cp NAME FILE   makes a copy that is yours to change")
+    console.print(f"\ndpo-lite recipes cp NAME   makes a copy in {library.OWN_FOLDER}/ to change")
 
 
-def _purpose(path: Path) -> str:
-    """The first comment line of a recipe, which says what it is for."""
-    first = path.read_text(encoding="utf-8").splitlines()[0]
-    return first.lstrip("# ").strip() if first.startswith("#") else ""
+def _facts(entry) -> dict[str, Any]:
+    """What a machine is told of a recipe."""
+    return {
+        "name": entry.name,
+        "file": str(entry.path),
+        "own": entry.own,
+        "purpose": entry.purpose,
+        "base": entry.base,
+        "data": entry.data,
+        "card": entry.card,
+        "time": entry.time,
+        "fault": entry.fault or None,
+    }
 
 
 @recipes_app.command("cp")
-def recipes_cp(name: str, file: Path) -> None:
-    """Copy a shipped recipe to a file of your own.
+def recipes_cp(
+    name: str,
+    file: Annotated[
+        str | None, typer.Argument(help="A file, or a name in my-recipes/ (default: my-NAME).")
+    ] = None,
+) -> None:
+    """Copy a recipe to one that is yours to change; it remembers where it comes from.
 
-    Example:  dpo-lite recipes cp qwen3-4b my.yaml
+    Example:  dpo-lite recipes cp qwen3-4b
+    Example:  dpo-lite recipes cp qwen3-4b other/place.yaml
     """
-    from dpo_lite.recipe import find_recipe
+    from dpo_lite.recipe import find_recipe, library
 
     source = find_recipe(name)
-    if file.exists():
-        raise UserError(f"{file} exists; choose another name or remove it first.")
-    shutil.copyfile(source, file)
-    console.print(f"{source.name} → {file};  dpo-lite train {file}", markup=False)
+    text = source.read_text(encoding="utf-8")
+    if source.parent == RECIPES_FOLDER:
+        text = library.with_origin(text, source.stem)
+    if file is None or file == Path(file).stem:
+        target = library.save_own(text, file or library.free_name(source.stem))
+    else:
+        target = Path(file)
+        if target.exists():
+            raise UserError(f"{target} exists; choose another name or remove it first.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_text(target, text)
+    console.print(f"{source.name} → {target};  dpo-lite train {target}", markup=False)
+
+
+@recipes_app.command("diff")
+def recipes_diff(
+    file: str,
+    shipped: Annotated[str | None, typer.Argument(help="Compare with this one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """The keys in which a recipe differs from the shipped one that it comes from.
+
+    Example:  dpo-lite recipes diff my-quickstart
+    """
+    from dpo_lite.recipe import library
+
+    name, rows = library.compare_with_shipped(file, shipped)
+    if as_json:
+        found = [{"key": key, "shipped": old, "own": new} for key, old, new in rows]
+        print(json.dumps({"shipped": name, "keys": found}, ensure_ascii=False, indent=2))
+        return
+    if not rows:
+        console.print(f"no key differs from {name}")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("key", name, file):
+        table.add_column(escape(column), overflow="fold")
+    for key, old, new in rows:
+        table.add_row(key, escape(str(old)), escape(str(new)))
+    console.print(table)
 
 
 @recipes_app.command("keys")

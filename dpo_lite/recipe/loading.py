@@ -15,6 +15,7 @@ from dpo_lite.recipe.faults import sentences
 from dpo_lite.recipe.schema import Recipe
 
 RECIPES_FOLDER = Path(__file__).resolve().parent.parent.parent / "recipes"
+OWN_FOLDER = Path("my-recipes")  # one's own, seen from where the command is given
 MAX_RECIPE_BYTES = 256 * 1024
 
 
@@ -84,16 +85,18 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def find_recipe(name: str | Path) -> Path:
-    """Return the path of a recipe given as a file, or as the name of a shipped one."""
+    """Return the path of a recipe given as a file, or as the name of one's own or a shipped one."""
     path = Path(name)
     if path.is_file():
         return path
-    shipped = RECIPES_FOLDER / f"{path.name.removesuffix('.yaml')}.yaml"
-    if path.parent in (Path(), Path("recipes")) and shipped.is_file():
-        return shipped
-    names = [p.stem for p in sorted(RECIPES_FOLDER.glob("*.yaml"))]
-    close = difflib.get_close_matches(path.stem, names, n=1)
-    hint = f"did you mean {close[0]}?" if close else "`dpo-lite recipes` lists what ships."
+    file = f"{path.name.removesuffix('.yaml')}.yaml"
+    if path.parent in (Path(), OWN_FOLDER) and (OWN_FOLDER / file).is_file():
+        return OWN_FOLDER / file
+    if path.parent in (Path(), Path("recipes")) and (RECIPES_FOLDER / file).is_file():
+        return RECIPES_FOLDER / file
+    names = [p.stem for folder in (RECIPES_FOLDER, OWN_FOLDER) for p in folder.glob("*.yaml")]
+    close = difflib.get_close_matches(path.name.removesuffix(".yaml"), names, n=1)
+    hint = f"did you mean {close[0]}?" if close else "`dpo-lite recipes` lists them."
     raise UserError(f"There is no recipe {name}; {hint}")
 
 

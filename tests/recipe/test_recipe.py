@@ -13,6 +13,7 @@ from dpo_lite.recipe import (
     load_recipe,
     to_yaml,
 )
+from dpo_lite.recipe.library import head
 
 MINIMAL = "model: {base: builtin:myths}\ndata: {train: builtin:myths}\n"
 
@@ -108,9 +109,9 @@ def test_shipped_recipes(path):
     recipe = load_recipe(path)
     text = path.read_text()
     assert len(text.splitlines()) <= 50
-    head = text.splitlines()[0]
-    assert head.startswith("# ")
-    assert "GB" in head
+    facts = head(text)
+    assert set(facts) == {"purpose", "card", "time"}
+    assert "GB" in facts["card"]
     if path.stem != "quickstart":
         assert "Hyper-parameters:" in text
     assert recipe.eval.prompts
