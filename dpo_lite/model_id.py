@@ -1,6 +1,12 @@
 """Names of models and data: which of them others can load."""
 
+import re
 from pathlib import Path
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?\Z")
+ON_THIS_MACHINE = re.compile(r"([/~]|\.\.?([/\\]|\Z)|[A-Za-z]:[\\/])")  # /home, ~, ./x, ../x, C:\
+DATA_FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|txt)(\.gz)?\Z", re.IGNORECASE)
+QUANTISED = re.compile(r"-(unsloth-)?(bnb-(4|8)bit|4bit|nf4)\Z", re.IGNORECASE)
 
 
 def repository(source: str) -> str:
@@ -9,5 +15,14 @@ def repository(source: str) -> str:
 
 
 def is_public(name: str) -> bool:
-    """Whether ``name`` reads as an id on the Hub: neither builtin nor a path on this machine."""
-    return not (name.startswith(("builtin:", ".", "/", "~")) or Path(name).exists())
+    """Whether ``name`` reads as an id on the Hub: neither builtin nor something on this machine."""
+    if name.startswith("builtin:") or ON_THIS_MACHINE.match(name) or DATA_FILE.search(name):
+        return False
+    if Path(name).exists() or Path(name.rpartition(":")[0] or name).exists():
+        return False
+    return HUB_ID.match(repository(name)) is not None
+
+
+def plain_name(base: str) -> str:
+    """A base's name without owner, case and the marks of a quantised copy, to compare two ids."""
+    return QUANTISED.sub("", base.rstrip("/").rpartition("/")[2]).lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -128,7 +129,7 @@ def _escape(text: str) -> str:
     return escape(text)
 
 
-def draw_curves(run: Run) -> None:
+def draw_curves(run: Run, file: Path | None = None) -> None:
     """curves.png: what training measured over the updates, and the held-out shares it led to."""
     import matplotlib
 
@@ -152,7 +153,7 @@ def draw_curves(run: Run) -> None:
         axis.set_title(f"{title} by update", fontsize=10)
         if title == "reward accuracy":
             axis.set_ylim(0, 1.05)
-        if len(keys) > 1:
+        if len(keys) > 1 and axis.get_legend_handles_labels()[0]:
             axis.legend(frameon=False, fontsize=8)
     results = read_json(run.path / "results.json") or {"sets": {}}
     _draw_shares(axes.flat[5], results["sets"])
@@ -160,7 +161,7 @@ def draw_curves(run: Run) -> None:
         axis.grid(alpha=0.25, axis="y")
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(run.name, fontsize=11)
-    figure.savefig(run.path / "curves.png", dpi=110)
+    figure.savefig(file or run.path / "curves.png", dpi=110)
     plt.close(figure)
 
 
@@ -179,4 +180,5 @@ def _draw_shares(axis, sets: dict[str, Any]) -> None:
     axis.set_xticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
     axis.set_ylim(0, 125)
     axis.set_title("held out: chosen claim, per cent", fontsize=10)
-    axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
+    if bars:
+        axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)

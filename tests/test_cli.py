@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-COMMANDS = ["recipes", "data", "plan", "check", "train", "eval", "compare", "runs", "push", "ui"]
+COMMANDS = "recipes data plan check train eval compare runs push whoami ui".split()
 
 
 def run(*arguments, cwd=None):

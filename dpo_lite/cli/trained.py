@@ -1,4 +1,4 @@
-"""What is done with a trained run: `eval`, `compare`, `push`."""
+"""What is done with a trained run: `eval`, `compare`."""
 
 from __future__ import annotations
 
@@ -61,33 +61,3 @@ def compare(
             f"reference's {row.reference_reward:+.2f}\npolicy's {row.policy_reward:+.2f}",
         )
     console.print(table)
-
-
-@app.command()
-def push(
-    run: str,
-    repo: Annotated[str | None, typer.Option(help="user/name on the Hub.")] = None,
-    base_id: Annotated[
-        str | None, typer.Option(help="The base's public id, where the recipe names a folder.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Show the files and the card; touch nothing.")] = (
-        False
-    ),
-    runs: RunsFolder = "runs",
-) -> None:
-    """Publish the adapter on the Hugging Face Hub (private unless hub.private=false).
-
-    Example:  dpo-lite push zephyr-7b-1 --repo me/zephyr-dpo --dry-run
-    """
-    from dpo_lite import hub
-    from dpo_lite.runs import open_run
-
-    staged, url = hub.push(open_run(run, runs), repo, base_id, dry_run)
-    for name, size in staged.files:
-        console.print(f"{size:>12,}  {name}", highlight=False, markup=False)
-    if dry_run:
-        console.print(staged.card, highlight=False, markup=False)
-        console.print("dry run: nothing was uploaded", style="yellow")
-    else:
-        visible = "private" if staged.private else "public"
-        console.print(f"published ({visible} if newly made): {url}", markup=False)

@@ -1,0 +1,94 @@
+"""What brings a trained adapter to others: `push`, `whoami`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dpo_lite.cli.common import RunsFolder, app, console
+
+BaseId = Annotated[
+    str | None, typer.Option(help="The base's public id, where the recipe names a folder.")
+]
+Checkpoint = Annotated[
+    str | None, typer.Option(help="A checkpoint instead of the result: its update, or `last`.")
+]
+
+
+@app.command()
+def push(
+    run: str,
+    repo: Annotated[str | None, typer.Option(help="user/name on the Hub.")] = None,
+    base_id: BaseId = None,
+    checkpoint: Checkpoint = None,
+    private: Annotated[
+        bool | None,
+        typer.Option(
+            "--private/--public",
+            help="How a new repository is made; default: hub.private.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the files and the card; upload nothing.")
+    ] = False,
+    runs: RunsFolder = "runs",
+) -> None:
+    """Publish the adapter on the Hugging Face Hub, with a card from the run's facts.
+
+    The token comes from HF_TOKEN or `hf auth login`.
+
+    Example:  dpo-lite push zephyr-7b-1 --repo me/zephyr-dpo --dry-run
+    """
+    from dpo_lite.hub import push as hub
+    from dpo_lite.runs import open_run
+
+    found = open_run(run, runs)
+    options = {"repo": repo, "base_id": base_id, "checkpoint": checkpoint, "private": private}
+    if dry_run:
+        staged = hub.preview(found, **options)
+        _print_staged(staged)
+        console.rule("README.md", style="dim")
+        console.print(staged.card, highlight=False, markup=False)
+        console.rule(style="dim")
+        made = "private" if staged.private else "public"
+        console.print(
+            f"dry run: nothing was uploaded. {staged.repo} would be {made} if it is new.",
+            style="yellow",
+            highlight=False,
+        )
+        return
+    done = hub.push(found, lambda text: console.print(text, markup=False), **options)
+    _print_staged(done.staged)
+    visible = "private" if done.private else "public"
+    new = "new, " if done.created else ""
+    console.print(f"{done.url}  ({new}{visible})", highlight=False, markup=False, soft_wrap=True)
+    if done.private != done.staged.private and not done.created:
+        wanted = "private" if done.staged.private else "public"
+        console.print(
+            f"It was there before and is {visible}, not {wanted}: its settings page changes that.",
+            style="yellow",
+        )
+    if not done.changed:
+        console.print("Everything was up to date: no new commit.")
+
+
+def _print_staged(staged) -> None:
+    for name, size in staged.files:
+        console.print(f"{size:>12,}  {name}", highlight=False, markup=False)
+    for note in staged.notes:
+        console.print(f"recipe.yaml, {note}", highlight=False, markup=False)
+
+
+@app.command()
+def whoami() -> None:
+    """Who is logged in on the Hub, and where that token may write.
+
+    Example:  dpo-lite whoami
+    """
+    from dpo_lite.hub.push import logged_in
+
+    found = logged_in()
+    console.print(f"{found.name}, {found.source}", highlight=False, markup=False)
+    console.print(found.permission(), highlight=False, markup=False)

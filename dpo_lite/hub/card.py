@@ -1,0 +1,263 @@
+"""The model card, written from the facts of a run: nothing in it was typed by hand."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from dpo_lite.hub.licence import base_licence
+from dpo_lite.model_id import is_public, repository
+from dpo_lite.report import result_rows, sample_pairs
+from dpo_lite.runs import read_json
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+    from dpo_lite.hub.staging import Subject
+
+SHOWN_SAMPLES = 4
+FORMULAS = {
+    "sigmoid": "−log σ(r_chosen − r_rejected)",
+    "hinge": "max(0, 1 − (r_chosen − r_rejected))",
+    "ipo": "(h_chosen − h_rejected − 1/(2β))², h = log π/π_ref per token",
+    "plackett_luce": "−Σ_k [r_k − log Σ_{j≥k} exp r_j], best first",
+}
+SOURCES = {
+    "sigmoid": "DPO, arXiv:2305.18290, Eq. 7",
+    "hinge": "SLiC-HF, arXiv:2305.10425",
+    "ipo": "IPO, arXiv:2310.12036, Eq. 17",
+    "plackett_luce": "DPO, arXiv:2305.18290, Appendix A.3",
+}
+
+
+def model_card(subject: Subject, repo: str, own_tokenizer: bool = False) -> str:
+    """README.md of the repository: metadata for the Hub, then what a reader wants to know."""
+    sections = [
+        f"---\n{metadata(subject, repo).to_yaml()}\n---",
+        _what(subject, repo),
+        _training(subject),
+        _results(subject),
+        _samples(subject),
+        _use(subject, repo, own_tokenizer),
+        _versions(subject),
+        _limits(subject),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def metadata(subject: Subject, repo: str):
+    """The block at the card's top that the Hub reads, as huggingface_hub's ``ModelCardData``."""
+    from huggingface_hub import ModelCardData
+
+    results = eval_results(subject)
+    return ModelCardData(
+        base_model=true_base(subject),
+        base_model_relation="adapter",
+        library_name="peft",
+        pipeline_tag="text-generation",
+        datasets=public_data(subject) or None,
+        tags=["dpo", "lora", "preference", "dpo_lite"],
+        model_name=repo.partition("/")[2] if results else None,
+        eval_results=results or None,
+        **base_licence(true_base(subject)),
+    )
+
+
+def true_base(subject: Subject) -> str:
+    """The base itself, where what was trained on is a quantised copy that names it."""
+    return subject.run.manifest().get("quantised_from") or subject.base
+
+
+def public_data(subject: Subject) -> list[str]:
+    """Ids of the data sets that others can load, each once."""
+    named = [repository(part.source) for part in subject.recipe.data.sources]
+    return list(dict.fromkeys(name for name in named if is_public(name) and "/" in name))
+
+
+def eval_results(subject: Subject) -> list[EvalResult]:
+    """The held-out scores as the Hub's model-index has them."""
+    from huggingface_hub import EvalResult
+
+    data = public_data(subject)
+    found = []
+    for name, metrics in subject.results["sets"].items():
+        for key, kind, title in (
+            ("rewards/accuracies", "accuracy", "Reward accuracy"),
+            ("rewards/margins", "rewards/margins", "Reward margin"),
+            ("loss", "loss", "Loss"),
+        ):
+            value = metrics.get(key)
+            if not isinstance(value, (int, float)) or value != value:  # a NaN is no result
+                continue
+            found.append(
+                EvalResult(
+                    task_type="text-generation",
+                    task_name="Preference",
+                    dataset_type=data[0] if len(data) == 1 else "preferences",
+                    dataset_name=f"held-out set {name}",
+                    dataset_split=name,
+                    metric_type=kind,
+                    metric_name=title,
+                    metric_value=round(float(value), 4),
+                )
+            )
+    return found
+
+
+def _what(subject: Subject, repo: str) -> str:
+    base, loaded = true_base(subject), subject.base
+    text = (
+        f"# {repo.partition('/')[2]}\n\n"
+        f"A LoRA adapter for [{base}](https://huggingface.co/{base}), trained on preferences by "
+        "Direct Preference Optimization with dpo_lite."
+    )
+    if base != loaded:
+        text += (
+            f" It was trained on its quantised copy [{loaded}](https://huggingface.co/{loaded})."
+        )
+    if subject.step is not None:
+        text += (
+            f"\n\nThis is the state after {subject.step:,} updates, not the end of the training."
+        )
+    return text
+
+
+def _training(subject: Subject) -> str:
+    recipe, manifest = subject.recipe, subject.run.manifest()
+    train, adapter = recipe.train, _adapter_numbers(subject)
+    data = manifest.get("data", {})
+    sources = ", ".join(_source(part.source) for part in recipe.data.sources)
+    held_out = ", ".join(f"{name} {count:,}" for name, count in data.get("held_out", {}).items())
+    revision = f" at `{subject.revision}`" if subject.revision else ""
+    rows = [
+        ("base", f"`{subject.base}`{revision}, in {manifest.get('quantization', 'nf4')}"),
+        ("data", f"{sources}: {data.get('examples', 0):,} examples"),
+        ("data fingerprint", f"`{data.get('fingerprint')}`"),
+        ("held out", held_out),
+        ("objective", f"`{train.loss}`: {FORMULAS[train.loss]} ({SOURCES[train.loss]})"),
+        ("implicit reward", f"r = β · log(π / π_ref), β = {train.beta:g}"),
+        ("reference π_ref", manifest.get("reference", recipe.reference)),
+        ("SFT term", f"weight {train.sft_weight:g}" if train.sft_weight else ""),
+        ("adapter", adapter),
+        ("learning rate", f"{train.lr:g}, {train.scheduler}, warm-up {train.warmup:.0%}"),
+        ("batch", f"{train.batch_size} examples per update"),
+        ("length", f"up to {data['max_length']:,} tokens" if data.get("max_length") else ""),
+        (
+            "passes",
+            f"{train.epochs:g} epochs" + (f", {train.max_steps} updates" * bool(train.max_steps)),
+        ),
+        ("seed", str(train.seed)),
+        ("device", manifest.get("device", "")),
+    ]
+    table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows if value)
+    return (
+        f"## Training\n\n| | |\n| --- | --- |\n{table}\n\n"
+        "All keys are in [recipe.yaml](recipe.yaml), which runs again with `dpo-lite train`."
+    )
+
+
+def _adapter_numbers(subject: Subject) -> str:
+    config = read_json(subject.adapter / "adapter_config.json") or {}
+    adapter = subject.recipe.adapter
+    rank, alpha = config.get("r", adapter.r), config.get("lora_alpha", adapter.alpha)
+    text = f"LoRA, rank {rank}, alpha {alpha}"
+    start = subject.recipe.model.adapter
+    if start:
+        known = is_public(start)
+        text += ", continued from " + (f"`{start}`" if known else "an earlier adapter")
+    return text
+
+
+def _source(name: str) -> str:
+    """A source in words: a link where others can follow it, else its file name."""
+    if name.startswith("builtin:"):
+        return f"{name} (ships with dpo_lite)"
+    if is_public(name):
+        return f"[{name}](https://huggingface.co/datasets/{repository(name)})"
+    return f"{name.replace(chr(92), '/').rpartition('/')[2]} (a file of the author)"
+
+
+def _results(subject: Subject) -> str:
+    sets = subject.results["sets"]
+    rows = [
+        f"| {_cell(name)} | {' | '.join(row)} |"
+        for name, metrics in sets.items()
+        for row in result_rows(metrics)
+    ]
+    curves = "![training curves](curves.png)"
+    if rows:
+        table = "\n".join(rows)
+        return (
+            "## Results on held-out data\n\n| set | measure | reference | policy |\n"
+            f"| --- | --- | --- | --- |\n{table}\n\n{curves}"
+        )
+    measured: dict[str, Any] = subject.results.get("held_out") or subject.results.get("training")
+    lines = [
+        f"| {_cell(key)} | {value:.4g} |"
+        for key, value in (measured or {}).items()
+        if isinstance(value, float)
+    ]
+    if not lines:
+        return curves
+    table = "\n".join(lines)
+    return f"## Measured\n\n| measure | value |\n| --- | --- |\n{table}\n\n{curves}"
+
+
+def _samples(subject: Subject) -> str:
+    pairs = sample_pairs(subject.run, SHOWN_SAMPLES) if subject.step is None else []
+    if not pairs:
+        return ""
+    blocks = [
+        f"{_fenced(prompt)}\n\nbefore\n\n{_fenced(before)}\n\nafter\n\n{_fenced(after)}"
+        for prompt, before, after in pairs
+    ]
+    return "## Before and after\n\n" + "\n\n---\n\n".join(blocks)
+
+
+def _use(subject: Subject, repo: str, own_tokenizer: bool) -> str:
+    tokenizer = repo if own_tokenizer else subject.base
+    return f"""## Use
+
+```python
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForCausalLM.from_pretrained("{repo}", dtype="auto", device_map="auto")
+tokenizer = AutoTokenizer.from_pretrained("{tokenizer}")
+chat = [{{"role": "user", "content": "..."}}]
+ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")
+print(tokenizer.decode(model.generate(**ids.to(model.device), max_new_tokens=200)[0]))
+```"""
+
+
+def _versions(subject: Subject) -> str:
+    manifest = subject.run.manifest()
+    versions = {"dpo_lite": manifest.get("dpo_lite"), **manifest.get("versions", {})}
+    named = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
+    return f"## Versions\n\n{named}"
+
+
+def _limits(subject: Subject) -> str:
+    text = (
+        "## Limits\n\nThe adapter prefers what its data prefer, and knows no facts that the base "
+        "did not know. The numbers above were measured on the held-out data named above and say "
+        "nothing about other data, other languages or safety. What the base must not be used for, "
+        "this must not either."
+    )
+    if subject.recipe.model.quantization == "nf4":
+        text += (
+            " It was trained over a base in 4 bits; over the 16-bit base its answers differ a "
+            "little."
+        )
+    return text
+
+
+def _fenced(text: str) -> str:
+    """Text that a model or a data set wrote, shown as it is: no Markdown, no HTML."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text.strip()}\n{fence}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,40 @@
+"""The licence of a base, from its own model card, where that can be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+KEYS = ("license", "license_name", "license_link")
+
+
+def base_licence(base: str) -> dict[str, Any]:
+    """The licence keys of the base's card; empty where it has none or cannot be reached.
+
+    The card is read from the Hub's cache, else fetched into it: a few kilobytes.
+    """
+    card = _card(base)
+    if card is None:
+        return {}
+    from huggingface_hub import ModelCard
+    from yaml import YAMLError
+
+    try:
+        data = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
+    except (ValueError, OSError, YAMLError):
+        return {}
+    found = {key: getattr(data, key, None) for key in KEYS}
+    return {key: value for key, value in found.items() if isinstance(value, str)}
+
+
+def _card(base: str) -> Path | None:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HTTPError
+
+    known = try_to_load_from_cache(base, "README.md")
+    if isinstance(known, str):
+        return Path(known)
+    try:
+        return Path(hf_hub_download(base, "README.md", etag_timeout=5))
+    except (HTTPError, OSError, ValueError):
+        return None

@@ -1,0 +1,192 @@
+"""A folder that holds exactly what goes up: made from a list of names, never from a whole folder.
+
+What is not listed stays at home: optimiser states, data, and ``training_args.bin``, in which
+transformers would keep a token.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dpo_lite.errors import UserError
+from dpo_lite.hub.card import model_card
+from dpo_lite.hub.public_recipe import public_recipe
+from dpo_lite.model_id import is_public
+from dpo_lite.recipe import Recipe, load_recipe
+from dpo_lite.report import draw_curves
+from dpo_lite.runs import Run, read_json, write_json, write_text
+
+# What a tokenizer may consist of. A run saves one beside its adapter only where it differs.
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+)
+REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
+LONGEST_REPO = 96
+TOKEN = re.compile(rb"hf_[A-Za-z0-9]{20,}")
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What would be uploaded, and where to."""
+
+    repo: str
+    private: bool  # as the recipe or the caller wants a new repository to be
+    files: list[tuple[str, int]]  # name, bytes
+    card: str
+    notes: list[str] = field(default_factory=list)  # what differs from the run's own files
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Which adapter of a run is published, and what is known of it."""
+
+    run: Run
+    recipe: Recipe
+    adapter: Path
+    base: str  # public id
+    revision: str | None  # the base's commit
+    step: int | None  # of a checkpoint; None for the finished run
+    results: dict[str, Any]  # the content of metrics.json
+
+    @property
+    def label(self) -> str:
+        return self.run.name if self.step is None else f"{self.run.name}, update {self.step}"
+
+
+def stage(
+    run: Run,
+    folder: Path,
+    repo: str | None = None,
+    base_id: str | None = None,
+    checkpoint: str | None = None,
+    private: bool | None = None,
+) -> Staged:
+    """Fill ``folder`` with what belongs on the Hub. Raises UserError where it must not go there.
+
+    ``checkpoint`` is a number of updates or ``last``; without it the run must have finished.
+    """
+    subject = choose(run, base_id, checkpoint)
+    recipe = subject.recipe
+    repo = checked_repo(repo or recipe.hub.repo)
+    shutil.copyfile(
+        subject.adapter / "adapter_model.safetensors", folder / "adapter_model.safetensors"
+    )
+    config = read_json(subject.adapter / "adapter_config.json")
+    config |= {
+        "base_model_name_or_path": subject.base,
+        "revision": subject.revision,
+        "inference_mode": True,
+    }
+    write_text(folder / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+    own_tokenizer = [name for name in TOKENIZER if (run.adapter / name).is_file()]
+    for name in own_tokenizer:
+        shutil.copyfile(run.adapter / name, folder / name)
+    text, notes = public_recipe(recipe, subject.base)
+    write_text(folder / "recipe.yaml", text)
+    write_json(folder / "metrics.json", subject.results)
+    if subject.step is None and (run.path / "curves.png").is_file():
+        shutil.copyfile(run.path / "curves.png", folder / "curves.png")
+    else:
+        draw_curves(run, folder / "curves.png")
+    card = model_card(subject, repo, own_tokenizer=bool(own_tokenizer))
+    write_text(folder / "README.md", card)
+    _refuse_secrets(folder)
+    files = [(path.name, path.stat().st_size) for path in sorted(folder.iterdir())]
+    return Staged(repo, recipe.hub.private if private is None else private, files, card, notes)
+
+
+def choose(run: Run, base_id: str | None, checkpoint: str | None) -> Subject:
+    """The finished adapter or a checkpoint, over a base that others can load."""
+    recipe = load_recipe(run.recipe_file)
+    manifest = run.manifest()
+    if checkpoint is None:
+        state = run.status()["state"]
+        if state != "finished":
+            raise UserError(
+                f"{run.path} is {state}, not finished; go on with `dpo-lite train --resume "
+                f"{run.path}`, or publish what there is with --checkpoint last."
+            )
+        adapter, step = run.adapter, None
+        results = read_json(run.path / "results.json") or {"sets": {}}
+    else:
+        adapter, step = find_checkpoint(run, checkpoint)
+        results = _metrics_until(run, step)
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise UserError(f"{adapter} holds no adapter_model.safetensors; train the run again.")
+    base = base_id or recipe.model.base
+    if not is_public(base):
+        raise UserError(
+            f"The base {base} is not on the Hub, so nobody could load the adapter; if it is there "
+            "under another name, give --base-id user/name."
+        )
+    same = base == recipe.model.base
+    revision = manifest.get("base_revision") if same else None
+    return Subject(run, recipe, adapter, base, revision, step, results)
+
+
+def find_checkpoint(run: Run, wanted: str) -> tuple[Path, int]:
+    """The folder and the update of a complete checkpoint: a number, or ``last``."""
+    complete = {
+        int(path.name.rpartition("-")[2]): path
+        for path in run.checkpoints.glob("checkpoint-*")
+        if (path / "trainer_state.json").is_file()
+    }
+    if not complete:
+        raise UserError(f"{run.path} has no checkpoint yet; the first comes at train.save_steps.")
+    number = str(wanted).removeprefix("checkpoint-")
+    step = max(complete) if number == "last" else int(number) if number.isdigit() else None
+    if step not in complete:
+        there = ", ".join(map(str, sorted(complete)))
+        raise UserError(f"{run.path} has no checkpoint {wanted}; there are {there}, and `last`.")
+    return complete[step], step
+
+
+def checked_repo(repo: str | None) -> str:
+    """``user/name`` as the Hub takes it. Raises UserError with what is wrong."""
+    if not repo:
+        raise UserError("Where to? Give --repo user/name, or set hub.repo in the recipe.")
+    if "/" not in repo:
+        raise UserError(f"--repo {repo} names no owner; write it as user/{repo}.")
+    if not REPO.match(repo) or "--" in repo or ".." in repo or repo.endswith((".", "-", ".git")):
+        raise UserError(
+            f"--repo {repo} is no name of a repository: write user/name with letters, digits, "
+            "`-`, `_` and `.`, none of them twice in a row or at an end."
+        )
+    if len(repo) > LONGEST_REPO:
+        raise UserError(f"--repo {repo} has over {LONGEST_REPO} characters; choose a shorter name.")
+    return repo
+
+
+def _metrics_until(run: Run, step: int) -> dict[str, Any]:
+    """What was measured up to a checkpoint: its training step and the last held-out scores."""
+    found: dict[str, Any] = {"sets": {}, "step": step}
+    for record in run.records("metrics.jsonl"):
+        if record.get("step", 0) > step:
+            continue
+        if "loss" in record:
+            found["training"] = record
+        elif any(key.startswith("eval_") for key in record):
+            found["held_out"] = record
+    return found
+
+
+def _refuse_secrets(folder: Path) -> None:
+    """Nothing that reads as a Hub token goes up, wherever it came from."""
+    for path in folder.iterdir():
+        if path.suffix not in (".safetensors", ".png") and TOKEN.search(path.read_bytes()):
+            raise UserError(
+                f"{path.name} would hold what reads as a Hub token, so nothing was published; take "
+                "it out of the recipe or the samples."
+            )

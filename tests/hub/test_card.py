@@ -1,0 +1,109 @@
+"""The card says the run's facts, and huggingface_hub can read it."""
+
+import pytest
+from huggingface_hub import ModelCard
+
+from dpo_lite.hub import card
+from dpo_lite.hub.licence import base_licence
+from dpo_lite.hub.push import preview
+from dpo_lite.model_id import is_public, plain_name
+from dpo_lite.runs import write_json
+from tests.hub.conftest import MANIFEST
+
+
+def read(run, **options) -> ModelCard:
+    return ModelCard(preview(run, repo="me/demo", **options).card)
+
+
+def test_the_metadata(run):
+    data = read(run).data
+    assert data.base_model == "some/base"
+    assert data.base_model_relation == "adapter"
+    assert (data.library_name, data.pipeline_tag) == ("peft", "text-generation")
+    assert data.datasets == ["some/pairs"]
+    assert {"dpo", "lora"} <= set(data.tags)
+    scores = {result.metric_type: result.metric_value for result in data.eval_results}
+    assert scores == {"accuracy": 0.75, "rewards/margins": 1.1, "loss": 0.48}
+    assert data.eval_results[0].dataset_type == "some/pairs"
+
+
+FACTS = (
+    "β = 0.1",
+    "−log σ(r_chosen − r_rejected)",
+    "arXiv:2305.18290",
+    "base, adapters off",
+    "f00d",
+    "1,234 examples",
+    "a" * 40,
+    "rank 16, alpha 32",
+    "5e-06, cosine",
+    "16 examples per update",
+    "| 75% |",
+    "torch 2.13.0",
+    "curves.png",
+    'AutoPeftModelForCausalLM.from_pretrained("me/demo"',
+    "## Limits",
+)
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_the_card_says(run, fact):
+    assert fact in read(run).text
+
+
+def test_what_a_model_wrote_stays_text(run):
+    nasty = "```\n# a heading <img src=x>\n````"
+    for when in ("before", "after"):
+        run.append("samples.jsonl", {"when": when, "set": "p", "prompt": nasty, "answer": nasty})
+    text = read(run).text
+    assert f"`````text\n{nasty}\n`````" in text
+
+
+def test_data_of_ones_own_are_named_by_their_file(make_run):
+    found = read(make_run(data={"train": "/home/somebody/pairs.jsonl"}))
+    assert found.data.datasets is None
+    assert "pairs.jsonl (a file of the author)" in found.text
+    assert "/home" not in found.text
+
+
+def test_the_licence_of_the_base(run, monkeypatch, tmp_path):
+    cached = tmp_path / "README.md"
+    cached.write_text("---\nlicense: other\nlicense_name: llama3.2\nfoo: [\n---\n")
+    monkeypatch.setattr("dpo_lite.hub.licence._card", lambda base: cached)
+    assert base_licence("some/base") == {}  # its metadata cannot be read: nothing is claimed
+    cached.write_text("---\nlicense: other\nlicense_name: llama3.2\nlicense_link: LICENSE\n---\n")
+    licence = {"license": "other", "license_name": "llama3.2", "license_link": "LICENSE"}
+    assert base_licence("some/base") == licence
+    monkeypatch.setattr(card, "base_licence", base_licence)
+    assert read(run).data.license_name == "llama3.2"
+
+
+def test_a_quantised_copy_names_its_base(make_run):
+    run = make_run(model={"base": "lab/base-bnb-4bit"})
+    write_json(run.path / "manifest.json", MANIFEST | {"quantised_from": "some/base"})
+    found = read(run)
+    assert found.data.base_model == "some/base"
+    assert "quantised copy [lab/base-bnb-4bit]" in found.text
+    assert 'AutoTokenizer.from_pretrained("lab/base-bnb-4bit")' in found.text
+
+
+def test_public_names(tmp_path):
+    assert is_public("Qwen/Qwen3-4B")
+    assert is_public("HuggingFaceH4/ultrafeedback_binarized:train_prefs")
+    assert is_public("some/pairs@main:config:train")
+    private = [
+        "builtin:myths",
+        str(tmp_path),
+        "./base",
+        "~/x",
+        "C:\\data\\x",
+        "a/b/c",
+        "data/p.jsonl",
+    ]
+    assert not any(map(is_public, [*private, f"{tmp_path}:train", "p.csv.gz"]))
+
+
+def test_names_of_one_model():
+    names = ["unsloth/Llama-3.2-1B-bnb-4bit", "meta-llama/Llama-3.2-1B", "/models/llama-3.2-1b/"]
+    assert {plain_name(name) for name in names} == {"llama-3.2-1b"}
+    assert plain_name("Qwen/Qwen3-4B") != plain_name("Qwen/Qwen3-8B")
