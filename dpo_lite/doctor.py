@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from dpo_lite.data.prepare import PreparedData, prepare
+from dpo_lite.data.prepare import FEW, PreparedData, prepare
 from dpo_lite.data.report import DataReport
 from dpo_lite.model.base import load_config, load_tokenizer, position_limit
 from dpo_lite.recipe import Recipe, apply_override, load_recipe, validate_recipe
@@ -17,27 +17,31 @@ def examine(
     overrides: Sequence[str] = (),
     base: str | None = None,
     say: Callable[[str], None] = lambda text: None,
+    shown: int = FEW,
 ) -> DataReport:
     """Report on a source, or on the data of a recipe (``.yaml``); ``overrides`` are recipe keys.
 
     With a base the text is rendered with its chat template and counted in its tokens, exactly as a
-    run would train on it; without one lengths are in characters. Raises UserError in one sentence.
+    run would train on it; without one lengths are in characters. ``shown`` is how many rendered
+    examples the report holds. Raises UserError in one sentence.
     """
     recipe = _recipe(source, overrides, base)
     if recipe.model.base == NO_BASE:
-        return prepare(recipe.data, None, seed=recipe.train.seed, say=say).report
-    return load_data(recipe, say)[1].report
+        return prepare(recipe.data, None, seed=recipe.train.seed, shown=shown, say=say).report
+    return load_data(recipe, say, shown)[1].report
 
 
 def load_data(
-    recipe: Recipe, say: Callable[[str], None] = lambda text: None
+    recipe: Recipe, say: Callable[[str], None] = lambda text: None, shown: int = FEW
 ) -> tuple[object, PreparedData]:
     """The tokenizer and the data as token ids; no weights are loaded."""
     say(f"loading the tokenizer of {recipe.model.base}")
     tokenizer = load_tokenizer(recipe.model)
     limit = position_limit(load_config(recipe.model))
     seed = recipe.train.seed
-    return tokenizer, prepare(recipe.data, tokenizer, model_limit=limit, seed=seed, say=say)
+    return tokenizer, prepare(
+        recipe.data, tokenizer, model_limit=limit, seed=seed, shown=shown, say=say
+    )
 
 
 def _recipe(source: str, overrides: Sequence[str], base: str | None) -> Recipe:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dpo_lite.cards import CARDS
 from dpo_lite.errors import UserError
 from dpo_lite.model.dry_run import Costs
 from dpo_lite.model.logprobs import CHUNK_ELEMENTS
@@ -25,15 +26,6 @@ ROOMY = 4096  # tokens at which a GPU is busy: more only where nothing has to be
 CONTEXT = 0.7 * GIB  # what CUDA itself and the allocator's gaps take on a card
 USABLE = 0.9  # of the free memory of the card at hand
 
-# Memory in GiB, and peak of dense bf16 products with fp32 sums in TFLOP/s (NVIDIA's white papers).
-CARDS = {
-    "3060": (12, 25.6),
-    "4060ti": (16, 44.0),
-    "3090": (24, 71.0),
-    "4090": (24, 165.0),
-    "5090": (32, 209.5),
-    "h200": (141, 989.0),
-}
 UTILISATION = (0.35, 0.6)  # share of that peak that QLoRA training reaches, from published runs
 
 

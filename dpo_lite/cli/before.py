@@ -23,6 +23,7 @@ def data(
     model: Annotated[
         str | None, typer.Option(help="Base whose tokenizer and chat template are used.")
     ] = None,
+    examples: Annotated[int, typer.Option(min=1, help="Rendered examples to show.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """The data doctor: the format, what is dropped and why, lengths, what will be trained.
@@ -35,7 +36,7 @@ def data(
 
     quiet_progress_bars()
     with Console(stderr=True).status("reading the data") as spinner:
-        report = examine(source, overrides or [], model, spinner.update)
+        report = examine(source, overrides or [], model, spinner.update, examples)
     if as_json:
         print(json.dumps(report.to_json(), ensure_ascii=False, indent=2))
     else:

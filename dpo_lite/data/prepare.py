@@ -142,13 +142,14 @@ def prepare(
     *,
     model_limit: int | None = None,
     seed: int = 0,
+    shown: int = FEW,
     say: Say = lambda text: None,
 ) -> PreparedData:
     """Read, clean and encode the training data and the held-out sets.
 
     ``model_limit``: the base's positions. Without a tokenizer lengths are in characters and nothing
-    is too long. ``say`` is told how far it is. Raises UserError where nothing is left, or where the
-    data cannot be understood.
+    is too long. ``shown``: rendered examples in the report. ``say`` is told how far it is. Raises
+    UserError where nothing is left, or where the data cannot be understood.
     """
     encoder: Encoder = CharacterEncoder()
     if tokenizer is not None:
@@ -207,7 +208,7 @@ def prepare(
         melted=int(pool.column("melted")[pool.kept].sum()),
         folded=int(pool.column("folded")[pool.kept].sum()),
         contradicting=_contradicting(pool),
-        examples=_rendered(encoder, train),
+        examples=_rendered(encoder, train, shown),
         fingerprint=digest.hexdigest()[:16],
     )
     sets = {name: other.dataset() for name, other in evals.items()}
@@ -341,15 +342,16 @@ def _limit(pool: Pool, most: int, on_long: str) -> None:
     pool.drop(over, Reason.TOO_LONG)
 
 
-def _rendered(encoder: Encoder, train: Dataset) -> list[dict[str, Any]]:
-    """Some examples as the model reads them."""
+def _rendered(encoder: Encoder, train: Dataset, shown: int) -> list[dict[str, Any]]:
+    """So many examples as the model reads them, from all over the data."""
+    places = np.unique(np.linspace(0, len(train) - 1, min(shown, len(train))).astype(int))
     return [
         {
             "row": row["row"],
             "prompt": encoder.decode(row["prompt_ids"]),
             "responses": [encoder.decode(ids) for ids in row["response_ids"]],
         }
-        for row in train.select(range(min(FEW, len(train))))
+        for row in train.select(places.tolist())
     ]
 
 

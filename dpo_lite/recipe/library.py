@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lite.errors import UserError
+from dpo_lite.recipe.edit import inline
 from dpo_lite.recipe.loading import (
     MAX_RECIPE_BYTES,
     OWN_FOLDER,
@@ -145,6 +146,11 @@ def difference(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
     values = [recipe.model_dump() for recipe in (one, other)]
     found = [(key, *(_value(dump, key) for dump in values)) for key in known_keys()]
     return [row for row in found if row[1] != row[2]]
+
+
+def as_overrides(one: Recipe, other: Recipe) -> list[str]:
+    """What to write on the command line behind the one to get the other, exactly."""
+    return [f"{key}={inline(value)}" for key, _, value in difference(one, other)]
 
 
 def compare_with_shipped(file: str | Path, name: str | None = None) -> tuple[str, list[tuple]]:

@@ -22,10 +22,11 @@ def doctor(
     source: str,
     overrides: Sequence[str] = (),
     model: str | None = None,
+    examples: int = 3,
 ) -> dict[str, Any]:
     """The data doctor's report as ``dpo-lite data --json`` gives it, with its notes."""
     examine = _import(talk, "dpo_lite.doctor").examine
-    report = examine(source, list(overrides), model, talk.say)
+    report = examine(source, list(overrides), model, talk.say, examples)
     return report.to_json() | {"notes": report.notes}
 
 

@@ -469,3 +469,16 @@ def test_no_hh_prompt_is_split_inside_a_word(hh_file, chat_tokenizer):
             split += prompt.split() + answer.split() != row[key].split()
     assert split == 0
     assert len(data.train) > 2100
+
+
+def test_the_report_shows_as_many_examples_as_asked_from_all_over(tmp_path):
+    path = tmp_path / "many.jsonl"
+    rows = [{"prompt": f"p {n}", "chosen": f"a {n}", "rejected": f"b {n}"} for n in range(40)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    section = DataSection(train=str(path))
+    few = prepare(section, None).report.examples
+    many = prepare(section, None, shown=1000).report.examples
+    assert len(few) == 3
+    assert few[-1]["row"] - few[0]["row"] > 20
+    assert len(many) == prepare(section, None).report.kept
+    assert all(e["responses"] == [f"a {e['row']}", f"b {e['row']}"] for e in many)
