@@ -116,6 +116,8 @@ def ask(
     answers: list[Answer] = answer(
         lineup.model, lineup.tokenizer, ids, names, ends, sampling, show, stop
     )
+    if stop():
+        return []
     rewards = token_rewards(
         lineup.model, ids, [a.ids for a in answers], policy, reference, recipe.train.beta
     )

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-COMMANDS = "recipes data plan check train eval compare runs push whoami ui".split()
+COMMANDS = "recipes data plan check train eval compare votes runs push whoami ui".split()
 
 
 def run(*arguments, cwd=None):
@@ -136,3 +136,30 @@ def test_a_plan_for_a_card_that_is_not_here(cli):
     tight = cli("plan", "quickstart", "train.token_budget=100000", "--gpu", "1GB")
     assert tight.exit_code == 1
     assert "it does not fit" in tight.output
+
+
+def test_a_blind_vote_in_the_terminal(cli, tmp_path, monkeypatch):
+    """Shown without names, asked again after a slip, kept, revealed; q leaves it."""
+    import typer
+
+    from dpo_lite.cli import comparing
+    from dpo_lite.lineup import Said
+    from dpo_lite.votes import read_votes
+
+    typed = iter(["x", "b", "q"])
+    monkeypatch.setattr(typer, "prompt", lambda text: next(typed))
+    answers = [Said("reference", "f1", "no [b]", True, []), Said("demo", "f2", "yes", True, [])]
+    arguments = ("demo", "Is it?", answers, {"seed": 0}, str(tmp_path))
+    with comparing.console.capture() as capture:
+        assert comparing._vote(*arguments, shuffle=list.reverse)
+        assert not comparing._vote(*arguments)
+    shown = capture.get()
+    assert shown.index("A  yes") < shown.index("B  no [b]") < shown.index("A was demo")
+    assert "B was reference" in shown
+    (vote,) = read_votes(tmp_path)
+    assert (vote["verdict"], vote["columns"][1]["label"]) == ("B", "reference")
+
+    shown = cli("votes", "--runs", str(tmp_path)).output
+    assert "demo" in shown
+    assert "0%" in shown
+    assert "no votes in" in cli("votes", "--runs", str(tmp_path / "none")).output

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import gc
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from dpo_lite.device_lock import device_lock, waiters
+
+OWNER = "the web page"
 
 
 class Held:
@@ -15,27 +22,48 @@ class Held:
         self.tell = tell
         self.name: str | None = None
         self.model: Any = None
+        self._lock = contextlib.ExitStack()
+        self._holds_device = False
+
+    def take_device(self, say: Callable[[str], None]) -> None:
+        """Wait for the device and hold it until ``free``; at once where it is held already."""
+        if not self._holds_device:
+            self._lock.enter_context(device_lock(OWNER, wait=True, say=say))
+            self._holds_device = True
+            self._tell()
 
     def keep(self, name: str, model: Any) -> None:
         self.name, self.model = name, model
         self._tell()
 
-    def free(self) -> None:
-        """Drop the model and give the device back."""
-        import gc
-        import sys
+    @contextlib.contextmanager
+    def only(self, say: Callable[[str], None]) -> Iterator[None]:
+        """The device with nothing loaded, for a task that loads a model of its own."""
+        self.take_device(say)
+        self.drop()
+        try:
+            yield
+        finally:
+            self.free()
 
-        if self.model is None:
-            return
+    def drop(self) -> None:
+        """Forget the model; the device stays ours."""
         self.name = self.model = None
         gc.collect()
         if "torch" in sys.modules:
             sys.modules["torch"].cuda.empty_cache()
+
+    def free(self) -> None:
+        """Forget the model and give the device back."""
+        self.drop()
+        if self._holds_device:
+            self._lock.close()
+            self._holds_device = False
         self._tell()
 
     def is_wanted(self) -> bool:
         """Whether somebody waits for the device that is held here."""
-        return False
+        return self._holds_device and bool(waiters())
 
     def _tell(self) -> None:
-        self.tell({"loaded": self.name, "holds_device": self.model is not None})
+        self.tell({"loaded": self.name, "holds_device": self._holds_device})

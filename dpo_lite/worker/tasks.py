@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dpo_lite.worker.held import Held
-from dpo_lite.worker.talk import Talk
+from dpo_lite.worker.talk import Cancelled, Talk
 
 Task = Callable[..., Any]
 
@@ -54,10 +54,11 @@ def check(talk: Talk, held: Held, recipe: dict[str, Any] | str) -> dict[str, Any
 
     loaded = _recipe(recipe)
     tokenizer, data = load_data(loaded, talk.say)
-    held.free()  # a preflight needs the room that a run will have
-    talk.say(f"loading {loaded.model.base}")
-    model = preflight.load_model(loaded)
-    report, _ = preflight.check(preflight.Loaded(loaded, tokenizer, data, model), talk.say)
+    with held.only(talk.say):  # a preflight needs the room that a run will have
+        talk.say(f"loading {loaded.model.base}")
+        model = preflight.load_model(loaded)
+        report, _ = preflight.check(preflight.Loaded(loaded, tokenizer, data, model), talk.say)
+        del model
     return {
         "facts": asdict(report),
         "plan": _plan(report.plan),
@@ -66,12 +67,61 @@ def check(talk: Talk, held: Held, recipe: dict[str, Any] | str) -> dict[str, Any
     }
 
 
+def generate(
+    talk: Talk,
+    held: Held,
+    run: str,
+    columns: Sequence[str],
+    prompt: str,
+    sampling: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """One answer per column (``dpo_lite.columns``), streamed as ``token`` events with all texts.
+
+    ``sampling``: the fields of ``dpo_lite.lockstep.Sampling``. Each column of the result has label,
+    fingerprint, text, ended, reward and tokens, a list of (text, implicit reward).
+    """
+    from dpo_lite.columns import columns as find_columns
+    from dpo_lite.recipe import load_recipe
+    from dpo_lite.runs import open_run
+
+    found = open_run(run, held.runs)
+    wanted = find_columns(found, columns, held.runs)
+    base = load_recipe(found.recipe_file).model
+    lineups = _import(talk, "dpo_lite.lineup")
+    lockstep = _import(talk, "dpo_lite.lockstep")
+    held.take_device(talk.say)
+    if not (isinstance(held.model, lineups.Lineup) and held.model.fits(base)):
+        held.drop()
+        talk.say(f"loading {base.base}")
+        held.keep(base.base, lineups.load_lineup(found))
+    talk.say("generating")
+    talk.polls = True  # the model must not be left half-way between two adapters
+    answers = lineups.ask(
+        held.model,
+        found,
+        wanted,
+        prompt,
+        lockstep.Sampling(**sampling),
+        show=lambda texts: talk.emit("token", texts=texts),
+        stop=talk.cancelled.is_set,
+    )
+    if talk.cancelled.is_set():
+        raise Cancelled
+    return [asdict(said) | {"reward": said.reward} for said in answers]
+
+
 def free(talk: Talk, held: Held) -> None:
     """Drop what is loaded; the process ends after this task, which frees all that it held."""
     held.free()
 
 
-TASKS: dict[str, Task] = {"doctor": doctor, "plan": plan, "check": check, "free": free}
+TASKS: dict[str, Task] = {
+    "doctor": doctor,
+    "plan": plan,
+    "check": check,
+    "generate": generate,
+    "free": free,
+}
 
 
 def _import(talk: Talk, name: str) -> Any:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from dpo_lite.comparison import compare_answers
 from dpo_lite.errors import UserError
+from dpo_lite.lockstep import Sampling
 from dpo_lite.recipe import RECIPES_FOLDER, load_recipe, validate_recipe
 from dpo_lite.runs import list_runs, read_json
 from dpo_lite.training import job
@@ -91,8 +92,10 @@ def test_a_run_leaves_its_folder(tiny_base, pairs, tmp_path, console):
     again = read_json(run.path / "results.json")["sets"]["test"]
     assert again["rewards/margins"] == pytest.approx(held_out["rewards/margins"], abs=1e-4)
 
-    rows = compare_answers(run, ["hello"], temperature=0.0, seed=0, max_new_tokens=4)
-    assert rows[0].prompt == "hello"
+    sampling = Sampling(max_new_tokens=4)
+    (row,) = compare_answers(run, ["reference", "policy"], ["hello"], sampling, tmp_path)
+    assert row[0] == "hello"
+    assert [said.label for said in row[1]] == ["reference", "demo-1"]
 
 
 def test_resuming_equals_not_stopping(tiny_base, pairs, tmp_path, console, monkeypatch):

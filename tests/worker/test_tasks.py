@@ -7,7 +7,7 @@ import pytest
 
 from dpo_lite.errors import UserError
 from dpo_lite.worker.held import Held
-from dpo_lite.worker.talk import Replies, Talk
+from dpo_lite.worker.talk import Cancelled, Replies, Talk
 from dpo_lite.worker.tasks import TASKS
 
 RECIPE = """
@@ -28,14 +28,25 @@ def pairs(tmp_path):
 
 
 @pytest.fixture
-def ask(tmp_path):
+def ask(tmp_path, ask_of):
     """Do a task; returns its result as JSON makes it, and what was said."""
 
     def do(task, **arguments):
+        result, events = ask_of(Held(tmp_path, lambda _: None), task, **arguments)
+        return result, [event.get("text") for event in events]
+
+    return do
+
+
+@pytest.fixture
+def ask_of():
+    """Do a task with what is held; returns its result as JSON makes it, and its events."""
+
+    def do(held, task, **arguments):
         said = io.StringIO()
-        result = TASKS[task](Talk(Replies(said), 1), Held(tmp_path, lambda _: None), **arguments)
+        result = TASKS[task](Talk(Replies(said), 1), held, **arguments)
         events = [json.loads(line) for line in said.getvalue().splitlines()]
-        return json.loads(json.dumps(result)), [event.get("text") for event in events]
+        return json.loads(json.dumps(result)), events
 
     return do
 
@@ -72,3 +83,47 @@ def test_faults_are_sentences(ask):
         ask("plan", recipe="just text")
     with pytest.raises(UserError, match=r"the recipe: .*data\.train is missing"):
         ask("plan", recipe="model: {base: x}\ndata: {}")
+
+
+def test_generating_streams_and_keeps_the_base(tmp_path, ask_of):
+    from tests.test_lockstep import PROMPT, make_run
+
+    make_run(tmp_path, "one", 0)
+    make_run(tmp_path, "two", 1)
+    held = Held(tmp_path, lambda state: states.append(state))
+    states = []
+    options = {"run": "one", "prompt": PROMPT, "sampling": {"max_new_tokens": 6}}
+    said, events = ask_of(held, "generate", columns=["reference", "policy", "two"], **options)
+    assert [column["label"] for column in said] == ["reference", "one", "two"]
+    streamed = [event["texts"] for event in events if event["event"] == "token"]
+    assert [text.strip() for text in streamed[-1]] == [column["text"] for column in said]
+    assert len(streamed) == 6
+    for column in said:
+        assert sum(reward for _, reward in column["tokens"]) == pytest.approx(column["reward"])
+    assert states[-1] == {"loaded": "builtin:myths", "holds_device": True}
+    base = held.model
+    ask_of(held, "generate", columns=["policy"], **options)
+    assert held.model is base
+    held.free()
+    assert states[-1] == {"loaded": None, "holds_device": False}
+
+
+def test_a_cancelled_generation_stops_at_its_next_token(tmp_path):
+    from tests.test_lockstep import PROMPT, make_run
+
+    make_run(tmp_path, "one", 0)
+    held = Held(tmp_path, lambda state: None)
+    stream = io.StringIO()
+    talk = Talk(Replies(stream), 1)
+    real = talk.emit
+
+    def emit(event, **fields):
+        real(event, **fields)
+        if event == "token":
+            talk.cancelled.set()
+
+    talk.emit = emit
+    with pytest.raises(Cancelled):
+        TASKS["generate"](talk, held, "one", ["reference", "policy"], PROMPT, {})
+    assert stream.getvalue().count('"token"') <= 2
+    held.free()

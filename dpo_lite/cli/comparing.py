@@ -1,0 +1,204 @@
+"""`dpo-lite compare` and `dpo-lite votes`: answers side by side, and what people think of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from dpo_lite.cli.common import RunsFolder, app, console
+from dpo_lite.errors import UserError
+from dpo_lite.quiet import quiet_progress_bars
+
+votes_app = typer.Typer(
+    help="Win rates of blind votes.  Example:  dpo-lite votes export votes.jsonl"
+)
+app.add_typer(votes_app, name="votes")
+
+
+@app.command()
+def compare(
+    run: str,
+    prompt: Annotated[list[str] | None, typer.Option(help="Ask this; may be repeated.")] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="RUN", help="Another run of this base; may be repeated."),
+    ] = None,
+    reference: Annotated[bool, typer.Option(help="Whether the reference has a column.")] = True,
+    blind: Annotated[
+        bool, typer.Option(help="Vote on answers without names, shown in random order.")
+    ] = False,
+    tokens: Annotated[
+        bool, typer.Option(help="Colour each token by what it adds to the implicit reward.")
+    ] = False,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1.0, help="1 is off.")] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="0 is off.")] = 0,
+    repetition_penalty: Annotated[float, typer.Option(min=0.1, help="1 is off.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="All columns draw the same noise.")] = 0,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    runs: RunsFolder = "runs",
+) -> None:
+    """Reference, policy and other runs side by side, from one loaded base.
+
+    Example:  dpo-lite compare quickstart-1 --prompt "Are bats blind?"
+    Example:  dpo-lite compare quickstart-2 --with quickstart-1 --blind
+    """
+    from dpo_lite.columns import POLICY, REFERENCE, columns
+    from dpo_lite.device_lock import device_lock
+    from dpo_lite.runs import open_run
+
+    found = open_run(run, runs)
+    names = [*([REFERENCE] if reference else []), POLICY, *(beside or [])]
+    fingerprints = [column.fingerprint for column in columns(found, names, runs)]
+    if blind and len(set(fingerprints)) < 2:
+        raise UserError("A blind vote needs two different models; name another run by --with.")
+
+    from dpo_lite.comparison import compare_answers
+    from dpo_lite.lockstep import Sampling
+
+    quiet_progress_bars()
+    sampling = Sampling(temperature, top_p, top_k, repetition_penalty, max_new_tokens, seed)
+    with console.status("loading the base") as spinner, device_lock("compare", say=spinner.update):
+        for asked, answers in compare_answers(found, names, prompt or [], sampling, runs):
+            spinner.stop()
+            if not blind:
+                _show(asked, answers, tokens)
+            elif not _vote(found.name, asked, answers, asdict(sampling), runs):
+                break
+            spinner.start()
+            spinner.update("generating")
+    if blind:
+        _print_rates(runs)
+
+
+def _show(prompt: str, answers, tokens: bool) -> None:
+    """One prompt, the answers below it, each with its implicit reward under the run's policy."""
+    console.print(Text(prompt, style="bold"))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right")
+    table.add_column(ratio=1, overflow="fold")
+    for said in answers:
+        text = _coloured(said.tokens) if tokens else Text(said.text)
+        table.add_row(escape(said.label), f"{said.reward:+.2f}", text)
+    console.print(table)
+    console.print()
+
+
+def _coloured(tokens) -> Text:
+    """Green where the policy likes a token more than the reference does, red where less."""
+    text = Text()
+    for piece, reward in tokens:
+        style = "green" if reward > 0.02 else "red" if reward < -0.02 else ""
+        text.append(piece, style=style + (" bold" if abs(reward) > 0.2 else ""))
+    return text
+
+
+def _vote(
+    run: str,
+    prompt: str,
+    answers,
+    sampling: dict,
+    folder: str,
+    shuffle: Callable[[list], None] = random.shuffle,
+) -> bool:
+    """Show the answers without names, ask, keep the vote and reveal; False when asked to quit."""
+    from dpo_lite.votes import BAD, LETTERS, TIE, add_vote
+
+    shown = list(answers)
+    shuffle(shown)
+    console.print(Text(prompt, style="bold"))
+    for letter, said in zip(LETTERS, shown, strict=False):
+        console.print(Text.assemble((f"{letter}  ", "bold cyan"), said.text))
+    letters = LETTERS[: len(shown)]
+    choices = {letter.lower(): letter for letter in letters} | {"t": TIE, "b": BAD, "q": None}
+    if "b" in letters.lower():
+        choices |= {"b": "B", "n": BAD}
+    offered = f"{', '.join(letters)} is best, t tie, n none is any good, q quit"
+    while (typed := typer.prompt(offered).strip().lower()) not in choices:
+        console.print("one of " + ", ".join(choices))
+    verdict = choices[typed]
+    if verdict is None:
+        return False
+    columns = [
+        {"label": said.label, "fingerprint": said.fingerprint, "answer": said.text}
+        for said in shown
+    ]
+    add_vote(
+        folder,
+        run=run,
+        prompt=prompt,
+        shown=columns,
+        sampling=sampling,
+        verdict=verdict,
+        blind=True,
+    )
+    reveal = "  ".join(
+        f"{letter} was {c['label']}" for letter, c in zip(letters, columns, strict=True)
+    )
+    console.print(Text(reveal + "\n", style="dim"))
+    return True
+
+
+@votes_app.callback(invoke_without_command=True)
+def votes(context: typer.Context, runs: RunsFolder = "runs") -> None:
+    """Win rates of every pair of models that met in a vote, with 95 % intervals.
+
+    Example:  dpo-lite votes
+    """
+    if context.invoked_subcommand is None:
+        _print_rates(runs)
+
+
+@votes_app.command("export")
+def votes_export(
+    file: str,
+    run: Annotated[str | None, typer.Option(help="Only votes in which this run took part.")] = None,
+    runs: RunsFolder = "runs",
+) -> None:
+    """Write the votes as preference data that the next run can train on.
+
+    Example:  dpo-lite votes export votes.jsonl
+    """
+    import shlex
+
+    from dpo_lite.votes import export_votes, read_votes, training_command
+
+    export = export_votes(runs, file, run)
+    console.print(f"{len(export.rows)} rows in {file}", markup=False, highlight=False)
+    for why, count in export.left_out.items():
+        console.print(f"  {count} left out: {why}", style="dim", highlight=False)
+    last = run or read_votes(runs)[-1]["run"]
+    console.print("\ntrain on from the run's adapter:", style="bold")
+    console.print(
+        shlex.join(training_command(runs, last, file)),
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _print_rates(runs: str) -> None:
+    from dpo_lite.votes import read_votes, win_rates
+
+    pairs, names = win_rates(read_votes(runs))
+    if not pairs:
+        console.print(f"no votes in {runs}/ yet;  dpo-lite compare RUN --blind")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "against", "wins", "95 % interval", "won", "lost", "ties", "both bad"):
+        table.add_column(column, justify="left" if column in ("model", "against") else "right")
+    for pair in pairs:
+        rate = "–" if pair.rate is None else f"{pair.rate:.0%}"
+        interval = "–" if pair.interval is None else "{:.0%} to {:.0%}".format(*pair.interval)
+        counts = (str(n) for n in (pair.wins, pair.losses, pair.ties, pair.bad))
+        table.add_row(names[pair.first], names[pair.second], rate, interval, *counts)
+    console.print(table)
+    console.print("a tie counts as half a win, both bad does not count", style="dim")
