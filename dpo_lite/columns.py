@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpo_lite.adapters import start_adapter
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.runs import Run, open_run
@@ -42,7 +43,7 @@ def columns(main: Run, names: Sequence[str], folder: str | Path = "runs") -> lis
 
 def _column(main: Run, recipe: Recipe, name: str, folder: str | Path) -> Column:
     if name == REFERENCE:
-        adapter = recipe.model.adapter if recipe.reference == "start" else None
+        adapter = start_adapter(main, recipe) if recipe.reference == "start" else None
         return Column(REFERENCE, adapter, fingerprint(recipe, adapter))
     run = main if name in (POLICY, main.name) else open_run(name, folder)
     adapter = str(trained_adapter(run))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from peft import PeftModel
 
+from dpo_lite.adapters import adapter_folder, start_adapter
 from dpo_lite.columns import columns, prompts_of, trained_adapter
 from dpo_lite.errors import UserError
 from dpo_lite.lineup import Said, ask, load_lineup
@@ -25,7 +26,7 @@ def load_trained(run: Run) -> tuple[Recipe, object, PeftModel]:
     adapter = trained_adapter(run)
     model = roles.load_policy(load_base(recipe.model), adapter)
     if recipe.reference == "start":
-        roles.add_start(model, recipe.model.adapter)
+        roles.add_start(model, adapter_folder(start_adapter(run, recipe)))
     return recipe, load_tokenizer(recipe.model), model
 
 

@@ -91,7 +91,15 @@ def load_model(recipe: Recipe) -> PeftModel:
     """The base with the policy's adapter, and the start adapter where it is the reference."""
     base = load_base(recipe.model)
     if recipe.model.adapter:
-        return roles.continue_policy(base, recipe.model.adapter, recipe.reference)
+        model = recipe.model
+        return roles.continue_policy(
+            base,
+            model.adapter,
+            recipe.reference,
+            model.base,
+            recipe.adapter.extra_r,
+            recipe.train.seed,
+        )
     return roles.add_policy(base, recipe.adapter, recipe.train.seed)
 
 

@@ -45,6 +45,11 @@ class Run:
         return self.path / "adapter"
 
     @property
+    def start(self) -> Path:
+        """The adapter that training started from, where there was one."""
+        return self.path / "start"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

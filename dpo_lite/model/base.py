@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from dpo_lite.adapters import adapter_folder
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import ModelSection
 
@@ -58,8 +59,9 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     tokenizer = _load(AutoTokenizer, section)
     if not tokenizer.chat_template and section.adapter:
         # An adapter without a tokenizer changes nothing: the missing template is told later.
-        with contextlib.suppress(OSError, ValueError):
-            tokenizer.chat_template = AutoTokenizer.from_pretrained(section.adapter).chat_template
+        with contextlib.suppress(OSError, ValueError, UserError):
+            folder = adapter_folder(section.adapter)
+            tokenizer.chat_template = AutoTokenizer.from_pretrained(folder).chat_template
     return tokenizer
 
 

@@ -13,10 +13,20 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from safetensors.torch import load_file
 
+from dpo_lite.adapters import WEIGHTS, adapter_folder, check_adapter
 from dpo_lite.errors import UserError
+from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
 from dpo_lite.recipe import AdapterSection
+from dpo_lite.tensor_files import tensor_places
 
 POLICY = "default"
 START = "start"
@@ -43,12 +53,29 @@ def add_policy(base: torch.nn.Module, section: AdapterSection, seed: int) -> Pef
 
 
 def continue_policy(
-    base: torch.nn.Module, adapter: str, reference: Literal["base", "start"]
+    base: torch.nn.Module,
+    adapter: str,
+    reference: Literal["base", "start"],
+    base_id: str | None = None,
+    extra_r: int = 0,
+    seed: int = 0,
 ) -> PeftModel:
-    """Load an adapter to go on training; with ``reference: start`` also a frozen copy of it."""
-    model = load_policy(base, adapter)
+    """Load an adapter to go on training; with ``reference: start`` also a frozen copy of it.
+
+    ``base_id`` is the base's name, which the adapter's must agree with. ``extra_r`` fresh ranks
+    stand beside its own. They add nothing at first, so the policy starts where the adapter is, and
+    what is saved in the end is one adapter over the base.
+    """
+    folder = adapter_folder(adapter)
+    config = check_adapter(folder, base_id, adapter)
+    if extra_r:
+        start = Adapter(config, load_file(folder / WEIGHTS))
+        model = _on_base(base, concatenated(start, fresh_beside(start, extra_r, seed)), adapter)
+    else:
+        model = load_policy(base, folder)
+    _check_all_loaded(model, folder, adapter)
     if reference == "start":
-        add_start(model, adapter)
+        add_start(model, folder)
     with policy(model):
         return _checked(model)
 
@@ -60,9 +87,37 @@ def load_policy(base: torch.nn.Module, adapter: str | Path) -> PeftModel:
             base, str(adapter), adapter_name=POLICY, is_trainable=True, use_safetensors=True
         )
     except (ValueError, OSError, RuntimeError) as error:
+        raise _does_not_load(adapter, error) from error
+
+
+def _on_base(base: torch.nn.Module, adapter: Adapter, name: str) -> PeftModel:
+    """The base with an adapter that is in memory as its (trainable) policy."""
+    known = LoraConfig.__dataclass_fields__
+    settings = {key: value for key, value in adapter.config.items() if key in known}
+    config = LoraConfig(**settings | {"inference_mode": False, "lora_dropout": 0.0})
+    try:
+        model = get_peft_model(base, config, adapter_name=POLICY)
+        set_peft_model_state_dict(model, adapter.tensors, adapter_name=POLICY)
+    except (ValueError, RuntimeError) as error:
+        raise _does_not_load(name, error) from error
+    return model
+
+
+def _does_not_load(adapter: str | Path, error: Exception) -> UserError:
+    return UserError(
+        f"model.adapter: {adapter} does not load on this base: {str(error).splitlines()[0]}"
+    )
+
+
+def _check_all_loaded(model: PeftModel, folder: Path, name: str) -> None:
+    """PEFT leaves out tensors that find no layer, and says so in a warning that nobody reads."""
+    loaded = get_peft_model_state_dict(model, adapter_name=POLICY, save_embedding_layers=False)
+    saved = tensor_places(folder / WEIGHTS)
+    if strangers := sorted(set(saved) ^ set(loaded)):
         raise UserError(
-            f"model.adapter: {adapter} does not load on this base: {str(error).splitlines()[0]}"
-        ) from error
+            f"model.adapter: {name} does not fit this base: {len(strangers)} of its tensors have "
+            f"no counterpart, such as {strangers[0]}; check model.base."
+        )
 
 
 def add_start(model: PeftModel, adapter: str | Path) -> None:

@@ -135,9 +135,20 @@ def apply_override(values: dict, override: str) -> None:
 
 def validate_recipe(values: dict, where: str) -> Recipe:
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{where}: " + "; ".join(sentences(error.errors()))) from None
+    if recipe.model.adapter:
+        recipe.model.adapter = _adapter_of_run(recipe.model.adapter, recipe.run.folder)
+    return recipe
+
+
+def _adapter_of_run(name: str, runs: str) -> str:
+    """The adapter's folder where ``name`` is a run or its folder; anything else stays as it is."""
+    for run in (Path(name), Path(runs) / name):
+        if (run / "recipe.yaml").is_file():
+            return str(run / "adapter")
+    return name
 
 
 def to_yaml(recipe: Recipe) -> str:

@@ -48,7 +48,9 @@ class ModelSection(Section):
     )
     revision: str | None = Field(None, description="Branch, tag or commit of the base on the Hub.")
     adapter: str | None = Field(
-        None, description="Folder or Hub id of a LoRA adapter to continue; default: a fresh one."
+        None,
+        description="A run's name, a folder or a Hub id: the LoRA adapter to continue, with its own"
+        " rank, scale and layers; default: a fresh one.",
     )
     quantization: Literal["nf4", "none"] = Field(
         "nf4",
@@ -73,6 +75,12 @@ class AdapterSection(Section):
     )
     targets: str | list[str] = Field(
         "all-linear", description="Layers that get an adapter: `all-linear` or names of modules."
+    )
+    extra_r: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="With model.adapter: fresh ranks beside those it has; one adapter comes out.",
     )
 
 
@@ -280,6 +288,8 @@ class Recipe(Section):
         parts = [*self.data.sources, *(self.data.held_out or [])]
         if any(part.format.startswith("raw") for part in parts):
             raise ValueError("raw skips the chat template for all sources: set data.format: raw")
+        if self.adapter.extra_r and not self.model.adapter:
+            raise ValueError("adapter.extra_r needs model.adapter; for a fresh one set adapter.r")
         if self.data.pairs == "keep" and self.train.loss != "plackett_luce":
             raise ValueError("data.pairs: keep needs train.loss: plackett_luce")
         if self.train.engine == "trl" and self.train.loss == "plackett_luce":

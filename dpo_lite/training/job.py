@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 import dpo_lite
+from dpo_lite.adapters import keep_start, start_adapter
 from dpo_lite.comparison import load_trained
 from dpo_lite.data.report_view import print_report
 from dpo_lite.data.tokens import Encoder
@@ -42,6 +43,7 @@ def start(recipe: Recipe, stem: str, console: Console) -> Run:
     run = create_run(recipe.run.folder, recipe.run.name, stem)
     recipe.run.name = run.name
     write_text(run.recipe_file, to_yaml(recipe))
+    keep_start(run, recipe)
     write_json(run.path / "manifest.json", manifest(loaded, report))
     write_json(run.path / "data.json", loaded.data.report.to_json())
     return execute(run, loaded, report, objective, console, resume=False)
@@ -54,6 +56,7 @@ def resume(run: Run, console: Console) -> Run:
     if run.status()["state"] == "finished":
         raise UserError(f"{run.path} is finished; start a new run to train on.")
     recipe = load_recipe(run.recipe_file)
+    recipe.model.adapter = start_adapter(run, recipe)
     loaded, report, objective = prepare_run(recipe, console)
     expected = run.manifest()["data"]["fingerprint"]
     if loaded.data.fingerprint != expected:

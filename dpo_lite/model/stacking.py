@@ -1,0 +1,108 @@
+"""Two LoRA adapters as one: their ranks side by side, exactly.
+
+LoRA adds c·B·A to a weight. So c₁·B₁A₁ + c₂·B₂A₂ = c₁·[B₁, (c₂/c₁)B₂]·[A₁; A₂]: an adapter of rank
+r₁ + r₂ that scales by c₁. Nothing is approximated; where c₁ = c₂ no number changes at all.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dpo_lite.errors import UserError
+
+DOWN, UP = "lora_A", "lora_B"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Settings as in adapter_config.json, tensors by the names of adapter_model.safetensors."""
+
+    config: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+    @property
+    def rank(self) -> int:
+        return self.config["r"]
+
+    @property
+    def scale(self) -> float:
+        """What B·A is multiplied by."""
+        rank = math.sqrt(self.rank) if self.config.get("use_rslora") else self.rank
+        return self.config["lora_alpha"] / rank
+
+
+def concatenated(first: Adapter, second: Adapter) -> Adapter:
+    """One adapter that adds what both add. A layer that only one of them has gets zeros beside it.
+
+    Raises UserError for what has no such sum: DoRA, ranks that differ by layer, biases.
+    """
+    for adapter in (first, second):
+        _check_plain(adapter)
+    rank = first.rank + second.rank
+    config = first.config | {
+        "r": rank,
+        "lora_alpha": _alpha(first.scale, rank),
+        "use_rslora": False,
+        "target_modules": sorted(
+            {*first.config["target_modules"], *second.config["target_modules"]}
+        ),
+    }
+    ratio = second.scale / first.scale
+    tensors = {}
+    for name in sorted({*first.tensors, *second.tensors}):
+        one, two = first.tensors.get(name), second.tensors.get(name)
+        down = DOWN in name
+        parts = [
+            _or_zeros(one, two, first.rank, down),
+            _or_zeros(two, one, second.rank, down) * (1.0 if down else ratio),
+        ]
+        tensors[name] = torch.cat(parts, dim=0 if down else 1).contiguous()
+    return Adapter(config, tensors)
+
+
+def fresh_beside(start: Adapter, rank: int, seed: int) -> Adapter:
+    """A new adapter for the same layers, of the same scale: A random, B = 0, so it adds nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, tensor in sorted(start.tensors.items()):
+        if DOWN in name:
+            width = tensor.shape[1]
+            values = torch.rand(rank, width, generator=generator) * 2 - 1
+            tensors[name] = (values / math.sqrt(width)).to(tensor)  # as PEFT: kaiming, a = √5
+        else:
+            tensors[name] = tensor.new_zeros(tensor.shape[0], rank)
+    config = start.config | {
+        "r": rank,
+        "lora_alpha": _alpha(start.scale, rank),
+        "use_rslora": False,
+    }
+    return Adapter(config, tensors)
+
+
+def _alpha(scale: float, rank: int) -> int | float:
+    alpha = scale * rank
+    return int(alpha) if alpha == int(alpha) else alpha
+
+
+def _or_zeros(
+    tensor: torch.Tensor | None, other: torch.Tensor, rank: int, down: bool
+) -> torch.Tensor:
+    if tensor is not None:
+        return tensor
+    return other.new_zeros((rank, other.shape[1]) if down else (other.shape[0], rank))
+
+
+def _check_plain(adapter: Adapter) -> None:
+    config = adapter.config
+    odd = [
+        key for key in ("use_dora", "rank_pattern", "alpha_pattern", "lora_bias") if config.get(key)
+    ]
+    if config.get("bias", "none") != "none":
+        odd.append("bias")
+    if odd or any(tensor.ndim != 2 for tensor in adapter.tensors.values()):
+        what = ", ".join(odd) or "layers other than linear ones"
+        raise UserError(f"An adapter with {what} has no sum with another; set adapter.extra_r=0.")
