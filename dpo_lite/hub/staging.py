@@ -125,15 +125,21 @@ def choose(run: Run, base_id: str | None, checkpoint: str | None) -> Subject:
         results = _metrics_until(run, step)
     if not (adapter / "adapter_model.safetensors").is_file():
         raise UserError(f"{adapter} holds no adapter_model.safetensors; train the run again.")
-    base = base_id or recipe.model.base
-    if not is_public(base):
-        raise UserError(
-            f"The base {base} is not on the Hub, so nobody could load the adapter; if it is there "
-            "under another name, give --base-id user/name."
-        )
+    base = public_base(recipe, base_id)
     same = base == recipe.model.base
     revision = manifest.get("base_revision") if same else None
     return Subject(run, recipe, adapter, base, revision, step, results)
+
+
+def public_base(recipe: Recipe, base_id: str | None = None) -> str:
+    """The base's id on the Hub. Raises UserError where others could not load it."""
+    base = base_id or recipe.hub.base_id or recipe.model.base
+    if not is_public(base):
+        raise UserError(
+            f"The base {base} is not on the Hub, so nobody could load the adapter; if it is there "
+            "under another name, give --base-id user/name (hub.base_id in the recipe)."
+        )
+    return base
 
 
 def find_checkpoint(run: Run, wanted: str) -> tuple[Path, int]:

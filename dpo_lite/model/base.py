@@ -10,6 +10,7 @@ import torch
 
 from dpo_lite.adapters import adapter_folder
 from dpo_lite.errors import UserError
+from dpo_lite.model_id import is_public
 from dpo_lite.recipe import ModelSection
 
 if TYPE_CHECKING:
@@ -63,6 +64,28 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
             folder = adapter_folder(section.adapter)
             tokenizer.chat_template = AutoTokenizer.from_pretrained(folder).chat_template
     return tokenizer
+
+
+def save_own_template(tokenizer, section: ModelSection, folder: Path) -> None:
+    """Save the tokenizer beside an adapter whose chat template is not the base's."""
+    if section.adapter is None:
+        return  # only the adapter to continue brings a template
+    plain = load_tokenizer(section.model_copy(update={"adapter": None}))
+    if tokenizer.chat_template != plain.chat_template:
+        tokenizer.save_pretrained(str(folder))
+
+
+def true_base(section: ModelSection) -> str | None:
+    """The model that a quantised base is a copy of, where its config.json names it."""
+    from transformers import PreTrainedConfig
+
+    values, _ = PreTrainedConfig.get_config_dict(
+        base_location(section.base), revision=section.revision or "main"
+    )
+    named = values.get("_name_or_path")
+    if not values.get("quantization_config") or not named or named == section.base:
+        return None
+    return named if is_public(named) else None
 
 
 def load_config(section: ModelSection):

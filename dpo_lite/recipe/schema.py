@@ -260,6 +260,14 @@ class HubSection(Section):
         description="user/name on the Hub: the default of `push`.",
     )
     private: bool = Field(True, description="Whether `push` creates a private repository.")
+    push: Literal["end", "checkpoints"] | None = Field(
+        None,
+        description="Publish while training: at the `end`, or also at all `checkpoints`; default:"
+        " only by the command `push`.",
+    )
+    base_id: str | None = Field(
+        None, description="The base's id on the Hub, where model.base is a folder."
+    )
 
 
 class Recipe(Section):
@@ -288,6 +296,8 @@ class Recipe(Section):
         parts = [*self.data.sources, *(self.data.held_out or [])]
         if any(part.format.startswith("raw") for part in parts):
             raise ValueError("raw skips the chat template for all sources: set data.format: raw")
+        if self.hub.push and not self.hub.repo:
+            raise ValueError("hub.push needs hub.repo, the user/name to publish to")
         if self.adapter.extra_r and not self.model.adapter:
             raise ValueError("adapter.extra_r needs model.adapter; for a fresh one set adapter.r")
         if self.data.pairs == "keep" and self.train.loss != "plackett_luce":

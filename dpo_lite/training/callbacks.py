@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,9 +32,12 @@ class RunRecorder(TrainerCallback):
     Ctrl-C once lets the update finish and saves; a second one breaks off.
     """
 
-    def __init__(self, run: Run, console: Console):
+    def __init__(
+        self, run: Run, console: Console, saved: Callable[[int], None] = lambda step: None
+    ):
         self.run = run
         self.console = console
+        self.saved = saved  # called with the update of every checkpoint that is written
         self.bar = progress_bar(console)
         self.task = None
         self.stop_asked = False
@@ -61,6 +65,9 @@ class RunRecorder(TrainerCallback):
             control.should_training_stop = True
             control.should_save = True
         return control
+
+    def on_save(self, args, state, control, **kwargs):
+        self.saved(state.global_step)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         logs = {key: value for key, value in (logs or {}).items() if value is not None}

@@ -21,8 +21,9 @@ from dpo_lite.doctor import load_data
 from dpo_lite.errors import UserError
 from dpo_lite.evaluation import answer_held_out, generation_share, has_markers, score_held_out
 from dpo_lite.generation import generate
+from dpo_lite.hub.while_training import TrainingPush, check_push
 from dpo_lite.model import roles
-from dpo_lite.model.base import compute_device, compute_dtype
+from dpo_lite.model.base import compute_device, compute_dtype, save_own_template, true_base
 from dpo_lite.model.scoring import choose_way
 from dpo_lite.planning import peak_memory
 from dpo_lite.preflight import Loaded, Report, check, load_model, plan_run
@@ -69,6 +70,7 @@ def resume(run: Run, console: Console) -> Run:
 
 def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objective]:
     """Data, model and preflight, each said on the console as it comes."""
+    check_push(recipe, console.print)
     with console.status("reading the data") as spinner:
         tokenizer, data = load_data(recipe, spinner.update)
         spinner.stop()
@@ -101,7 +103,8 @@ def execute(
     if resume and checkpoint is None:
         console.print("there is no checkpoint yet; starting from the beginning")
     started = time.time()
-    recorder = RunRecorder(run, console)
+    pusher = TrainingPush(run, recipe, console.print)
+    recorder = RunRecorder(run, console, pusher.checkpoint)
     try:
         if not any(s["when"] == "before" for s in run.records("samples.jsonl")):
             ask_all(run, loaded, "reference", "before", console)
@@ -114,12 +117,14 @@ def execute(
             return run
         results = evaluate_run(run, loaded, objective, report.plan.budget, console, references)
         roles.save_policy(model, run.adapter, recipe.model.base, recipe.model.revision)
+        save_own_template(loaded.tokenizer, recipe.model, run.adapter)
         results["seconds"] = time.time() - started
         results["peak_memory"] = peak_memory(next(model.parameters()).device)
         results["predicted_memory"] = report.plan.total
         write_json(run.path / "results.json", results)
         write_report(run)
         run.update_status(state="finished", seconds_left=0, finished=time.time())
+        pusher.end()
         return run
     except KeyboardInterrupt:
         run.update_status(state="stopped", seconds_left=None)
@@ -129,6 +134,7 @@ def execute(
         raise
     finally:
         recorder.close()
+        pusher.close()
 
 
 def evaluate_again(run: Run, console: Console) -> None:
@@ -277,6 +283,7 @@ def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "base": recipe.model.base,
         "base_revision": getattr(config, "_commit_hash", None) or recipe.model.revision,
+        "quantised_from": true_base(recipe.model),
         "quantization": recipe.model.quantization,
         "linear_4bit": report.linear_4bit,
         "trained_parameters": report.trained,
