@@ -44,6 +44,7 @@ class FormField:
     default: Any
     common: bool
     choices: tuple[tuple[str, Any], ...] = ()
+    or_text: bool = False  # of kind yaml: what is in no brackets is text as it stands
 
     @property
     def section(self) -> str:
@@ -76,7 +77,7 @@ class FormField:
         if self.kind == "text":
             return text.strip()
         # A source may be plain text, such as a path with a space, or YAML in brackets.
-        if self.kind == "yaml" and str in self.choices and text.strip()[0] not in "[{-":
+        if self.or_text and text.strip()[0] not in "[{-":
             return text.strip()
         try:
             value = parse_yaml(text, self.key)
@@ -156,11 +157,12 @@ def _field(key: str, info: FieldInfo) -> FormField:
         choices = ((AUTOMATIC, None), *choices)
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     text = info.description + _hint(info, kind, default)
-    return FormField(key, kind, text, default, bool(extra.get("common")), tuple(choices))
+    or_text = kind == "yaml" and str in _alternatives(info.annotation)
+    return FormField(key, kind, text, default, bool(extra.get("common")), tuple(choices), or_text)
 
 
 def _kind(annotation: Any) -> tuple[Kind, tuple]:
-    """The kind of field for a type, and its choices (for ``yaml``: whether plain text may do)."""
+    """The kind of field for a type, and its choices."""
     parts = [part for part in _alternatives(annotation) if part is not type(None)]
     words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
     if all(get_origin(part) is Literal or part is bool for part in parts):
@@ -172,7 +174,7 @@ def _kind(annotation: Any) -> tuple[Kind, tuple]:
         return "text", ()
     if parts == [list[str]]:
         return "lines", ()
-    return "yaml", (str,) if str in parts else ()
+    return "yaml", ()
 
 
 def _alternatives(annotation: Any) -> list[Any]:
@@ -224,3 +226,8 @@ def _is_texts(value: Any) -> bool:
 
 def _unescaped(line: str) -> str:
     return line.strip().replace("\\\\", "\0").replace("\\n", "\n").replace("\0", "\\")
+
+
+def plain(text: str) -> str:
+    """Text for a place that reads Markdown and HTML, shown as it is."""
+    return "".join(c if c.isalnum() or c in " ,.;:'" else f"&#{ord(c)};" for c in text)

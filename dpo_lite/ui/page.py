@@ -30,7 +30,8 @@ class Page:
 
     Another tab is opened by returning ``gr.Tabs(selected="compare")`` for ``tabs``. ``selected`` is
     a list of run names that the browser remembers: the runs that were clicked in the table, in that
-    order. A tab that works on one run starts with the first of them.
+    order. A tab that works on one run starts with the first of them. Setting ``wanted_data`` puts a
+    source into the recipe that is being made.
     """
 
     runs: Path
@@ -38,6 +39,7 @@ class Page:
     worker: Worker
     tabs: gr.Tabs | None = None
     selected: gr.BrowserState | None = None
+    wanted_data: gr.State | None = None
 
 
 def build(page: Page) -> gr.Blocks:
@@ -46,7 +48,7 @@ def build(page: Page) -> gr.Blocks:
         status.build(page)
         selected = gr.BrowserState([], storage_key="dl-selected-runs", secret=BROWSER_SECRET)
         with gr.Tabs(elem_id="tabs", selected="recipes") as tabs:
-            page = replace(page, tabs=tabs, selected=selected)
+            page = replace(page, tabs=tabs, selected=selected, wanted_data=gr.State(""))
             for name, (label, build_tab) in TABS.items():
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}") as tab:
                     build_tab(page)

@@ -1,0 +1,77 @@
+"""What stands in the Recipes tab: a recipe's file and the text that became of it. No Gradio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_lite.errors import UserError
+from dpo_lite.recipe import RECIPES_FOLDER, Recipe, library, load_recipe
+
+START = f"shipped:{library.FIRST}"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """``picked`` is ``shipped:name`` or ``own:name``; ``folder`` is where one's own are."""
+
+    picked: str
+    text: str
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.picked.partition(":")[2]
+
+    @property
+    def origin(self) -> str:
+        """The shipped recipe that this comes from; empty where none is known."""
+        return library.origin(self.text) or (self.name if _is_shipped(self.picked) else "")
+
+    def words(self, recipe: Recipe) -> list[str]:
+        """How the command line says this recipe: a name or file, and what differs from it.
+
+        Raises UserError where the file has faults, so that it can only be said once it is saved.
+        """
+        path = file_of(self.picked, self.folder)
+        word = self.name if _is_shipped(self.picked) else str(path)
+        try:
+            return [word, *library.as_overrides(load_recipe(path), recipe)]
+        except UserError:
+            raise UserError(f"{path} itself has faults; save this text first.") from None
+
+    def differences(self, recipe: Recipe) -> list[tuple[str, Any, Any]] | None:
+        """From the shipped recipe to this; None where it comes from none."""
+        return library.difference(load_recipe(self.origin), recipe) if self.origin else None
+
+
+def opened(picked: str, folder: Path) -> Draft:
+    """A recipe as its file has it; the quickstart where there is no such recipe (any more)."""
+    try:
+        return Draft(picked, file_of(picked, folder).read_text(encoding="utf-8"), folder)
+    except (UserError, OSError, UnicodeDecodeError):
+        return opened(START, folder) if picked != START else Draft(START, "", folder)
+
+
+def restored(kept: Any, folder: Path) -> Draft:
+    """What the browser kept, or the quickstart; what it sends is not trusted to have a shape."""
+    picked = kept.get("picked") if isinstance(kept, dict) else None
+    text = kept.get("text") if isinstance(kept, dict) else None
+    if not isinstance(picked, str) or not isinstance(text, str) or not text.strip():
+        return opened(START, folder)
+    return Draft(opened(picked, folder).picked, text, folder)
+
+
+def file_of(picked: str, folder: Path) -> Path:
+    """The file of a picked recipe; raises UserError for a name that would leave its folder."""
+    kind, _, name = picked.partition(":")
+    if kind == "shipped" and name in {path.stem for path in RECIPES_FOLDER.glob("*.yaml")}:
+        return RECIPES_FOLDER / f"{name}.yaml"
+    if kind == "own":
+        return library.own_path(name, folder)
+    raise UserError(f"There is no recipe {picked}.")
+
+
+def _is_shipped(picked: str) -> bool:
+    return picked.startswith("shipped:")

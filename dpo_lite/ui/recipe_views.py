@@ -1,0 +1,138 @@
+"""The Recipes tab's pieces as HTML: cards, differences, what a check or a plan found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dpo_lite.recipe.library import Entry
+from dpo_lite.ui.parts import bar, command, esc, note
+
+GIB = 2**30
+MIB = 2**20
+
+
+def cards(own: Sequence[Entry], shipped: Sequence[Entry], picked: str) -> str:
+    """All recipes to pick from; ``picked`` is ``own:name`` or ``shipped:name``."""
+    groups = (("Your recipes", own), ("Recipes that ship", shipped))
+    return "".join(
+        f'<h3 class="dl-title">{title}</h3>'
+        f'<div class="dl-cards">{"".join(_card(entry, picked) for entry in entries)}</div>'
+        for title, entries in groups
+        if entries
+    )
+
+
+def identity(entry: Entry) -> str:
+    return f"{'own' if entry.own else 'shipped'}:{entry.name}"
+
+
+def _card(entry: Entry, picked: str) -> str:
+    on = identity(entry) == picked
+    told = {"Model": entry.base, "Data": entry.data, "Card": entry.card, "Time": entry.time}
+    if entry.fault:
+        body = f'<span class="dl-wrong-text">{esc(entry.fault)}</span>'
+    else:
+        rows = "".join(
+            f'<span>{name}</span><span title="{esc(text)}">{esc(text)}</span>'
+            for name, text in told.items()
+            if text
+        )
+        body = f'<span class="dl-facts">{rows}</span>'
+    return (
+        f'<button type="button" class="dl-recipe" data-recipe="{esc(identity(entry))}"'
+        f' aria-pressed="{str(on).lower()}"><b>{esc(entry.name)}</b>'
+        f'<span class="dl-purpose">{esc(entry.purpose)}</span>{body}</button>'
+    )
+
+
+def differences(name: str, rows: Sequence[tuple[str, Any, Any]]) -> str:
+    """Keys that differ from the shipped recipe, its value beside the own one."""
+    if not rows:
+        return f'<p class="dl-muted dl-small">No key differs from {esc(name)} as it ships.</p>'
+    body = "".join(
+        f"<tr><td class='dl-mono'>{esc(key)}</td><td class='dl-mono dl-old'>{esc(_short(old))}</td>"
+        f"<td class='dl-mono dl-new'>{esc(_short(new))}</td></tr>"
+        for key, old, new in rows
+    )
+    return (
+        '<div class="dl-scroll"><table class="dl-table"><thead><tr><th>key</th>'
+        f"<th>{esc(name)} as it ships</th><th>yours</th></tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "default"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def working(title: str, text: str, seconds: float | None) -> str:
+    """A task on its way: what is being done and for how long."""
+    clock = f"{seconds:.0f} s" if seconds is not None else ""
+    return (
+        f'<div class="dl-card dl-working" role="status"><b>{esc(title)}</b>'
+        f'<span>{esc(text)}</span><span class="dl-muted">{clock}</span></div>'
+    )
+
+
+def failed(text: str, line: Sequence[str]) -> str:
+    return note(text, "bad") + command(line)
+
+
+def checked(result: Mapping[str, Any], line: Sequence[str]) -> str:
+    """The preflight: memory by part, its lines, and what the data are."""
+    memory = result.get("memory")
+    data = result["data"]
+    facts = [
+        ("data", f"{data['kept']:,} of {data['rows']:,} rows to train on, {data['format']}"),
+        *((row[:11].strip(), row[11:]) for row in result["lines"]),
+    ]
+    notes = "".join(note(text, "warn") for text in data.get("notes", []))
+    fits = memory is None or result["plan"]["total"] <= memory
+    verdict = note("Ready to launch: all checks passed on this machine.", "good")
+    if not fits:
+        verdict = note("The plan needs more memory than is free on this card.", "warn")
+    return _outcome(verdict, result["plan"], memory, facts, notes, line)
+
+
+def planned(result: Mapping[str, Any], card: str, line: Sequence[str]) -> str:
+    """The forecast for a card, or for this machine."""
+    where = f"a card with {card}" if card[:1].isdigit() and "gb" in card.lower() else card
+    where = where or "this machine"
+    fits, plan = result["fits"], result["plan"]
+    verdict = note(
+        f"It {'fits' if fits else 'does not fit'} on {where}. An estimate: no model was loaded.",
+        "good" if fits else "bad",
+    )
+    advice = "".join(f"<li>{esc(way)}</li>" for way in result["advice"])
+    told = [text for text in result["lines"] if text.startswith("an epoch takes")]
+    how = "activations computed again" if plan["checkpointing"] else "nothing computed again"
+    facts = [("split", f"{plan['budget']:,} tokens per micro-batch, {how}")]
+    facts += [("time", text) for text in told]
+    notes = f'<p>Change one of these:</p><ul class="dl-list">{advice}</ul>' if advice else ""
+    notes += "".join(note(text, "warn") for text in result["notes"])
+    return _outcome(verdict, plan, result["memory"], facts, notes, line)
+
+
+def _outcome(
+    verdict: str,
+    plan: Mapping[str, Any],
+    memory: float | None,
+    facts: Sequence[tuple[str, str]],
+    notes: str,
+    line: Sequence[str],
+) -> str:
+    rows = "".join(f"<dt>{esc(name)}</dt><dd>{esc(text)}</dd>" for name, text in facts)
+    return (
+        f'<div class="dl-card dl-outcome">{verdict}{_memory(plan, memory)}'
+        f'<dl class="dl-lines">{rows}</dl>{notes}{command(line)}</div>'
+    )
+
+
+def _memory(plan: Mapping[str, Any], memory: float | None) -> str:
+    """Memory by part; on a CPU the parts are a share of what is predicted."""
+    unit, name = (GIB, "GiB") if max(plan["total"], memory or 0) >= GIB else (MIB, "MiB")
+    sizes = {part: size / unit for part, size in plan["parts"].items()}
+    return bar(sizes, (memory or plan["total"]) / unit, name)
