@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-COMMANDS = "recipes data plan check train eval compare votes runs push whoami ui".split()
+COMMANDS = "recipes data plan check train eval compare votes runs push whoami merge ui".split()
 
 
 def run(*arguments, cwd=None):

@@ -1,12 +1,14 @@
-"""What brings a trained adapter to others: `push`, `whoami`."""
+"""What brings a trained adapter to others: `push`, `whoami`, `merge`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dpo_lite.cli.common import RunsFolder, app, console
+from dpo_lite.quiet import quiet_progress_bars
 
 BaseId = Annotated[
     str | None, typer.Option(help="The base's public id, where the recipe names a folder.")
@@ -92,3 +94,46 @@ def whoami() -> None:
     found = logged_in()
     console.print(f"{found.name}, {found.source}", highlight=False, markup=False)
     console.print(found.permission(), highlight=False, markup=False)
+
+
+@app.command()
+def merge(
+    run: str,
+    out: Annotated[Path, typer.Argument(help="A new folder for the merged model.")],
+    base: Annotated[
+        str | None, typer.Option(help="The 16-bit base, where it is not the recipe's.")
+    ] = None,
+    checkpoint: Checkpoint = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure/--no-measure", help="Score held-out rows before and after the merge."
+        ),
+    ] = True,
+    gguf_ready: Annotated[
+        bool, typer.Option("--gguf-ready", help="Leave what llama.cpp's converter needs.")
+    ] = False,
+    modelfile: Annotated[
+        bool, typer.Option("--modelfile", help="Also a Modelfile for Ollama (and --gguf-ready).")
+    ] = False,
+    runs: RunsFolder = "runs",
+) -> None:
+    """Merge the adapter into the 16-bit base, shard by shard: a model without PEFT.
+
+    Example:  dpo-lite merge zephyr-7b-1 merged/zephyr --gguf-ready
+    """
+    from dpo_lite.export.run import merge_run
+    from dpo_lite.runs import open_run
+
+    quiet_progress_bars()
+    found = open_run(run, runs)
+    with console.status("merging") as spinner:
+        options = {"base": base, "checkpoint": checkpoint, "measure": measure}
+        done = merge_run(
+            found, out, **options, gguf_ready=gguf_ready, modelfile=modelfile, say=spinner.update
+        )
+    console.print(f"{done.folder}  {done.changed} weights of {done.base} merged", markup=False)
+    for line in [*(done.change.lines() if done.change else []), *done.notes]:
+        console.print(line, highlight=False, markup=False)
+    for line in done.commands:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

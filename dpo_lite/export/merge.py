@@ -1,0 +1,274 @@
+"""Merge an adapter into its 16-bit base, shard by shard, without ever loading the model.
+
+W + c·B·A has the shape and the dtype of W. So each shard of the base is copied as it is, and the
+changed weights are then written over in place, some rows at a time: the memory needed is that of a
+few rows, whatever the model's size. What is tied stays tied, the index stays right.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from dpo_lite.adapters import WEIGHTS, adapter_folder
+from dpo_lite.errors import UserError
+from dpo_lite.model.base import base_location
+from dpo_lite.runs import read_json, write_json
+from dpo_lite.tensor_files import Place, tensor_places
+
+ONE_FILE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+ROWS_BYTES = 64 * 2**20  # of the fp32 rows that are worked on at a time
+PREFIX = "base_model.model."
+FETCHED = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "*.py", "LICENSE*"]
+NOT_COPIED = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".md")
+HEAD = "lm_head.weight"
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What an adapter adds to one weight: scale · up @ down, transposed where it is stored so."""
+
+    up: torch.Tensor  # (out, r)
+    down: torch.Tensor  # (r, in)
+    scale: float
+    transposed: bool
+
+    def rows(self, begin: int, end: int) -> torch.Tensor:
+        """Rows ``begin`` to ``end`` of the change as the weight is stored, fp32."""
+        if self.transposed:
+            return self.scale * (self.down[:, begin:end].T @ self.up.T)
+        return self.scale * (self.up[begin:end] @ self.down)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        shape = (self.up.shape[0], self.down.shape[1])
+        return shape[::-1] if self.transposed else shape
+
+
+def merge(
+    base: str,
+    revision: str | None,
+    adapter: str,
+    out: Path,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, int]:
+    """Write base + adapter to ``out``, a new folder; returns how much was changed.
+
+    Raises UserError where the base is not in 16 or 32 bits, or the two do not fit together.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not empty; give another folder.")
+    folder = adapter_folder(adapter)
+    say(f"looking for the weights of {base}")
+    source = base_folder(base, revision)
+    config = read_json(source / "config.json") or {}
+    if config.get("quantization_config"):
+        named = config.get("_name_or_path") or "the 16-bit model"
+        raise UserError(
+            f"{base} is quantised itself, and merging into it would round twice; merge into what "
+            f"it is a copy of: --base {named}."
+        )
+    places = weight_places(source)
+    deltas = read_deltas(folder, list(places), config)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        _copy_small_files(source, partial)
+        _write_shards(source, partial, places, deltas, say)
+        if HEAD in deltas and HEAD not in places:
+            _untie_head(source, partial, places, deltas[HEAD])
+        if out.exists():
+            out.rmdir()
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return {"changed": len(deltas), "tensors": len(places)}
+
+
+def base_folder(base: str, revision: str | None = None) -> Path:
+    """The base's files on this machine; from the Hub they are fetched into its cache."""
+    location = Path(base_location(base))
+    if location.is_dir():
+        return location
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        return Path(
+            snapshot_download(
+                base, revision=revision, allow_patterns=FETCHED, ignore_patterns="*/*"
+            )
+        )
+    except (HTTPError, OSError, ValueError) as error:
+        raise UserError(
+            f"The 16-bit base {base} is not in the cache and could not be fetched from the Hub "
+            f"({str(error).strip().splitlines()[0]})."
+        ) from None
+
+
+def weight_places(folder: Path) -> dict[str, tuple[str, Place]]:
+    """Every weight by its name: the shard it is in, and where."""
+    index = read_json(folder / INDEX)
+    files = sorted(set(index["weight_map"].values())) if index else [ONE_FILE]
+    missing = [file for file in files if not (folder / file).is_file()]
+    if missing:
+        raise UserError(f"{folder} has no {missing[0]}; the base must be whole, in safetensors.")
+    return {
+        name: (file, place)
+        for file in files
+        for name, place in tensor_places(folder / file).items()
+    }
+
+
+def read_deltas(adapter: Path, weights: list[str], config: dict) -> dict[str, Delta]:
+    """The change of each of the base's ``weights``, from the adapter's files."""
+    settings = read_json(adapter / "adapter_config.json") or {}
+    odd = ["use_dora", "lora_bias", "target_parameters", "modules_to_save", "layer_replication"]
+    for key in [key for key in odd if settings.get(key)]:
+        raise UserError(f"An adapter with {key} is not merged here; PEFT's merge_and_unload can.")
+    tensors = {name.removeprefix(PREFIX): t for name, t in load_file(adapter / WEIGHTS).items()}
+    modules = sorted({name.partition(".lora_")[0] for name in tensors})
+    deltas = {}
+    for module in modules:
+        embedding = f"{module}.lora_embedding_A" in tensors
+        suffix = "lora_embedding_{}" if embedding else "lora_{}.weight"
+        down, up = (tensors[f"{module}.{suffix.format(part)}"].float() for part in "AB")
+        if down.ndim != 2:
+            raise UserError(f"{module} is no linear layer; PEFT's merge_and_unload can merge it.")
+        name = _weight_of(module, weights, config)
+        deltas[name] = Delta(
+            up,
+            down,
+            _scale(settings, module, down.shape[0]),
+            embedding or bool(settings.get("fan_in_fan_out")),
+        )
+    return deltas
+
+
+def _weight_of(module: str, weights: list[str], config: dict) -> str:
+    """The name of a module's weight in the base's files, which may leave out or add a prefix."""
+    exact = f"{module}.weight"
+    if exact in weights:
+        return exact
+    if module.endswith("lm_head") and _tied(config):
+        return HEAD
+    # transformers renames whole prefixes (model., language_model.), never what comes after.
+    tail = module
+    while "." in tail:
+        tail = tail.partition(".")[2]
+        found = [
+            name for name in weights if name == f"{tail}.weight" or name.endswith(f".{tail}.weight")
+        ]
+        if len(found) == 1 and "." in tail:
+            return found[0]
+        if len(found) > 1:
+            break
+    raise UserError(
+        f"The base has no weight for the adapter's layer {module}; is it the base that the adapter "
+        "was trained on? (--base names another.)"
+    )
+
+
+def _scale(settings: dict, module: str, rank: int) -> float:
+    from peft.utils.other import get_pattern_key
+
+    pattern = settings.get("alpha_pattern") or {}
+    alpha = pattern.get(get_pattern_key(pattern.keys(), module), settings["lora_alpha"])
+    return alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+
+
+def _tied(config: dict) -> bool:
+    return bool((config.get("text_config") or {}).get("tie_word_embeddings")) or bool(
+        config.get("tie_word_embeddings")
+    )
+
+
+def _copy_small_files(source: Path, target: Path) -> None:
+    for path in source.iterdir():
+        if path.is_file() and not path.name.startswith(".") and path.suffix not in NOT_COPIED:
+            shutil.copyfile(path, target / path.name)
+
+
+def _write_shards(
+    source: Path,
+    target: Path,
+    places: dict[str, tuple[str, Place]],
+    deltas: dict[str, Delta],
+    say: Callable[[str], None],
+) -> None:
+    files = sorted({file for file, _ in places.values()})
+    for number, file in enumerate(files, 1):
+        say(f"merging shard {number} of {len(files)}: {file}")
+        shutil.copyfile(source / file, target / file)
+        with open(target / file, "r+b") as stream:
+            for name, delta in deltas.items():
+                if name in places and places[name][0] == file:
+                    _add_in_place(stream, name, places[name][1], delta)
+
+
+def _add_in_place(stream, name: str, place: Place, delta: Delta) -> None:
+    """Add a change to a weight in a file, some rows at a time; rounding as the dtype rounds."""
+    _check_fits(name, place, delta)
+    dtype, (rows, width) = DTYPES[place.dtype], place.shape
+    size = width * dtype.itemsize
+    step = max(1, ROWS_BYTES // (width * 4))
+    for begin in range(0, rows, step):
+        end = min(begin + step, rows)
+        stream.seek(place.begin + begin * size)
+        block = bytearray(stream.read((end - begin) * size))
+        weight = torch.frombuffer(block, dtype=dtype).view(end - begin, width)
+        merged = (weight.float() + delta.rows(begin, end)).to(dtype)
+        stream.seek(place.begin + begin * size)
+        stream.write(merged.contiguous().view(torch.uint8).numpy().tobytes())
+
+
+def _check_fits(name: str, place: Place, delta: Delta) -> None:
+    if place.dtype not in DTYPES:
+        raise UserError(f"{name} of the base is stored as {place.dtype}, not in 16 or 32 bits.")
+    if place.shape != delta.shape:
+        raise UserError(
+            f"{name} has the shape {place.shape} in the base and {delta.shape} in the adapter; "
+            "is it the base that the adapter was trained on?"
+        )
+
+
+def _untie_head(source: Path, target: Path, places: dict, delta: Delta) -> None:
+    """A head that was tied to the embedding and is changed now needs a weight of its own."""
+    name = next((n for n in places if n.endswith(("embed_tokens.weight", "wte.weight"))), None)
+    if name is None:
+        raise UserError(
+            "The adapter changes the head, and the base has no embedding to copy it from."
+        )
+    file, place = places[name]
+    _check_fits(HEAD, place, delta)
+    with open(source / file, "rb") as stream:
+        stream.seek(place.begin)
+        block = bytearray(stream.read(place.end - place.begin))
+    dtype = DTYPES[place.dtype]
+    weight = torch.frombuffer(block, dtype=dtype).view(place.shape)
+    merged = (weight.float() + delta.rows(0, place.shape[0])).to(dtype)
+    extra = "model-head.safetensors"
+    save_file({HEAD: merged.contiguous()}, target / extra, metadata={"format": "pt"})
+    weight_map = {key: shard for key, (shard, _) in places.items()}
+    if set(weight_map.values()) == {ONE_FILE}:  # its name would hide the index
+        os.replace(target / ONE_FILE, target / "model-body.safetensors")
+        weight_map = dict.fromkeys(weight_map, "model-body.safetensors")
+    weight_map[HEAD] = extra
+    total = sum(p.end - p.begin for _, p in places.values()) + len(block)
+    write_json(target / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    for part in (config, config.get("text_config") or {}):
+        if "tie_word_embeddings" in part or part is config:
+            part["tie_word_embeddings"] = False
+    write_json(target / "config.json", config)

@@ -1,0 +1,67 @@
+"""`dpo-lite merge`: a run's adapter merged, measured, and made ready for other programs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dpo_lite.errors import UserError
+from dpo_lite.export import llama_cpp, ollama
+from dpo_lite.export.change import Change, measure_change
+from dpo_lite.export.merge import merge
+from dpo_lite.hub.staging import TOKENIZER, find_checkpoint
+from dpo_lite.recipe import load_recipe
+from dpo_lite.runs import Run, write_json
+
+
+@dataclass(frozen=True)
+class Merged:
+    folder: Path
+    base: str
+    changed: int  # weights
+    change: Change | None
+    commands: list[str] = field(default_factory=list)  # to go on with
+    notes: list[str] = field(default_factory=list)
+
+
+def merge_run(
+    run: Run,
+    out: Path,
+    base: str | None = None,
+    checkpoint: str | None = None,
+    measure: bool = True,
+    gguf_ready: bool = False,
+    modelfile: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Merged:
+    """Merge into the 16-bit base: the run's, what its quantised base is a copy of, or ``base``.
+
+    ``measure`` reports the change of log-probabilities (only for the finished adapter).
+    """
+    recipe, manifest = load_recipe(run.recipe_file), run.manifest()
+    if checkpoint is None and not run.adapter.is_dir():
+        raise UserError(
+            f"{run.path} has no adapter yet ({run.status()['state']}); finish it, or merge what "
+            "there is with --checkpoint last."
+        )
+    adapter = run.adapter if checkpoint is None else find_checkpoint(run, checkpoint)[0]
+    wanted = base or manifest.get("quantised_from") or recipe.model.base
+    revision = manifest.get("base_revision") if wanted == recipe.model.base else None
+    done = merge(wanted, revision, str(adapter), out, say)
+    for name in TOKENIZER:  # the run's own, where it differs from the base's
+        if (run.adapter / name).is_file():
+            shutil.copyfile(run.adapter / name, out / name)
+    change = measure_change(run, out, say=say) if measure and checkpoint is None else None
+    facts = {"run": run.name, "base": wanted, "revision": revision, "weights": done["changed"]}
+    write_json(out / "merge.json", facts | {"change": change and change.to_json()})
+    commands, notes = [], []
+    if gguf_ready or modelfile:
+        llama_cpp.make_ready(out)
+        commands += llama_cpp.commands(out)
+    if modelfile:
+        note = ollama.write_modelfile(out, f"./{out.name}-Q4_K_M.gguf")
+        notes += [f"Modelfile: {note}"] if note else []
+        commands.append(f"ollama create {out.name.lower()} -f {out / 'Modelfile'}")
+    return Merged(out, wanted, done["changed"], change, commands, notes)

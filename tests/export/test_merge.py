@@ -1,0 +1,174 @@
+"""Merging shard by shard equals PEFT's own merging of the loaded model."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from dpo_lite.errors import UserError
+from dpo_lite.export import merge as merging
+from dpo_lite.export.merge import INDEX, merge, weight_places
+from dpo_lite.runs import read_json, write_json
+from tests.model.small_models import VOCAB, small_model
+
+IDS = torch.arange(3, 20)[None]
+
+
+def base_and_adapter(tmp_path, kind="llama", dtype=torch.float32, shards=None, model=None, **lora):
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    made = small_model(kind, **(model or {})).to(dtype)
+    made.save_pretrained(base, **({"max_shard_size": shards} if shards else {}))
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"} | lora
+    peft = get_peft_model(made, LoraConfig(**settings))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in peft.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(torch.randn_like(parameter) * 0.1)
+    peft.save_pretrained(adapter, save_embedding_layers=False)
+    return base, adapter
+
+
+def logits(folder_or_model):
+    model = folder_or_model
+    if not isinstance(model, torch.nn.Module):
+        model = AutoModelForCausalLM.from_pretrained(folder_or_model)
+    with torch.no_grad():
+        return model.eval()(IDS).logits.float().log_softmax(-1)
+
+
+def expected(base, adapter):
+    """The adapter on the base, unmerged."""
+    return logits(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter))
+
+
+GPT2 = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64}
+CASES = {
+    "one file": {},
+    "shards": {"shards": "100KB"},
+    "tied": {"model": {"tie_word_embeddings": True}, "shards": "100KB"},
+    "tied head is a target": {
+        "model": {"tie_word_embeddings": True},
+        "target_modules": ["q_proj", "lm_head"],
+    },
+    "ranks and scales by layer": {
+        "rank_pattern": {"q_proj": 8},
+        "alpha_pattern": {"layers.1.self_attn.v_proj": 32},
+    },
+    "rslora": {"use_rslora": True},
+    "gemma": {"kind": "gemma2", "shards": "100KB"},
+    "phi": {"kind": "phi3"},
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_merged_is_adapter_on_base(tmp_path, case, monkeypatch):
+    monkeypatch.setattr(merging, "ROWS_BYTES", 4096)  # several blocks of rows for each weight
+    base, adapter = base_and_adapter(tmp_path, **case)
+    done = merge(str(base), None, str(adapter), tmp_path / "out")
+    assert done["changed"] > 0
+    assert (logits(tmp_path / "out") - expected(base, adapter)).abs().max() < 1e-4
+    assert (logits(tmp_path / "out") - logits(base)).abs().max() > 1e-2
+    if case.get("shards"):
+        assert len(read_json(tmp_path / "out" / INDEX)["weight_map"]) == len(weight_places(base))
+
+
+def test_weights_stored_transposed(tmp_path):
+    """GPT-2's layers are Conv1D: in × out."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    made = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, **GPT2))
+    made.save_pretrained(tmp_path / "base")
+    peft = get_peft_model(made, LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True))
+    with torch.no_grad():
+        for name, parameter in peft.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(torch.randn_like(parameter) * 0.1)
+    peft.save_pretrained(tmp_path / "adapter")
+    merge(str(tmp_path / "base"), None, str(tmp_path / "adapter"), tmp_path / "out")
+    difference = logits(tmp_path / "out") - expected(tmp_path / "base", tmp_path / "adapter")
+    assert difference.abs().max() < 1e-4
+
+
+def test_the_dtype_is_kept_and_rounded_once(tmp_path):
+    base, adapter = base_and_adapter(tmp_path, dtype=torch.bfloat16)
+    merge(str(base), None, str(adapter), tmp_path / "out")
+    before, after = (load_file(tmp_path / f / "model.safetensors") for f in ("base", "out"))
+    lora = load_file(adapter / "adapter_model.safetensors")
+    name = "model.layers.0.mlp.up_proj"
+    down, up = (lora[f"base_model.model.{name}.lora_{part}.weight"].float() for part in "AB")
+    whole = (before[f"{name}.weight"].float() + 2 * up @ down).to(torch.bfloat16)
+    assert torch.equal(after[f"{name}.weight"], whole)
+    assert {t.dtype for t in after.values()} == {torch.bfloat16}
+    untouched = "model.embed_tokens.weight"
+    assert torch.equal(after[untouched], before[untouched])
+
+
+def test_little_memory(tmp_path, monkeypatch):
+    """No more than a block of rows is ever turned into fp32."""
+    monkeypatch.setattr(merging, "ROWS_BYTES", 4096)
+    seen = []
+    honest = merging.Delta.rows
+    monkeypatch.setattr(
+        merging.Delta, "rows", lambda self, a, b: seen.append(b - a) or honest(self, a, b)
+    )
+    base, adapter = base_and_adapter(tmp_path)
+    merge(str(base), None, str(adapter), tmp_path / "out")
+    assert max(seen) == 16  # of 64 columns of four bytes
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda base, adapter, out: out.mkdir() or (out / "x").touch(), "is not empty"),
+        (lambda base, adapter, out: quantised(base), "is quantised itself.*--base the/16bit"),
+        (lambda base, adapter, out: (base / "model.safetensors").unlink(), "has no model.safe"),
+        (lambda base, adapter, out: renamed(adapter), "has no weight for the adapter's layer"),
+        (lambda base, adapter, out: other_shape(adapter), "has the shape"),
+        (lambda base, adapter, out: dora(adapter), "use_dora is not merged"),
+    ],
+)
+def test_refusals_leave_nothing(tmp_path, spoil, message):
+    base, adapter = base_and_adapter(tmp_path)
+    spoil(base, adapter, tmp_path / "out")
+    there = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=message):
+        merge(str(base), None, str(adapter), tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == there
+
+
+def quantised(base):
+    config = read_json(base / "config.json")
+    extra = {"quantization_config": {"load_in_4bit": True}, "_name_or_path": "the/16bit"}
+    write_json(base / "config.json", config | extra)
+
+
+def renamed(adapter):
+    file = adapter / "adapter_model.safetensors"
+    save_file({k.replace("q_proj", "w_proj"): v for k, v in load_file(file).items()}, file)
+
+
+def other_shape(adapter):
+    file = adapter / "adapter_model.safetensors"
+    wide = {k: torch.cat([v, v], 1) if "lora_A" in k else v for k, v in load_file(file).items()}
+    save_file(wide, file)
+
+
+def dora(adapter):
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    write_json(adapter / "adapter_config.json", config | {"use_dora": True})
+
+
+def test_a_prefix_of_another_name(tmp_path):
+    """Checkpoints may call model.layers something longer; the tail tells which weight it is."""
+    base, adapter = base_and_adapter(tmp_path)
+    file = base / "model.safetensors"
+    save_file({f"language_{k}": v for k, v in load_file(file).items()}, file)
+    merge(str(base), None, str(adapter), tmp_path / "out")
+    merged = load_file(tmp_path / "out" / "model.safetensors")
+    assert set(merged) == set(load_file(file))
+    assert AutoConfig.from_pretrained(tmp_path / "out").model_type == "llama"
