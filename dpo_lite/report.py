@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from dpo_lite.advice import advise_run
 from dpo_lite.recipe import load_recipe
 from dpo_lite.runs import Run, read_json, write_text
 
@@ -105,6 +106,9 @@ def print_results(run: Run, console: Console) -> None:
         console.print(f"[bold]{_escape(prompt)}[/]")
         console.print(f"  before  {before}", style="dim", markup=False, highlight=False)
         console.print(f"  after   {after}", markup=False, highlight=False)
+    console.print()
+    for advice in advise_run(run):
+        console.print(advice.text, markup=False, highlight=False)
     console.print()
     mib = 2**20
     console.print(

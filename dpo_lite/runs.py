@@ -11,10 +11,12 @@ Files are replaced atomically or appended to line by line, so a reader may look 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,8 +84,21 @@ class Run:
             state=state, pid=pid, pid_started=process_started(pid), error=None, **facts
         )
 
-    def begin(self) -> None:
-        self.claim("running", started=time.time())
+    def take_up(self) -> None:
+        """Claim the run for this process, which is going to train it.
+
+        Raises UserError where another process is at work on it, or where it is finished.
+        """
+        status = self.status()
+        if status["state"] in ACTIVE and status.get("pid") not in (None, os.getpid()):
+            raise UserError(f"{self.path} is {status['state']}; wait for it or stop it first.")
+        if status["state"] == "finished":
+            raise UserError(f"{self.path} is finished; start a new run to train on.")
+        self.stop_mark.unlink(missing_ok=True)
+        self.claim("queued", seconds_left=None)
+
+    def begin(self, **facts) -> None:
+        self.claim("running", started=time.time(), **facts)
 
     def manifest(self) -> dict[str, Any]:
         return read_json(self.path / "manifest.json") or {}
@@ -96,6 +111,15 @@ class Run:
     def log(self, line: str) -> None:
         with open(self.path / "log.txt", "a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+
+    def log_tail(self, lines: int) -> list[str]:
+        """The last lines of log.txt; only its end is read."""
+        if lines < 1 or not (self.path / "log.txt").is_file():
+            return []
+        with open(self.path / "log.txt", "rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - 400 * lines))
+            return stream.read().decode("utf-8", "replace").splitlines()[-lines:]
 
     def records(self, file: str) -> list[dict[str, Any]]:
         """The complete lines of a .jsonl file; a half-written last line is left out."""
@@ -113,6 +137,21 @@ class Run:
             if (path / "trainer_state.json").is_file()
         ]
         return max(found)[1] if found else None
+
+
+def recorded(run: Run, work: Callable[[], Run]) -> Run:
+    """Do the work on a run and write down how it ended, where it broke off."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        run.update_status(state="stopped", seconds_left=None, doing=None)
+        return run
+    except BaseException as error:
+        words = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        run.update_status(state="failed", error=words, seconds_left=None, doing=None)
+        raise
+    finally:
+        run.stop_mark.unlink(missing_ok=True)
 
 
 def create_run(folder: str | Path, name: str | None, stem: str) -> Run:
@@ -165,8 +204,12 @@ def open_run(name: str | Path, folder: str | Path = "runs") -> Run:
 
 def list_runs(folder: str | Path = "runs") -> list[Run]:
     """All runs in a folder, newest first."""
-    files = Path(folder).glob("*/recipe.yaml")
-    return [Run(f.parent) for f in sorted(files, key=lambda f: -f.stat().st_mtime)]
+    found = []
+    for file in Path(folder).glob("*/recipe.yaml"):
+        with contextlib.suppress(FileNotFoundError):  # deleted between two looks
+            if not file.parent.name.startswith("."):
+                found.append((-file.stat().st_mtime, Run(file.parent)))
+    return [run for _, run in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

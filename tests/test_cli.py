@@ -117,7 +117,7 @@ def test_faults_of_the_data_doctor(cli, pairs):
 
 
 def test_runs_of_an_empty_folder(cli, tmp_path):
-    assert "no runs in" in cli("runs", str(tmp_path)).output
+    assert "no runs in" in cli("runs", "--runs", str(tmp_path)).output
 
 
 def test_missing_things(cli, tmp_path, monkeypatch):

@@ -49,11 +49,14 @@ def check(recipe: str, overrides: Overrides = None) -> None:
 
     Example:  dpo-lite check quickstart train.batch_size=8
     """
+    from dpo_lite.device_lock import device_lock
     from dpo_lite.recipe import load_recipe
     from dpo_lite.training.job import prepare_run
 
     quiet_progress_bars()
-    prepare_run(load_recipe(recipe, overrides or []), console)
+    loaded = load_recipe(recipe, overrides or [])
+    with device_lock(f"dpo-lite check {recipe}", say=console.print):
+        prepare_run(loaded, console)
     console.print(f"ready:  dpo-lite train {recipe} {' '.join(overrides or [])}", markup=False)
 
 

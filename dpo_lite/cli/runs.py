@@ -1,22 +1,35 @@
-"""`dpo-lite runs`: what there is on disk."""
+"""`dpo-lite runs`: list, show, stop, rename and delete what is on disk."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from dpo_lite.cli.common import app, console
+from dpo_lite.cli.common import RunsFolder, app, console
+
+runs_app = typer.Typer(
+    help="List, show, stop, rename and delete runs.  Example:  dpo-lite runs show quickstart-1"
+)
+app.add_typer(runs_app, name="runs")
+
+SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected")
+STYLES = {"good": "green", "warn": "yellow", "bad": "red", "info": "dim"}
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-@app.command()
-def runs(folder: Annotated[str, typer.Argument(help="Where the runs are.")] = "runs") -> None:
+@runs_app.callback(invoke_without_command=True)
+def runs(context: typer.Context, folder: Annotated[str, typer.Option("--runs")] = "runs") -> None:
     """All runs, newest first, read from disk.
 
     Example:  dpo-lite runs
     """
+    if context.invoked_subcommand is not None:
+        return
     from dpo_lite.report import clock
     from dpo_lite.runs import list_runs
 
@@ -35,10 +48,100 @@ def runs(folder: Annotated[str, typer.Argument(help="Where the runs are.")] = "r
         started = status.get("started")
         table.add_row(
             run.name,
-            status["state"],
+            "stopping" if status.get("stopping") else status["state"],
             step,
             *("–" if number is None else f"{number:.3f}" for number in numbers),
             clock(left) if left else "–",
             time.strftime("%Y-%m-%d %H:%M", time.localtime(started)) if started else "–",
         )
     console.print(table)
+
+
+@runs_app.command()
+def show(
+    run: str,
+    lines: Annotated[int, typer.Option(min=0, help="So many last lines of the log.")] = 10,
+    runs: RunsFolder = "runs",
+) -> None:
+    """How a run stands: progress, curves in small, what they mean, the end of its log.
+
+    Example:  dpo-lite runs show quickstart-1
+    """
+    from dpo_lite.advice import advise_run
+    from dpo_lite.report import clock
+    from dpo_lite.runs import open_run
+
+    found = open_run(run, runs)
+    status = found.status()
+    words = ["stopping" if status.get("stopping") else status["state"]]
+    if "step" in status:
+        words.append(f"update {status['step']} of {status['max_steps']}")
+    if status.get("seconds_left"):
+        words.append(f"{clock(status['seconds_left'])} left")
+    if status.get("doing"):
+        words.append(status["doing"])
+    console.print(f"{found.name}  {', '.join(words)}", markup=False, highlight=False)
+    steps = [record for record in found.records("metrics.jsonl") if "loss" in record]
+    for key in SHOWN:
+        values = [record[key] for record in steps if record.get(key) is not None]
+        if values:
+            curve = f"{key:<19}{sparkline(values)}  {values[0]:.3f} → {values[-1]:.3f}"
+            console.print(curve, markup=False, highlight=False)
+    for advice in advise_run(found):
+        console.print(f"[{STYLES[advice.kind]}]{escape(advice.text)}[/]", highlight=False)
+    for line in found.log_tail(lines):
+        console.print(f"  {line}", markup=False, highlight=False, style="dim")
+
+
+def sparkline(values: list[float], width: int = 40) -> str:
+    """A curve as one line of blocks; more values than the width are averaged."""
+    width = min(width, len(values))
+    bounds = [round(i * len(values) / width) for i in range(width + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(bounds)]
+    low, high = min(means), max(means)
+    steps = [(m - low) / (high - low) if high > low else 0.5 for m in means]
+    return "".join(BLOCKS[min(7, int(8 * step))] if step == step else " " for step in steps)
+
+
+@runs_app.command()
+def stop(run: str, runs: RunsFolder = "runs") -> None:
+    """Finish the update, save and stop; twice breaks off.
+
+    Example:  dpo-lite runs stop quickstart-1
+    """
+    from dpo_lite import launching
+    from dpo_lite.runs import open_run
+
+    console.print(launching.stop(open_run(run, runs)), markup=False, highlight=False)
+
+
+@runs_app.command()
+def rename(run: str, name: str, runs: RunsFolder = "runs") -> None:
+    """Give a run another name.
+
+    Example:  dpo-lite runs rename quickstart-1 gentle
+    """
+    from dpo_lite import launching
+    from dpo_lite.runs import open_run
+
+    console.print(f"→ {launching.rename(open_run(run, runs), name).path}", markup=False)
+
+
+@runs_app.command()
+def delete(
+    run: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    runs: RunsFolder = "runs",
+) -> None:
+    """Remove a run with its adapter and checkpoints. It cannot be brought back.
+
+    Example:  dpo-lite runs delete quickstart-1
+    """
+    from dpo_lite import launching
+    from dpo_lite.runs import open_run
+
+    found = open_run(run, runs)
+    if not yes:
+        typer.confirm(f"Delete {found.path} with its adapter and checkpoints?", abort=True)
+    launching.delete(found)
+    console.print(f"deleted {found.path}", markup=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import Annotated
 
 import typer
@@ -18,30 +20,79 @@ def train(
     resume: Annotated[
         str | None, typer.Option(help="Go on with this run from its last checkpoint.")
     ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Train in the background; the terminal may close.")
+    ] = False,
 ) -> None:
     """Train: data, preflight, answers before, training, evaluation, answers after.
 
     Example:  dpo-lite train quickstart train.beta=0.05
+    Example:  dpo-lite train quickstart --detach
     Example:  dpo-lite train --resume runs/quickstart-1
     """
-    from dpo_lite.recipe import load_recipe
-    from dpo_lite.report import print_results
-    from dpo_lite.runs import open_run
-    from dpo_lite.training import job
-
-    quiet_progress_bars()
     if resume and (recipe or overrides):
         raise UserError(
             "--resume goes on with the run's own recipe; leave the recipe and the overrides away."
         )
-    if resume:
-        run = job.resume(open_run(resume), console)
-    elif recipe:
-        loaded = load_recipe(recipe, overrides or [])
-        run = job.start(loaded, job.recipe_stem(recipe), console)
-    else:
+    if not resume and not recipe:
         raise UserError("Which recipe? `dpo-lite recipes` lists them; `dpo-lite train quickstart`.")
+    if detach:
+        _detach(recipe, overrides or [], resume)
+        return
+    run = _resume(resume) if resume else _start(recipe, overrides or [])
     if run.status()["state"] == "stopped":
         console.print(f"stopped and saved. Go on with:  dpo-lite train --resume {run.path}")
         raise typer.Exit(130)
+
+    from dpo_lite.report import print_results
+
     print_results(run, console)
+
+
+def _start(recipe: str, overrides: list[str]):
+    from dpo_lite.recipe import load_recipe, recipe_stem
+    from dpo_lite.training import job
+    from dpo_lite.transcript import Transcript
+
+    quiet_progress_bars()
+    return job.start(load_recipe(recipe, overrides), recipe_stem(recipe), Transcript())
+
+
+def _resume(name: str):
+    """Also what a detached run is: it can be stopped from its first moment on."""
+    from dpo_lite.runs import open_run, recorded
+    from dpo_lite.transcript import Transcript
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores Ctrl-C
+            signal.signal(number, signal.default_int_handler)
+    run = open_run(name)
+    run.take_up()
+
+    def work():
+        from dpo_lite.training import job
+
+        quiet_progress_bars()
+        return job.resume(run, Transcript())
+
+    return recorded(run, work)
+
+
+def _detach(recipe: str | None, overrides: list[str], resume: str | None) -> None:
+    from dpo_lite import launching
+    from dpo_lite.recipe import load_recipe, recipe_stem
+    from dpo_lite.runs import open_run
+
+    if resume:
+        run = open_run(resume)
+        launching.resume(run)
+    else:
+        run = launching.launch(load_recipe(recipe, overrides), recipe_stem(recipe))
+    where = "" if run.path.parent.name == "runs" else f" --runs {run.path.parent}"
+    console.print(
+        f"{run.name} runs in the background\n"
+        f"  dpo-lite runs show {run.name}{where}   how it stands\n"
+        f"  dpo-lite runs stop {run.name}{where}   finish the update, save and stop",
+        markup=False,
+        highlight=False,
+    )

@@ -11,6 +11,7 @@ from dpo_lite.recipe.loading import (
     find_recipe,
     load_recipe,
     parse_yaml,
+    recipe_stem,
     to_yaml,
     validate_recipe,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "known_keys",
     "load_recipe",
     "parse_yaml",
+    "recipe_stem",
     "to_yaml",
     "validate_recipe",
 ]

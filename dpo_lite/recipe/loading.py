@@ -100,6 +100,11 @@ def find_recipe(name: str | Path) -> Path:
     raise UserError(f"There is no recipe {name}; {hint}")
 
 
+def recipe_stem(name: str | Path) -> str:
+    """What runs of a recipe are called, given its file or its name."""
+    return Path(name).name.removesuffix(".yaml")
+
+
 def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read a recipe file, apply ``section.key=value`` overrides and validate.
 

@@ -250,6 +250,12 @@ class EvalSection(Section):
         description="Answers sampled per held-out set before and after (all rows where the data"
         " has markers that tell good answers from bad).",
     )
+    sample_steps: int | None = Field(
+        None,
+        ge=1,
+        description="Every N updates answer the prompts and estimate the KL to the reference from"
+        " sampled answers; default: never while training.",
+    )
     limit: int | None = Field(None, ge=1, description="Use at most N rows of each held-out set.")
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
 from dpo_lite.runs import Run
+
+if TYPE_CHECKING:
+    from dpo_lite.training.sampling import Sampler
+
+LOG_SECONDS = 2.0
 
 
 def progress_bar(console: Console) -> Progress:
@@ -26,16 +35,39 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
+def memory_in_use() -> int:
+    """Bytes that this process occupies now: of the GPU by its allocator, else of the machine.
+
+    Where the system does not tell the present size (outside of Linux), the largest so far.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.memory_reserved()
+    try:
+        with open("/proc/self/statm") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 class RunRecorder(TrainerCallback):
     """Writes every logged step into the run folder and keeps the bar moving.
 
-    Ctrl-C once lets the update finish and saves; a second one breaks off.
+    Ctrl-C once lets the update finish and saves; a second one breaks off. ``sampler`` is asked
+    after every update; see dpo_lite.training.sampling.
     """
 
     def __init__(
-        self, run: Run, console: Console, saved: Callable[[int], None] = lambda step: None
+        self,
+        run: Run,
+        console: Console,
+        saved: Callable[[int], None] = lambda step: None,
+        sampler: Sampler | None = None,
     ):
         self.run = run
+        self.sampler = sampler
         self.console = console
         self.saved = saved  # called with the update of every checkpoint that is written
         self.bar = progress_bar(console)
@@ -44,9 +76,11 @@ class RunRecorder(TrainerCallback):
         self.old_handlers: dict = {}
         self.started = 0.0
         self.first_step = 0
+        self.logged = 0.0
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.started, self.first_step = time.time(), state.global_step
+        self.run.update_status(step=state.global_step, max_steps=state.max_steps, doing="training")
         self.task = self.bar.add_task(
             "training", total=state.max_steps, completed=state.global_step, note=""
         )
@@ -58,12 +92,16 @@ class RunRecorder(TrainerCallback):
         if self.stop_asked:
             raise KeyboardInterrupt
         self.stop_asked = True
+        self.run.stop_mark.touch()
         self.console.print("stopping after this update; Ctrl-C again breaks off", style="yellow")
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.stop_asked:
             control.should_training_stop = True
             control.should_save = True
+        elif self.sampler and self.sampler.is_due(state.global_step, state.max_steps):
+            step = state.global_step
+            self.run.append("metrics.jsonl", {"step": step} | self.sampler(step))
         return control
 
     def on_save(self, args, state, control, **kwargs):
@@ -73,9 +111,11 @@ class RunRecorder(TrainerCallback):
         logs = {key: value for key, value in (logs or {}).items() if value is not None}
         if "train_runtime" in logs:  # Trainer's own summary at the end
             return
-        self.run.append("metrics.jsonl", {"step": state.global_step, **logs})
         if "loss" not in logs:
+            self.run.append("metrics.jsonl", {"step": state.global_step, **logs})
             return
+        logs |= {"memory": memory_in_use() / 2**30, "seconds": time.time() - self.started}
+        self.run.append("metrics.jsonl", {"step": state.global_step, **logs})
         done = state.global_step - self.first_step
         left = (time.time() - self.started) / max(done, 1) * (state.max_steps - state.global_step)
         shown = {
@@ -88,6 +128,14 @@ class RunRecorder(TrainerCallback):
         )
         note = "  ".join(f"{key} {value:.3f}" for key, value in shown.items() if value is not None)
         self.bar.update(self.task, completed=state.global_step, note=note)
+        self.log(f"update {state.global_step} of {state.max_steps}  {note}", state)
+
+    def log(self, line: str, state) -> None:
+        """Into log.txt, where bars do not show: not oftener than a reader can use."""
+        now = time.time()
+        if now - self.logged > LOG_SECONDS or state.global_step == state.max_steps:
+            self.logged = now
+            self.run.log(line)
 
     def close(self):
         """Put the terminal and the signals back, also after an error."""

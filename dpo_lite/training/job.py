@@ -6,7 +6,6 @@ import json
 import platform
 import time
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from dpo_lite.adapters import keep_start, start_adapter
 from dpo_lite.comparison import load_trained
 from dpo_lite.data.report_view import print_report
 from dpo_lite.data.tokens import Encoder
+from dpo_lite.device_lock import device_lock
 from dpo_lite.doctor import load_data
 from dpo_lite.errors import UserError
 from dpo_lite.evaluation import answer_held_out, generation_share, has_markers, score_held_out
@@ -29,43 +29,65 @@ from dpo_lite.planning import peak_memory
 from dpo_lite.preflight import Loaded, Report, check, load_model, plan_run
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report import write_report
-from dpo_lite.runs import Run, create_run, read_json, write_json, write_text
+from dpo_lite.runs import Run, create_run, read_json, recorded, write_json, write_text
 from dpo_lite.training.callbacks import RunRecorder, progress_bar
 from dpo_lite.training.reference_cache import ReferenceCache, open_cache
+from dpo_lite.training.sampling import Sampler
 from dpo_lite.training.trainer import PreferenceTrainer
 from dpo_lite.training.update import Objective
+from dpo_lite.transcript import keep_in
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl", "datasets")
 
 
 def start(recipe: Recipe, stem: str, console: Console) -> Run:
     """Make a run folder for the recipe and train; returns the run, finished or stopped."""
-    loaded, report, objective = prepare_run(recipe, console)
-    run = create_run(recipe.run.folder, recipe.run.name, stem)
-    recipe.run.name = run.name
-    write_text(run.recipe_file, to_yaml(recipe))
-    keep_start(run, recipe)
-    write_json(run.path / "manifest.json", manifest(loaded, report))
-    write_json(run.path / "data.json", loaded.data.report.to_json())
-    return execute(run, loaded, report, objective, console, resume=False)
+    with device_lock(f"dpo-lite train {stem}", say=console.print):
+        loaded, report, objective = prepare_run(recipe, console)
+        run = create_run(recipe.run.folder, recipe.run.name, stem)
+        recipe.run.name = run.name
+        write_text(run.recipe_file, to_yaml(recipe))
+        keep_in(console, run.path / "log.txt")
+        return recorded(run, lambda: _first(run, loaded, report, objective, console))
 
 
 def resume(run: Run, console: Console) -> Run:
-    """Go on with a run from its last checkpoint, as if it had never stopped."""
-    if run.status()["state"] == "running":
-        raise UserError(f"{run.path} is running; wait for it or stop it first.")
-    if run.status()["state"] == "finished":
-        raise UserError(f"{run.path} is finished; start a new run to train on.")
-    recipe = load_recipe(run.recipe_file)
-    recipe.model.adapter = start_adapter(run, recipe)
-    loaded, report, objective = prepare_run(recipe, console)
-    expected = run.manifest()["data"]["fingerprint"]
-    if loaded.data.fingerprint != expected:
-        raise UserError(
-            f"The data of {run.path} have changed since it started (fingerprint "
-            f"{loaded.data.fingerprint}, not {expected}); put them back, or start a new run."
-        )
-    return execute(run, loaded, report, objective, console, resume=True)
+    """Go on with a run from its last checkpoint, as if it had never stopped.
+
+    A run that was only launched, or that ended in its preflight, starts from the beginning.
+    """
+    run.take_up()
+    keep_in(console, run.path / "log.txt")
+    return recorded(run, lambda: _resume(run, console))
+
+
+def _resume(run: Run, console: Console) -> Run:
+    def waiting(text: str) -> None:
+        console.print(text)
+        run.update_status(doing=text)
+
+    with device_lock(f"run {run.name}", say=waiting):
+        run.claim("preparing", doing="preflight")
+        recipe = load_recipe(run.recipe_file)
+        recipe.model.adapter = start_adapter(run, recipe)
+        loaded, report, objective = prepare_run(recipe, console)
+        if not run.manifest():
+            return _first(run, loaded, report, objective, console)
+        expected = run.manifest()["data"]["fingerprint"]
+        if loaded.data.fingerprint != expected:
+            raise UserError(
+                f"The data of {run.path} have changed since it started (fingerprint "
+                f"{loaded.data.fingerprint}, not {expected}); put them back, or start a new run."
+            )
+        return execute(run, loaded, report, objective, console, resume=True)
+
+
+def _first(run: Run, loaded: Loaded, report: Report, objective: Objective, console: Console) -> Run:
+    """Train from the beginning, after the facts that later readers rely on are written."""
+    keep_start(run, loaded.recipe)
+    write_json(run.path / "data.json", loaded.data.report.to_json())
+    write_json(run.path / "manifest.json", manifest(loaded, report))
+    return execute(run, loaded, report, objective, console, resume=False)
 
 
 def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objective]:
@@ -98,13 +120,14 @@ def execute(
 ) -> Run:
     """Answers before, training, evaluation, answers after, adapter, report."""
     recipe, model = loaded.recipe, loaded.model
-    run.begin()
+    run.begin(doing="answers before")
     checkpoint = run.last_checkpoint() if resume else None
     if resume and checkpoint is None:
         console.print("there is no checkpoint yet; starting from the beginning")
     started = time.time()
+    sampler = Sampler(run, loaded) if recipe.eval.sample_steps else None
     pusher = TrainingPush(run, recipe, console.print)
-    recorder = RunRecorder(run, console, pusher.checkpoint)
+    recorder = RunRecorder(run, console, pusher.checkpoint, sampler)
     try:
         if not any(s["when"] == "before" for s in run.records("samples.jsonl")):
             ask_all(run, loaded, "reference", "before", console)
@@ -112,8 +135,9 @@ def execute(
         trainer = build_trainer(run, loaded, report, objective, recorder, references)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         recorder.close()
+        run.update_status(doing="evaluation")
         if recorder.stop_asked and trainer.state.global_step < trainer.state.max_steps:
-            run.update_status(state="stopped", seconds_left=None)
+            run.update_status(state="stopped", seconds_left=None, doing=None)
             return run
         results = evaluate_run(run, loaded, objective, report.plan.budget, console, references)
         roles.save_policy(model, run.adapter, recipe.model.base, recipe.model.revision)
@@ -123,15 +147,9 @@ def execute(
         results["predicted_memory"] = report.plan.total
         write_json(run.path / "results.json", results)
         write_report(run)
-        run.update_status(state="finished", seconds_left=0, finished=time.time())
+        run.update_status(state="finished", seconds_left=0, finished=time.time(), doing=None)
         pusher.end()
         return run
-    except KeyboardInterrupt:
-        run.update_status(state="stopped", seconds_left=None)
-        return run
-    except BaseException as error:
-        run.update_status(state="failed", error=str(error), seconds_left=None)
-        raise
     finally:
         recorder.close()
         pusher.close()
@@ -139,6 +157,11 @@ def execute(
 
 def evaluate_again(run: Run, console: Console) -> None:
     """Load a finished run's adapter, score its held-out sets and answer anew; updates its files."""
+    with device_lock(f"dpo-lite eval {run.name}", say=console.print):
+        _evaluate_again(run, console)
+
+
+def _evaluate_again(run: Run, console: Console) -> None:
     recipe, _, model = load_trained(run)
     tokenizer, data = load_data(recipe)
     loaded = Loaded(recipe, tokenizer, data, model)
@@ -146,8 +169,8 @@ def evaluate_again(run: Run, console: Console) -> None:
     few = data.few
     way = choose_way(model, few).way
     objective = Objective(recipe.train.loss, recipe.train.beta, way, dtype)
-    before = [s for s in run.records("samples.jsonl") if s["when"] == "before"]
-    write_text(run.path / "samples.jsonl", "".join(json.dumps(s) + "\n" for s in before))
+    kept = [s for s in run.records("samples.jsonl") if s["when"] != "after"]
+    write_text(run.path / "samples.jsonl", "".join(json.dumps(s) + "\n" for s in kept))
     budget = plan_run(model, recipe, few, way, data.max_length).budget
     results = read_json(run.path / "results.json") or {}
     references = open_cache(recipe, model, objective, console.print)
@@ -301,7 +324,3 @@ def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:
         },
         "predicted_memory": report.plan.total,
     }
-
-
-def recipe_stem(name: str | Path) -> str:
-    return Path(name).name.removesuffix(".yaml")

@@ -1,0 +1,122 @@
+"""While it learns: what the policy answers, and how far it has moved from the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from dpo_lite.data.tokens import Encoder
+from dpo_lite.generation import generate
+from dpo_lite.model import roles
+from dpo_lite.model.base import compute_dtype
+from dpo_lite.preflight import Loaded
+from dpo_lite.runs import Run
+from dpo_lite.training.update import Objective, evaluate_examples
+
+PROMPTS = 4  # of the held-out data, where the recipe names none
+ANSWERS = 16  # drawn for one estimate of the KL, over all prompts
+
+
+class Sampler:
+    """Called after an update: writes greedy answers to samples.jsonl, returns metrics."""
+
+    def __init__(self, run: Run, loaded: Loaded):
+        recipe = loaded.recipe
+        self.run, self.model, self.tokenizer = run, loaded.model, loaded.tokenizer
+        self.every = recipe.eval.sample_steps
+        self.max_new_tokens = recipe.eval.max_new_tokens
+        encoder = Encoder(loaded.tokenizer, recipe.data.raw, recipe.data.template)
+        self.prompts = {text: encoder.prompt_ids(text) for text in recipe.eval.prompts}
+        if not self.prompts:
+            source = next((rows for rows in loaded.data.evals.values() if len(rows)), None)
+            rows = loaded.data.train if source is None else source
+            few = [rows[i] for i in range(min(PROMPTS, len(rows)))]
+            self.prompts = {row["prompt"]: list(row["prompt_ids"]) for row in few}
+
+    def is_due(self, step: int, last: int) -> bool:
+        return step % self.every == 0 or step == last
+
+    def __call__(self, step: int) -> dict[str, float]:
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        # Drawing answers must not change which numbers the training draws.
+        with torch.random.fork_rng(devices):
+            answers = generate(
+                self.model,
+                self.tokenizer,
+                list(self.prompts.values()),
+                role="policy",
+                max_new_tokens=self.max_new_tokens,
+            )
+            for prompt, answer in zip(self.prompts, answers, strict=True):
+                record = {"when": "during", "step": step, "set": "prompts"}
+                self.run.append("samples.jsonl", record | {"prompt": prompt, "answer": answer})
+            kl = sampled_kl(
+                self.model,
+                list(self.prompts.values()),
+                max_new_tokens=self.max_new_tokens,
+                seed=step,
+            )
+        return {"kl": kl}
+
+
+@torch.no_grad()
+def sampled_kl(
+    model: torch.nn.Module,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    seed: int,
+    answers: int = ANSWERS,
+) -> float:
+    """KL(policy || reference) of a whole answer in nats, averaged over the prompts.
+
+    Estimated without bias by the mean of log pi(y|x) - log pi_ref(y|x) over answers y drawn from
+    the policy as it is (temperature 1, nothing cut off). On answers of the data set that mean would
+    be no KL. A small sample may fall below zero.
+    """
+    device = next(model.parameters()).device
+    ends = model.generation_config.eos_token_id
+    ends = set(ends if isinstance(ends, list) else [ends])
+    pairs = max(1, round(answers / len(prompts) / 2))
+    was_training = model.training
+    model.eval()
+    examples = []
+    try:
+        torch.manual_seed(seed)
+        with roles.policy(model):
+            for prompt in prompts:
+                ids = torch.tensor([list(prompt)], device=device)
+                out = model.generate(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    do_sample=True,
+                    temperature=1.0,
+                    top_p=1.0,
+                    top_k=0,
+                    repetition_penalty=1.0,
+                    num_return_sequences=2 * pairs,
+                    max_new_tokens=max_new_tokens,
+                    pad_token_id=0,
+                )
+                drawn = [_until_end(row, ends) for row in out[:, len(prompt) :].tolist()]
+                examples += [
+                    {"prompt_ids": list(prompt), "response_ids": drawn[i : i + 2]}
+                    for i in range(0, len(drawn), 2)
+                ]
+    finally:
+        model.train(was_training)
+    # Two answers per row only because scores come in pairs; none is preferred here.
+    objective = Objective("sigmoid", 1.0, "plain", compute_dtype(device))
+    found = evaluate_examples(model, examples, objective, budget=2048)
+    policy = torch.cat([found.policy_first, found.policy_last])
+    reference = torch.cat([found.reference_first, found.reference_last])
+    return (policy - reference).mean().item()
+
+
+def _until_end(ids: list[int], ends: set[int]) -> list[int]:
+    """The drawn ids up to and with the first end; what follows is padding."""
+    for place, token in enumerate(ids):
+        if token in ends:
+            return ids[: place + 1]
+    return ids
