@@ -1,21 +1,24 @@
 """DPO updates against TRL's unmodified DPOTrainer: the same pairs, adapter, optimiser and losses.
 
     python benchmarks/dpo_speed.py [--model small|medium] [--workloads hh,ultra,long] [--rounds 3]
+    python benchmarks/dpo_speed.py --model 0.5b|1.5b|8b --quantization nf4       on a GPU
+    python benchmarks/dpo_speed.py --growth          how our cost grows: pairs, length, vocabulary
 
 A random Llama (small: 16 M parameters, medium: 62 M; vocabulary 16,384) learns random token ids of
 the lengths of real data, 4 pairs per update, fp32, LoRA on all linear layers. The contestants take
-turns in one process on one thread, each training whole runs with its own loop; the median of
-``rounds`` runs counts. Time is processor time, which other processes on the machine stretch little.
-TRL's micro-batch is 4 pairs, or 1 with the gradients of 4 added up:
+turns in one process, each training whole runs with its own loop; the median of ``rounds`` runs
+counts. On a CPU each has one thread, and time is processor time, which other processes on the
+machine stretch little. On a GPU the model has the shape of a real one, computes in bf16, and time
+is that of the clock. TRL's micro-batch is 4 pairs, or 1 with the gradients of 4 added up:
 
     default   as DPOConfig ships, but in fp32: padded, gradient checkpointing
     no ckpt   the same without checkpointing
     best      reference precomputed (its time counts), no checkpointing, data sorted by length
     bf16      as DPOConfig ships: default under bf16 autocast; other numbers, so no losses compared
 
-The losses of all others must be ours, or the benchmark fails. Peak memory is the growth of the
-process's resident set over one run in a process of its own. Prints Markdown for RESULTS.md and
-writes dpo_speed.json beside it.
+The losses of all others must be ours, or the benchmark fails. Peak memory is that of the GPU, or on
+a CPU the growth of the process's resident set over one run in a process of its own. Prints Markdown
+for RESULTS.md and writes dpo_speed.json beside it.
 """
 
 import argparse
@@ -32,11 +35,29 @@ import numpy as np
 import torch
 
 PAIRS_PER_UPDATE = 4
-TOLERANCE = 1e-3
+GPU = torch.cuda.is_available()
+TOLERANCE = 5e-2 if GPU else 1e-3  # bf16, fp32
+
+
+def shape(hidden: int, mlp: int, layers: int, heads: int, key_heads: int, vocabulary: int) -> dict:
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": mlp,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_heads,
+        "vocab_size": vocabulary,
+        "tie_word_embeddings": hidden < 4096,
+    }
+
+
 MODELS = {
-    "tiny": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2},
-    "small": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6},
-    "medium": {"hidden_size": 640, "intermediate_size": 1728, "num_hidden_layers": 12},
+    "tiny": shape(128, 256, 2, 2, 2, 16_384),
+    "small": shape(384, 1024, 6, 6, 2, 16_384),
+    "medium": shape(640, 1728, 12, 10, 2, 16_384),
+    "0.5b": shape(896, 4864, 24, 14, 2, 151_936),  # as Qwen2.5
+    "1.5b": shape(1536, 8960, 28, 12, 2, 151_936),
+    "8b": shape(4096, 14336, 32, 32, 8, 128_256),  # as Llama 3.1
 }
 # Median and sigma (log-normal; 0: fixed) of prompt and responses in tokens, and updates per run.
 WORKLOADS = {
@@ -76,17 +97,19 @@ def by_length(pairs: list[dict]) -> list[dict]:
     return sorted(pairs, key=lambda p: len(p["prompt_ids"]) + max(map(len, p["response_ids"])))
 
 
-def save_model(folder: str, size: str, vocabulary: int) -> None:
+def save_model(folder: str, size: str, vocabulary: int | None) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    heads = MODELS[size]["hidden_size"] // 64
+    changes = {"vocab_size": vocabulary} if vocabulary else {}
     config = LlamaConfig(
-        **MODELS[size], vocab_size=vocabulary, num_attention_heads=heads, num_key_value_heads=2,
-        max_position_embeddings=4096, tie_word_embeddings=True,
+        **(MODELS[size] | changes), max_position_embeddings=4096,
         pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
+    with torch.device("cuda" if GPU else "cpu"):
+        LlamaForCausalLM(config).to(torch.bfloat16 if GPU else torch.float32).save_pretrained(
+            folder
+        )
 
 
 def make_recipe(folder: str, quantization: str):
@@ -97,17 +120,24 @@ def make_recipe(folder: str, quantization: str):
     return Recipe.model_validate({"model": model, "data": {"train": "generated"}, "train": train})
 
 
+def row_length(pair: dict) -> int:
+    return len(pair["prompt_ids"]) + sum(map(len, pair["response_ids"]))
+
+
 def our_trainer(model, recipe, pairs: list[dict], folder: str):
     from datasets import Dataset
 
-    from dpo_lite.planning import plan_memory
+    from dpo_lite.preflight import apply_plan, plan_run
     from dpo_lite.training.trainer import PreferenceTrainer
     from dpo_lite.training.update import Objective
 
-    longest = max(len(p["prompt_ids"]) + sum(map(len, p["response_ids"])) for p in pairs)
+    lengths = np.array([row_length(pair) for pair in pairs])
+    plan = plan_run(model, recipe, pairs[:2], "forest", lengths)
+    apply_plan(model, plan)
+    dtype = torch.bfloat16 if GPU else torch.float32
     trainer = PreferenceTrainer(
-        model, recipe, Objective("sigmoid", recipe.train.beta, "forest"),
-        budget=plan_memory(model, recipe, longest).budget, folder=Path(folder),
+        model, recipe, Objective("sigmoid", recipe.train.beta, "forest", dtype),
+        budget=plan.budget, folder=Path(folder),
         train=Dataset.from_list(pairs), evals={}, callbacks=[], say=print,
     )  # fmt: skip
     trainer.args.train_sampling_strategy = "sequential"
@@ -124,12 +154,12 @@ def trl_trainer(model, recipe, pairs: list[dict], folder: str, batch: int, optio
     from dpo_lite.training.trainer import training_arguments
     from dpo_lite.training.trl_engine import TokenisedDPOTrainer, to_trl
 
-    arguments = training_arguments(recipe, Path(folder), torch.device("cpu")) | {
+    arguments = training_arguments(recipe, Path(folder), model.device) | {
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": PAIRS_PER_UPDATE // batch,
         "beta": recipe.train.beta,
         "max_length": None,
-        "bf16": "bf16" in options,
+        "bf16": GPU or "bf16" in options,
         "gradient_checkpointing": "checkpointing" in options,
         "precompute_ref_log_probs": "precompute" in options,
         "train_sampling_strategy": "sequential",
@@ -164,22 +194,31 @@ def train(contestant: str, recipe, pairs: list[dict]) -> dict:
 
     model = roles.add_policy(load_base(recipe.model), recipe.adapter, seed=0)
     setting = CONTESTANTS[contestant]
+    if GPU:
+        torch.cuda.reset_peak_memory_stats()
     resident = resident_bytes("VmRSS")
     with tempfile.TemporaryDirectory() as folder:
-        started = time.process_time()
+        started = clock()
         if setting is None:
             trainer = our_trainer(model, recipe, pairs, folder)
         else:
             trainer = trl_trainer(model, recipe, pairs, folder, *setting)
         if setting is None or "precompute" not in setting[1]:
-            started = time.process_time()  # nothing but the set-up happened
+            started = clock()  # nothing but the set-up happened
         trainer.train()
-        seconds = time.process_time() - started
+        seconds = clock() - started
     return {
         "seconds": seconds,
         "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
-        "memory": resident_bytes("VmHWM") - resident,
+        "memory": torch.cuda.max_memory_allocated() if GPU else resident_bytes("VmHWM") - resident,
     }
+
+
+def clock() -> float:
+    if GPU:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
 
 
 def resident_bytes(which: str) -> int:
@@ -197,7 +236,7 @@ def row_tokens(contestant: str, pairs: list[dict]) -> int:
     """Tokens of all rows of one pass over the pairs: ours packed and shared, TRL's padded."""
     setting = CONTESTANTS[contestant]
     if setting is None:
-        return sum(len(p["prompt_ids"]) + sum(map(len, p["response_ids"])) for p in pairs)
+        return sum(map(row_length, pairs))
     widths = [len(p["prompt_ids"]) + max(map(len, p["response_ids"])) for p in pairs]
     batches = [widths[i : i + setting[0]] for i in range(0, len(widths), setting[0])]
     return sum(2 * len(batch) * max(batch) for batch in batches)
@@ -231,7 +270,11 @@ def race(recipe, pairs: list[dict], names: list[str], rounds: int, memory: bool)
                 "tokens_per_pair": row_tokens(name, order(name)) / len(pairs),
                 "loss_difference": difference,
                 "loss_moved": float(np.abs(np.array(expected) - np.log(2)).max()),
-                "memory": peak_memory(name, recipe, order(name)) if memory else None,
+                "memory": runs[name][0]["memory"]
+                if GPU
+                else peak_memory(name, recipe, order(name))
+                if memory
+                else None,
             }
         )
     return found
@@ -252,6 +295,25 @@ def print_race(title: str, rows: list[dict]) -> None:
         )
 
 
+def growth(quantization: str, rounds: int) -> list[dict]:
+    """Our seconds per update, one quantity doubled at a time; the small model, else 4 pairs."""
+    cases = [("pairs", n, (n, 128, 64, 16_384)) for n in (2, 4, 8, 16)]
+    cases += [("prompt", n, (4, n, 64, 16_384)) for n in (128, 256, 512, 1024)]
+    cases += [("response", n, (4, 128, n, 16_384)) for n in (64, 128, 256, 512)]
+    cases += [("vocabulary", n, (4, 128, 64, n)) for n in (16_384, 32_768, 65_536, 131_072)]
+    found = []
+    for what, value, (pairs, prompt, response, vocabulary) in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            save_model(folder, "small", vocabulary)
+            recipe = make_recipe(folder, quantization)
+            recipe.train.batch_size = pairs
+            rows = make_pairs((prompt, 0.0), (response, 0.0), 2 * pairs, vocabulary)
+            seconds = median(train("ours", recipe, rows)["seconds"] / 2 for _ in range(rounds))
+        found.append({"what": what, "value": value, "seconds": seconds})
+        print(f"| {what} | {value:,} | {seconds:.2f} |", flush=True)
+    return found
+
+
 def set_up() -> None:
     os.environ["TQDM_DISABLE"] = "1"  # before trl is imported
     from datasets import disable_caching
@@ -261,7 +323,8 @@ def set_up() -> None:
     quiet_libraries()
     quiet_progress_bars()
     disable_caching()  # TRL would find the reference's scores of the round before
-    torch.set_num_threads(1)
+    if not GPU:
+        torch.set_num_threads(1)
     from trl import DPOTrainer  # noqa: F401  imported before the clock starts
 
 
@@ -271,13 +334,18 @@ def main() -> None:
     parser.add_argument("--workloads", default="hh,ultra,long")
     parser.add_argument("--contestants", help="names parted by semicolons; default: all")
     parser.add_argument("--quantization", choices=["none", "nf4"], default="none")
-    parser.add_argument("--vocabulary", type=int, default=16_384)
+    parser.add_argument("--vocabulary", type=int, help="default: the model's")
+    parser.add_argument("--growth", action="store_true", help="our own cost only, no race")
     parser.add_argument("--updates", type=int, help="per run; default: by workload")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     set_up()
+    if options.growth:
+        rows = growth(options.quantization, options.rounds)
+        options.out.with_stem("dpo_growth").write_text(json.dumps(rows, indent=2) + "\n")
+        return
     names = options.contestants.split(";") if options.contestants else list(CONTESTANTS)
     results = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -286,7 +354,9 @@ def main() -> None:
         for workload in options.workloads.split(","):
             *lengths, updates = WORKLOADS[workload]
             count = PAIRS_PER_UPDATE * (options.updates or updates)
-            pairs = make_pairs(*lengths, count, options.vocabulary)
+            pairs = make_pairs(
+                *lengths, count, options.vocabulary or MODELS[options.model]["vocab_size"]
+            )
             rows = race(recipe, pairs, names, options.rounds, not options.no_memory)
             results[workload] = rows
             print_race(f"{options.model}, {options.quantization}, {workload}, {count} pairs", rows)

@@ -5,24 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from dpo_lite.capacity import GIB, card, free_memory, seconds_per_epoch
 from dpo_lite.data.packing import Encoded
 from dpo_lite.doctor import load_data
 from dpo_lite.errors import UserError
 from dpo_lite.model.attention import FOREST_MODELS
 from dpo_lite.model.base import compute_device, compute_dtype, load_config
 from dpo_lite.model.dry_run import Costs, costs_of_config
-from dpo_lite.planning import (
-    GIB,
-    MemoryPlan,
-    advice,
-    bar,
-    card,
-    choose_plan,
-    free_memory,
-    seconds_per_epoch,
-)
+from dpo_lite.planning import MemoryPlan, advice, bar, choose_plan
 from dpo_lite.recipe import Recipe
 from dpo_lite.report import clock
 
@@ -53,8 +46,7 @@ class Forecast:
         if usable is not None:
             lines += [f"   {'usable on the card':<22} {usable / GIB:6.2f} GiB", ""]
             lines.append(bar(plan.parts.values(), usable))
-        how = "activations recomputed" if plan.checkpointing else "nothing recomputed"
-        lines += ["", f"{plan.budget:,} tokens per micro-batch, {how}"]
+        lines += ["", plan.words()]
         if self.epoch:
             best, worst = map(clock, self.epoch)
             lines.append(f"an epoch takes {best} to {worst} (35 to 60 % of the card's peak)")
@@ -74,12 +66,13 @@ def forecast(
     memory, flops = card(gpu) if gpu else (free_memory(compute_device()), None)
     dtype = torch.bfloat16 if gpu else compute_dtype(compute_device())
     way = "forest" if config.get_text_config().model_type in FOREST_MODELS else "separate"
-    notes, tokens, scored = [], None, 0
+    notes, tokens, scored, most = [], None, 0, None
     try:
         _, data = load_data(recipe, say)
         few = data.few
         lengths = data.lengths.of_batch(shared=way == "forest")
         longest, tokens = int(lengths.max()), int(lengths.sum())
+        most = int(np.sort(lengths)[-recipe.train.batch_size :].sum())
         scored = int(data.lengths.responses.sum())
     except UserError as error:
         longest = recipe.data.max_length if recipe.data.max_length != "auto" else ASSUMED_LENGTH
@@ -90,12 +83,13 @@ def forecast(
             f"is told: {error}"
         )
     say(f"running {recipe.model.base} without data")
-    costs = costs_of_config(config, recipe, dtype, few, way)
-    plan = choose_plan(costs, recipe.train, longest, memory)
-    ways = advice(plan, costs, recipe.train, memory) if memory is not None else []
+    on_card = memory is not None
+    costs = costs_of_config(config, recipe, dtype, few, way, fuse=on_card)
+    plan = choose_plan(costs, recipe, longest, memory, most)
+    ways = advice(plan, costs, recipe, memory) if on_card else []
     epoch = None
     if flops and tokens:
-        epoch = seconds_per_epoch(costs, plan.checkpointing, tokens, scored, flops)
+        epoch = seconds_per_epoch(costs, plan.choice, tokens, scored, flops)
     return Forecast(plan, costs, memory, ways, epoch, notes)
 
 

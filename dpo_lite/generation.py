@@ -28,7 +28,7 @@ def generate(
     Prompts are token ids. Sorted by length and padded on the left in batches, so that the answer
     to a prompt does not depend on what else is asked.
     """
-    device = next(model.parameters()).device
+    device = model.device
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     wear = roles.policy if role == "policy" else roles.reference
     sampling = {"do_sample": False}

@@ -1,4 +1,4 @@
-"""Memory and time: what a run will need by part, before it starts.
+"""Memory: what a run will need by part, and what to give up for it, decided before it starts.
 
 A plan comes from Costs (dpo_lite.model.dry_run): of the loaded model in a run's preflight, or of
 the config alone, for a base that is not here and a card that one does not have (``dpo-lite plan``).
@@ -6,32 +6,52 @@ the config alone, for a base that is not here and a card that one does not have 
 
 from __future__ import annotations
 
-import resource
-import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
 
-import torch
-
-from dpo_lite.cards import CARDS
-from dpo_lite.errors import UserError
 from dpo_lite.model.dry_run import Costs
 from dpo_lite.model.logprobs import CHUNK_ELEMENTS
-from dpo_lite.recipe import TrainSection
+from dpo_lite.model.recompute import Recompute
+from dpo_lite.recipe import Recipe
 
-GIB = 2**30
 CPU_BUDGET = 2048
 GPU_BUDGETS = (16384, 8192, 4096, 2048, 1024, 512)
 ROOMY = 4096  # tokens at which a GPU is busy: more only where nothing has to be recomputed
-CONTEXT = 0.7 * GIB  # what CUDA itself and the allocator's gaps take on a card
-USABLE = 0.9  # of the free memory of the card at hand
+MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of Adam's two moments per trained parameter
 
-UTILISATION = (0.35, 0.6)  # share of that peak that QLoRA training reaches, from published runs
+
+@dataclass(frozen=True)
+class Choice:
+    """What may be given up for memory. Nothing of it changes a gradient."""
+
+    recompute: Recompute = "none"
+    recomputed: int = 0  # layers, the first ones
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    embeddings: Literal["gpu", "cpu"] = "gpu"
+
+    def words(self, layers: int) -> str:
+        """What is given up, as a clause."""
+        some = (
+            "every layer" if self.recomputed == layers else f"{self.recomputed} of {layers} layers"
+        )
+        clauses = {
+            "none": "nothing recomputed",
+            "selective": "all but the products recomputed",
+            "layers": f"{some} recomputed",
+            "offload": "every layer recomputed from the host's memory",
+        }
+        found = [clauses[self.recompute]]
+        if self.optimizer == "adamw_8bit":
+            found.append("optimiser in 8 bits")
+        if self.embeddings == "cpu":
+            found.append("embedding in the host's memory")
+        return ", ".join(found)
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes by part at the peak of an update, the token budget and whether to checkpoint."""
+    """Bytes by part at the peak of an update, the token budget and what is given up for it."""
 
     weights: int
     adapter_and_optimizer: int
@@ -39,7 +59,8 @@ class MemoryPlan:
     head: int
     workspace: int
     budget: int
-    checkpointing: bool
+    choice: Choice
+    layers: int
 
     @property
     def parts(self) -> dict[str, int]:
@@ -55,109 +76,145 @@ class MemoryPlan:
     def total(self) -> int:
         return sum(self.parts.values())
 
+    @property
+    def fixed(self) -> int:
+        """Bytes that do not depend on the tokens."""
+        return self.weights + self.adapter_and_optimizer
 
-def predict(costs: Costs, train: TrainSection, budget: int, checkpointing: bool) -> MemoryPlan:
+    def words(self) -> str:
+        return f"{self.budget:,} tokens per micro-batch, {self.choice.words(self.layers)}"
+
+
+def predict(costs: Costs, choice: Choice, budget: int, factor: float = 1.0) -> MemoryPlan:
     """Bytes by part for micro-batches of ``budget`` tokens.
 
-    Checkpointed, each layer leaves its input behind, and one layer at a time is recomputed.
+    ``factor``: what a measured update took, against what was predicted of its changing parts.
     """
-    per_token = costs.rest + costs.layer * (1 if checkpointing else costs.layers)
-    if checkpointing:
-        per_token += costs.hidden * costs.element * costs.layers
-    state = 2 if train.optimizer == "adamw_8bit" else 8  # bytes of Adam's two moments
     logits = min(CHUNK_ELEMENTS, budget * costs.vocabulary)
     # A layer's widest product: its 4-bit weight unpacked twice, and the gradients of its tokens.
     workspace = 2 * costs.element * costs.widest + 3 * costs.element * budget * costs.broadest
     return MemoryPlan(
-        weights=costs.weights,
-        adapter_and_optimizer=costs.trained * (4 + 4 + state),
-        activations=int(per_token * budget),
-        head=logits * (8 + 2 * costs.element),
-        workspace=workspace,
+        weights=costs.weights - (costs.embedding if choice.embeddings == "cpu" else 0),
+        adapter_and_optimizer=costs.trained * (4 + 4 + MOMENTS[choice.optimizer]),
+        activations=int(factor * _kept_per_token(costs, choice) * budget),
+        head=int(factor * logits * (8 + 2 * costs.element)),
+        workspace=int(factor * workspace),
         budget=budget,
-        checkpointing=checkpointing,
+        choice=choice,
+        layers=costs.layers,
     )
 
 
-def choose_plan(
-    costs: Costs, train: TrainSection, longest: int, memory: float | None
-) -> MemoryPlan:
-    """The token budget and checkpointing for so much memory, unless the recipe says.
+def _kept_per_token(costs: Costs, choice: Choice) -> float:
+    """Bytes at the moment when most is held: the forward pass is over, or a layer is run again."""
+    inputs = costs.hidden * costs.element  # of one layer
+    if choice.recompute == "none":
+        return costs.rest + costs.layers * costs.layer
+    if choice.recompute == "selective":
+        # The layer that is run again has its kept part already.
+        kept = costs.layers * (inputs + costs.selective)
+        return costs.rest + kept + max(costs.layer - costs.selective, 0)
+    if choice.recompute == "offload":
+        return costs.rest + 2 * inputs + costs.layer
+    # The last layers are kept whole and let go before the first ones are run again.
+    whole = (costs.layers - choice.recomputed) * costs.layer
+    return costs.rest + choice.recomputed * inputs + max(whole, costs.layer)
 
-    ``longest``: tokens of the longest example, the least that a micro-batch must hold; ``memory``
-    in bytes, None on a CPU. The largest budget that fits is taken, without checkpointing where that
-    leaves 4,096 tokens; where nothing fits, the smallest plan, which is over ``memory``.
+
+def choose_plan(
+    costs: Costs,
+    recipe: Recipe,
+    longest: int,
+    memory: float | None,
+    most: int | None = None,
+    factor: float = 1.0,
+) -> MemoryPlan:
+    """The token budget and what to give up for so much memory, unless the recipe says.
+
+    ``longest``: tokens of the longest example, the least that a micro-batch must hold; ``most``:
+    of the largest update, more is of no use; ``memory`` in bytes, None on a CPU, where nothing is
+    given up that the recipe does not ask for. The first choice that leaves 4,096 tokens is taken
+    (see ``choices``); else the one with most tokens; where nothing fits the smallest plan, which is
+    over ``memory``.
     """
-    wanted = train.token_budget
+    wanted = recipe.train.token_budget
+    limit = max(most or GPU_BUDGETS[0], longest)
     if memory is None:
         budget = max(CPU_BUDGET if wanted == "auto" else wanted, longest)
-        return predict(costs, train, budget, train.checkpointing is True)
+        return predict(costs, next(choices(costs, recipe)), min(budget, limit), factor)
     budgets = [wanted] if wanted != "auto" else list(GPU_BUDGETS)
-    budgets = sorted({max(budget, longest) for budget in budgets}, reverse=True)
-    options = [train.checkpointing] if train.checkpointing != "auto" else [False, True]
-    plans = [predict(costs, train, budget, option) for option in options for budget in budgets]
-    fitting = [plan for plan in plans if plan.total <= memory] or plans[-1:]
-    large_enough = [plan for plan in fitting if plan.budget >= ROOMY]
-    return (large_enough or fitting)[0]
+    budgets = sorted({min(max(budget, longest), limit) for budget in budgets}, reverse=True)
+    enough = min(max(ROOMY, longest), budgets[0])
+    best = smallest = None
+    for choice in choices(costs, recipe):
+        for budget in budgets:
+            if choice.recompute != "none" and budget > enough:
+                continue
+            plan = predict(costs, choice, budget, factor)
+            if smallest is None or plan.total < smallest.total:
+                smallest = plan
+            if plan.total <= memory and (best is None or plan.budget > best.budget):
+                best = plan
+        if best is not None and best.budget >= enough:
+            return best
+    return best or smallest
 
 
-def free_memory(device: torch.device) -> float | None:
-    """Bytes that a run may take on this machine's card, what it holds already included."""
-    if device.type == "cpu":
-        return None
-    return USABLE * torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_allocated(device)
+def choices(costs: Costs, recipe: Recipe) -> Iterator[Choice]:
+    """What may be given up, in the order of what it costs; what the recipe says stays.
+
+    Selective recomputation costs a tenth of the time, each recomputed layer its forward pass. Then
+    come the optimiser's precision, the embedding's place, and copies over the bus.
+    """
+    asked = recipe.train.checkpointing if costs.recomputable else False
+    layers = costs.layers
+    ladder: dict[object, list[tuple[Recompute, int]]] = {
+        False: [("none", 0)],
+        "selective": [("selective", layers)],
+        True: [("layers", layers)],
+        "offload": [("offload", layers)],
+        "auto": [
+            ("none", 0),
+            ("selective", layers),
+            *(("layers", count) for count in range(1, layers + 1)),
+        ],
+    }
+    steps = ladder[asked]
+    optimizer = recipe.train.optimizer if recipe.train.optimizer != "auto" else "adamw"
+    where = recipe.model.embeddings if recipe.model.embeddings != "auto" else "gpu"
+    start = Choice(optimizer=optimizer, embeddings=where)
+    yield from (replace(start, recompute=how, recomputed=count) for how, count in steps)
+    last = replace(start, recompute=steps[-1][0], recomputed=steps[-1][1])
+    if recipe.train.optimizer == "auto":
+        last = replace(last, optimizer="adamw_8bit")
+        yield last
+    if recipe.model.embeddings == "auto" and costs.embedding:
+        last = replace(last, embeddings="cpu")
+        yield last
+    if asked == "auto":
+        yield replace(last, recompute="offload")
 
 
-def card(name: str) -> tuple[float, float | None]:
-    """Usable bytes and peak FLOP/s of a card: ``3090``, or ``12GB`` for its memory alone."""
-    short = name.lower().replace(" ", "").removeprefix("rtx")
-    if short in CARDS:
-        gib, tera = CARDS[short]
-        return gib * GIB - CONTEXT, tera * 1e12
-    number = short.removesuffix("b").removesuffix("i").removesuffix("g")
-    try:
-        gib = float(number)
-    except ValueError:
-        gib = 0
-    if not 0.5 < gib < 1000:
-        raise UserError(
-            f"--gpu {name} is no card that is known; give its memory, such as 12GB, or one of "
-            f"{', '.join(CARDS)}."
-        )
-    return gib * GIB - CONTEXT, None
-
-
-def advice(plan: MemoryPlan, costs: Costs, train: TrainSection, memory: float) -> list[str]:
+def advice(plan: MemoryPlan, costs: Costs, recipe: Recipe, memory: float) -> list[str]:
     """What to change where a plan does not fit, the most helpful first."""
     over = plan.total - memory
     if over <= 0:
         return []
     ways = []
-    if train.checkpointing is False:
-        ways.append("train.checkpointing=true recomputes activations instead of keeping them")
+    if recipe.train.checkpointing not in ("auto", "offload") and costs.recomputable:
+        ways.append("train.checkpointing=auto recomputes activations instead of keeping them")
     per_token = (plan.activations + plan.workspace) / plan.budget
     shorter = int(plan.budget - over / per_token)
     if shorter >= 128:
         ways.append(f"data.max_length={shorter // 64 * 64} or train.token_budget to the same")
-    if train.optimizer == "adamw":
-        saved = costs.trained * 6 / GIB
-        ways.append(f"train.optimizer=adamw_8bit saves {saved:.2f} GiB")
+    if recipe.train.optimizer == "adamw":
+        saved = costs.trained * (MOMENTS["adamw"] - MOMENTS["adamw_8bit"]) / 2**30
+        ways.append(f"train.optimizer=auto saves {saved:.2f} GiB")
+    if recipe.model.embeddings == "gpu" and costs.embedding:
+        ways.append(f"model.embeddings=auto saves {costs.embedding / 2**30:.2f} GiB")
     if plan.weights > memory:
         ways.append("a smaller base: the weights alone are more than the card holds")
     return ways or ["a smaller base, or a card with more memory"]
-
-
-def seconds_per_epoch(
-    costs: Costs, checkpointing: bool, tokens: int, scored: int, flops: float
-) -> tuple[float, float]:
-    """From best to worst, for ``tokens`` computed and ``scored`` response tokens, at ``flops``.
-
-    Per token and weight two operations for each of: the policy's forward pass, the gradient of its
-    activations (the base is frozen), the reference, and a recomputation where it is checkpointed.
-    """
-    work = 2 * costs.linear * tokens * (4 if checkpointing else 3) + 2 * costs.head * scored * 3
-    worst, best = UTILISATION
-    return work / flops / best, work / flops / worst
 
 
 def bar(parts: Iterable[int], whole: float, width: int = 48) -> str:
@@ -166,11 +223,3 @@ def bar(parts: Iterable[int], whole: float, width: int = 48) -> str:
         chr(ord("a") + place) * round(size / whole * width) for place, size in enumerate(parts)
     )
     return cells[:width].ljust(width, "·") + "|" + cells[width:]
-
-
-def peak_memory(device: torch.device) -> int:
-    """Measured peak in bytes: of the allocator on a GPU, of the whole process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from peft import PeftModel
 
-from dpo_lite.data.packing import Encoded
+from dpo_lite.capacity import free_memory, passes, peak_memory
+from dpo_lite.data.packing import Encoded, split_by_tokens
 from dpo_lite.data.prepare import PreparedData
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
@@ -25,12 +26,15 @@ from dpo_lite.model.base import (
     count_4bit,
     load_base,
 )
-from dpo_lite.model.dry_run import costs_of_model
-from dpo_lite.model.scoring import Choice, Way, batch_tokens, causal_lm, choose_way
+from dpo_lite.model.dry_run import Costs, costs_of_model, kept_bytes
+from dpo_lite.model.host_embedding import park_embedding, return_embedding
+from dpo_lite.model.recompute import recompute
+from dpo_lite.model.scoring import Choice, Way, batch_tokens, causal_lm, choose_way, lay_out
 from dpo_lite.objectives import loss_at_start
-from dpo_lite.planning import MemoryPlan, choose_plan, free_memory
+from dpo_lite.planning import MemoryPlan, choose_plan, predict
 from dpo_lite.recipe import Recipe
 from dpo_lite.report import clock
+from dpo_lite.settling import Trial, settle
 from dpo_lite.training.update import Objective, update_gradient
 
 # Policy and reference run the same kernels on the same weights; what is left is rounding.
@@ -57,9 +61,19 @@ class Report:
     total: int
     scoring: Choice
     plan: MemoryPlan
+    trial: Trial
+    expected: MemoryPlan  # the first plan's prediction for the tokens of the trial
     start_loss: float | None
-    seconds_per_update: float
+    seconds_per_update: float  # the reference's numbers computed
     updates: int
+    updates_cached: int  # those that find the reference's numbers in the cache
+
+    @property
+    def seconds(self) -> float:
+        """Of all updates."""
+        choice, layers = self.plan.choice, self.plan.layers
+        share = passes(choice, layers, cached=True) / passes(choice, layers)
+        return self.seconds_per_update * (self.updates - self.updates_cached * (1 - share))
 
     def lines(self) -> list[str]:
         plan = self.plan
@@ -79,11 +93,12 @@ class Report:
             f"{self.scoring.difference:.0e} per token)",
             f"memory     {plan.total / mib:,.0f} MiB predicted: weights "
             f"{plan.weights / mib:,.0f}, adapter {plan.adapter_and_optimizer / mib:,.0f}, "
-            f"activations {plan.activations / mib:,.0f}, head {plan.head / mib:,.0f}; "
-            f"{plan.budget:,} tokens per micro-batch"
-            + (", checkpointed" if plan.checkpointing else ""),
+            f"activations {plan.activations / mib:,.0f}, head {plan.head / mib:,.0f}, workspace "
+            f"{plan.workspace / mib:,.0f}",
+            f"split      {plan.words()}",
             f"time       {self.updates:,} updates, about {clock(self.seconds_per_update)} each, "
-            f"{clock(self.updates * self.seconds_per_update)} in all",
+            f"{clock(self.seconds)} in all"
+            + (", later epochs without the reference" if self.updates_cached else ""),
         ]
 
 
@@ -112,28 +127,35 @@ def check(
     say("checking the scores of packed rows against separate ones")
     few = loaded.data.few
     choice = choose_way(model, few)
-    dtype = compute_dtype(next(model.parameters()).device)
+    dtype = compute_dtype(model.device)
     train_keys = recipe.train
     objective = Objective(
         train_keys.loss, train_keys.beta, choice.way, dtype, train_keys.sft_weight
     )
 
     lengths = loaded.data.lengths.of_batch(shared=choice.way == "forest")
-    longest = int(lengths.max())
-    plan = plan_run(model, recipe, few, choice.way, longest)
-    if plan.checkpointing:
-        causal_lm(model).gradient_checkpointing_enable({"use_reentrant": False})
-        model.train()
+    say("measuring what an update keeps in memory")
+    costs = costs_of_model(model, dtype, few, choice.way)
     say("trying one update with the longest examples")
-    probe = _probe_examples(train, lengths, plan.budget, recipe.train.batch_size)
-    start_loss, seconds = _probe(model, probe, objective, plan.budget)
+    longest_first = np.argsort(-lengths, kind="stable")[: recipe.train.batch_size]
+    largest = [train[index] for index in longest_first.tolist()]
+
+    def choose(factor: float) -> MemoryPlan:
+        return _choose(model, costs, recipe, lengths, factor)
+
+    def attempt(plan: MemoryPlan) -> Trial | None:
+        apply_plan(model, plan)
+        return _attempt(model, _fullest(largest, plan.budget, choice.way), objective, plan)
+
+    planned = choose(1.0)
+    plan, trial = settle(costs, choose, attempt)
+    apply_plan(model, plan)
     apart = recipe.reference == "base" and recipe.model.adapter is not None
     if not apart:
-        check_identity(start_loss, objective, probe)
+        check_identity(trial.loss, objective, _fullest(largest, plan.budget, choice.way))
 
-    updates = recipe.train.max_steps or math.ceil(
-        math.ceil(len(train) / recipe.train.batch_size) * recipe.train.epochs
-    )
+    per_epoch = math.ceil(len(train) / recipe.train.batch_size)
+    updates = recipe.train.max_steps or math.ceil(per_epoch * recipe.train.epochs)
     average = float(lengths.mean()) * min(recipe.train.batch_size, len(lengths))
     report = Report(
         reference=roles.reference_name(model),
@@ -142,20 +164,38 @@ def check(
         total=causal_lm(model).num_parameters(),
         scoring=choice,
         plan=plan,
-        start_loss=None if apart else start_loss,
-        seconds_per_update=seconds * average / sum(batch_tokens(e, choice.way) for e in probe),
+        trial=trial,
+        expected=predict(costs, planned.choice, trial.tokens),
+        start_loss=None if apart else trial.loss,
+        seconds_per_update=trial.seconds * average / trial.tokens,
         updates=updates,
+        updates_cached=max(updates - per_epoch, 0) if recipe.train.reference_cache else 0,
     )
     return report, objective
 
 
 def plan_run(
-    model: PeftModel, recipe: Recipe, examples: list[Encoded], way: Way, longest: int
+    model: PeftModel, recipe: Recipe, examples: list[Encoded], way: Way, lengths: np.ndarray
 ) -> MemoryPlan:
     """The plan for a loaded model on this machine, by what it keeps of these examples."""
-    device = next(model.parameters()).device
-    costs = costs_of_model(model, compute_dtype(device), examples, way)
-    return choose_plan(costs, recipe.train, longest, free_memory(device))
+    costs = costs_of_model(model, compute_dtype(model.device), examples, way)
+    return _choose(model, costs, recipe, lengths, 1.0)
+
+
+def _choose(
+    model: PeftModel, costs: Costs, recipe: Recipe, lengths: np.ndarray, factor: float
+) -> MemoryPlan:
+    most = int(np.sort(lengths)[-recipe.train.batch_size :].sum())
+    memory = free_memory(model.device)
+    return choose_plan(costs, recipe, int(lengths.max()), memory, most, factor)
+
+
+def apply_plan(model: PeftModel, plan: MemoryPlan) -> None:
+    """Make the model do what the plan gives up."""
+    recompute(model, plan.choice.recompute, plan.choice.recomputed)
+    move = park_embedding if plan.choice.embeddings == "cpu" else return_embedding
+    move(causal_lm(model))
+    model.train()
 
 
 def check_identity(loss: float, objective: Objective, examples: list[Encoded]) -> None:
@@ -174,47 +214,51 @@ def check_identity(loss: float, objective: Objective, examples: list[Encoded]) -
         )
 
 
-def _probe(
-    model: PeftModel, examples: list[Encoded], objective: Objective, budget: int
-) -> tuple[float, float]:
-    """Loss and seconds of one update on the examples, which is then thrown away.
+def _attempt(
+    model: PeftModel, examples: list[Encoded], objective: Objective, plan: MemoryPlan
+) -> Trial | None:
+    """One update on the examples, measured and thrown away; None where memory runs out.
 
     Without the reference cache: the step-0 identity compares policy and reference in one batch,
     where rounding cancels; a remembered number could hide a wrong reference.
     """
-    device = next(model.parameters()).device
-    update_gradient(model, examples[:1], objective, budget)  # kernels warm up here
-    model.zero_grad(set_to_none=True)
-    started = time.perf_counter()
+    device = model.device
+    on_card = device.type == "cuda"
+    tokens = sum(batch_tokens(example, objective.way) for example in examples)
     try:
-        outcome = update_gradient(model, examples, objective, budget)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"The longest examples do not fit in the GPU's memory with {budget} tokens per "
-            "micro-batch; lower train.token_budget or data.max_length, or set "
-            "train.checkpointing=true."
-        ) from error
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - started
+        update_gradient(model, examples[:1], objective, plan.budget)  # kernels warm up here
+        model.zero_grad(set_to_none=True)
+        if on_card:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats(device)
+        started = time.perf_counter()
+        outcome = update_gradient(model, examples, objective, plan.budget)
+        if on_card:
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+        peak = peak_memory(device) if on_card else None
+        kept = None
+        if plan.choice.recompute == "none":
+            batch = lay_out(examples, objective.way).to(device)
+            kept = kept_bytes(model, batch, objective.dtype, objective.way)
+    except torch.OutOfMemoryError:
+        model.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        return None
     norms = [p.grad.norm().item() for p in roles.trainable_parameters(model) if p.grad is not None]
     model.zero_grad(set_to_none=True)
     if not sum(norms) > 0:
         raise UserError(
             "The adapter gets no gradient, so nothing would be learned; check adapter.targets."
         )
-    return outcome.losses.mean().item(), seconds
+    return Trial(outcome.losses.mean().item(), seconds, tokens, peak, kept)
 
 
-def _probe_examples(train, lengths: np.ndarray, budget: int, batch_size: int) -> list[Encoded]:
-    """The longest examples, as many as fit in one micro-batch and in one update."""
-    chosen, used = [], 0
-    for index in np.argsort(-lengths, kind="stable")[:batch_size].tolist():
-        if chosen and used + lengths[index] > budget:
-            break
-        chosen.append(train[index])
-        used += int(lengths[index])
-    return chosen
+def _fullest(examples: list[Encoded], budget: int, way: Way) -> list[Encoded]:
+    """The micro-batch with most tokens of the update of these examples."""
+    sizes = [batch_tokens(example, way) for example in examples]
+    bins = split_by_tokens(sizes, budget)
+    return [examples[i] for i in max(bins, key=lambda part: sum(sizes[i] for i in part))]
 
 
 def _check_responses(recipe: Recipe, responses: dict[str, int]) -> None:

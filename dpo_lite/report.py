@@ -49,16 +49,31 @@ def write_report(run: Run) -> None:
     lines += ["", "## Before and after", ""]
     for prompt, before, after in sample_pairs(run):
         lines += [f"**{prompt}**", "", f"- before: {before}", f"- after: {after}", ""]
-    mib = 2**20
     lines += [
         "## Cost",
         "",
-        f"{results.get('seconds', 0):.0f} s in all; peak memory {results['peak_memory'] / mib:,.0f}"
-        f" MiB on {manifest['device']} (on a CPU that is the whole process); predicted "
-        f"{results['predicted_memory'] / mib:,.0f} MiB for the model and its training.",
+        f"{results.get('seconds', 0):.0f} s in all, on {manifest['device']}. Memory in MiB, "
+        "predicted for the largest micro-batch and measured:",
+        "",
+        "| part | predicted | measured |",
+        "| --- | --- | --- |",
+        *(f"| {' | '.join(row)} |" for row in memory_rows(results)),
         "",
     ]
     write_text(run.path / "report.md", "\n".join(lines))
+
+
+def memory_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(part, predicted, measured) in MiB; on a CPU the last is the whole process."""
+
+    def mib(size: int | None) -> str:
+        return "–" if size is None else f"{size / 2**20:,.1f}"
+
+    rows = [
+        (name, mib(part["predicted"]), mib(part["measured"]))
+        for name, part in results["memory"].items()
+    ]
+    return [*rows, ("peak", "", mib(results["peak_memory"]))]
 
 
 def result_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -110,10 +125,17 @@ def print_results(run: Run, console: Console) -> None:
     for advice in advise_run(run):
         console.print(advice.text, markup=False, highlight=False)
     console.print()
-    mib = 2**20
+    memory = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    memory.add_column("memory, MiB")
+    for column in ("predicted", "measured"):
+        memory.add_column(column, justify="right")
+    for row in memory_rows(results):
+        memory.add_row(*row, style="dim")
+    console.print(memory)
+    console.print()
     console.print(
         f"adapter  {run.adapter}\nreport   {run.path / 'report.md'}\n"
-        f"took     {results['seconds']:.0f} s, peak memory {results['peak_memory'] / mib:,.0f} MiB",
+        f"took     {results['seconds']:.0f} s",
         highlight=False,
         markup=False,
     )

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -20,6 +21,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dpo_lite.data.packing import Batch, Encoded
 from dpo_lite.model.attention import forest_attention
+from dpo_lite.model.host_embedding import can_park
+from dpo_lite.model.recompute import count_selective, decoder_layers
 from dpo_lite.model.scoring import Way, batch_tokens, causal_lm, lay_out, response_logps
 from dpo_lite.recipe import Recipe
 
@@ -35,29 +38,41 @@ class Costs:
     linear: int  # parameters that every token is multiplied with, the head left out
     head: int  # those of the head, for scored tokens only
     layers: int
+    recomputable: bool  # whether a layer can be run again in the backward pass
     layer: float  # kept for the backward pass, per token and layer
+    selective: float  # of that the outputs of products and attention
     rest: float  # kept outside of the layers, per token
     hidden: int  # size of the hidden state
     widest: int  # parameters of the largest linear layer
     broadest: int  # the larger side of that layer
     vocabulary: int
+    embedding: int  # bytes of the input embedding where it can live on the host, else 0
     element: int  # bytes of a number in the forward pass
 
 
 def costs_of_config(
-    config, recipe: Recipe, dtype: torch.dtype, examples: Sequence[Encoded], way: Way = "forest"
+    config,
+    recipe: Recipe,
+    dtype: torch.dtype,
+    examples: Sequence[Encoded],
+    way: Way = "forest",
+    fuse: bool = False,
 ) -> Costs:
-    """Costs of training a base that is not loaded, on examples like these, in ``dtype``."""
-    one, two = (_dry_bytes(config, count, recipe, dtype, examples, way) for count in (1, 2))
+    """Costs of training a base that is not loaded, on examples like these, in ``dtype``.
+
+    ``fuse``: with the fused attention of an NVIDIA card.
+    """
     tokens = sum(batch_tokens(example, way) for example in examples)
+    measured = [_dry_bytes(config, count, recipe, dtype, examples, way, fuse) for count in (1, 2)]
+    (one, one_selective), (two, two_selective) = measured
     model = _on_meta(config, None, recipe, dtype)
     linear, other = _frozen(model)
     quantised = recipe.model.quantization == "nf4"
     element = torch.finfo(dtype).bits // 8
     each = NF4_BITS / 8 if quantised else element
     weights = sum(p.numel() for p in linear) * each + sum(p.numel() for p in other) * element
-    layer, rest = (two - one) / tokens, (2 * one - two) / tokens
-    return _costs(model, linear, int(weights), layer, rest, element)
+    kept = Kept((two - one) / tokens, (two_selective - one_selective) / tokens)
+    return _costs(model, linear, int(weights), kept, (2 * one - two) / tokens, element)
 
 
 def costs_of_model(
@@ -65,24 +80,35 @@ def costs_of_model(
 ) -> Costs:
     """Costs of a loaded model, from one forward pass over these examples."""
     tokens = sum(batch_tokens(example, way) for example in examples)
-    device = next(model.parameters()).device
-    kept = kept_bytes(model, lay_out(examples, way).to(device), dtype, way) / tokens
+    batch = lay_out(examples, way).to(model.device)
     linear, other = _frozen(model)
-    weights = sum(p.nbytes for p in [*linear, *other])
+    weights = sum(map(nbytes, [*linear, *other]))
     layers = causal_lm(model).config.get_text_config().num_hidden_layers
-    return _costs(model, linear, weights, kept / layers, 0.0, torch.finfo(dtype).bits // 8)
+    kept = Kept(
+        kept_bytes(model, batch, dtype, way) / tokens / layers,
+        selective_bytes(model, batch, dtype, way) / tokens / layers,
+    )
+    return _costs(model, linear, weights, kept, 0.0, torch.finfo(dtype).bits // 8)
+
+
+class Kept(NamedTuple):
+    """Bytes per token and layer that the backward pass needs: all, and by ``selective`` alone."""
+
+    all: float
+    selective: float
 
 
 def _costs(
     model: PeftModel,
     linear: list[torch.Tensor],
     weights: int,
-    layer: float,
+    kept: Kept,
     rest: float,
     element: int,
 ) -> Costs:
-    config = causal_lm(model).config.get_text_config()
-    head = causal_lm(model).get_output_embeddings().weight
+    lm = causal_lm(model)
+    config = lm.config.get_text_config()
+    head = lm.get_output_embeddings().weight
     wide = max(linear, key=_numel)
     state = getattr(wide, "quant_state", None)  # a packed weight keeps its shape there
     broadest = max(wide.shape if state is None else state.shape)
@@ -92,12 +118,15 @@ def _costs(
         linear=sum(map(_numel, linear)),
         head=head.numel(),
         layers=config.num_hidden_layers,
-        layer=layer,
+        recomputable=bool(decoder_layers(lm)),
+        layer=kept.all,
+        selective=kept.selective,
         rest=rest,
         hidden=head.shape[1],
         widest=_numel(wide),
         broadest=broadest,
         vocabulary=head.shape[0],
+        embedding=lm.get_input_embeddings().weight.numel() * element if can_park(lm) else 0,
         element=element,
     )
 
@@ -118,15 +147,34 @@ def _frozen(model: PeftModel) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     return linear, others
 
 
-def _dry_bytes(config, layers: int, recipe: Recipe, dtype: torch.dtype, examples, way: Way) -> int:
-    """``kept_bytes`` of a base cut to some layers, without weights."""
+def nbytes(weight: torch.Tensor) -> int:
+    """Bytes of a weight, with the scales that bitsandbytes keeps beside a packed one."""
+    state = getattr(weight, "quant_state", None)
+    total = weight.nbytes
+    while state is not None:
+        total += sum(t.nbytes for t in (state.absmax, state.code, state.offset) if t is not None)
+        state = state.state2
+    return total
+
+
+def _dry_bytes(
+    config, layers: int, recipe: Recipe, dtype: torch.dtype, examples, way: Way, fuse: bool
+) -> tuple[int, int]:
+    """``kept_bytes`` and ``selective_bytes`` of a base cut to some layers, without weights."""
     model = _on_meta(config, layers, recipe, dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
         _from_meta(model)
-        return kept_bytes(model.train(), lay_out(examples, way), dtype, way)
+        model.train()
+        batch = lay_out(examples, way)
+        return (
+            kept_bytes(model, batch, dtype, way, fuse),
+            selective_bytes(model, batch, dtype, way, fuse),
+        )
 
 
-def kept_bytes(model: PeftModel, batch: Batch, dtype: torch.dtype, way: Way) -> int:
+def kept_bytes(
+    model: PeftModel, batch: Batch, dtype: torch.dtype, way: Way, fuse: bool | None = None
+) -> int:
     """Bytes that autograd keeps of the policy's forward pass, each storage once, no parameters."""
     parameters = {p.untyped_storage()._cdata for p in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -137,17 +185,31 @@ def kept_bytes(model: PeftModel, batch: Batch, dtype: torch.dtype, way: Way) -> 
             kept[storage._cdata] = storage  # held, so that no other takes its address
         return tensor
 
-    device = batch.input_ids.device.type
-    autocast = torch.autocast(device, dtype, enabled=dtype != torch.float32)
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        forest_attention(causal_lm(model), batch),
-        autocast,
-    ):
-        scores = response_logps(model, batch, way)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        scores = _score(model, batch, dtype, way, fuse)
     found = sum(storage.nbytes() for storage in kept.values())
     del scores
     return found
+
+
+def selective_bytes(
+    model: PeftModel,
+    batch: Batch,
+    dtype: torch.dtype,
+    way: Way,
+    fuse: bool | None = None,
+) -> int:
+    """Bytes of the outputs that selective recomputation keeps, over all layers."""
+    with count_selective(model) as counter:
+        _score(model, batch, dtype, way, fuse)
+    return counter.bytes
+
+
+def _score(model, batch: Batch, dtype: torch.dtype, way: Way, fuse: bool | None) -> torch.Tensor:
+    device = batch.input_ids.device.type
+    autocast = torch.autocast(device, dtype, enabled=dtype != torch.float32)
+    with forest_attention(causal_lm(model), batch, fuse), autocast:
+        return response_logps(model, batch, way)
 
 
 def _on_meta(config, layers: int | None, recipe: Recipe, dtype: torch.dtype) -> PeftModel:

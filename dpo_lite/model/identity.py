@@ -65,7 +65,7 @@ def reference_identity(section: ModelSection, model: PeftModel) -> dict[str, Any
     return {
         "base": base,
         "quantization": section.quantization,
-        "device": next(model.parameters()).device.type,
+        "device": model.device.type,
         "start": adapter_hash(model, roles.START) if started else None,
         "versions": {name: version(name) for name in PACKAGES},
         "code": files_hash(CODE),

@@ -29,19 +29,21 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 Recompute = Literal["none", "selective", "layers", "offload"]
 
 
-def recompute(model: torch.nn.Module, how: Recompute, rank: int, count: int | None = None) -> None:
-    """Set what the model's layers compute again; ``count``: only the first so many layers.
-
-    ``rank`` of the adapter tells a base's products from the adapter's, where the base is in 16 bits.
-    """
+def recompute(model: torch.nn.Module, how: Recompute, count: int | None = None) -> None:
+    """Set what the model's layers compute again; ``count``: only the first so many layers."""
     ways = {
-        "selective": partial(_selective, rank),
+        "selective": partial(_selective, lora_rank(model)),
         "layers": _whole,
         "offload": _offloaded,
     }
     for number, layer in enumerate(decoder_layers(model)):
         layer.gradient_checkpointing = how != "none" and (count is None or number < count)
         layer._gradient_checkpointing_func = ways.get(how)
+
+
+def lora_rank(model: torch.nn.Module) -> int:
+    """The largest rank of the model's adapters: it tells their products from those of the base."""
+    return max((config.r for config in getattr(model, "peft_config", {}).values()), default=0)
 
 
 def decoder_layers(model: torch.nn.Module) -> list[GradientCheckpointingLayer]:
@@ -141,12 +143,12 @@ class _Counter(TorchDispatchMode):
 
 
 @contextmanager
-def count_selective(model: torch.nn.Module, rank: int) -> Iterator[_Counter]:
+def count_selective(model: torch.nn.Module) -> Iterator[_Counter]:
     """Count, during a forward pass in this block, the bytes that ``selective`` keeps of all layers.
 
     The layers must not be recomputed otherwise; they are as before when the block ends.
     """
-    counter = _Counter(rank)
+    counter = _Counter(lora_rank(model))
 
     def counted(run, *inputs):
         with counter:

@@ -82,7 +82,7 @@ def response_token_logps(model: torch.nn.Module, batch: Batch, way: Way) -> torc
 @torch.no_grad()
 def true_token_logps(model: torch.nn.Module, examples: Sequence[Encoded]) -> torch.Tensor:
     """The slow truth: every prompt + response alone through the unmodified model, shape (N,)."""
-    device = next(model.parameters()).device
+    device = model.device
     parts = []
     for example in examples:
         for answer in example["response_ids"]:

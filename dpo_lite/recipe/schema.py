@@ -57,6 +57,11 @@ class ModelSection(Section):
         description="`nf4`: 4-bit with double quantisation (QLoRA); `none`: 16-bit base.",
         json_schema_extra=COMMON,
     )
+    embeddings: Literal["auto", "gpu", "cpu"] = Field(
+        "auto",
+        description="Where the input embedding lives; `cpu` frees 1 GiB of the card with an 8B base"
+        " and is a little slower; `auto` does so where the run would not fit else.",
+    )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the base. Only for a base you trust."
     )
@@ -218,8 +223,10 @@ class TrainSection(Section):
     engine: Literal["dpo_lite", "trl"] = Field(
         "dpo_lite", description="`trl` runs the same recipe through TRL's DPOTrainer."
     )
-    optimizer: Literal["adamw", "adamw_8bit"] = Field(
-        "adamw", description="`adamw_8bit` keeps the optimiser's state in 8 bits."
+    optimizer: Literal["auto", "adamw", "adamw_8bit"] = Field(
+        "auto",
+        description="`adamw_8bit` keeps the optimiser's state in 8 bits; `auto` does so where the"
+        " run would not fit else, and writes what it took into the run's recipe.",
     )
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
@@ -227,8 +234,11 @@ class TrainSection(Section):
         "auto",
         description="Tokens per packed micro-batch: lower needs less memory, the result is equal.",
     )
-    checkpointing: bool | Literal["auto"] = Field(
-        "auto", description="Recompute activations in the backward pass: less memory, slower."
+    checkpointing: bool | Literal["auto", "selective", "offload"] = Field(
+        "auto",
+        description="Compute activations again in the backward pass: less memory, slower. `true`:"
+        " all of every layer; `selective`: all but the products; `offload`: all, and the layers'"
+        " inputs wait in the host's memory; `auto`: as little as fits.",
     )
     reference_cache: bool = Field(
         True,

@@ -13,6 +13,7 @@ from rich.console import Console
 
 import dpo_lite
 from dpo_lite.adapters import keep_start, start_adapter
+from dpo_lite.capacity import peak_memory
 from dpo_lite.comparison import load_trained
 from dpo_lite.data.report_view import print_report
 from dpo_lite.data.tokens import Encoder
@@ -22,10 +23,10 @@ from dpo_lite.errors import UserError
 from dpo_lite.evaluation import answer_held_out, generation_share, has_markers, score_held_out
 from dpo_lite.generation import generate
 from dpo_lite.hub.while_training import TrainingPush, check_push
+from dpo_lite.measured import memory_by_part
 from dpo_lite.model import roles
 from dpo_lite.model.base import compute_device, compute_dtype, save_own_template, true_base
 from dpo_lite.model.scoring import choose_way
-from dpo_lite.planning import peak_memory
 from dpo_lite.preflight import Loaded, Report, check, load_model, plan_run
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report import write_report
@@ -103,6 +104,8 @@ def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objec
         model = load_model(recipe)
         loaded = Loaded(recipe, tokenizer, data, model)
         report, objective = check(loaded, spinner.update)
+        # Unlike the rest of the plan the optimiser changes the result: a resumed run keeps it.
+        recipe.train.optimizer = report.plan.choice.optimizer
     console.print()
     for line in report.lines():
         console.print(line, highlight=False, markup=False)
@@ -143,8 +146,8 @@ def execute(
         roles.save_policy(model, run.adapter, recipe.model.base, recipe.model.revision)
         save_own_template(loaded.tokenizer, recipe.model, run.adapter)
         results["seconds"] = time.time() - started
-        results["peak_memory"] = peak_memory(next(model.parameters()).device)
-        results["predicted_memory"] = report.plan.total
+        results["peak_memory"] = peak_memory(model.device)
+        results["memory"] = memory_by_part(report, model, trainer.optimizer)
         write_json(run.path / "results.json", results)
         write_report(run)
         run.update_status(state="finished", seconds_left=0, finished=time.time(), doing=None)
@@ -165,13 +168,14 @@ def _evaluate_again(run: Run, console: Console) -> None:
     recipe, _, model = load_trained(run)
     tokenizer, data = load_data(recipe)
     loaded = Loaded(recipe, tokenizer, data, model)
-    dtype = compute_dtype(next(model.parameters()).device)
+    dtype = compute_dtype(model.device)
     few = data.few
     way = choose_way(model, few).way
     objective = Objective(recipe.train.loss, recipe.train.beta, way, dtype)
     kept = [s for s in run.records("samples.jsonl") if s["when"] != "after"]
     write_text(run.path / "samples.jsonl", "".join(json.dumps(s) + "\n" for s in kept))
-    budget = plan_run(model, recipe, few, way, data.max_length).budget
+    lengths = data.lengths.of_batch(shared=way == "forest")
+    budget = plan_run(model, recipe, few, way, lengths).budget
     results = read_json(run.path / "results.json") or {}
     references = open_cache(recipe, model, objective, console.print)
     results |= evaluate_run(run, loaded, objective, budget, console, references)

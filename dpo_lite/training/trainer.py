@@ -16,11 +16,18 @@ from datasets import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from dpo_lite.errors import UserError
+from dpo_lite.model.recompute import decoder_layers, recompute
+from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.reference_cache import ReferenceCache
 from dpo_lite.training.update import Objective, Outcome, evaluate_examples, update_gradient
 
-OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit"}
+# A run's recipe says which; `auto` is only met where no plan was made, in tests.
+OPTIMIZERS = {
+    "auto": "adamw_torch_fused",
+    "adamw": "adamw_torch_fused",
+    "adamw_8bit": "adamw_8bit",
+}
 
 
 def training_arguments(recipe: Recipe, folder: Path, device: torch.device) -> dict:
@@ -71,7 +78,7 @@ class PreferenceTrainer(Trainer):
         say: Callable[[str], None],
         references: ReferenceCache | None = None,
     ):
-        device = next(model.parameters()).device
+        device = model.device
         super().__init__(
             model=model,
             args=TrainingArguments(**training_arguments(recipe, folder, device)),
@@ -87,11 +94,11 @@ class PreferenceTrainer(Trainer):
         self.say = say
         self.references = references
         self.outcome: Outcome | None = None
+        self.offloaded = False  # after memory ran out with a single example
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        """The gradient of one update; an out-of-memory error halves the budget and repeats it."""
+        """The gradient of one update; where memory runs out, it gives up more and is repeated."""
         model.train()
-        longest = max(len(e["prompt_ids"]) + sum(map(len, e["response_ids"])) for e in inputs)
         while True:
             try:
                 self.outcome = update_gradient(
@@ -99,13 +106,7 @@ class PreferenceTrainer(Trainer):
                 )
                 break
             except torch.OutOfMemoryError as error:
-                if self.budget <= longest:
-                    raise UserError(
-                        f"One example of {longest} tokens does not fit in the memory of the GPU; "
-                        "lower data.max_length or set train.checkpointing=true."
-                    ) from error
-                self.budget //= 2
-                self.say(f"out of memory: going on with {self.budget} tokens per micro-batch")
+                self.give_up_more(model, inputs, error)
             model.zero_grad()
             torch.cuda.empty_cache()
         loss = self.outcome.losses.mean()
@@ -115,6 +116,22 @@ class PreferenceTrainer(Trainer):
                 "train.lr, or look at the data for broken rows."
             )
         return loss.to(self.args.device)
+
+    def give_up_more(self, model, examples: list, error: torch.OutOfMemoryError) -> None:
+        """Half the tokens per micro-batch; with a single example, recompute every layer."""
+        longest = max(batch_tokens(example, self.objective.way) for example in examples)
+        if self.budget > longest:
+            self.budget //= 2
+            self.say(f"out of memory: going on with {self.budget} tokens per micro-batch")
+            return
+        if self.offloaded or not decoder_layers(model):
+            raise UserError(
+                f"One example of {longest} tokens does not fit in the memory of the GPU; lower "
+                "data.max_length."
+            ) from error
+        self.offloaded = True
+        recompute(model, "offload")
+        self.say("out of memory: going on with every layer recomputed from the host's memory")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self.outcome is not None:

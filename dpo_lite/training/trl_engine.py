@@ -47,7 +47,7 @@ def trl_trainer(loaded: Loaded, folder: Path, callback: TrainerCallback) -> DPOT
             "train.engine: trl holds a continued adapter to its start only; set reference=start, "
             "or train.engine=dpo_lite."
         )
-    device = next(model.parameters()).device
+    device = model.device
     arguments = training_arguments(recipe, folder, device)
     # TRL divides each micro-batch by its own size, so all must be equal.
     size = max(n for n in range(1, LARGEST_MICRO_BATCH + 1) if recipe.train.batch_size % n == 0)

@@ -129,7 +129,7 @@ def score(
 
     The backward pass belongs in here: the forest must stay in place until it is over.
     """
-    device = next(model.parameters()).device
+    device = model.device
     batch = lay_out(examples, objective.way).to(device)
     ends = torch.tensor(batch.group_sizes).cumsum(0)
     last, first = ends - 1, ends - torch.tensor(batch.group_sizes)

@@ -154,5 +154,5 @@ def _plan(plan) -> dict[str, Any]:
         "parts": plan.parts,
         "total": plan.total,
         "budget": plan.budget,
-        "checkpointing": plan.checkpointing,
+        "split": plan.words(),
     }

@@ -47,11 +47,11 @@ def update(model):
 @pytest.mark.parametrize("count", [None, 2])
 def test_the_gradient_is_the_same(model, how, count):
     expected = gradients(model, [lambda: update(model)])
-    recompute(model, how, RANK, count)
+    recompute(model, how, count)
     found = gradients(model, [lambda: update(model)])
     assert [m.gradient_checkpointing for m in decoder_layers(model)] == [True, True, count is None]
     assert relative_error(found, expected) < 1e-6
-    recompute(model, "none", RANK)
+    recompute(model, "none")
     assert relative_error(gradients(model, [lambda: update(model)]), expected) < 1e-6
 
 
@@ -66,7 +66,7 @@ def test_bf16_compute_is_recomputed_in_bf16(model, how):
             update(model)
 
     expected = gradients(model, [mixed])
-    recompute(model, how, RANK)
+    recompute(model, how)
     assert relative_error(gradients(model, [mixed]), expected) < 1e-6
 
 
@@ -91,14 +91,14 @@ def test_selective_runs_no_product_twice(base_folder):
     model = roles.add_policy(base, AdapterSection(r=RANK, alpha=8), seed=0).train()
     once = products(model)
     assert once == 21  # seven in each of three layers
-    recompute(model, "layers", RANK)
+    recompute(model, "layers")
     assert products(model) == 2 * once
-    recompute(model, "selective", RANK)
+    recompute(model, "selective")
     assert products(model) == once
 
 
 def test_nothing_is_kept_without_gradients(model):
-    recompute(model, "selective", RANK)
+    recompute(model, "selective")
     rows = lay_out(random_examples(4, 2), "forest")
     with torch.no_grad(), forest_attention(model.get_base_model(), rows):
         before = sum(isinstance(o, torch.Tensor) for o in gc.get_objects())
@@ -112,7 +112,7 @@ def test_what_selective_keeps_is_counted(model):
     """Per token and layer: q, k, v, o and attention, gate and up, down, and A's outputs."""
     rows = lay_out(random_examples(4, 2), "forest")
     lm = model.get_base_model()
-    with count_selective(model, RANK) as counter, forest_attention(lm, rows):
+    with count_selective(model) as counter, forest_attention(lm, rows):
         response_logps(model, rows, "forest")
     tokens = rows.input_ids.numel()
     hidden, mlp, key_value = 128, 256, 64

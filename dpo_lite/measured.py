@@ -1,0 +1,49 @@
+"""What a run took of the memory, part by part, beside what the plan said."""
+
+from __future__ import annotations
+
+import torch
+from peft import PeftModel
+
+from dpo_lite.capacity import peak_memory
+from dpo_lite.model.dry_run import nbytes
+from dpo_lite.preflight import Report
+
+Parts = dict[str, dict[str, int | None]]
+
+
+def memory_by_part(report: Report, model: PeftModel, optimizer: torch.optim.Optimizer) -> Parts:
+    """Bytes by part: ``predicted`` for the largest micro-batch before it ran, and ``measured``.
+
+    None where a part cannot be measured: what a product needs for a moment shows only in the peak
+    of a card, and what is kept only where nothing is recomputed.
+    """
+    expected, trial = report.expected, report.trial
+    device = model.device
+    here = [p for p in model.parameters() if p.device == device]
+    trained = [p for p in here if p.requires_grad]
+    moments = sum(
+        value.nbytes
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, torch.Tensor)
+    )
+    weights = sum(nbytes(p) for p in here if not p.requires_grad)
+    adapter = 2 * sum(p.nbytes for p in trained) + moments  # masters and their gradients
+    peak = peak_memory(device) if device.type == "cuda" else None
+    rest = None
+    if peak is not None and trial.activations is not None:
+        rest = peak - weights - adapter - trial.activations
+    measured = (weights, adapter, trial.activations, rest, peak)
+    predicted = (
+        expected.weights,
+        expected.adapter_and_optimizer,
+        expected.activations,
+        expected.head + expected.workspace,
+        expected.total,
+    )
+    names = ("weights", "adapter and optimiser", "activations", "head and workspace", "together")
+    return {
+        name: {"predicted": a, "measured": b}
+        for name, a, b in zip(names, predicted, measured, strict=True)
+    }
