@@ -1,4 +1,4 @@
-"""The card at hand, or one that the user names: its memory, its speed, and what a run took of it."""
+"""The card at hand, or one that is named: its memory, its speed, and what a run took of it."""
 
 from __future__ import annotations
 
