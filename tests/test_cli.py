@@ -133,7 +133,8 @@ def test_a_plan_for_a_card_that_is_not_here(cli):
     assert "it fits" in found.output
     assert "usable on the card" in found.output
     assert "is no card that is known" in str(cli("plan", "quickstart", "--gpu", "abc").exception)
-    tight = cli("plan", "quickstart", "train.token_budget=100000", "--gpu", "1GB")
+    much = ("train.batch_size=512", "train.token_budget=100000", "train.checkpointing=false")
+    tight = cli("plan", "quickstart", *much, "--gpu", "1GB")
     assert tight.exit_code == 1
     assert "it does not fit" in tight.output
 

@@ -148,11 +148,11 @@ def _frozen(model: PeftModel) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
 
 
 def nbytes(weight: torch.Tensor) -> int:
-    """Bytes of a weight, with the scales that bitsandbytes keeps beside a packed one."""
+    """Bytes of a weight, with the scales of a packed one; its tables of values are left out."""
     state = getattr(weight, "quant_state", None)
     total = weight.nbytes
     while state is not None:
-        total += sum(t.nbytes for t in (state.absmax, state.code, state.offset) if t is not None)
+        total += sum(t.nbytes for t in (state.absmax, state.offset) if t is not None)
         state = state.state2
     return total
 

@@ -199,5 +199,5 @@ def test_shipped_recipes_pass_the_preflight(path, tiny_base, pairs, console):
     assert report.linear_4bit == 14
     assert report.start_loss == pytest.approx(0.693147, abs=1e-5)
     assert objective.way == "forest"
-    assert report.plan.budget >= 2048
+    assert report.plan.budget >= report.trial.tokens > 0
     assert any("policy equals reference" in line for line in report.lines())
