@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lite.errors import UserError
-from dpo_lite.recipe import RECIPES_FOLDER, Recipe, library, load_recipe
+from dpo_lite.recipe import RECIPES_FOLDER, Recipe, library, load_recipe, parse_yaml
+from dpo_lite.recipe.edit import UNSET, set_key
 
 START = f"shipped:{library.FIRST}"
 
@@ -71,6 +72,21 @@ def file_of(picked: str, folder: Path) -> Path:
     if kind == "own":
         return library.own_path(name, folder)
     raise UserError(f"There is no recipe {picked}.")
+
+
+def with_data(text: str, source: str, overrides: list[str]) -> str:
+    """The recipe's text with this source to train on, and the keys that go with it.
+
+    The keys of another source are taken out: its columns and filters fit nothing here.
+    """
+    text = set_key(text, "data.train", source)
+    for leaf in ("eval", "columns", "where", "revision", "limit", "format"):
+        text = set_key(text, f"data.{leaf}", UNSET)
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key.startswith("data."):
+            text = set_key(text, key, parse_yaml(value, key))
+    return text
 
 
 def _is_shipped(picked: str) -> bool:

@@ -24,3 +24,14 @@ window.dlAddress = (key, value) => {
   else address.searchParams.delete(key);
   history.replaceState(null, "", address);
 };
+
+// Gradio's text fields tell of input only when a key makes a letter. Deleting, pasting and input methods
+// are input too, so they are told as such a key; the field's value is what counts.
+let letter = false;
+document.addEventListener("keypress", (event) => (letter = event.isTrusted), true);
+document.addEventListener("input", (event) => {
+  const told = letter;
+  letter = false;
+  if (told || !event.target.matches?.("[data-testid=textbox]")) return;
+  event.target.dispatchEvent(new KeyboardEvent("keypress", {bubbles: true, key: "Unidentified"}));
+});

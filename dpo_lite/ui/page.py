@@ -30,8 +30,8 @@ class Page:
 
     Another tab is opened by returning ``gr.Tabs(selected="compare")`` for ``tabs``. ``selected`` is
     a list of run names that the browser remembers: the runs that were clicked in the table, in that
-    order. A tab that works on one run starts with the first of them. Setting ``wanted_data`` puts a
-    source into the recipe that is being made.
+    order. A tab that works on one run starts with the first of them. Setting ``wanted_data`` to
+    [source, overrides, time] puts the source into the recipe that is being made.
     """
 
     runs: Path
@@ -47,8 +47,9 @@ def build(page: Page) -> gr.Blocks:
     with gr.Blocks(title="dpo-lite", analytics_enabled=False, fill_width=True) as blocks:
         status.build(page)
         selected = gr.BrowserState([], storage_key="dl-selected-runs", secret=BROWSER_SECRET)
+        wanted = gr.State(None)
         with gr.Tabs(elem_id="tabs", selected="recipes") as tabs:
-            page = replace(page, tabs=tabs, selected=selected, wanted_data=gr.State(""))
+            page = replace(page, tabs=tabs, selected=selected, wanted_data=wanted)
             for name, (label, build_tab) in TABS.items():
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}") as tab:
                     build_tab(page)

@@ -14,10 +14,11 @@ import gradio as gr
 
 from dpo_lite.cards import CARDS
 from dpo_lite.errors import UserError
+from dpo_lite.launching import launch
 from dpo_lite.recipe import library
 from dpo_lite.ui import parts
 from dpo_lite.ui import recipe_views as views
-from dpo_lite.ui.draft import Draft, opened, restored
+from dpo_lite.ui.draft import Draft, opened, restored, with_data
 from dpo_lite.ui.form import (
     TITLES,
     Checked,
@@ -210,14 +211,14 @@ def _connect_edits(desk: Desk) -> None:
     gr.context.Context.root_block.load(arrived, desk.kept, outputs, **EDIT)
     if page.wanted_data is not None:
 
-        def use_data(draft: Draft, source: str) -> Updates:
-            train = next(f for f in FIELDS if f.key == "data.train")
-            return _typed(desk, train, typing=False)(draft, source)
+        def use_data(draft: Draft, wanted: list[Any]) -> Updates:
+            text = with_data(draft.text, wanted[0], wanted[1])
+            return shown(desk, draft, Draft(draft.picked, text, draft.folder))
 
         page.wanted_data.change(use_data, [desk.draft, page.wanted_data], outputs, **EDIT)
 
 
-def _typed(desk: Desk, form_field: FormField, typing: bool = True):
+def _typed(desk: Desk, form_field: FormField):
     """What happens when a field's text changes: one key of the YAML follows."""
 
     def edit(draft: Draft, text: str) -> Updates:
@@ -226,7 +227,7 @@ def _typed(desk: Desk, form_field: FormField, typing: bool = True):
         except UserError as error:
             return {desk.yaml_fault: parts.note(f"The form waits: {error}", "bad")}
         new = Draft(draft.picked, changed, draft.folder)
-        return shown(desk, draft, new, typing=form_field.key if typing else None)
+        return shown(desk, draft, new, typing=form_field.key)
 
     return edit
 
@@ -300,7 +301,10 @@ def _launching(desk: Desk, draft: Draft, now: Checked) -> Updates:
     try:
         if now.recipe is None:
             raise UserError(now.reason)
-        line = parts.command(["dpo-lite", "train", *draft.words(now.recipe)])
+        folder = desk.page.runs
+        other = [] if str(folder) == now.recipe.run.folder else [f"run.folder={folder}"]
+        words = ["dpo-lite", "train", *draft.words(now.recipe), *other, "--detach"]
+        line = parts.command(words)
     except UserError as error:
         reason = parts.note(f"Not ready: {error}", "warn")
         return {desk.launch: gr.update(interactive=False), desk.command: reason}
@@ -367,8 +371,6 @@ def _ask(
 
 def _launch(page: Page, draft: Draft) -> tuple[Any, Any, Any]:
     """Start the run on its own and show it in the Runs tab."""
-    from dpo_lite.launching import launch
-
     try:
         recipe = check_text(draft.text).recipe
         if recipe is None:

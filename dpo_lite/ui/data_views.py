@@ -1,0 +1,117 @@
+"""The data doctor's report as HTML, from its JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dpo_lite.ui.parts import esc, note, table
+
+Report = Mapping[str, Any]
+SHOWN_ROWS = 12
+WIDTH, HEIGHT = 300, 84  # of one histogram
+
+
+def report(found: Report) -> str:
+    """Everything but the examples: facts, notes, lengths, what was dropped."""
+    notes = "".join(note(text, "warn") for text in found.get("notes", []))
+    return (
+        f'<div class="dl-card dl-outcome"><dl class="dl-lines">{_facts(found)}</dl>{notes}</div>'
+        f'<h3 class="dl-title">Lengths in {esc(found["unit"])}</h3>{histograms(found)}'
+        f'<h3 class="dl-title">What was left out</h3>{_dropped(found)}'
+    )
+
+
+def _facts(found: Report) -> str:
+    few, many = found["responses"]["fewest"], found["responses"]["most"]
+    held = ", ".join(f"{count:,} {name}" for name, count in found["evals"].items())
+    facts = {
+        "data": f"{found['source']}: {found['rows']:,} rows, {found['kept']:,} to train on",
+        "format": f"{found['format']} ({found['format_why']})",
+        "responses": f"{few if few == many else f'{few} to {many}'} per prompt",
+        "held out": held.replace("held_out", "of the training prompts") or "nothing",
+    }
+    if found["max_length"] is not None:
+        facts["limit"] = f"{found['max_length']:,} {found['unit']} (data.max_length)"
+    if found["chosen_longer"] is not None:
+        facts["longer"] = f"the preferred response in {found['chosen_longer']:.0%} of the pairs"
+    return "".join(f"<dt>{esc(name)}</dt><dd>{esc(text)}</dd>" for name, text in facts.items())
+
+
+def histograms(found: Report) -> str:
+    """One small chart per part, on one scale of lengths and one of counts."""
+    parts = found["lengths"]
+    most = max(max(facts["histogram"]["counts"]) for facts in parts.values()) or 1
+    charts = (
+        _histogram(place, name.replace("chosen", "preferred"), facts, most, found["unit"])
+        for place, (name, facts) in enumerate(parts.items(), 1)
+    )
+    return f'<div class="dl-histograms">{"".join(charts)}</div>'
+
+
+def _histogram(place: int, name: str, facts: Mapping[str, Any], most: int, unit: str) -> str:
+    edges, counts = facts["histogram"]["edges"], facts["histogram"]["counts"]
+    top = edges[-1] - edges[0] or 1
+    bars = []
+    for start, end, count in zip(edges, edges[1:], counts, strict=False):
+        last = end == edges[-1]
+        label = f"{start:,} {'and more' if last else f'to {end - 1:,}'} {unit}: {count:,} rows"
+        left, width = WIDTH * (start - edges[0]) / top, WIDTH * (end - start) / top
+        tall = HEIGHT * count / most
+        bars.append(
+            f'<rect x="{left:.1f}" y="{HEIGHT - tall:.1f}" width="{max(width - 1, 1):.1f}"'
+            f' height="{tall:.1f}"><title>{esc(label)}</title></rect>'
+        )
+    words = (
+        f"median {facts['median']:,.0f}, 90 % under {facts['p90'] + 1:,}, longest {facts['max']:,}"
+    )
+    return (
+        f"<figure><figcaption><b>{esc(name)}</b> {esc(words)}</figcaption>"
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 14}" role="img"'
+        f' aria-label="{esc(name)}: {esc(words)}"'
+        f' style="--dl-bar-color: var(--dl-series-{place})">{"".join(bars)}'
+        f'<line x1="0" x2="{WIDTH}" y1="{HEIGHT}" y2="{HEIGHT}"/>'
+        f'<text x="0" y="{HEIGHT + 12}">{edges[0]:,}</text>'
+        f'<text x="{WIDTH}" y="{HEIGHT + 12}" text-anchor="end">{edges[-1]:,}+</text>'
+        "</svg></figure>"
+    )
+
+
+def _dropped(found: Report) -> str:
+    if not found["dropped"]:
+        return '<p class="dl-muted dl-small">Nothing: every row is used.</p>'
+    rows = []
+    for reason, drop in found["dropped"].items():
+        numbers = ", ".join(map(str, drop["rows"][:SHOWN_ROWS]))
+        more = f" and {drop['count'] - SHOWN_ROWS:,} more" if drop["count"] > SHOWN_ROWS else ""
+        example = drop["examples"][0]["detail"] if drop["examples"] else ""
+        rows.append((f"{drop['count']:,}", reason, numbers + more, example))
+    return table(("rows", "why", "which (0 is the first)", "for example"), rows)
+
+
+def example(found: Report, place: int) -> str:
+    """One example as the model reads it; what is trained on is coloured and underlined."""
+    shown = found["examples"][place]
+    count = len(shown["responses"])
+    responses = "".join(
+        f'<section class="dl-response dl-{"good" if rank == 0 else "bad"}">'
+        f"<h4>{_label(rank, count)}</h4>"
+        f'<div class="dl-text"><mark>{esc(text)}</mark></div></section>'
+        for rank, text in enumerate(shown["responses"])
+    )
+    return (
+        f'<div class="dl-example"><p class="dl-muted dl-small">Row {esc(shown["row"])}. '
+        "Underlined is what the model is trained on; the prompt is only read.</p>"
+        f'<section><h4>prompt</h4><div class="dl-text">{esc(shown["prompt"])}</div></section>'
+        f'<div class="dl-responses">{responses}</div></div>'
+    )
+
+
+def _label(rank: int, count: int) -> str:
+    if count == 1:
+        return "response"
+    return (
+        ("preferred", "rejected")[rank]
+        if count == 2
+        else f"rank {rank + 1}" + (" (preferred)" if rank == 0 else "")
+    )
