@@ -35,3 +35,12 @@ document.addEventListener("input", (event) => {
   if (told || !event.target.matches?.("[data-testid=textbox]")) return;
   event.target.dispatchEvent(new KeyboardEvent("keypress", {bubbles: true, key: "Unidentified"}));
 });
+
+// Keys 1, 2, … press the vote buttons while they are there, unless somebody types.
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+  const place = "123456789".indexOf(event.key);
+  const buttons = [...document.querySelectorAll("#compare-vote button")].filter((b) => b.offsetParent);
+  if (place >= 0 && buttons[place] && !buttons[place].disabled) buttons[place].click();
+});

@@ -79,7 +79,7 @@ def launch_options(host: str, port: int, share: bool, password: str | None) -> d
         "mcp_server": False,
         "ssr_mode": False,
         "pwa": False,
-        "num_workers": 1,
+        "num_workers": 0,  # a worker of gradio would outlive a killed server and keep its port
         "show_error": False,
         "quiet": True,
         "prevent_thread_lock": True,

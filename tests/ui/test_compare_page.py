@@ -1,0 +1,239 @@
+"""The Compare tab in headless Chromium: generate, stop, blind vote, export, two tabs at once."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = Path("/usr/bin/chromium")
+ROOT = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    from tests.test_lockstep import make_run
+
+    folder = tmp_path_factory.mktemp("page")
+    for seed, name in enumerate(["one", "two.b"]):
+        make_run(folder / "runs", name, seed)
+    (folder / "runs" / "one" / "samples.jsonl").write_text(
+        "".join(
+            json.dumps({"when": "before", "prompt": p, "answer": ""}) + "\n"
+            for p in ("Hello, who are you?", "<img src=x onerror=alert(1)>")
+        )
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, str(ROOT / "app.py"), "--port", str(port)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": f"page-{port}"},
+        stdout=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(address, timeout=5).read()
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield address
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip("there is no Chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.faults = []
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.on("dialog", lambda dialog: page.faults.append(dialog.message))
+    page.on(
+        "request",
+        lambda r: page.faults.append(r.url) if not r.url.startswith((address, "data:")) else None,
+    )
+    open_tab(page, address)
+    yield page
+    assert page.faults == []
+    context.close()
+
+
+def open_tab(page, address):
+    page.goto(address)
+    page.click("button[role=tab]:has-text('Compare')")
+    page.wait_for_selector("#compare-run input")
+    page.wait_for_function("document.querySelector('#compare-run input').value != ''")
+    page.wait_for_function("document.querySelector('#compare-prompt textarea').value != ''")
+
+
+def choose(page, run):
+    page.click("#compare-run input")
+    page.click(f"ul[role=listbox] li:has-text('{run}')")
+    page.wait_for_function("document.querySelector('#compare-place').innerText.includes('1 of')")
+
+
+def generate(page):
+    page.click("#compare-generate")
+    done = "#compare-generate:not([disabled])"
+    page.wait_for_function("document.querySelectorAll('.dl-answer').length > 0", timeout=60_000)
+    page.wait_for_selector(done, timeout=60_000)
+    return page.locator(".dl-said").all_inner_texts()
+
+
+def test_reference_and_policy_stand_side_by_side(page):
+    choose(page, "one")
+    texts = generate(page)
+    assert len(set(texts)) == 2
+    assert all(texts)
+    assert page.locator(".dl-answer header b").all_inner_texts() == ["reference", "one"]
+    assert "reward" in page.locator(".dl-answer header").first.inner_text()
+    assert page.locator(".dl-said mark").count() > 0
+    page.check("#compare-tokens input")
+    page.wait_for_selector(".dl-token")
+    assert page.locator(".dl-token-legend").is_visible()
+    command = page.locator("#compare-command code").inner_text()
+    assert command == "dpo-lite compare one --prompt 'Are bats blind?'"
+    assert "loaded: builtin:myths" in page.locator("#compare-loaded").inner_text()
+
+
+def test_paging_through_the_runs_prompts_and_markup_in_them(page):
+    choose(page, "one")
+    page.click("#compare-next")
+    page.wait_for_function("document.querySelector('#compare-place').innerText.includes('2 of 3')")
+    page.click("#compare-next")
+    page.wait_for_function(
+        "document.querySelector('#compare-prompt textarea').value.includes('onerror')"
+    )
+    generate(page)
+    assert page.locator("#compare-all img").count() == 0
+    page.click("#compare-back")
+    page.wait_for_function("document.querySelector('#compare-place').innerText.includes('2 of 3')")
+
+
+def test_nothing_asked_is_told(page):
+    page.fill("#compare-prompt textarea", " ")
+    page.click("#compare-generate")
+    page.wait_for_selector("#compare-told .dl-bad")
+    assert "Type a prompt" in page.locator("#compare-told").inner_text()
+
+
+def long_answer(page):
+    """An answer that takes long: no column of noise ends soon at a high temperature."""
+    page.click("#compare-sampling button")
+    page.fill("#compare-temperature input[type=number]", "2")
+    page.fill("#compare-max-new-tokens input[type=number]", "1024")
+    page.locator("#compare-max-new-tokens input[type=number]").blur()
+    page.wait_for_function("document.querySelector('#compare-command').innerText.includes('1024')")
+    page.click("#compare-generate")
+    page.wait_for_function(
+        "(document.querySelector('.dl-said')?.innerText || '').length > 40", timeout=60_000
+    )
+
+
+def idle(page):
+    page.wait_for_function(
+        "!document.querySelector('#status-bar').innerText.includes('working')", timeout=8_000
+    )
+
+
+def test_stop_stops_the_generation_and_keeps_what_was_said(page):
+    long_answer(page)
+    page.click("#compare-stop")
+    page.wait_for_selector("#compare-generate:not([disabled])", timeout=10_000)
+    said = page.locator(".dl-said").first.inner_text()
+    assert len(said) > 40
+    idle(page)
+    assert page.locator(".dl-said").first.inner_text() == said
+
+
+def test_closing_the_page_stops_the_generation(page, browser, address):
+    other = browser.new_context().new_page()
+    open_tab(other, address)
+    long_answer(other)
+    page.wait_for_function("document.querySelector('#status-bar').innerText.includes('working')")
+    other.close()
+    idle(page)
+
+
+def test_two_tabs_ask_at_once_and_both_are_answered(page, browser, address):
+    other = browser.new_context().new_page()
+    open_tab(other, address)
+    for tab in (page, other):
+        tab.click("#compare-generate")
+    for tab in (page, other):
+        tab.wait_for_selector(".dl-answer header:has-text('reward')", timeout=60_000)
+    other.close()
+
+
+def test_blind_vote_reveal_win_rate_export_and_back_to_recipes(page, folder):
+    choose(page, "two.b")
+    page.check("#compare-blind input")
+    generate(page)
+    page.wait_for_selector("#compare-vote button")
+    assert page.locator(".dl-answer header").all_inner_texts() == ["A", "B"]
+    page.locator("#compare-rates").click()  # away from the fields
+    page.keyboard.press("1")
+    page.wait_for_selector("#compare-told .dl-good")
+    names = page.locator(".dl-answer header b").all_inner_texts()
+    assert sorted(names) == ["reference", "two.b"]
+    assert page.locator(".dl-answer.dl-won header b").inner_text() == names[0]
+    assert not page.locator("#compare-vote").is_visible()
+    row = page.locator("#compare-rates tbody tr").first.inner_text()
+    assert re.search(r"two\.b\s+reference\s+(100|0)%", row)
+
+    page.click("#compare-export")
+    page.wait_for_selector("#compare-exported .dl-good")
+    (kept,) = (folder / "my-recipes" / "votes.jsonl").read_text().splitlines()
+    assert json.loads(kept)["prompt"] == "Are bats blind?"
+    assert "model.adapter=runs/two.b/adapter" in page.locator("#compare-exported").inner_text()
+    page.click("#compare-export")
+    page.wait_for_function(
+        "document.querySelector('#compare-exported').innerText.includes('exists')"
+    )
+    page.fill("#compare-file input, #compare-file textarea", "../votes.jsonl")
+    page.click("#compare-export")
+    page.wait_for_function(
+        "document.querySelector('#compare-exported').innerText.includes('plain file name')"
+    )
+    page.fill("#compare-file input, #compare-file textarea", "more.jsonl")
+    page.click("#compare-export")
+    page.click("#compare-open-recipes")
+    page.wait_for_function(
+        "document.querySelector('#recipes-yaml').innerText.includes('more.jsonl')"
+    )
+
+
+def test_free_ends_what_is_loaded(page):
+    generate(page)
+    page.click("#compare-free")
+    page.wait_for_function(
+        "document.querySelector('#compare-loaded').innerText.includes('nothing')"
+    )
