@@ -229,5 +229,5 @@ def _unescaped(line: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Text for a place that reads Markdown and HTML, shown as it is."""
-    return "".join(c if c.isalnum() or c in " ,.;:'" else f"&#{ord(c)};" for c in text)
+    """Text for a field's hint, which reads tags and `code`, shown without either."""
+    return text.translate(str.maketrans({"<": "‹", ">": "›", "`": "'", "&": "＆"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ def identity(entry: Entry) -> str:
 
 def _card(entry: Entry, picked: str) -> str:
     on = identity(entry) == picked
-    told = {"Model": entry.base, "Data": entry.data, "Card": entry.card, "Time": entry.time}
+    time = re.sub(r"(.+) \(estimate\)$", r"about \1", entry.time)
+    told = {"Model": entry.base, "Data": entry.data, "Card": entry.card, "Time": time}
     if entry.fault:
         body = f'<span class="dl-wrong-text">{esc(entry.fault)}</span>'
     else:

@@ -59,14 +59,20 @@ def build(page: Page) -> None:
             "Upload a file",
             file_types=ACCEPTED,
             elem_id="data-upload",
+            size="md",
             min_width=130,
             scale=1,
         )
         look = gr.Button(
-            "Examine", variant="primary", elem_id="data-examine", min_width=130, scale=2
+            "Examine", variant="primary", elem_id="data-examine", size="md", min_width=130, scale=2
         )
         use = gr.Button(
-            "Use in the recipe", interactive=False, elem_id="data-use", min_width=130, scale=1
+            "Use in the recipe",
+            interactive=False,
+            elem_id="data-use",
+            size="md",
+            min_width=130,
+            scale=1,
         )
     line = gr.HTML(
         lambda: parts.command(words(BUILTIN, BUILTIN, "")), elem_id="data-command", min_height=38

@@ -82,7 +82,7 @@ def build(page: Page) -> None:
     desk.kept = gr.BrowserState(None, storage_key="dl-recipe", secret="dpo-lite")
     desk.cards = gr.HTML(elem_id="recipes-cards", js_on_load=PICK)
     with gr.Row(elem_id="recipes-actions"):
-        check = gr.Button("Check", elem_id="recipes-check", min_width=110, scale=1)
+        check = gr.Button("Check", elem_id="recipes-check", size="md", min_width=110, scale=1)
         card = gr.Dropdown(
             OFFERED,
             value=HERE,
@@ -92,9 +92,11 @@ def build(page: Page) -> None:
             min_width=130,
             scale=1,
         )
-        plan = gr.Button("Plan for this card", elem_id="recipes-plan", min_width=140, scale=1)
+        plan = gr.Button(
+            "Plan for this card", elem_id="recipes-plan", size="md", min_width=140, scale=1
+        )
         desk.launch = gr.Button(
-            "Launch", variant="primary", elem_id="recipes-launch", min_width=140, scale=2
+            "Launch", variant="primary", elem_id="recipes-launch", size="md", min_width=140, scale=2
         )
     desk.command = gr.HTML(elem_id="recipes-command", min_height=38)
     desk.outcome = gr.HTML(elem_id="recipes-outcome")
@@ -178,9 +180,14 @@ def _lay_out_text(desk: Desk) -> tuple[Any, ...]:
         desk.save_name = gr.Textbox(
             container=False, elem_id="recipes-save-name", min_width=150, scale=3, max_lines=1
         )
-        save = gr.Button("Save", elem_id="recipes-save", min_width=90, scale=1)
+        save = gr.Button("Save", elem_id="recipes-save", size="md", min_width=90, scale=1)
         overwrite = gr.Button(
-            "Overwrite", elem_id="recipes-overwrite", min_width=90, scale=1, visible=False
+            "Overwrite",
+            elem_id="recipes-overwrite",
+            size="md",
+            min_width=90,
+            scale=1,
+            visible=False,
         )
     note = gr.HTML(elem_id="recipes-save-note", min_height=38)
     return save, overwrite, note
