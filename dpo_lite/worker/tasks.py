@@ -110,6 +110,28 @@ def generate(
     return [asdict(said) | {"reward": said.reward} for said in answers]
 
 
+def merge(
+    talk: Talk, held: Held, run: str, out: str, measure: bool = True, modelfile: bool = False
+) -> dict[str, Any]:
+    """``dpo-lite merge``: folder, base, weights changed, and lines, notes and commands to show."""
+    from pathlib import Path
+
+    from dpo_lite.runs import open_run
+
+    found = open_run(run, held.runs)
+    merge_run = _import(talk, "dpo_lite.export.run").merge_run
+    with held.only(talk.say):  # both models are loaded, one after the other, to compare them
+        done = merge_run(found, Path(out), measure=measure, modelfile=modelfile, say=talk.say)
+    return {
+        "folder": str(done.folder),
+        "base": done.base,
+        "changed": done.changed,
+        "lines": done.change.lines() if done.change else [],
+        "notes": done.notes,
+        "commands": done.commands,
+    }
+
+
 def free(talk: Talk, held: Held) -> None:
     """Drop what is loaded; the process ends after this task, which frees all that it held."""
     held.free()
@@ -120,6 +142,7 @@ TASKS: dict[str, Task] = {
     "plan": plan,
     "check": check,
     "generate": generate,
+    "merge": merge,
     "free": free,
 }
 

@@ -1,0 +1,129 @@
+"""What the Publish tab shows, made from run folders and the Hub's answers. No Gradio, no torch."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import zipfile
+from pathlib import Path
+
+from dpo_lite.errors import UserError
+from dpo_lite.hub.account import Account
+from dpo_lite.hub.push import Published
+from dpo_lite.hub.staging import TOKENIZER, Staged
+from dpo_lite.runs import NAME, Run, list_runs
+from dpo_lite.ui import parts
+
+RESULT = "the finished adapter"
+DOWNLOADED = ("adapter_model.safetensors", "adapter_config.json", *TOKENIZER)
+MERGED_FOLDER = Path("merged")
+
+
+def run_names(runs: Path) -> list[str]:
+    """Runs that have something to publish, newest first."""
+    return [run.name for run in list_runs(runs) if run.adapter.is_dir() or run.last_checkpoint()]
+
+
+def checkpoints(run: Run) -> list[str]:
+    """What of a run can be published: its result, and its checkpoints by their update."""
+    found = [path.name.rpartition("-")[2] for path in run.checkpoints.glob("checkpoint-*")]
+    result = [RESULT] if run.adapter.is_dir() else []
+    return result + sorted(found, key=int, reverse=True)
+
+
+def known_run(runs: Path, name: str | None) -> Run:
+    """A run by its name, in the runs folder and nowhere else."""
+    if not name:
+        raise UserError("Pick a run first.")
+    if not NAME.match(name) or not (runs / name / "recipe.yaml").is_file():
+        raise UserError(f"There is no run {name} in {runs}/.")
+    return Run(runs / name)
+
+
+def account_line(found: Account) -> str:
+    kind = "good" if found.writes_to else "warn"
+    text = f"{found.name}, {found.source}: {found.permission()}."
+    return parts.note(text, kind)
+
+
+def files_table(staged: Staged) -> str:
+    rows = [(name, size_text(size)) for name, size in staged.files]
+    made = "private" if staged.private else "public"
+    notes = "".join(parts.note(f"recipe.yaml, {note}") for note in staged.notes)
+    head = (
+        f'<p class="dl-title">{parts.esc(staged.repo)}</p><p class="dl-muted dl-small">'
+        f"{made} if it is new · {size_text(sum(size for _, size in staged.files))} in "
+        f"{len(staged.files)} files</p>"
+    )
+    return head + parts.table(("file", "size"), rows) + notes
+
+
+def size_text(size: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"
+
+
+def card_parts(card: str) -> tuple[str, str]:
+    """The card's metadata as escaped HTML, and its text as Markdown without pictures.
+
+    The picture is a file that is not up yet, and no other may be fetched from anywhere.
+    """
+    _, metadata, text = card.split("---\n", 2)
+    return f'<pre class="dl-pre">{parts.esc(metadata.strip())}</pre>', re.sub(
+        r"!\[[^\]]*\]\([^)]*\)", "*(training curves)*", text
+    )
+
+
+def published_note(done: Published) -> str:
+    visible = "private" if done.private else "public"
+    new = "a new repository" if done.created else "there before"
+    text = f"Published at {done.url} ({visible}, {new})."
+    if not done.changed:
+        text = f"{done.url} ({visible}) was up to date: no new commit."
+    if done.private != done.staged.private and not done.created:
+        text += " Its visibility was left as it is; its settings page changes it."
+    return parts.note(text, "good")
+
+
+def push_command(run: str, repo: str, checkpoint: str, base_id: str, private: bool) -> list[str]:
+    line = ["dpo-lite", "push", run, "--repo", repo or "user/name"]
+    if checkpoint and checkpoint != RESULT:
+        line += ["--checkpoint", checkpoint]
+    if base_id:
+        line += ["--base-id", base_id]
+    return line if private else [*line, "--public"]
+
+
+def merge_command(run: str, out: str, measure: bool, modelfile: bool) -> list[str]:
+    line = ["dpo-lite", "merge", run, str(MERGED_FOLDER / (out or run))]
+    return line + ["--no-measure"] * (not measure) + ["--modelfile"] * modelfile
+
+
+def merge_folder(name: str) -> Path:
+    """Where a merged model goes: a name below ``merged/``, never a path from the page."""
+    if not NAME.match(name or ""):
+        raise UserError("Name the merged model with letters, digits, `-`, `_` and `.` alone.")
+    return MERGED_FOLDER / name
+
+
+def merged_note(done: dict) -> str:
+    """The worker's answer to ``merge``, with the commands that go on from there."""
+    text = f"{done['changed']} weights of {done['base']} merged into {done['folder']}."
+    lines = "\n".join([*done["lines"], *done["notes"]])
+    shown = f'<pre class="dl-pre">{parts.esc(lines)}</pre>' if lines else ""
+    return parts.note(text, "good") + shown + "".join(map(parts.command, done["commands"]))
+
+
+def zipped(run: Run) -> Path:
+    """The run's adapter with its recipe as one archive, in a temporary folder."""
+    files = [run.adapter / name for name in DOWNLOADED if (run.adapter / name).is_file()]
+    if not files:
+        raise UserError(f"{run.name} has no finished adapter to download.")
+    path = Path(tempfile.mkdtemp(prefix="dpo-lite-")) / f"{run.name}.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in [*files, run.recipe_file]:
+            archive.write(file, f"{run.name}/{file.name}")
+    return path

@@ -1,0 +1,144 @@
+"""The Publish tab: its pieces, and a dry run and a push in a browser."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dpo_lite.errors import UserError
+from dpo_lite.hub.push import preview
+from dpo_lite.ui import publish_views as views
+from tests.hub.conftest import hub, make_run, run  # noqa: F401  (fixtures)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    monkeypatch.setattr("dpo_lite.hub.card.base_licence", lambda base: {})
+
+
+def test_the_tab_needs_no_torch():
+    code = (
+        "import sys, dpo_lite.ui.publish_views, dpo_lite.hub.push; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_runs_are_found_by_name_alone(run):  # noqa: F811
+    runs = run.path.parent
+    assert views.run_names(runs) == ["demo-1"]
+    assert views.known_run(runs, "demo-1").path == run.path
+    assert views.checkpoints(run) == [views.RESULT]
+    for name in ("../runs/demo-1", str(run.path), ".", "", None, "other"):
+        with pytest.raises(UserError):
+            views.known_run(runs, name)
+    for name in ("../x", "/tmp/x", "a/b", "", ".hidden"):
+        with pytest.raises(UserError, match="Name the merged model"):
+            views.merge_folder(name)
+    assert views.merge_folder("x-1") == Path("merged/x-1")
+
+
+def test_the_archive_holds_the_adapter_of_one_run(run):  # noqa: F811
+    with zipfile.ZipFile(views.zipped(run)) as archive:
+        assert sorted(archive.namelist()) == [
+            "demo-1/adapter_config.json",
+            "demo-1/adapter_model.safetensors",
+            "demo-1/recipe.yaml",
+        ]
+
+
+def test_what_is_shown_is_escaped(make_run):  # noqa: F811
+    run = make_run(data={"train": "/x/<img src=x>.jsonl"})  # noqa: F811
+    staged = preview(run, repo="me/demo")
+    assert "<img" not in views.files_table(staged)
+    metadata, text = views.card_parts(staged.card)
+    assert "library_name: peft" in metadata
+    assert "curves.png" not in text
+
+
+def test_the_command_lines():
+    line = views.push_command("r-1", "me/x", "200", "some/base", False)
+    assert (
+        " ".join(line)
+        == "dpo-lite push r-1 --repo me/x --checkpoint 200 --base-id some/base --public"
+    )
+    assert views.push_command("r-1", "", views.RESULT, "", True)[-1] == "user/name"
+    line = views.merge_command("r-1", "", False, True)
+    assert " ".join(line) == "dpo-lite merge r-1 merged/r-1 --no-measure --modelfile"
+
+
+@pytest.fixture
+def address(run, hub, tmp_path):  # noqa: F811
+    """The page over one finished run, logged in on the small Hub."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = Path(__file__).parents[2]
+    log = open(tmp_path / "page.log", "wb")  # noqa: SIM115
+    server = subprocess.Popen(
+        [sys.executable, str(root / "app.py"), "--port", str(port)],
+        cwd=tmp_path,
+        env=hub.environment(tmp_path / "hf") | {"PYTHONPATH": str(root)},
+        stdout=log,
+        stderr=log,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(url, timeout=1)
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+        log.close()
+
+
+@pytest.mark.browser
+def test_a_dry_run_and_a_push_in_a_browser(address, hub, tmp_path):  # noqa: F811
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is missing")
+    if not os.path.exists("/usr/bin/chromium"):
+        pytest.skip("chromium is missing")
+    with api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{address}/?tab=publish")
+        page.wait_for_selector("#publish-account >> text=may write to me, lab")
+        page.fill("#publish-repo textarea, #publish-repo input", "demo")
+        page.click("#publish-preview")
+        page.wait_for_selector("#publish-outcome >> text=names no owner")
+        page.fill("#publish-repo textarea, #publish-repo input", "me/demo")
+        page.click("#publish-preview")
+        page.wait_for_selector("#publish-outcome >> text=nothing was uploaded")
+        assert hub.repos == {}
+        assert "adapter_model.safetensors" in page.inner_text("#publish-files")
+        assert "A LoRA adapter for some/base" in page.inner_text("#publish-card")
+        assert "dpo-lite push demo-1 --repo me/demo" in page.inner_text("#publish-command")
+        if shots := os.environ.get("DPO_LITE_SHOTS"):
+            for theme in ("light", "dark"):
+                for width in (1280, 390):
+                    page.set_viewport_size({"width": width, "height": 900})
+                    page.evaluate(
+                        "t => document.body.classList.toggle('dark', t === 'dark')", theme
+                    )
+                    page.screenshot(path=f"{shots}/publish-{theme}-{width}.png", full_page=True)
+            page.set_viewport_size({"width": 1280, "height": 900})
+        page.click("#publish-push")
+        page.wait_for_selector("#publish-outcome >> text=Published at")
+        assert "(private, a new repository)" in page.inner_text("#publish-outcome")
+        assert len(hub.repos["me/demo"].commits) == 2
+        with page.expect_download() as download:
+            page.click("#publish-zip")
+        assert download.value.suggested_filename == "demo-1.zip"
+        assert not re.search("hf_[A-Za-z0-9]{20}", page.content())
+        browser.close()
+    assert "hf_Write" not in (tmp_path / "page.log").read_text()
