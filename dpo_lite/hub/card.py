@@ -144,14 +144,15 @@ def _training(subject: Subject) -> str:
         ("length", f"up to {data['max_length']:,} tokens" if data.get("max_length") else ""),
         (
             "passes",
-            f"{train.epochs:g} epochs" + (f", {train.max_steps} updates" * bool(train.max_steps)),
+            f"{train.epochs:g} epoch{'s' * (train.epochs != 1)}"
+            + (f", {train.max_steps} updates" * bool(train.max_steps)),
         ),
         ("seed", str(train.seed)),
         ("device", manifest.get("device", "")),
     ]
     table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows if value)
     return (
-        f"## Training\n\n| | |\n| --- | --- |\n{table}\n\n"
+        f"## Training\n\n| setting | value |\n| --- | --- |\n{table}\n\n"
         "All keys are in [recipe.yaml](recipe.yaml), which runs again with `dpo-lite train`."
     )
 

@@ -123,7 +123,7 @@ def zipped(run: Run) -> Path:
     if not files:
         raise UserError(f"{run.name} has no finished adapter to download.")
     path = Path(tempfile.mkdtemp(prefix="dpo-lite-")) / f"{run.name}.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for file in [*files, run.recipe_file]:
             archive.write(file, f"{run.name}/{file.name}")
     return path

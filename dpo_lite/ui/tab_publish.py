@@ -18,6 +18,8 @@ from dpo_lite.ui import publish_views as views
 if TYPE_CHECKING:
     from dpo_lite.ui.page import Page
 
+# The archive is made when it is asked for; then the hidden button of its file is pressed.
+SAVE = "() => setTimeout(() => document.querySelector('#publish-archive').click(), 150)"
 LABEL = "Publish"
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 NOTHING = parts.empty(
@@ -49,7 +51,8 @@ def build(page: Page) -> None:
                 push = gr.Button("Push", variant="primary", elem_id="publish-push", min_width=120)
             outcome = gr.HTML(elem_id="publish-outcome")
             command = gr.HTML(min_height=38, elem_id="publish-command")
-            take = gr.DownloadButton("Download the adapter", size="sm", elem_id="publish-zip")
+            take = gr.Button("Download the adapter", size="sm", elem_id="publish-zip")
+            archive = gr.DownloadButton(visible="hidden", elem_id="publish-archive")
             merging = _lay_out_merge()
         with gr.Column(min_width=330, scale=3):
             files = gr.HTML(NO_PREVIEW, elem_id="publish-files")
@@ -160,7 +163,8 @@ def build(page: Page) -> None:
         field.change(line, form, command, **QUIET)
     look.click(show_preview, form, shown, **QUIET)
     push.click(do_push, form, [files, outcome], concurrency_limit=1, **QUIET)
-    take.click(download, run, [take, outcome], **QUIET)
+    packed = take.click(download, run, [archive, outcome], **QUIET)
+    packed.success(None, None, None, js=SAVE)
     _connect_merge(page, run, merging)
 
 

@@ -111,7 +111,9 @@ def test_a_dry_run_and_a_push_in_a_browser(address, hub, tmp_path):  # noqa: F81
     with api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(f"{address}/?tab=publish")
+        page.goto(address)
+        page.wait_for_selector("#recipes-cards >> text=quickstart")
+        page.get_by_role("tab", name="Publish").first.click()
         page.wait_for_selector("#publish-account >> text=may write to me, lab")
         page.fill("#publish-repo textarea, #publish-repo input", "demo")
         page.click("#publish-preview")
@@ -121,7 +123,7 @@ def test_a_dry_run_and_a_push_in_a_browser(address, hub, tmp_path):  # noqa: F81
         page.wait_for_selector("#publish-outcome >> text=nothing was uploaded")
         assert hub.repos == {}
         assert "adapter_model.safetensors" in page.inner_text("#publish-files")
-        assert "A LoRA adapter for some/base" in page.inner_text("#publish-card")
+        page.wait_for_selector("#publish-card >> text=A LoRA adapter for", timeout=5000)
         assert "dpo-lite push demo-1 --repo me/demo" in page.inner_text("#publish-command")
         if shots := os.environ.get("DPO_LITE_SHOTS"):
             for theme in ("light", "dark"):
