@@ -98,6 +98,55 @@ def test_a_run_leaves_its_folder(tiny_base, pairs, tmp_path, console):
     assert [said.label for said in row[1]] == ["reference", "demo-1"]
 
 
+@pytest.mark.parametrize("how", ["selective", True, "offload"])
+def test_what_is_given_up_for_memory_changes_no_result(tiny_base, pairs, tmp_path, console, how):
+    """The same weights after six updates, evaluations and answers in between."""
+    plain = job.start(recipe_for(tiny_base, pairs, tmp_path / "a"), "plain", console)
+    asked = recipe_for(tiny_base, pairs, tmp_path / "b", checkpointing=how, eval_steps=3)
+    frugal = job.start(asked, "frugal", console)
+    expected = weights(plain)
+    for name, found in weights(frugal).items():
+        assert torch.allclose(found, expected[name], atol=1e-6), name
+    assert "optimizer: adamw\n" in frugal.recipe_file.read_text()
+    parts = read_json(frugal.path / "results.json")["memory"]
+    assert parts["activations"]["measured"] is None
+    assert parts["weights"]["measured"] == pytest.approx(parts["weights"]["predicted"], rel=0.05)
+
+
+def test_memory_is_predicted_and_measured_by_part(tiny_base, pairs, tmp_path, console):
+    run = job.start(recipe_for(tiny_base, pairs, tmp_path), "demo", console)
+    parts = read_json(run.path / "results.json")["memory"]
+    for name in ("weights", "adapter and optimiser", "activations"):
+        found = parts[name]
+        assert found["measured"] == pytest.approx(found["predicted"], rel=0.1), name
+    assert "| activations |" in (run.path / "report.md").read_text()
+
+
+def test_memory_that_runs_out_in_an_update_loses_nothing(
+    tiny_base, pairs, tmp_path, console, monkeypatch
+):
+    """The budget is halved, then every layer recomputed; the result is that of no fault at all."""
+    from dpo_lite.model.recompute import decoder_layers
+    from dpo_lite.training import trainer
+
+    plain = job.start(recipe_for(tiny_base, pairs, tmp_path / "a"), "plain", console)
+    real, budgets = trainer.update_gradient, []
+
+    def tight(model, inputs, objective, budget, references):
+        budgets.append(budget)
+        if not decoder_layers(model)[0].gradient_checkpointing:
+            real(model, inputs[:2], objective, budget, references)  # some gradients are there
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(model, inputs, objective, budget, references)
+
+    monkeypatch.setattr(trainer, "update_gradient", tight)
+    run = job.start(recipe_for(tiny_base, pairs, tmp_path / "b"), "tight", console)
+    assert budgets[1] == budgets[0] // 2
+    assert run.status()["state"] == "finished"
+    for name, found in weights(run).items():
+        assert torch.allclose(found, weights(plain)[name], atol=1e-5), name
+
+
 def test_resuming_equals_not_stopping(tiny_base, pairs, tmp_path, console, monkeypatch):
     whole = job.start(recipe_for(tiny_base, pairs, tmp_path / "a"), "whole", console)
 
