@@ -18,7 +18,17 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => (button.textContent = "Copy"), 1200);
 });
 
+// The first tab is opened before the address is read, which must not count as a choice.
+const first = new URL(location).searchParams;
+let settled = false;
+
+window.dlFirstAddress = () => {
+  settled = true;
+  return [first.get("tab") || "", first.get("runs") || ""];
+};
+
 window.dlAddress = (key, value) => {
+  if (!settled) return;
   const address = new URL(location);
   if (value) address.searchParams.set(key, value);
   else address.searchParams.delete(key);

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from dpo_lite.runs import NAME
 from dpo_lite.ui import status, tab_compare, tab_data, tab_publish, tab_recipes, tab_runs
 
 if TYPE_CHECKING:
@@ -47,18 +48,24 @@ def build(page: Page) -> gr.Blocks:
     with gr.Blocks(title="dpo-lite", analytics_enabled=False, fill_width=True) as blocks:
         status.build(page)
         selected = gr.BrowserState([], storage_key="dl-selected-runs", secret=BROWSER_SECRET)
-        wanted = gr.State(None)
-        with gr.Tabs(elem_id="tabs", selected="recipes") as tabs:
-            page = replace(page, tabs=tabs, selected=selected, wanted_data=wanted)
+        page = replace(page, selected=selected, wanted_data=gr.State(None))
+        address = [gr.Textbox(visible=False), gr.Textbox(visible=False)]
+        with gr.Tabs(elem_id="tabs", selected="recipes") as tabs:  # only tabs may stand in here
+            page = replace(page, tabs=tabs)
             for name, (label, build_tab) in TABS.items():
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}") as tab:
                     build_tab(page)
                 tab.select(None, js=f"() => window.dlAddress('tab', '{name}')")
-        blocks.load(_tab_of_address, None, tabs, show_progress="hidden", api_visibility="private")
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        first = "() => window.dlFirstAddress()"
+        blocks.load(_from_address, address, [tabs, selected], js=first, **quiet)
+        selected.change(
+            None, selected, js="(names) => window.dlAddress('runs', (names || []).join(','))"
+        )
     return blocks
 
 
-def _tab_of_address(request: gr.Request):
-    """``/?tab=runs`` opens that tab, so that a reload and a link find it again."""
-    name = request.query_params.get("tab")
-    return gr.Tabs(selected=name) if name in TABS else gr.skip()
+def _from_address(tab: str, runs: str):
+    """``/?tab=runs&runs=a,b`` opens that tab and these runs, so a reload and a link find them."""
+    names = [name for name in runs.split(",") if NAME.match(name)]
+    return gr.Tabs(selected=tab) if tab in TABS else gr.skip(), names or gr.skip()

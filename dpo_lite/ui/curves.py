@@ -1,0 +1,265 @@
+"""Training curves as SVG of our own: several runs over each other, light and dark, no script.
+
+A panel has one size whatever the data, so nothing on the page moves when a curve grows. The noisy
+measurement is drawn faintly, its running mean over it, held-out points as dots. Invisible strips
+carry the values as a title, which the browser shows under the pointer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_lite.advice import split_eval
+from dpo_lite.ui.parts import esc
+
+WIDTH, HEIGHT = 360, 190
+LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 22
+MOST_POINTS = 240
+STRIPS = 48
+Points = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    keys: tuple[str, ...]  # the second is drawn dashed
+    zero: bool = False  # whether 0 belongs into the picture
+    top: float | None = None
+    noisy: bool = True  # whether a running mean says more than the measurement
+
+
+PANELS = (
+    Panel("loss", ("loss",)),
+    Panel("reward margin", ("rewards/margins",), zero=True),
+    Panel("accuracy", ("rewards/accuracies",), zero=True, top=1.0),
+    Panel("rewards: chosen, rejected (dashed)", ("rewards/chosen", "rewards/rejected"), zero=True),
+    Panel("log-prob: chosen, rejected (dashed)", ("logps/chosen", "logps/rejected")),
+    Panel("KL to the reference, nats", ("kl",), zero=True, noisy=False),
+    Panel("learning rate", ("learning_rate",), zero=True, noisy=False),
+    Panel("memory, GiB", ("memory",), zero=True, noisy=False),
+)
+
+
+def grid(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    smooth: float = 0.8,
+    colors: Mapping[str, int] | None = None,
+) -> str:
+    """All panels for runs given as name -> lines of metrics.jsonl; ``smooth`` is from 0 to 1.
+
+    ``colors``: the number of each run's colour, 1 to 6; default: in the order given.
+    """
+    colors = colors or {name: i % 6 + 1 for i, name in enumerate(runs)}
+    shown = {
+        name: {key: series(records, key) for panel in PANELS for key in panel.keys}
+        for name, records in runs.items()
+    }
+    dots = {name: _dots(records) for name, records in runs.items()}
+    panels = "".join(_figure(panel, shown, dots, smooth, colors) for panel in PANELS)
+    return f'<div class="dl-curves">{panels}</div>'
+
+
+def series(records: Sequence[Mapping[str, Any]], key: str) -> Points:
+    """The points of a metric; of an update that was done again after a kill the last one counts."""
+    points = {r["step"]: r[key] for r in records if _is_number(r.get(key))}
+    return sorted(points.items())
+
+
+def smoothed(points: Points, weight: float) -> Points:
+    """Exponential running mean, corrected for its start: the first point stays where it is."""
+    mean, total, result = 0.0, 0.0, []
+    for step, value in points:
+        mean = weight * mean + (1 - weight) * value
+        total = weight * total + (1 - weight)
+        result.append((step, mean / total if total else value))
+    return result
+
+
+def thinned(points: Points, most: int = MOST_POINTS) -> Points:
+    """At most so many points, each the mean of its neighbours."""
+    if len(points) <= most:
+        return points
+    bounds = [round(i * len(points) / most) for i in range(most + 1)]
+    parts = [points[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]  # noqa: RUF007
+    return [(sum(p[0] for p in q) / len(q), sum(p[1] for p in q) / len(q)) for q in parts]
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Round numbers from below ``low`` to above ``high``, about ``count`` of them."""
+    if high <= low:
+        pad = abs(high) * 0.1 or 1.0
+        low, high = low - pad, high + pad
+    raw = (high - low) / count
+    power = 10 ** math.floor(math.log10(raw))
+    step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [i * step for i in range(first, last + 1)]
+
+
+def _figure(panel: Panel, shown, dots, smooth: float, colors: Mapping[str, int]) -> str:
+    lines = [
+        (name, key, points)
+        for name, found in shown.items()
+        for key in panel.keys
+        if (points := found[key])
+    ]
+    marks = [
+        (name, held_out, point)
+        for name, found in dots.items()
+        for (held_out, key), points in found.items()
+        if key in panel.keys
+        for point in points
+    ]
+    head = f"<figcaption>{esc(panel.title)}</figcaption>"
+    if not lines and not marks:
+        note = "set eval.sample_steps to measure it" if panel.keys == ("kl",) else "nothing yet"
+        body = f'<text class="dl-axis" x="50%" y="50%" text-anchor="middle">{note}</text>'
+    else:
+        body = _drawing(panel, lines, marks, smooth, colors)
+    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{esc(panel.title)}"'
+    return f'<figure class="dl-panel">{head}<svg {size}>{body}</svg></figure>'
+
+
+def _drawing(panel: Panel, lines, marks, smooth: float, colors: Mapping[str, int]) -> str:
+    values = [v for *_, points in lines for _, v in points] + [point[1] for *_, point in marks]
+    steps = [s for *_, points in lines for s, _ in points] + [point[0] for *_, point in marks]
+    low, high = min(values), max(values)
+    if panel.zero:
+        low, high = min(low, 0.0), max(high, 0.0)
+    if panel.top is not None:
+        high = max(high, panel.top)
+    rows = ticks(low, high)
+    low, high = rows[0], rows[-1]
+    most = max(max(steps), 1)
+
+    def x(step: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * step / most
+
+    def y(value: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
+
+    out = []
+    for value in rows:
+        out.append(
+            f'<line class="dl-rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}"'
+            f' y2="{y(value):.1f}"/><text class="dl-axis" x="{LEFT - 6}" y="{y(value) + 3.5:.1f}"'
+            f' text-anchor="end">{_short(value)}</text>'
+        )
+    for step in [s for s in ticks(0, most) if s <= most and s == int(s)]:
+        anchor = "end" if x(step) > WIDTH - RIGHT - 12 else "middle"
+        out.append(
+            f'<text class="dl-axis" x="{x(step):.1f}" y="{HEIGHT - 6}"'
+            f' text-anchor="{anchor}">{int(step):,}</text>'
+        )
+    for name, key, points in lines:
+        kind = "dl-dashed" if key != panel.keys[0] else ""
+        style = f'style="--dl-color:var(--dl-series-{colors[name]})"'
+        about = f'data-run="{esc(name)}" data-key="{esc(key)}" {style}'
+        mean = smoothed(points, smooth if panel.noisy else 0.0)
+        for css, drawn in (("dl-raw", points), ("dl-line", mean)):
+            places = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in thinned(drawn))
+            out.append(f'<polyline class="{css} {kind}" {about} points="{places}"/>')
+        if len(points) == 1:
+            out.append(_dot(x(points[0][0]), y(points[0][1]), name, style, ""))
+    for name, held_out, (step, value) in marks:
+        style = f'style="--dl-color:var(--dl-series-{colors[name]})"'
+        title = f"{name}, {held_out}, update {step:,}: {_short(value)}"
+        out.append(_dot(x(step), y(value), name, style, title))
+    return "".join(out) + _strips(lines, most, x, len(panel.keys) > 1)
+
+
+def _dot(x: float, y: float, name: str, style: str, title: str) -> str:
+    told = f"<title>{esc(title)}</title>" if title else ""
+    return (
+        f'<circle class="dl-point" data-run="{esc(name)}" {style} cx="{x:.1f}" cy="{y:.1f}"'
+        f' r="3.2">{told}</circle>'
+    )
+
+
+def _strips(lines, most: float, x, many_keys: bool) -> str:
+    """Transparent strips that tell the values nearest to the pointer."""
+    count = min(STRIPS, int(most) + 1)
+    width = (WIDTH - LEFT - RIGHT) / count
+    nearest = [(name, key, dict(points), [s for s, _ in points]) for name, key, points in lines]
+    out = []
+    for i in range(count):
+        middle = most * (i + 0.5) / count
+        told = []
+        for name, key, values, steps in nearest:
+            step = min(steps, key=lambda s: abs(s - middle)) if len(steps) < 400 else None
+            if step is None:
+                place = min(len(steps) - 1, round(len(steps) * middle / most))
+                step = steps[place]
+            what = f" {key.rpartition('/')[2]}" if many_keys else ""
+            told.append(f"{name}{what}, update {step:,}: {_short(values[step])}")
+        title = esc("\n".join(told))
+        out.append(
+            f'<rect class="dl-strip" x="{LEFT + i * width:.1f}" y="{TOP}" width="{width:.2f}"'
+            f' height="{HEIGHT - TOP - BOTTOM}"><title>{title}</title></rect>'
+        )
+    return "".join(out)
+
+
+def _dots(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Points]:
+    """Held-out points by (set, metric)."""
+    found: dict[tuple[str, str], dict[float, float]] = {}
+    for record in records:
+        for key, value in record.items():
+            split = split_eval(key)
+            if split and _is_number(value):
+                found.setdefault(split, {})[record["step"]] = value
+    return {key: sorted(points.items()) for key, points in found.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _short(value: float) -> str:
+    """A number in few characters: 0.693, 12.5, 5e-06, 1,200."""
+    size = abs(value)
+    if size and (size < 1e-3 or size >= 1e6):
+        return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-")
+    if size >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}".rstrip("0").rstrip(".") if size < 10 else f"{value:.4g}"
+
+
+class Tails:
+    """Lines of growing .jsonl files: each is read once, and only when it is complete."""
+
+    def __init__(self, most: int = 64):
+        self.most = most
+        self._files: OrderedDict[Path, tuple[int, int, list[dict[str, Any]]]] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def read(self, path: Path) -> list[dict[str, Any]]:
+        """All complete lines so far. A file that was replaced or cut is read anew."""
+        with self._guard:
+            try:
+                facts = path.stat()
+            except FileNotFoundError:
+                self._files.pop(path, None)
+                return []
+            number, place, records = self._files.get(path, (facts.st_ino, 0, []))
+            if number != facts.st_ino or facts.st_size < place:
+                place, records = 0, []
+            if facts.st_size > place:
+                with open(path, "rb") as stream:
+                    stream.seek(place)
+                    text = stream.read()
+                whole = text[: text.rfind(b"\n") + 1]
+                records = records + [json.loads(line) for line in whole.splitlines()]
+                place += len(whole)
+            self._files[path] = (facts.st_ino, place, records)
+            self._files.move_to_end(path)
+            while len(self._files) > self.most:
+                self._files.popitem(last=False)
+            return records

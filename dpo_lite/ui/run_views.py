@@ -1,0 +1,288 @@
+"""What the Runs tab shows, as HTML from the files of the runs. No Gradio in here."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dpo_lite import launching
+from dpo_lite.advice import METRICS, advise
+from dpo_lite.errors import UserError
+from dpo_lite.recipe import load_recipe
+from dpo_lite.report import clock
+from dpo_lite.runs import ACTIVE, Run, list_runs, read_json
+from dpo_lite.ui import curves, parts
+from dpo_lite.ui.parts import esc
+
+STATES = {
+    "queued": "info",
+    "preparing": "info",
+    "running": "good",
+    "finished": "good",
+    "stopped": "warn",
+    "interrupted": "warn",
+    "failed": "bad",
+}
+LOG_LINES = 40
+SHOWN_PROMPTS = 6
+TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
+
+Statuses = dict[str, dict[str, Any]]
+TAILS = curves.Tails()
+_statuses: dict[Path, tuple[int, dict[str, Any]]] = {}
+_recipes: dict[Path, tuple[int, dict[str, Any]]] = {}
+
+
+def statuses(folder: Path) -> Statuses:
+    """Every run's status by name, newest first; what has not changed on disk is not read again."""
+    found = {}
+    for run in list_runs(folder):
+        path = run.path / "status.json"
+        try:
+            changed = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            changed = 0
+        kept = _statuses.get(path)
+        if kept is None or kept[0] != changed or kept[1]["state"] in ACTIVE:
+            kept = _statuses[path] = (changed, run.status())
+        found[run.name] = kept[1]
+    return found
+
+
+def signature(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
+    """A short text that changes whenever something that is shown has changed."""
+    shown = [(n, s["state"], s.get("updated"), s.get("stopping")) for n, s in found.items()]
+    sizes = [
+        (folder / name / file).stat().st_size
+        for name in selected
+        if name in found
+        for file in ("metrics.jsonl", "samples.jsonl", "log.txt", "results.json")
+        if (folder / name / file).exists()
+    ]
+    return f"{hash(tuple(shown))} {list(selected)} {sizes}"
+
+
+def run_table(found: Statuses, selected: Sequence[str]) -> str:
+    """All runs as rows that can be clicked; the box in front adds to what is selected."""
+    if not found:
+        return parts.empty(
+            "No runs yet",
+            "Open Recipes, pick quickstart and press Launch. It takes about a minute.",
+        )
+    heads = "".join(
+        f'<th class="{css}">{name}</th>'
+        for name, css in (
+            ("", ""),
+            ("run", ""),
+            ("state", ""),
+            ("progress", ""),
+            ("loss", "dl-number"),
+            ("margin", "dl-number"),
+            ("accuracy", "dl-number"),
+            ("left", "dl-number"),
+            ("started", ""),
+        )
+    )
+    rows = "".join(_row(name, status, selected) for name, status in found.items())
+    return (
+        '<div class="dl-scroll dl-runs"><table class="dl-table">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _row(name: str, status: Mapping[str, Any], selected: Sequence[str]) -> str:
+    chosen = name in selected
+    color = selected.index(name) % 6 + 1 if chosen else 0
+    box = (
+        f'<i class="dl-box" style="background:var(--dl-series-{color})"></i>'
+        if chosen
+        else ('<i class="dl-box"></i>')
+    )
+    started = status.get("started") or status.get("launched")
+    cells = [
+        f'<td class="dl-pick" title="Select several">{box}</td>',
+        f'<td class="dl-name">{esc(name)}</td>',
+        f"<td>{state_badge(status)}</td>",
+        f"<td>{_progress(status)}</td>",
+        *(
+            f'<td class="dl-number">{_number(status.get(key), digits)}</td>'
+            for key, digits in (("loss", 3), ("margin", 2), ("accuracy", 2))
+        ),
+        f'<td class="dl-number">{esc(_left(status))}</td>',
+        f'<td class="dl-muted">{_when(started)}</td>',
+    ]
+    css = ' class="dl-chosen"' if chosen else ""
+    return f'<tr data-run="{esc(name)}"{css} tabindex="0">{"".join(cells)}</tr>'
+
+
+def state_badge(status: Mapping[str, Any]) -> str:
+    state = status["state"]
+    return parts.badge("stopping" if status.get("stopping") else state, STATES.get(state, "info"))
+
+
+def _progress(status: Mapping[str, Any]) -> str:
+    if status.get("step") is None:
+        return '<span class="dl-muted">–</span>'
+    step, most = status["step"], max(status["max_steps"], 1)
+    return (
+        f'<span class="dl-progress"><i style="width:{100 * step / most:.0f}%"></i></span>'
+        f'<span class="dl-muted dl-small">{step:,} / {most:,}</span>'
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _left(status: Mapping[str, Any]) -> str:
+    left = status.get("seconds_left")
+    return clock(left) if left and status["state"] == "running" else "–"
+
+
+def _when(moment: float | None) -> str:
+    return time.strftime("%d %b %H:%M", time.localtime(moment)) if moment else "–"
+
+
+def detail(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
+    """The first of the selected runs in words: what it is, how it stands, what to make of it."""
+    if not selected:
+        return parts.note("Select a run to see it; the boxes select several to compare.")
+    run = Run(folder / selected[0])
+    status, recipe = found[run.name], recipe_of(run)
+    words = [state_badge(status)]
+    if status.get("step") is not None:
+        words.append(f"update {status['step']:,} of {status['max_steps']:,}")
+    if _left(status) != "–":
+        words.append(f"{_left(status)} left")
+    if status.get("doing") and status["state"] in ACTIVE:
+        words.append(esc(status["doing"]))
+    facts = _facts(run, recipe)
+    told = advise(
+        recipe,
+        status,
+        TAILS.read(run.path / "metrics.jsonl"),
+        read_json(run.path / "results.json"),
+    )
+    notes = "".join(parts.note(hide_tokens(a.text), a.kind) for a in told)
+    line = ["dpo-lite", "runs", "show", run.name]
+    if status["state"] in ("stopped", "failed", "interrupted"):
+        line = launching.command(run)
+    return (
+        f'<div class="dl-run-head"><span class="dl-title">{esc(run.name)}</span>'
+        f'<span class="dl-muted">{" · ".join(words)}</span></div>'
+        f'<p class="dl-muted dl-small">{esc(facts)}</p>{notes}{parts.command(line)}'
+    )
+
+
+def _facts(run: Run, recipe: Mapping[str, Any]) -> str:
+    train, manifest = recipe["train"], run.manifest()
+    said = [
+        recipe["model"]["base"],
+        f"beta {train['beta']:g}",
+        f"lr {train['lr']:g}",
+        f"{train['batch_size']} examples per update",
+    ]
+    if manifest:
+        said += [f"{manifest['data']['examples']:,} examples", f"on {manifest['device']}"]
+    return ", ".join(said)
+
+
+def recipe_of(run: Run) -> dict[str, Any]:
+    """The frozen recipe as nested dicts. One that cannot be read any more gives the defaults."""
+    changed = run.recipe_file.stat().st_mtime_ns
+    kept = _recipes.get(run.recipe_file)
+    if kept is None or kept[0] != changed:
+        try:
+            values = load_recipe(run.recipe_file).model_dump()
+        except UserError:
+            from dpo_lite.recipe import validate_recipe
+
+            stub = {"model": {"base": "?"}, "data": {"train": "?"}}
+            values = validate_recipe(stub, str(run.recipe_file)).model_dump()
+        kept = _recipes[run.recipe_file] = (changed, values)
+    return kept[1]
+
+
+def curve_grid(folder: Path, selected: Sequence[str], smooth: float) -> str:
+    if not selected:
+        return ""
+    records = {name: TAILS.read(folder / name / "metrics.jsonl") for name in selected}
+    legend = "".join(
+        f'<li><i style="background:var(--dl-series-{i % 6 + 1})"></i>{esc(name)}</li>'
+        for i, name in enumerate(selected)
+    )
+    legend = f'<ul class="dl-legend">{legend}</ul>' if len(selected) > 1 else ""
+    return legend + curves.grid(records, smooth)
+
+
+def log_tail(folder: Path, selected: Sequence[str]) -> str:
+    if not selected:
+        return ""
+    lines = Run(folder / selected[0]).log_tail(LOG_LINES)
+    text = "\n".join(lines) or "nothing yet"
+    return f'<pre class="dl-pre dl-log">{esc(hide_tokens(text))}</pre>'
+
+
+def samples(folder: Path, selected: Sequence[str]) -> str:
+    """What was answered before, while and after training, prompt by prompt."""
+    if not selected:
+        return ""
+    answers: dict[str, list[tuple[str, str]]] = {}
+    for record in TAILS.read(folder / selected[0] / "samples.jsonl"):
+        when = f"update {record['step']:,}" if record["when"] == "during" else record["when"]
+        answers.setdefault(record["prompt"], []).append((when, record["answer"]))
+    if not answers:
+        return parts.empty("No answers yet", "The run answers its prompts before it trains.")
+    shown = sorted(answers.items(), key=lambda item: -len(item[1]))[:SHOWN_PROMPTS]
+    blocks = []
+    for prompt, given in shown:
+        rows = "".join(
+            f'<tr><th scope="row">{esc(when)}</th><td>{esc(answer)}</td></tr>'
+            for when, answer in given
+        )
+        blocks.append(
+            f'<p class="dl-title dl-prompt">{esc(prompt)}</p>'
+            f'<table class="dl-table dl-answers"><tbody>{rows}</tbody></table>'
+        )
+    return "".join(blocks)
+
+
+def recipe_difference(folder: Path, selected: Sequence[str]) -> str:
+    """The keys in which the recipes of the selected runs differ, and nothing else."""
+    if len(selected) < 2:
+        return parts.note("Select two or more runs to see in what their recipes differ.")
+    flat = [_flat(recipe_of(Run(folder / name))) for name in selected]
+    keys = [k for k in flat[0] if len({json.dumps(f.get(k)) for f in flat}) > 1]
+    keys = [key for key in keys if not key.startswith("run.")]
+    if not keys:
+        return parts.note("The recipes of these runs are equal.", "info")
+    rows = [[key, *(_value(f.get(key)) for f in flat)] for key in keys]
+    return parts.table(["key", *selected], rows)
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and not before:
+            flat |= _flat(value, f"{key}.")
+        else:
+            flat[before + key] = value
+    return flat
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def explanations() -> str:
+    rows = "".join(f"<dt>{esc(name)}</dt><dd>{esc(text)}</dd>" for name, text in METRICS.items())
+    return f'<dl class="dl-explained">{rows}</dl>'
+
+
+def hide_tokens(text: str) -> str:
+    """Should a library ever print an access token, the page does not repeat it."""
+    return TOKEN.sub("hf_…", text)

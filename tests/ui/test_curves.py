@@ -1,0 +1,102 @@
+"""Curves: what is drawn for which run, where, and that a growing file is read once."""
+
+import json
+import math
+import re
+
+import pytest
+
+from dpo_lite.ui import curves
+
+
+def lines(count, loss=0.7):
+    return [
+        {
+            "step": i,
+            "loss": loss - 0.001 * i,
+            "rewards/chosen": -i / 100,
+            "rewards/rejected": -i / 9,
+        }
+        for i in range(1, count + 1)
+    ]
+
+
+def polylines(svg, run=None):
+    found = re.findall(r'<polyline class="dl-line[^"]*" data-run="([^"]*)" data-key="([^"]*)"', svg)
+    return [pair for pair in found if run in (None, pair[0])]
+
+
+def test_every_run_has_its_lines_in_its_own_colour():
+    svg = curves.grid({"a": lines(30), "b": lines(10)})
+    assert polylines(svg, "a") == [
+        ("a", "loss"),
+        ("a", "rewards/chosen"),
+        ("a", "rewards/rejected"),
+    ]
+    assert len(polylines(svg)) == 6
+    assert re.search(r'data-run="b"[^>]*--dl-series-2', svg)
+    assert svg.count("dl-dashed") == 4  # raw and smoothed rejected rewards of both
+
+
+def test_a_panel_has_one_size_whatever_the_data():
+    sizes = [
+        re.findall(r'viewBox="([^"]*)"', curves.grid(runs))
+        for runs in ({}, {"a": lines(1)}, {"a": lines(5000), "b": []})
+    ]
+    assert sizes[0] == sizes[1] == sizes[2]
+    assert len(sizes[0]) == len(curves.PANELS)
+
+
+def test_all_that_is_drawn_lies_inside():
+    odd = [{"step": 1, "loss": math.nan}, {"step": 2, "loss": 1e9}, {"step": 3, "loss": -5.0}]
+    for records in (lines(3), lines(2000), odd, [{"step": 0, "loss": 0.0}]):
+        for points in re.findall(r'points="([^"]*)"', curves.grid({"a": records})):
+            for pair in points.split():
+                x, y = map(float, pair.split(","))
+                assert curves.LEFT - 0.1 <= x <= curves.WIDTH
+                assert -0.1 <= y <= curves.HEIGHT
+
+
+def test_held_out_points_are_dots_with_their_value():
+    svg = curves.grid({"a": [*lines(4), {"step": 4, "eval_my_set_loss": 0.5}]})
+    assert "<title>a, my_set, update 4: 0.5</title>" in svg
+
+
+def test_hostile_names_are_text():
+    svg = curves.grid({'"><img src=x>': [*lines(4), {"step": 4, "eval_<b>_loss": 0.5}]})
+    assert "<img" not in svg
+    assert "<b>" not in svg
+
+
+def test_smoothing_keeps_a_constant_and_the_first_point():
+    constant = curves.smoothed([(1, 2.0), (2, 2.0), (3, 2.0)], 0.9)
+    assert [v for _, v in constant] == pytest.approx([2.0, 2.0, 2.0])
+    # weight 1/2: (1 * 1/2 + 3) / (1/2 + 1) = 7/3
+    assert curves.smoothed([(1, 1.0), (2, 3.0)], 0.5)[1][1] == pytest.approx(7 / 3)
+    assert curves.smoothed([(1, 1.0), (2, 3.0)], 0.0)[1][1] == 3.0
+
+
+def test_a_repeated_update_counts_once():
+    points = curves.series(lines(3) + lines(2, loss=0.5), "loss")
+    assert [s for s, _ in points] == [1, 2, 3]
+    assert [v for _, v in points] == pytest.approx([0.499, 0.498, 0.697])
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-3.7, 0.2), (0.69, 0.6932), (5, 5), (0, 5e-6)])
+def test_ticks_enclose_the_data_in_round_steps(low, high):
+    found = curves.ticks(low, high)
+    assert found[0] <= low + 1e-12
+    assert found[-1] >= high - 1e-12
+    assert 2 <= len(found) <= 8
+
+
+def test_a_growing_file_is_read_line_by_line(tmp_path):
+    path, tails = tmp_path / "metrics.jsonl", curves.Tails()
+    assert tails.read(path) == []
+    path.write_text('{"step": 1}\n{"step": 2')
+    assert tails.read(path) == [{"step": 1}]
+    with open(path, "a") as stream:
+        stream.write("}\n")
+    assert tails.read(path) == [{"step": 1}, {"step": 2}]
+    path.write_text(json.dumps({"step": 9}) + "\n")  # another run of the same name
+    assert tails.read(path) == [{"step": 9}]

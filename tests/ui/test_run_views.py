@@ -1,0 +1,104 @@
+"""What the Runs tab says about the folders on disk."""
+
+import pytest
+
+from dpo_lite.recipe import load_recipe, to_yaml
+from dpo_lite.runs import create_run, write_json
+from dpo_lite.ui import run_views as views
+from dpo_lite.ui import tab_runs
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, beta in (("one", 0.1), ("two", 0.3)):
+        run = create_run(tmp_path, name, "x")
+        run.recipe_file.write_text(to_yaml(load_recipe("quickstart", [f"train.beta={beta}"])))
+        run.update_status(state="finished", step=20, max_steps=20, loss=0.4, margin=1.0)
+        for step in range(1, 21):
+            run.append("metrics.jsonl", {"step": step, "loss": 0.7 - step / 50})
+        run.append("samples.jsonl", {"when": "before", "prompt": EVIL, "answer": EVIL})
+        run.append("samples.jsonl", {"when": "during", "step": 5, "prompt": EVIL, "answer": "x"})
+        run.log(f"{EVIL} hf_abcdefghijklmnopqrstuvwxyz")
+    return tmp_path
+
+
+def test_what_models_and_logs_say_is_text(folder):
+    found = views.statuses(folder)
+    for html in (
+        views.run_table(found, ["one"]),
+        views.detail(folder, found, ["one"]),
+        views.samples(folder, ["one"]),
+        views.log_tail(folder, ["one"]),
+    ):
+        assert "<img" not in html
+    assert "update 5" in views.samples(folder, ["one"])
+    assert "hf_abc" not in views.log_tail(folder, ["one"])
+
+
+def test_the_difference_of_recipes_and_nothing_else(folder):
+    html = views.recipe_difference(folder, ["one", "two"])
+    assert html.count("<tr>") == 2  # the head and train.beta
+    assert "<td>train.beta</td><td>0.1</td><td>0.3</td>" in html
+    assert "equal" in views.recipe_difference(folder, ["one", "one"])
+    assert "Select two" in views.recipe_difference(folder, ["one"])
+
+
+def test_the_signature_changes_with_what_is_shown(folder):
+    run = views.Run(folder / "one")
+
+    def sign():
+        return views.signature(folder, views.statuses(folder), ["one"])
+
+    before = sign()
+    assert sign() == before
+    run.append("metrics.jsonl", {"step": 21, "loss": 0.1})
+    after = sign()
+    assert after != before
+    run.update_status(state="failed", error="x")
+    assert sign() != after
+    assert views.statuses(folder)["one"]["state"] == "failed"
+
+
+def test_a_status_that_broke_does_not_break_the_table(folder):
+    (folder / "two" / "status.json").unlink()
+    write_json(folder / "one" / "status.json", {"state": "running", "pid": 2**22 + 1})
+    html = views.run_table(views.statuses(folder), [])
+    assert "interrupted" in html
+    assert "created" in html
+
+
+@pytest.mark.parametrize(
+    ("selected", "name", "add", "after"),
+    [
+        ([], "a", False, ["a"]),
+        (["a", "b"], "c", False, ["c"]),
+        (["a"], "b", True, ["a", "b"]),
+        (["a", "b"], "a", True, ["b"]),
+        (list("abcdef"), "g", True, list("abcdef")),
+    ],
+)
+def test_selecting(selected, name, add, after):
+    assert tab_runs.picked(selected, name, add) == after
+
+
+def test_nothing_is_sent_twice(folder):
+    import gradio as gr
+
+    from dpo_lite.ui.page import Page
+
+    page = Page(folder, folder, worker=None)
+    first = tab_runs.shown(page, ["one"], 0.8, {})
+    assert all(isinstance(value, str) for value in first[:6])
+    again = tab_runs.shown(page, ["one"], 0.8, first[-1])
+    assert again == [gr.skip()] * len(first)
+    views.Run(folder / "two").update_status(state="stopped")
+    third = tab_runs.shown(page, ["one"], 0.8, first[-1])
+    assert isinstance(third[0], str)  # the table
+    assert third[2] == gr.skip()  # the curves of the other run did not change
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path):
+    assert "press Launch" in views.run_table(views.statuses(tmp_path), [])
+    assert views.curve_grid(tmp_path, [], 0.5) == ""
