@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from importlib.metadata import version
@@ -86,9 +87,23 @@ def _resume(run: Run, console: Console) -> Run:
 def _first(run: Run, loaded: Loaded, report: Report, objective: Objective, console: Console) -> Run:
     """Train from the beginning, after the facts that later readers rely on are written."""
     keep_start(run, loaded.recipe)
+    _settle_optimizer(run, loaded.recipe.train.optimizer)
     write_json(run.path / "data.json", loaded.data.report.to_json())
     write_json(run.path / "manifest.json", manifest(loaded, report))
     return execute(run, loaded, report, objective, console, resume=False)
+
+
+def _settle_optimizer(run: Run, optimizer: str) -> None:
+    """Write into a launched run's recipe which optimiser the plan took.
+
+    Unlike the rest of the plan it changes the result, so a resumed run must keep it.
+    """
+    frozen = load_recipe(run.recipe_file)
+    if frozen.train.optimizer != optimizer:
+        frozen.train.optimizer = optimizer
+        made = run.recipe_file.stat().st_mtime  # by which runs are listed
+        write_text(run.recipe_file, to_yaml(frozen))
+        os.utime(run.recipe_file, (made, made))
 
 
 def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objective]:
@@ -104,7 +119,6 @@ def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objec
         model = load_model(recipe)
         loaded = Loaded(recipe, tokenizer, data, model)
         report, objective = check(loaded, spinner.update)
-        # Unlike the rest of the plan the optimiser changes the result: a resumed run keeps it.
         recipe.train.optimizer = report.plan.choice.optimizer
     console.print()
     for line in report.lines():
