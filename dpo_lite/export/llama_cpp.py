@@ -26,10 +26,10 @@ def make_ready(folder: Path) -> None:
         write_json(folder / "tokenizer_config.json", settings)
 
 
-def commands(folder: Path, dtype: str = "bf16") -> list[str]:
+def commands(folder: Path) -> list[str]:
     """To run in llama.cpp's folder: convert, then make it small."""
     whole = folder.resolve()
-    file, small = whole / f"{folder.name}-{dtype}.gguf", whole / f"{folder.name}-Q4_K_M.gguf"
-    convert = ["python", "convert_hf_to_gguf.py", whole, "--outfile", file, "--outtype", dtype]
+    file, small = whole / f"{folder.name}.gguf", whole / f"{folder.name}-Q4_K_M.gguf"
+    convert = ["python", "convert_hf_to_gguf.py", whole, "--outfile", file, "--outtype", "auto"]
     quantise = ["llama-quantize", file, small, "Q4_K_M"]
     return [shlex.join(map(str, line)) for line in (convert, quantise)]
