@@ -1,0 +1,151 @@
+"""How fast the web page is: first paint, and a refresh of the table of 200 runs.
+
+    python -m benchmarks.ui_speed            (needs playwright and Chromium for the first two rows)
+
+The server's part of a refresh is timed in this process, the whole of it in a browser: from the
+change of a file of one run until the row shows it, less the time until the page's timer looks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from dpo_lite.recipe import load_recipe, to_yaml
+from dpo_lite.runs import Run, create_run, write_text
+from dpo_lite.ui import run_views as views
+from dpo_lite.ui import tab_runs
+from dpo_lite.ui.page import Page
+
+RUNS, UPDATES, REPEATS = 200, 300, 20
+CHROMIUM = "/usr/bin/chromium"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def make_runs(folder: Path) -> None:
+    """Finished runs with the metrics of 300 updates each."""
+    text = to_yaml(load_recipe("quickstart"))
+    for number in range(RUNS):
+        run = create_run(folder, f"demo-{number:03}", "demo")
+        write_text(run.recipe_file, text)
+        draw = random.Random(number)
+        lines = []
+        for step in range(1, UPDATES + 1):
+            margin = 2 * step / UPDATES + draw.gauss(0, 0.3)
+            loss = math.log1p(math.exp(-margin))
+            rewards = {"rewards/margins": margin, "rewards/accuracies": 0.7, "rewards/chosen": -0.1}
+            lines.append(json.dumps({"step": step, "loss": loss, **rewards}) + "\n")
+        write_text(run.path / "metrics.jsonl", "".join(lines))
+        run.update_status(state="finished", step=UPDATES, max_steps=UPDATES, loss=0.4, margin=1.0)
+
+
+def milliseconds(work) -> float:
+    started = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - started)
+
+
+def server_side(folder: Path) -> dict[str, float]:
+    page = Page(folder, folder, worker=None)
+    selected = ["demo-000", "demo-001", "demo-002"]
+    first = milliseconds(lambda: tab_runs.shown(page, selected, 0.8, {}))
+    seen = tab_runs.shown(page, selected, 0.8, {})[-1]
+    unchanged, changed = [], []
+    for i in range(REPEATS):
+        unchanged.append(milliseconds(lambda: tab_runs.shown(page, selected, 0.8, seen)))
+        Run(folder / "demo-000").update_status(loss=i / REPEATS)
+        changed.append(milliseconds(lambda: tab_runs.shown(page, selected, 0.8, seen)))
+    return {
+        "server: first look at 200 runs, 3 selected": first,
+        "server: tick, nothing changed": statistics.median(unchanged),
+        "server: tick, one run changed": statistics.median(changed),
+    }
+
+
+def in_browser(folder: Path) -> dict[str, float]:
+    from playwright.sync_api import sync_playwright
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    arguments = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--runs", str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(address).read()
+                break
+            except OSError:
+                time.sleep(0.1)
+        with sync_playwright() as started:
+            browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            return _measured(browser, address, folder)
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _measured(browser, address: str, folder: Path) -> dict[str, float]:
+    paints = []
+    for _ in range(5):
+        page = browser.new_context().new_page()
+        started = time.perf_counter()
+        page.goto(f"{address}/?tab=runs")
+        page.wait_for_selector("#runs-table tr[data-run]")
+        paints.append(1000 * (time.perf_counter() - started))
+        page.close()
+    page = browser.new_page()
+    page.goto(f"{address}/?tab=runs")
+    page.wait_for_selector("#runs-table tr[data-run]")
+    # From the tick's request to the changed row, as the browser itself measures it.
+    page.evaluate("""() => {
+      const send = window.fetch;
+      window.asked = 0;
+      window.took = [];
+      window.fetch = (...a) => {
+        if (String(a[0]?.url || a[0]).includes("queue/join")) window.asked = performance.now();
+        return send(...a);
+      };
+      new MutationObserver(() => window.took.push(performance.now() - window.asked))
+        .observe(document.querySelector("#runs-table"), {childList: true, subtree: true});
+    }""")
+    took = []
+    for i in range(REPEATS):
+        page.evaluate("window.took = []")
+        Run(folder / "demo-000").update_status(loss=i / 7)
+        page.wait_for_function("window.took.length > 0")
+        took.append(page.evaluate("window.took[0]"))
+    return {
+        "browser: goto to a table of 200 runs": statistics.median(paints),
+        "browser: tick to 200 rows drawn anew": statistics.median(took),
+    }
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_runs(folder)
+        views.TAILS = views.curves.Tails()
+        rows = server_side(folder)
+        try:
+            rows |= in_browser(folder)
+        except ImportError:
+            print("playwright is not installed: the browser is left out", file=sys.stderr)
+        for label, value in rows.items():
+            print(f"{label:<46}{value:>8.0f} ms")
+
+
+if __name__ == "__main__":
+    main()

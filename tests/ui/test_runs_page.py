@@ -1,0 +1,191 @@
+"""The Runs tab in headless Chromium: watch, stop, resume, delete; reload, restart, two tabs."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from dpo_lite import launching
+from dpo_lite.recipe import load_recipe
+from dpo_lite.runs import ACTIVE, Run, list_runs
+
+CHROMIUM = Path("/usr/bin/chromium")
+ROOT = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.browser
+SLOW = 60_000  # milliseconds: a process that imports torch on a busy machine
+
+
+class Server:
+    """The page as a user starts it, on one port, so that it can go and come back."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.process = None
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "app.py"), "--port", str(self.port)],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+        )
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(self.address, timeout=5).read()
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError("the page did not start")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPO_LITE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+    for run in list_runs(tmp_path / "runs"):
+        if run.status()["state"] in ACTIVE and run.status().get("pid"):
+            os.kill(run.status()["pid"], 9)
+
+
+@pytest.fixture
+def context(server):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip("there is no Chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser.new_context(viewport={"width": 1280, "height": 900})
+        browser.close()
+
+
+def open_runs(context, server):
+    page = context.new_page()
+    page.outside = []
+    own = (server.address, "data:", "blob:")
+    page.on("request", lambda r: r.url.startswith(own) or page.outside.append(r.url))
+    page.goto(f"{server.address}/?tab=runs")
+    page.wait_for_selector("#runs-table .dl-empty, #runs-table tr[data-run]")
+    return page
+
+
+def launched(server, **options) -> Run:
+    changes = ["data.limit=64", "eval.limit=2", "eval.max_new_tokens=4", "train.max_steps=2000"]
+    recipe = load_recipe("quickstart", [*changes, *(f"{k}={v}" for k, v in options.items())])
+    return launching.launch(recipe, "demo", server.folder / "runs")
+
+
+def state(page, run, *words):
+    """Wait until the run's row says one of the words."""
+    page.wait_for_function(
+        "([run, words]) => words.includes(document.querySelector("
+        "`#runs-table tr[data-run='${run}'] .dl-badge`)?.innerText)",
+        arg=[run, words],
+        timeout=SLOW,
+    )
+
+
+def curve(page, run) -> int:
+    """How many points the loss curve of a run has."""
+    line = f'#runs-curves polyline.dl-line[data-run="{run}"][data-key="loss"]'
+    found = page.locator(line)
+    return len(found.get_attribute("points").split()) if found.count() else 0
+
+
+def grows(page, run):
+    before = curve(page, run)
+    deadline = time.time() + SLOW / 1000
+    while curve(page, run) <= before:
+        assert time.time() < deadline, Run(page.runs / run).log_tail(20)
+        page.wait_for_timeout(200)
+
+
+def test_from_launch_to_delete(server, context):
+    page = open_runs(context, server)
+    page.runs = server.folder / "runs"
+    assert "No runs yet" in page.inner_text("#runs-table")
+
+    run = launched(server)
+    page.click("#runs-table tr[data-run='demo-1'] .dl-name", timeout=SLOW)  # without a reload
+    state(page, "demo-1", "running")
+    grows(page, "demo-1")
+    assert "demo-1" in page.inner_text("#status-bar")
+    assert "dpo-lite runs show demo-1" in page.inner_text("#runs-detail")
+
+    assert not page.is_visible("#runs-delete")  # not while it runs
+
+    server.kill()  # the run does not notice, the page comes back
+    steps = run.status()["step"]
+    server.start()
+    page.reload()
+    state(page, "demo-1", "running")
+    page.wait_for_function("document.querySelector('#runs-detail').innerText.includes('demo-1')")
+    assert "runs=demo-1" in page.url
+    grows(page, "demo-1")
+    assert run.status()["step"] > steps
+
+    other = open_runs(context, server)  # a second tab shows and does the same
+    state(other, "demo-1", "running")
+    other.click("#runs-table tr[data-run='demo-1'] .dl-name")
+    other.click("#runs-stop:not([disabled])", timeout=SLOW)
+    state(page, "demo-1", "stopped")
+    assert run.last_checkpoint() is not None
+    stopped_at = run.status()["step"]
+
+    page.click("#runs-resume:not([disabled])", timeout=SLOW)
+    state(page, "demo-1", "running")
+    page.wait_for_selector("#runs-stop:not([disabled])")
+    grows(page, "demo-1")
+    assert run.status()["step"] > stopped_at
+    page.click("#runs-stop")
+    state(page, "demo-1", "stopped")
+
+    page.click("#runs-manage .label-wrap")
+    page.fill("#runs-new-name input, #runs-new-name textarea", "../evil")
+    page.click("#runs-rename")
+    page.wait_for_selector("#runs-message .dl-bad:has-text('cannot name a run')")
+    page.fill("#runs-new-name input, #runs-new-name textarea", "gentle")
+    page.click("#runs-rename")
+    state(page, "gentle", "stopped")
+    page.click("#runs-delete")
+    page.click("#runs-delete-yes")
+    page.wait_for_selector("#runs-table .dl-empty")
+    assert list_runs(page.runs) == []
+    assert page.outside == other.outside == []
+
+
+def test_several_runs_over_each_other(server, context):
+    for name, beta in (("a", 0.1), ("b", 0.3)):
+        run = launched(server, **{"run.name": name, "train.beta": beta, "model.base": "./nowhere"})
+        for step in range(1, 31):
+            run.append("metrics.jsonl", {"step": step, "loss": 0.7 - beta * step / 50})
+    page = open_runs(context, server)
+    state(page, "a", "failed")
+    state(page, "b", "failed")
+    page.click("#runs-table tr[data-run='a'] .dl-name")
+    page.wait_for_selector("#runs-detail .dl-bad:has-text('there is no folder ./nowhere')")
+    page.click("#runs-table tr[data-run='b'] .dl-pick")
+    page.wait_for_selector("#runs-curves polyline[data-run='b']", state="attached")
+    assert page.locator("#runs-curves polyline.dl-line").count() == 2
+    page.click("#runs-difference-fold .label-wrap")
+    page.wait_for_selector("#runs-difference td:has-text('train.beta')")
+    page.reload()
+    page.wait_for_selector("#runs-curves polyline[data-run='b']", state="attached")
