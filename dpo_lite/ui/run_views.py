@@ -231,10 +231,10 @@ def samples(folder: Path, selected: Sequence[str]) -> str:
     """What was answered before, while and after training, prompt by prompt."""
     if not selected:
         return ""
-    answers: dict[str, list[tuple[str, str]]] = {}
+    answers: dict[str, dict[str, str]] = {}
     for record in TAILS.read(folder / selected[0] / "samples.jsonl"):
         when = f"update {record['step']:,}" if record["when"] == "during" else record["when"]
-        answers.setdefault(record["prompt"], []).append((when, record["answer"]))
+        answers.setdefault(record["prompt"], {})[when] = record["answer"]
     if not answers:
         return parts.empty("No answers yet", "The run answers its prompts before it trains.")
     shown = sorted(answers.items(), key=lambda item: -len(item[1]))[:SHOWN_PROMPTS]
@@ -242,7 +242,7 @@ def samples(folder: Path, selected: Sequence[str]) -> str:
     for prompt, given in shown:
         rows = "".join(
             f'<tr><th scope="row">{esc(when)}</th><td>{esc(answer)}</td></tr>'
-            for when, answer in given
+            for when, answer in given.items()
         )
         blocks.append(
             f'<p class="dl-title dl-prompt">{esc(prompt)}</p>'
