@@ -85,7 +85,7 @@ def _marked(text: str, other: str) -> str:
     ).get_opcodes():
         part = esc("".join(mine[start:stop]))
         pieces.append(part if kind == "equal" or not part.strip() else f"<mark>{part}</mark>")
-    return "".join(pieces)
+    return re.sub(r"</mark>(\s+)<mark>", r"\1", "".join(pieces))  # one mark over several words
 
 
 def _words(text: str) -> list[str]:
@@ -113,12 +113,13 @@ def win_table(pairs: Sequence[Pairing], names: dict[str, str]) -> str:
             f"<tr><td>{esc(names[pair.first])}</td><td>{esc(names[pair.second])}</td>"
             f"<td>{words}</td><td>{drawn}</td>{counts}</tr>"
         )
-    head = "".join(
-        f"<th>{name}</th>" for name in ("model", "against", "wins, % (95 %)", "", "won", "lost")
+    head = "".join(f"<th>{name}</th>" for name in ("model", "against", "wins (95 % interval)", ""))
+    head += "".join(
+        f'<th class="dl-number">{name}</th>' for name in ("won", "lost", "ties", "both bad")
     )
     return (
-        f'<div class="dl-scroll"><table class="dl-table"><thead><tr>{head}<th>ties</th>'
-        f"<th>both bad</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="dl-scroll"><table class="dl-table"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
         '<p class="dl-muted dl-small">A tie counts as half a win, both bad does not count. Of two '
         "votes on the same answers the later one stands.</p>"
     )

@@ -43,6 +43,7 @@ DEFAULTS = {
     "seed": 0,
 }
 NOTHING = {"columns": [], "prompt": "", "run": "", "blind": False, "verdict": None, "sampling": {}}
+SAME = "All say the same here: take another prompt, or a higher temperature."
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -59,7 +60,13 @@ def build(page: Page) -> None:
     with gr.Column(visible=False, elem_id="compare-all") as everything:
         with gr.Row():
             run = gr.Dropdown(
-                label="Run", choices=[], elem_id="compare-run", scale=2, min_width=220
+                label="Run",
+                choices=[],
+                elem_id="compare-run",
+                elem_classes="dl-field",
+                scale=2,
+                min_width=220,
+                info="What was trained",
             )
             beside = gr.Dropdown(
                 label="Beside it",
@@ -68,6 +75,7 @@ def build(page: Page) -> None:
                 multiselect=True,
                 max_choices=MOST_COLUMNS - 1,
                 elem_id="compare-beside",
+                elem_classes="dl-field",
                 scale=3,
                 min_width=260,
                 info="The reference, or other runs on the same base",
@@ -77,26 +85,41 @@ def build(page: Page) -> None:
             lines=2,
             max_lines=8,
             elem_id="compare-prompt",
+            elem_classes="dl-field",
             info="What you ask, as one user turn",
         )
         with gr.Row(elem_id="compare-pages"):
-            back = gr.Button("‹ Earlier prompt", size="sm", elem_id="compare-back", min_width=120)
-            on = gr.Button("Next prompt ›", size="sm", elem_id="compare-next", min_width=120)
-            place = gr.HTML("", elem_id="compare-place")
+            back = gr.Button(
+                "‹ Earlier prompt", size="sm", elem_id="compare-back", scale=0, min_width=130
+            )
+            on = gr.Button(
+                "Next prompt ›", size="sm", elem_id="compare-next", scale=0, min_width=130
+            )
+            place = gr.HTML("", padding=False, elem_id="compare-place")
         with gr.Accordion("Sampling", open=False, elem_id="compare-sampling"):
             sampling = _sampling()
         with gr.Row(equal_height=True):
-            go = gr.Button("Generate", variant="primary", elem_id="compare-generate", min_width=140)
-            stop = gr.Button("Stop", elem_id="compare-stop", interactive=False, min_width=90)
-            blind = gr.Checkbox(label="Blind", elem_id="compare-blind", min_width=90)
+            go = gr.Button(
+                "Generate", variant="primary", size="md", elem_id="compare-generate", min_width=140
+            )
+            stop = gr.Button(
+                "Stop", size="md", elem_id="compare-stop", interactive=False, min_width=90
+            )
+            blind = gr.Checkbox(
+                label="Blind", elem_id="compare-blind", min_width=110, container=False
+            )
             tokens = gr.Checkbox(
-                label="Colour tokens by reward", elem_id="compare-tokens", min_width=200
+                label="Reward by token", elem_id="compare-tokens", min_width=150, container=False
             )
             differences = gr.Checkbox(
-                label="Mark differences", value=True, elem_id="compare-differences", min_width=160
+                label="Differences",
+                value=True,
+                elem_id="compare-differences",
+                min_width=130,
+                container=False,
             )
-        told = gr.HTML("", elem_id="compare-told")
-        shown = gr.HTML("", elem_id="compare-answers", min_height=130)
+        told = gr.HTML("", padding=False, elem_id="compare-told")
+        shown = gr.HTML("", padding=False, elem_id="compare-answers", min_height=130)
         with gr.Row(visible=False, elem_id="compare-vote") as voting:
             ballots = {
                 letter: gr.Button(
@@ -109,24 +132,27 @@ def build(page: Page) -> None:
             }
             ballots[TIE] = gr.Button("Tie", elem_id="compare-vote-tie", min_width=110)
             ballots[BAD] = gr.Button("Both bad", elem_id="compare-vote-bad", min_width=110)
-        line = gr.HTML("", elem_id="compare-command")
+        line = gr.HTML("", padding=False, elem_id="compare-command")
         with gr.Row(equal_height=True):
-            loaded = gr.HTML("", elem_id="compare-loaded")
+            loaded = gr.HTML("", padding=False, elem_id="compare-loaded")
             free = gr.Button("Free", size="sm", elem_id="compare-free", min_width=90, scale=0)
-        gr.HTML('<p class="dl-title">Win rates of the blind votes</p>')
-        rates = gr.HTML("", elem_id="compare-rates")
-        with gr.Row(equal_height=True):
+        gr.HTML('<p class="dl-title">Win rates of the blind votes</p>', padding=False)
+        rates = gr.HTML("", padding=False, elem_id="compare-rates")
+        with gr.Row(elem_id="compare-votes"):
             file = gr.Textbox(
                 "votes.jsonl",
                 label="Votes as training data",
                 elem_id="compare-file",
+                elem_classes="dl-field",
                 info="A new .jsonl file beside your own recipes",
                 min_width=220,
             )
-            export = gr.Button("Export", elem_id="compare-export", min_width=110, scale=0)
-        exported = gr.HTML("", elem_id="compare-exported")
+            export = gr.Button(
+                "Export", size="md", elem_id="compare-export", min_width=110, scale=0
+            )
+        exported = gr.HTML("", padding=False, elem_id="compare-exported")
         train = gr.Button(
-            "Open in Recipes", visible=False, size="sm", elem_id="compare-open-recipes"
+            "Open in Recipes", visible=False, size="md", elem_id="compare-open-recipes"
         )
 
     settings = [run, beside, blind, prompt, *sampling]
@@ -146,9 +172,7 @@ def build(page: Page) -> None:
             now,
             gr.HTML(visible=not names),
             gr.Column(visible=bool(names)),
-            gr.Dropdown(choices=names, value=known)
-            if not before or now[0] != before[0]
-            else gr.skip(),
+            menu if not before or now[0] != before[0] else gr.skip(),
             _loaded(held["loaded"]),
             win_table(*win_rates(votes)),
         ]
@@ -357,7 +381,8 @@ def _generate(page: Page, run, beside, blind, prompt, *rest):
                     yield _growing("", state)
             elif event["event"] == "result":
                 state["columns"] = event["result"]
-                yield _now("", state, *view)
+                same = len(found) > 1 and len({c["text"] for c in event["result"]}) == 1
+                yield _now(parts.note(SAME) if same else "", state, *view)
             elif event["event"] == "error":
                 yield _now(parts.note(event["text"], "bad"), state, *view)
             elif event.get("text") != "generating":
@@ -488,8 +513,10 @@ def _export(page: Page, button, run, file, exported, train) -> None:
             line = training_command(page.runs, run or read_votes(page.runs)[-1]["run"], path)
         except UserError as error:
             return parts.note(error, "bad"), "", gr.Button(visible=False)
-        left = ", ".join(f"{count} {why}" for why, count in found.left_out.items())
-        note = f"{len(found.rows)} rows in {path}" + (f"; left out: {left}" if left else "")
+        left = ", ".join(f"{why} {count}" for why, count in found.left_out.items())
+        note = f"{len(found.rows)} row{'s' * (len(found.rows) != 1)} in {path}" + (
+            f"; left out: {left}" if left else ""
+        )
         how = ["dpo-lite", "votes", "export", str(path), *_runs_option(page)]
         shown = (
             parts.note(note, "good")
@@ -501,7 +528,7 @@ def _export(page: Page, button, run, file, exported, train) -> None:
 
     button.click(write, [run, file], [exported, written, train], **QUIET)
     train.click(
-        lambda path: (path, gr.Tabs(selected="recipes")),
+        lambda path: ([path, [], time.time()], gr.Tabs(selected="recipes")),
         written,
         [page.wanted_data, page.tabs],
         **QUIET,

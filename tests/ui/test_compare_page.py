@@ -121,7 +121,7 @@ def test_reference_and_policy_stand_side_by_side(page):
     assert page.locator(".dl-token-legend").is_visible()
     command = page.locator("#compare-command code").inner_text()
     assert command == "dpo-lite compare one --prompt 'Are bats blind?'"
-    assert "loaded: builtin:myths" in page.locator("#compare-loaded").inner_text()
+    page.wait_for_function("document.querySelector('#compare-loaded').innerText.includes('myths')")
 
 
 def test_paging_through_the_runs_prompts_and_markup_in_them(page):
