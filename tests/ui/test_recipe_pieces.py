@@ -1,0 +1,126 @@
+"""The Recipes and Data tabs without a browser: drafts, uploads, and their HTML."""
+
+import gzip
+import json
+from dataclasses import replace
+
+import pytest
+
+from dpo_lite.errors import UserError
+from dpo_lite.recipe import RECIPES_FOLDER, library, load_recipe, parse_yaml
+from dpo_lite.ui import data_views, recipe_views
+from dpo_lite.ui.draft import START, Draft, opened, restored, with_data
+from dpo_lite.ui.form import check_text
+from dpo_lite.ui.uploads import keep_upload
+
+QUICKSTART = (RECIPES_FOLDER / "quickstart.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["quickstart", "qwen3-4b", "zephyr-7b"])
+def test_the_command_line_says_exactly_what_the_page_launches(name, tmp_path):
+    """A draft's words, read as the command line reads them, give the draft's recipe."""
+    text = opened(f"shipped:{name}", tmp_path).text
+    for change in (
+        {"train": {"beta": 0.3, "lr": 1e-5}},
+        {"eval": {"prompts": ["a: b, c", "it's\n[x]"]}},
+        {"data": {"train": [{"source": "a b", "weight": 2.0}, "c"], "columns": {"prompt": "q"}}},
+        {"run": {"name": "5e-6"}, "hub": {"private": False}},
+    ):
+        values = parse_yaml(text, "")
+        for section, keys in change.items():
+            values[section] = values.get(section, {}) | keys
+        draft = Draft(f"shipped:{name}", json.dumps(values), tmp_path)
+        recipe = check_text(draft.text).recipe
+        word, *overrides = draft.words(recipe)
+        assert load_recipe(word, overrides) == recipe
+
+
+def test_ones_own_is_named_by_its_file_and_a_broken_one_must_be_saved(tmp_path):
+    library.save_own(QUICKSTART, "mine", tmp_path)
+    draft = opened("own:mine", tmp_path)
+    recipe = check_text(draft.text).recipe
+    assert draft.words(recipe) == [str(tmp_path / "mine.yaml")]
+    library.save_own("x: 1", "mine", tmp_path, overwrite=True)
+    with pytest.raises(UserError, match="save this text first"):
+        draft.words(recipe)
+
+
+@pytest.mark.parametrize("picked", ["own:../../etc/passwd", "own:gone", "shipped:none", "", "x:y"])
+def test_what_cannot_be_opened_is_the_quickstart(picked, tmp_path):
+    assert opened(picked, tmp_path) == opened(START, tmp_path)
+    assert restored({"picked": picked, "text": "a: 1"}, tmp_path).picked == START
+
+
+@pytest.mark.parametrize("kept", [None, 1, {}, {"picked": 1, "text": "x"}, {"picked": START}])
+def test_what_the_browser_kept_need_not_make_sense(kept, tmp_path):
+    assert restored(kept, tmp_path) == opened(START, tmp_path)
+
+
+def test_other_data_take_the_keys_of_the_old_ones_along():
+    text = (RECIPES_FOLDER / "qwen3-1.7b.yaml").read_text()
+    data = parse_yaml(with_data(text, "x.jsonl", ["data.limit=5", "train.beta=9"]), "")["data"]
+    assert data["train"] == "x.jsonl"
+    assert data["limit"] == 5
+    assert "eval" not in data
+    assert data["template"] == {"enable_thinking": False}
+
+
+def test_uploads_are_kept_once_under_a_safe_name(tmp_path):
+    folder = tmp_path / "data"
+
+    def upload(name, content=b'{"a": 1}\n'):
+        path = tmp_path / name
+        path.write_bytes(content)
+        return keep_upload(path, folder)
+
+    assert upload("../x y.jsonl".replace("../", "..")) == folder / "x-y.jsonl"
+    assert upload("x y.jsonl") == folder / "x-y.jsonl"
+    assert upload("x y.jsonl", b'{"a": 2}\n') == folder / "x-y-2.jsonl"
+    assert upload("a.jsonl.gz", gzip.compress(b"{}")) == folder / "a.jsonl.gz"
+    for name in ("evil.py", "model.bin", "x.gz", "noending"):
+        with pytest.raises(UserError, match="no data file"):
+            upload(name)
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_cards_escape_and_mark_what_is_picked(tmp_path):
+    (entry, *_) = library.shipped()
+    odd = replace(entry, purpose="<img src=x onerror=alert(1)>", own=True)
+    html = recipe_views.cards([odd], [entry], "shipped:quickstart")
+    assert "<img" not in html
+    assert html.count('aria-pressed="true"') == 1
+    broken = replace(entry, recipe=None, fault="x is no key")
+    assert "x is no key" in recipe_views.cards([], [broken], "")
+
+
+def test_a_plan_that_does_not_fit_says_what_to_change():
+    result = {
+        "plan": {"parts": {"weights": 2**31}, "total": 2**31, "budget": 512, "checkpointing": True},
+        "memory": 2**30,
+        "fits": False,
+        "advice": ["a smaller base"],
+        "notes": [],
+        "lines": ["an epoch takes 1 h to 2 h"],
+    }
+    html = recipe_views.planned(result, "6GB", ["dpo-lite", "plan"])
+    for told in ("does not fit", "a smaller base", "dl-over", "an epoch takes", "6GB"):
+        assert told in html
+
+
+def test_the_report_names_rows_and_draws_each_part_to_one_scale(tmp_path):
+    from dpo_lite.doctor import examine
+
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"p {n}", "chosen": "<i>a</i>" * n, "rejected": "b"} for n in range(1, 20)]
+    rows.insert(3, {"prompt": "<u>odd</u>", "chosen": "x", "rejected": "x"})
+    path.write_text("\n".join(map(json.dumps, rows)))
+    report = examine(str(path), shown=50)
+    found = report.to_json() | {"notes": report.notes}
+    html = data_views.report(found)
+    assert "<td>3</td>" in html
+    assert "<u>" not in html
+    assert html.count("<svg") == 3
+    example = data_views.example(found, 0)
+    assert "preferred" in example
+    assert "rejected" in example
+    assert "<i>" not in example

@@ -1,0 +1,203 @@
+"""The Recipes and Data tabs in headless Chromium."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dpo_lite.launching import stop
+from dpo_lite.recipe import load_recipe, parse_yaml
+from dpo_lite.runs import list_runs
+from dpo_lite.ui.form import fields
+from tests.ui.conftest import serve
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("recipes-page")
+
+
+@pytest.fixture(scope="module")
+def address(folder, chromium):
+    with serve(folder) as address:
+        yield address
+
+
+@pytest.fixture
+def page(visit, address):
+    page = visit(address)
+    page.wait_for_selector("#recipes-cards [aria-pressed=true]")
+    says(page, "#recipes-command", "dpo-lite train quickstart")
+    return page
+
+
+def says(page, where, text):
+    """Wait until an element shows a text."""
+    page.wait_for_function(
+        "([where, text]) => document.querySelector(where)?.innerText.includes(text)",
+        arg=[where, text],
+    )
+
+
+def field(page, key):
+    return page.locator(f"#recipes-{key.replace('.', '-')} [data-testid=textbox]")
+
+
+def yaml_of(page):
+    return page.locator("#recipes-yaml .cm-content").inner_text()
+
+
+def command(page):
+    return page.locator("#recipes-command code").inner_text()
+
+
+def test_form_and_yaml_follow_each_other_and_survive_a_reload(page):
+    field(page, "train.beta").fill("0.05")
+    says(page, "#recipes-yaml", "beta: 0.05")
+    assert "# pull to the reference" in yaml_of(page)
+    says(page, "#recipes-diff", "train.beta")
+    assert command(page) == "dpo-lite train quickstart train.beta=0.05 --detach"
+
+    page.get_by_text("beta: 0.05").first.click()
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    page.keyboard.type("weight_decay: 0.5")
+    says(page, "#recipes-command", "train.weight_decay=0.5")
+    field_of_yaml = "document.querySelector('#recipes-train-weight_decay input')?.value === '0.5'"
+    page.locator("#recipes-more button").first.click()
+    page.wait_for_function(field_of_yaml)
+
+    page.reload()
+    says(page, "#recipes-command", "train.beta=0.05 train.weight_decay=0.5")
+    assert field(page, "train.beta").input_value() == "0.05"
+
+    page.click("[data-recipe='shipped:qwen3-4b']")
+    says(page, "#recipes-command", "dpo-lite train qwen3-4b --detach")
+    assert field(page, "model.base").input_value() == "Qwen/Qwen3-4B"
+
+
+def test_wrong_input_in_each_number_and_name_is_said_beside_it(page):
+    page.locator("#recipes-more button").first.click()
+    wrong = [f.key for f in fields() if f.kind == "number"] + ["run.name", "hub.repo"]
+    for key in wrong:
+        field(page, key).fill("../<b>x</b>")
+    for key in wrong:
+        says(page, f"#recipes-{key.replace('.', '-')}", "must be")
+    assert page.locator(".dl-wrong").count() == len(wrong)
+    assert page.locator(".dl-wrong b").count() == 0
+    says(page, "#recipes-command", f"(and {len(wrong) - 1} more)")
+    assert page.locator("#recipes-launch").is_disabled()
+    field(page, "train.beta").fill("0.2")
+    page.wait_for_function("!document.querySelector('#recipes-train-beta.dl-wrong')")
+
+
+def test_broken_yaml_names_its_line_and_keeps_the_form(page):
+    page.get_by_text("quantization").last.click()
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    page.keyboard.type("revision: [")
+    says(page, "#recipes-yaml-fault", "line")
+    assert page.locator("#recipes-launch").is_disabled()
+    assert field(page, "train.beta").input_value() == "0.1"
+
+
+def test_deleting_and_pasting_are_input_too(page):
+    field(page, "train.epochs").click()
+    page.keyboard.press("End")
+    page.keyboard.press("Backspace")
+    says(page, "#recipes-command", "train.epochs=4")
+    page.keyboard.insert_text("75")
+    says(page, "#recipes-command", "train.epochs=4.75")
+
+
+def test_one_s_own_is_saved_overwritten_when_asked_and_listed(page, folder):
+    field(page, "train.beta").fill("0.3")
+    says(page, "#recipes-command", "train.beta=0.3")
+    page.locator("#recipes-save-name input").fill("../gentle")
+    page.click("#recipes-save")
+    says(page, "#recipes-save-note", "no name for a recipe")
+    page.locator("#recipes-save-name input").fill("gentle")
+    page.click("#recipes-save")
+    says(page, "#recipes-save-note", "Saved as my-recipes/gentle.yaml")
+    says(page, "#recipes-cards", "Your recipes")
+    says(page, "#recipes-command", "dpo-lite train my-recipes/gentle.yaml --detach")
+    says(page, "#recipes-diff", "quickstart as it ships")
+    kept = folder / "my-recipes" / "gentle.yaml"
+    assert load_recipe(kept).train.beta == 0.3
+
+    page.click("[data-recipe='shipped:quickstart']")
+    says(page, "#recipes-command", "dpo-lite train quickstart --detach")
+    page.locator("#recipes-save-name input").fill("gentle")
+    page.click("#recipes-save")
+    says(page, "#recipes-save-note", "exists")
+    assert load_recipe(kept).train.beta == 0.3
+    page.click("#recipes-overwrite")
+    says(page, "#recipes-save-note", "Saved")
+    assert load_recipe(kept).train.beta == 0.1
+
+
+def test_check_shows_memory_and_time_and_a_plan_for_another_card(page):
+    page.click("#recipes-check")
+    says(page, "#recipes-outcome", "Ready to launch")
+    for told in ("weights", "step 0", "time", "dpo-lite check quickstart"):
+        says(page, "#recipes-outcome", told)
+    page.locator("#recipes-card input").fill("3090")
+    page.keyboard.press("Enter")
+    page.click("#recipes-plan")
+    says(page, "#recipes-outcome", "It fits on 3090")
+    says(page, "#recipes-outcome", "an epoch takes")
+    says(page, "#recipes-outcome", "dpo-lite plan quickstart --gpu 3090")
+
+
+def test_an_upload_is_examined_leafed_through_and_used(page, folder):
+    rows = [
+        {"prompt": f"Question {n}?", "chosen": f"<b>yes</b> {n}", "rejected": f"no {n}"}
+        for n in range(30)
+    ]
+    rows.append({"prompt": "Odd?", "chosen": "same", "rejected": "same"})
+    page.get_by_role("tab", name="Data").click()
+    with page.expect_file_chooser() as chooser:
+        page.click("#data-upload")
+    chooser.value.set_files(
+        {
+            "name": "my pairs.jsonl",
+            "mimeType": "application/json",
+            "buffer": "\n".join(map(json.dumps, rows)).encode(),
+        }
+    )
+    says(page, "#data-report", "Kept as my-recipes/data/my-pairs.jsonl")
+    page.click("#data-examine")
+    says(page, "#data-report", "31 rows")
+    says(page, "#data-report", "30")  # the odd row's number
+    assert page.locator("#data-report .dl-histograms svg").count() == 3
+    says(page, "#data-example", "preferred")
+    says(page, "#data-example", "<b>yes</b>")
+    assert page.locator("#data-example mark b").count() == 0
+    first = page.locator("#data-example").inner_text()
+    page.click("#data-next")
+    says(page, "#data-at", "2 of")
+    assert page.locator("#data-example").inner_text() != first
+    says(
+        page, "#data-command", "dpo-lite data my-recipes/data/my-pairs.jsonl --model builtin:myths"
+    )
+    page.click("#data-use")
+    says(page, "#recipes-command", "data.train=my-recipes/data/my-pairs.jsonl")
+    assert parse_yaml(yaml_of(page), "")["data"]["train"] == "my-recipes/data/my-pairs.jsonl"
+    assert Path(folder, "my-recipes/data/my-pairs.jsonl").is_file()
+
+
+def test_launch_opens_the_runs_tab_with_the_run(page, folder):
+    field(page, "train.max_steps").fill("1") if field(
+        page, "train.max_steps"
+    ).is_visible() else None
+    page.locator("#recipes-more button").first.click()
+    field(page, "train.max_steps").fill("1")
+    says(page, "#recipes-command", "train.max_steps=1")
+    page.click("#recipes-launch")
+    page.wait_for_selector("#tab-runs", state="visible")
+    (run,) = list_runs(folder / "runs")
+    stop(run)
+    assert run.name == "quickstart-1"
+    assert load_recipe(run.recipe_file).train.max_steps == 1
