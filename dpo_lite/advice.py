@@ -79,7 +79,7 @@ class Seen:
 
     @property
     def in_sigmoid(self) -> bool:
-        return self.train("loss") == "sigmoid"
+        return self.train("loss") in ("sigmoid", "sigmoid_norm")
 
 
 def advise(
@@ -239,12 +239,14 @@ def displacement(seen: Seen) -> Advice | None:
     reward, logp = seen.end("rewards/chosen"), seen.end("logps/chosen")
     if reward is None or logp is None or reward > -0.05:
         return None
-    fall = -reward / seen.train("beta")  # nats per answer
-    before = abs(logp + fall) or 1.0
+    fall = -reward / seen.train("beta")  # nats per answer, or per token
+    per_token = seen.train("loss") == "sigmoid_norm"
+    before = 1.0 if per_token else abs(logp + fall) or 1.0
     if fall > before:
+        lost = f"{fall:.1f} nats a token" if per_token else f"{fall:.0f} nats each"
         return Advice(
             "warn",
-            f"The chosen answers lost {fall:.0f} nats each, as much as they had: also good text "
+            f"The chosen answers lost {lost}, as much as they had: also good text "
             "got unlikely. Read some answers; if they are odd, set train.sft_weight=0.1 or lower "
             f"train.lr (now {seen.train('lr'):g}).",
         )

@@ -42,7 +42,7 @@ def score_held_out(
 ) -> dict[str, Any]:
     """Metrics of a held-out set: TRL's names, and the likelihood share of both roles."""
     outcome = evaluate_examples(model, examples, objective, budget, progress, references)
-    return outcome.metrics(objective.beta) | {"likelihood": likelihood_shares(outcome)}
+    return outcome.metrics() | {"likelihood": likelihood_shares(outcome)}
 
 
 def answer_held_out(

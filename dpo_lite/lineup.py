@@ -14,6 +14,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.lockstep import BASE, Answer, Sampling, answer, token_rewards, token_texts
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base, load_tokenizer
+from dpo_lite.objectives import PER_TOKEN
 from dpo_lite.recipe import ModelSection, Recipe, load_recipe
 from dpo_lite.runs import Run
 
@@ -121,6 +122,8 @@ def ask(
     rewards = token_rewards(
         lineup.model, ids, [a.ids for a in answers], policy, reference, recipe.train.beta
     )
+    if recipe.train.loss in PER_TOKEN:  # the mean is the reward, so each token adds its share
+        rewards = [[value / len(values) for value in values] for values in rewards]
     return [
         Said(
             column.label,

@@ -5,7 +5,10 @@ A score says how much the policy prefers a response. For DPO and its kin it is t
     r(x, y) = beta * (log pi(y | x) - log pi_ref(y | x))            (DPO, Eq. 5 without beta log Z)
 
 The normaliser beta log Z(x) is the same for all responses to a prompt and cancels in every loss
-here. All functions take responses best first: column 0 is the chosen one.
+here. All functions take responses best first: column 0 is the chosen one. Every loss is a function
+of one sum per response, its log-ratio, so none needs more than the frozen head keeps.
+
+What beta means differs from loss to loss, and so does its default (dpo_lite.recipe.schema.BETAS).
 
 DPO: Rafailov et al. 2023, arXiv:2305.18290.
 """
@@ -15,17 +18,55 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+# Their reward is the mean over a response's tokens, not the sum.
+PER_TOKEN = ("sigmoid_norm",)
+
 
 def implicit_rewards(
-    policy_logps: torch.Tensor, reference_logps: torch.Tensor, beta: float
+    policy_logps: torch.Tensor,
+    reference_logps: torch.Tensor,
+    beta: float,
+    lengths: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """beta * log(pi / pi_ref) per response. Shapes: (R,) and (R,) -> (R,), in nats times beta."""
-    return beta * (policy_logps - reference_logps)
+    """beta * log(pi / pi_ref) per response, with ``lengths`` divided by its number of tokens.
+
+    Shapes: (R,) each -> (R,), in nats (per token) times beta. Per token it is the reward of
+    ``sigmoid_norm``, the length-normalised DPO of Tulu 3, arXiv:2411.15124, Section 5.1: otherwise
+    its loss is ``sigmoid_loss``. A log-ratio per token is small, so beta is large: 5 in the paper.
+    """
+    rewards = beta * (policy_logps - reference_logps)
+    return rewards if lengths is None else rewards / lengths
 
 
-def sigmoid_loss(rewards: torch.Tensor) -> torch.Tensor:
-    """-log sigma(r_w - r_l): DPO, Eq. 7. rewards (E, 2) -> (E,)."""
-    return -F.logsigmoid(rewards[:, 0] - rewards[:, 1])
+def sigmoid_loss(rewards: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    """-log sigma(r_w - r_l): DPO, Eq. 7. rewards (E, 2) -> (E,).
+
+    With ``label_smoothing`` = e it is the conservative DPO of Mitchell 2023 (a note on DPO with
+    noisy preferences, https://ericmitchell.ai/cdpo.pdf, Eq. 3):
+
+        -(1 - e) log sigma(r_w - r_l) - e log sigma(r_l - r_w)
+
+    the cross-entropy to a label that is right with probability 1 - e. It is least where the margin
+    is log((1 - e) / e), so no pair is pulled further apart than that.
+    """
+    margins = rewards[:, 0] - rewards[:, 1]
+    right, flipped = -F.logsigmoid(margins), -F.logsigmoid(-margins)
+    return (1 - label_smoothing) * right + label_smoothing * flipped
+
+
+def robust_loss(rewards: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """DPO's loss without the bias of wrong labels: rDPO, Chowdhury et al. 2024, arXiv:2403.00409,
+    Section 3. rewards (E, 2) -> (E,).
+
+        [(1 - e) l(r_w - r_l) - e l(r_l - r_w)] / (1 - 2e),    l(m) = -log sigma(m)
+
+    ``label_smoothing`` = e is the share of labels that are the wrong way round, below 1/2. In
+    expectation over such flips it is ``sigmoid_loss`` on the true labels. It has no lower bound:
+    beyond a large margin it falls by e / (1 - 2e) per unit of it.
+    """
+    margins = rewards[:, 0] - rewards[:, 1]
+    right, flipped = -F.logsigmoid(margins), -F.logsigmoid(-margins)
+    return ((1 - label_smoothing) * right - label_smoothing * flipped) / (1 - 2 * label_smoothing)
 
 
 def hinge_loss(rewards: torch.Tensor) -> torch.Tensor:
@@ -64,15 +105,25 @@ def sft_loss(chosen_logps: torch.Tensor, chosen_lengths: torch.Tensor) -> torch.
 
 
 def preference_losses(
-    loss: str, rewards: torch.Tensor, lengths: torch.Tensor, group_sizes: list[int], beta: float
+    loss: str,
+    rewards: torch.Tensor,
+    lengths: torch.Tensor,
+    group_sizes: list[int],
+    beta: float,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """The named loss of every example: rewards (R,), lengths (R,), sum(group_sizes) = R -> (E,)."""
+    """The named loss of every example: rewards (R,), lengths (R,), sum(group_sizes) = R -> (E,).
+
+    ``rewards`` are those of the loss: per token for the losses in PER_TOKEN.
+    """
     if loss == "plackett_luce":
         groups = rewards.split(group_sizes)
         return torch.cat([plackett_luce_loss(group[None]) for group in groups])
     pairs = rewards.view(-1, 2)
-    if loss == "sigmoid":
-        return sigmoid_loss(pairs)
+    if loss in ("sigmoid", "sigmoid_norm"):
+        return sigmoid_loss(pairs, label_smoothing)
+    if loss == "robust":
+        return robust_loss(pairs, label_smoothing)
     if loss == "hinge":
         return hinge_loss(pairs)
     if loss == "ipo":
@@ -83,7 +134,8 @@ def preference_losses(
 def loss_at_start(loss: str, responses: int, beta: float) -> float:
     """The loss while policy and reference are equal and all rewards are zero.
 
-    ln 2 for DPO, ln K! for Plackett-Luce, 1 for hinge, (1 / 2 beta)^2 for IPO.
+    ln 2 for DPO, also smoothed, robust or per token; ln K! for Plackett-Luce, 1 for hinge,
+    (1 / 2 beta)^2 for IPO.
     """
     zeros = torch.zeros(responses, dtype=torch.float64)
     lengths = torch.ones(responses, dtype=torch.float64)

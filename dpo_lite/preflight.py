@@ -55,6 +55,7 @@ class Loaded:
 class Report:
     """What the preflight found out, as facts; ``lines`` puts them into words."""
 
+    objective: str
     reference: str
     linear_4bit: int
     trained: int
@@ -87,6 +88,7 @@ class Report:
         return [
             f"model      {held}, {self.trained:,} trained of {self.total:,} parameters "
             f"({self.trained / self.total:.1%}), adapter in fp32",
+            f"objective  {self.objective}",
             f"reference  {self.reference}",
             f"step 0     {start}",
             f"scoring    {self.scoring.reason} (checked: differs by "
@@ -128,10 +130,7 @@ def check(
     few = loaded.data.few
     choice = choose_way(model, few)
     dtype = compute_dtype(model.device)
-    train_keys = recipe.train
-    objective = Objective(
-        train_keys.loss, train_keys.beta, choice.way, dtype, train_keys.sft_weight
-    )
+    objective = Objective.of(recipe.train, choice.way, dtype)
 
     lengths = loaded.data.lengths.of_batch(shared=choice.way == "forest")
     say("measuring what an update keeps in memory")
@@ -158,6 +157,7 @@ def check(
     updates = recipe.train.max_steps or math.ceil(per_epoch * recipe.train.epochs)
     average = float(lengths.mean()) * min(recipe.train.batch_size, len(lengths))
     report = Report(
+        objective=recipe.train.objective,
         reference=roles.reference_name(model),
         linear_4bit=count_4bit(model),
         trained=sum(p.numel() for p in roles.trainable_parameters(model)),

@@ -33,7 +33,7 @@ def write_report(run: Run) -> None:
         f"# {run.name}",
         "",
         f"Base `{manifest['base']}` ({manifest['quantization']}), reference: "
-        f"{manifest['reference']}. Objective: {recipe.train.loss}, beta {recipe.train.beta}, "
+        f"{manifest['reference']}. Objective: {recipe.train.objective}, "
         f"learning rate {recipe.train.lr:g}, {recipe.train.batch_size} examples per update. "
         f"Data: {manifest['data']['examples']:,} examples.",
         "",

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from dpo_lite.objectives import (
+    PER_TOKEN,
     hinge_loss,
     implicit_rewards,
     ipo_loss,
     loss_at_start,
     plackett_luce_loss,
     preference_losses,
+    robust_loss,
     sigmoid_loss,
 )
 
@@ -25,6 +27,47 @@ def test_implicit_rewards():
 def test_sigmoid():
     # margin 3: -log(1 / (1 + e^-3)) = log(1 + e^-3) = 0.0485873516
     assert sigmoid_loss(torch.tensor([[1.0, -2.0]])).item() == pytest.approx(math.log1p(math.e**-3))
+
+
+def test_conservative_dpo():
+    # margin log 3: sigma = 3/4, so log(4/3) with weight 0.9 and log 4 with weight 0.1
+    loss = sigmoid_loss(torch.tensor([[math.log(3), 0.0]]), 0.1)
+    assert loss.item() == pytest.approx(0.9 * math.log(4 / 3) + 0.1 * math.log(4))
+
+
+def test_conservative_dpo_rests_at_the_log_odds():
+    # e = 0.1: the margin log(0.9 / 0.1) = log 9 is the least, so its gradient is zero
+    rewards = torch.tensor([[math.log(9), 0.0]], dtype=torch.float64, requires_grad=True)
+    sigmoid_loss(rewards, 0.1).sum().backward()
+    assert rewards.grad.abs().max() < 1e-12
+
+
+def test_robust():
+    # margin log 3, e = 0.2: (0.8 log(4/3) - 0.2 log 4) / 0.6
+    loss = robust_loss(torch.tensor([[math.log(3), 0.0]]), 0.2)
+    assert loss.item() == pytest.approx((0.8 * math.log(4 / 3) - 0.2 * math.log(4)) / 0.6)
+
+
+def test_robust_is_unbiased_under_flips():
+    """Over labels of which 0.3 are flipped it is DPO on the true ones, also its gradient."""
+    rewards = (torch.randn(64, 2, dtype=torch.float64) * 3).requires_grad_()
+    seen = 0.7 * robust_loss(rewards, 0.3) + 0.3 * robust_loss(rewards.flip(1), 0.3)
+    assert torch.allclose(seen, sigmoid_loss(rewards))
+    (found,) = torch.autograd.grad(seen.sum(), rewards)
+    (true,) = torch.autograd.grad(sigmoid_loss(rewards).sum(), rewards)
+    assert torch.allclose(found, true)
+
+
+def test_sigmoid_norm():
+    # beta 5: log-ratios 4 and -3 nats over 10 and 5 tokens -> rewards 2 and -3, margin 5
+    lengths = torch.tensor([10, 5])
+    rewards = implicit_rewards(
+        torch.tensor([-6.0, -13.0]), torch.tensor([-10.0, -10.0]), 5, lengths
+    )
+    assert rewards.tolist() == [2.0, -3.0]
+    loss = preference_losses("sigmoid_norm", rewards, lengths, [2], 5)
+    assert loss.item() == pytest.approx(math.log1p(math.e**-5))
+    assert "sigmoid_norm" in PER_TOKEN
 
 
 def test_hinge():
@@ -82,8 +125,18 @@ def test_ragged_rankings():
         ("sigmoid", 2, math.log(2)),
         ("plackett_luce", 4, math.log(24)),
         ("hinge", 2, 1.0),
+        ("sigmoid_norm", 2, math.log(2)),
+        ("robust", 2, math.log(2)),
         ("ipo", 2, 25.0),
     ],
 )
 def test_loss_at_start(loss, responses, value):
     assert loss_at_start(loss, responses, 0.1) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "robust"])
+def test_smoothing_moves_no_start(loss):
+    """So the step-0 identity needs no label smoothing: equal rewards are equal when flipped."""
+    zeros, lengths = torch.zeros(2), torch.ones(2)
+    start = preference_losses(loss, zeros, lengths, [2], 0.1, 0.3)
+    assert start.item() == pytest.approx(math.log(2))

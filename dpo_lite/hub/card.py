@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 SHOWN_SAMPLES = 4
 FORMULAS = {
     "sigmoid": "−log σ(r_chosen − r_rejected)",
+    "sigmoid_norm": "−log σ(r_chosen − r_rejected), r per token",
+    "robust": "[(1 − ε)·ℓ(m) − ε·ℓ(−m)] / (1 − 2ε), ℓ(m) = −log σ(m), m = r_chosen − r_rejected",
     "hinge": "max(0, 1 − (r_chosen − r_rejected))",
     "ipo": "(h_chosen − h_rejected − 1/(2β))², h = log π/π_ref per token",
     "plackett_luce": "−Σ_k [r_k − log Σ_{j≥k} exp r_j], best first",
 }
 SOURCES = {
     "sigmoid": "DPO, arXiv:2305.18290, Eq. 7",
+    "sigmoid_norm": "length-normalised DPO, Tülu 3, arXiv:2411.15124",
+    "robust": "robust DPO, arXiv:2403.00409",
     "hinge": "SLiC-HF, arXiv:2305.10425",
     "ipo": "IPO, arXiv:2310.12036, Eq. 17",
     "plackett_luce": "DPO, arXiv:2305.18290, Appendix A.3",
@@ -129,13 +133,15 @@ def _training(subject: Subject) -> str:
     sources = ", ".join(_source(part.source) for part in recipe.data.sources)
     held_out = ", ".join(f"{name} {count:,}" for name, count in data.get("held_out", {}).items())
     revision = f" at `{subject.revision}`" if subject.revision else ""
+    per_token = " per token" if train.loss == "sigmoid_norm" else ""
     rows = [
         ("base", f"`{subject.base}`{revision}, in {manifest.get('quantization', 'nf4')}"),
         ("data", f"{sources}: {data.get('examples', 0):,} examples"),
         ("data fingerprint", f"`{data.get('fingerprint')}`"),
         ("held out", held_out),
         ("objective", f"`{train.loss}`: {FORMULAS[train.loss]} ({SOURCES[train.loss]})"),
-        ("implicit reward", f"r = β · log(π / π_ref), β = {train.beta:g}"),
+        ("implicit reward", f"r = β · log(π / π_ref){per_token}, β = {train.beta:g}"),
+        ("label smoothing", f"ε = {train.label_smoothing:g}" if train.label_smoothing else ""),
         ("reference π_ref", manifest.get("reference", recipe.reference)),
         ("SFT term", f"weight {train.sft_weight:g}" if train.sft_weight else ""),
         ("adapter", adapter),

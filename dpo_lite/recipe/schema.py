@@ -181,17 +181,38 @@ class DataSection(Section):
         return kind(**{"format": name, "columns": self.columns, **own})
 
 
+# What train.beta: auto is. It multiplies the log-ratio of a whole response (1 / beta is then a
+# margin in nats), in sigmoid_norm that of a token; in ipo it is tau: 1 / (2 tau) per token is the
+# target.
+BETAS = {
+    "sigmoid": 0.1,
+    "sigmoid_norm": 5.0,
+    "robust": 0.1,
+    "ipo": 0.1,
+    "hinge": 0.1,
+    "plackett_luce": 0.1,
+}
+
+
 class TrainSection(Section):
-    loss: Literal["sigmoid", "ipo", "hinge", "plackett_luce"] = Field(
+    loss: Literal["sigmoid", "sigmoid_norm", "robust", "ipo", "hinge", "plackett_luce"] = Field(
         "sigmoid",
-        description="`sigmoid` is DPO; `plackett_luce` ranks K responses; see docs/concepts.md.",
+        description="`sigmoid` is DPO, `sigmoid_norm` DPO per token, `robust` for wrong labels;"
+        " `plackett_luce` ranks K responses; see docs/concepts.md.",
         json_schema_extra=COMMON,
     )
-    beta: float = Field(
-        0.1,
-        gt=0,
-        description="Strength of the pull to the reference: higher moves less.",
+    beta: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="Strength of the pull to the reference: higher moves less. What it multiplies"
+        " depends on the loss; `auto`: 0.1, and 5 for `sigmoid_norm`.",
         json_schema_extra=COMMON,
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="Share of pairs that may be the wrong way round: with `sigmoid` margins are"
+        " kept small (conservative DPO), with `robust` the bias is taken out.",
     )
     sft_weight: float = Field(
         0.0,
@@ -245,6 +266,19 @@ class TrainSection(Section):
         description="Remember the reference's log-probabilities on disk: later epochs, evaluations"
         " and runs on the same base and data do not compute them again.",
     )
+
+    @model_validator(mode="after")
+    def settle_beta(self) -> TrainSection:
+        if self.beta == "auto":
+            self.beta = BETAS[self.loss]
+        return self
+
+    @property
+    def objective(self) -> str:
+        """The loss with its numbers, in words."""
+        extra = f", label smoothing {self.label_smoothing:g}" if self.label_smoothing else ""
+        extra += f", SFT weight {self.sft_weight:g}" if self.sft_weight else ""
+        return f"{self.loss}, beta {self.beta:g}{extra}"
 
 
 class EvalSection(Section):
@@ -322,4 +356,19 @@ class Recipe(Section):
             raise ValueError("train.engine: trl has no plackett_luce loss; use dpo_lite")
         if self.train.engine == "trl" and self.train.sft_weight:
             raise ValueError("train.engine: trl averages its SFT term otherwise; use dpo_lite")
+        self._check_smoothing()
         return self
+
+    def _check_smoothing(self) -> None:
+        train = self.train
+        if train.loss == "robust" and not train.label_smoothing:
+            raise ValueError(
+                "train.loss: robust needs train.label_smoothing, the share of labels that are the"
+                " wrong way round, such as 0.1"
+            )
+        if train.label_smoothing and train.loss not in ("sigmoid", "robust"):
+            raise ValueError("train.label_smoothing goes with train.loss: sigmoid or robust")
+        if train.label_smoothing and train.loss == "sigmoid" and train.engine == "trl":
+            raise ValueError(
+                "train.engine: trl does not smooth the labels of its sigmoid loss; use dpo_lite"
+            )

@@ -135,7 +135,7 @@ class PreferenceTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self.outcome is not None:
-            logs |= self.outcome.metrics(self.objective.beta)
+            logs |= self.outcome.metrics()
         super().log(logs, start_time)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
@@ -149,7 +149,7 @@ class PreferenceTrainer(Trainer):
                 self.budget,
                 references=self.references,
             )
-            found = outcome.metrics(self.objective.beta)
+            found = outcome.metrics()
             metrics |= {f"eval_{name}_{key}": value for key, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(

@@ -55,7 +55,8 @@ def trl_trainer(loaded: Loaded, folder: Path, callback: TrainerCallback) -> DPOT
         "per_device_train_batch_size": size,
         "gradient_accumulation_steps": recipe.train.batch_size // size,
         "beta": recipe.train.beta,
-        "loss_type": [recipe.train.loss],
+        "loss_type": [recipe.train.loss],  # of the same name there
+        "label_smoothing": recipe.train.label_smoothing,
         "max_length": None,
         "bf16": device.type == "cuda",
         "eval_strategy": "no",

@@ -7,7 +7,7 @@ share to the gradient, so how examples are split and packed changes nothing but 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,9 +16,10 @@ from dpo_lite.data.packing import Encoded, split_by_tokens
 from dpo_lite.model import roles
 from dpo_lite.model.attention import forest_attention
 from dpo_lite.model.scoring import Way, batch_tokens, causal_lm, lay_out, response_logps
-from dpo_lite.objectives import implicit_rewards, preference_losses, sft_loss
+from dpo_lite.objectives import PER_TOKEN, implicit_rewards, preference_losses, sft_loss
 
 if TYPE_CHECKING:
+    from dpo_lite.recipe import TrainSection
     from dpo_lite.training.reference_cache import ReferenceCache
 
 
@@ -34,12 +35,13 @@ class Outcome:
     policy_last: torch.Tensor
     reference_first: torch.Tensor
     reference_last: torch.Tensor
+    rewards_first: torch.Tensor  # implicit, as the loss has them: per token for sigmoid_norm
+    rewards_last: torch.Tensor
     order: list[int] = field(default_factory=list)  # places of the examples in the input
 
-    def metrics(self, beta: float) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """TRL's metric names; ties are left out of the accuracy."""
-        chosen = implicit_rewards(self.policy_first, self.reference_first, beta)
-        rejected = implicit_rewards(self.policy_last, self.reference_last, beta)
+        chosen, rejected = self.rewards_first, self.rewards_last
         margins = chosen - rejected
         decided = margins != 0
         found = {
@@ -59,7 +61,7 @@ class Outcome:
         """Put micro-batches together, examples back in the order of the input."""
         order = [index for part in parts for index in part.order]
         back = torch.tensor(sorted(range(len(order)), key=order.__getitem__))
-        names = ("losses", "policy_first", "policy_last", "reference_first", "reference_last")
+        names = [f.name for f in fields(Outcome) if f.name != "order"]
         joined = {name: torch.cat([getattr(p, name) for p in parts])[back] for name in names}
         return Outcome(**joined, order=sorted(order))
 
@@ -71,6 +73,14 @@ class Objective:
     way: Way
     dtype: torch.dtype = torch.float32  # autocast's on a GPU
     sft_weight: float = 0.0
+    label_smoothing: float = 0.0
+
+    @staticmethod
+    def of(train: TrainSection, way: Way, dtype: torch.dtype) -> Objective:
+        """What a recipe's `train` section asks for."""
+        return Objective(
+            train.loss, train.beta, way, dtype, train.sft_weight, train.label_smoothing
+        )
 
 
 def update_gradient(
@@ -146,13 +156,15 @@ def score(
             reference = references.logps(examples, reference_logps).to(device)
         with roles.policy(model):
             policy = response_logps(model, batch, objective.way)
-            rewards = implicit_rewards(policy, reference, objective.beta)
+            per_token = batch.response_lengths if objective.loss in PER_TOKEN else None
+            rewards = implicit_rewards(policy, reference, objective.beta, per_token)
             losses = preference_losses(
                 objective.loss,
                 rewards,
                 batch.response_lengths,
                 batch.group_sizes,
                 objective.beta,
+                objective.label_smoothing,
             )
             total = losses
             if objective.sft_weight:
@@ -160,10 +172,9 @@ def score(
                 total = losses + objective.sft_weight * chosen
             if backward_over is not None:
                 (total.sum() / backward_over).backward()
-    policy, reference = policy.detach().cpu(), reference.cpu()
-    return Outcome(
-        losses.detach().cpu(), policy[first], policy[last], reference[first], reference[last]
-    )
+    scored = (policy.detach().cpu(), reference.cpu(), rewards.detach().cpu())
+    ends_of_all = [values[place] for values in scored for place in (first, last)]
+    return Outcome(losses.detach().cpu(), *ends_of_all)
 
 
 def _micro_batches(examples: Sequence[Encoded], way: Way, budget: int) -> list[list[int]]:

@@ -44,11 +44,13 @@ def test_the_reference_follows_the_adapter(minimal):
         ("train.betta=1", "train.betta is no key of a recipe; did you mean train.beta"),
         ("beta=1", "did you mean train.beta"),
         ("modle.base=x", "did you mean model.base"),
-        ("train.beta=x", "train.beta: must be a number, not 'x'"),
+        ("train.beta=x", "train.beta: must be a number, or 'auto', not 'x'"),
         ("train.beta=.inf", "train.beta: must be a finite number"),
-        ("train.beta=0", "train.beta: must be above 0, not 0"),
+        ("train.beta=0", "train.beta: must be above 0, or 'auto', not 0"),
         ("train.beta=yes", "train.beta: must be a number, not True"),
         ("data.train=[{source: yes}]", "data.train: entry 1: must be text, not True"),
+        ("train.loss=robust", "train.loss: robust needs train.label_smoothing"),
+        ("train.label_smoothing=0.5", "train.label_smoothing: must be below 0.5"),
         ("train.batch_size=0", "train.batch_size: must be at least 1, not 0"),
         ("model.quantization=nf8", "model.quantization: must be 'nf4' or 'none', not 'nf8'"),
         ("data.max_length=abc", "data.max_length: must be a whole number, or 'auto', not 'abc'"),
@@ -130,6 +132,37 @@ def test_shipped_recipes_are_complete():
         "llama-3.1-8b",
         "qwen3-14b",
     }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "beta"),
+    [
+        ([], 0.1),
+        (["train.beta=auto"], 0.1),
+        (["train.loss=sigmoid_norm"], 5.0),
+        (["train.loss=sigmoid_norm", "train.beta=2"], 2.0),
+        (["train.loss=robust", "train.label_smoothing=0.1"], 0.1),
+    ],
+)
+def test_each_loss_has_its_own_beta(minimal, overrides, beta):
+    """And the resolved recipe says the number."""
+    recipe = load_recipe(minimal, overrides)
+    assert recipe.train.beta == beta
+    assert f"beta {beta:g}" in recipe.train.objective
+    assert f"\n  beta: {beta}\n" in to_yaml(recipe)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.loss=ipo", "train.label_smoothing=0.1"],
+        ["train.loss=sigmoid_norm", "train.label_smoothing=0.1"],
+        ["train.label_smoothing=0.1", "train.engine=trl"],
+    ],
+)
+def test_smoothing_is_refused_where_it_would_do_nothing(minimal, overrides):
+    with pytest.raises(UserError, match=r"label_smoothing goes|does not smooth"):
+        load_recipe(minimal, overrides)
 
 
 def test_every_key_is_explained_and_documented():

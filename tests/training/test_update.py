@@ -99,7 +99,7 @@ def test_step_zero_identity(base_folder, quantization):
     model = load(base_folder, quantization)
     outcome, _ = gradient(model, random_examples(6, 2))
     assert torch.allclose(outcome.losses, torch.full((6,), math.log(2)), atol=1e-5)
-    metrics = outcome.metrics(0.5)
+    metrics = outcome.metrics()
     assert abs(metrics["rewards/chosen"]) < 1e-5
     assert abs(metrics["rewards/rejected"]) < 1e-5
     check_identity(metrics["loss"], DPO, random_examples(6, 2))
@@ -212,8 +212,11 @@ def test_continue_from_an_adapter(base_folder, tmp_path):
     assert torch.allclose(apart.policy_first, outcome.policy_first, atol=1e-4)
 
 
-@pytest.mark.parametrize("loss", ["sigmoid", "hinge", "ipo"])
-def test_parity_with_trl(base_folder, tmp_path, loss):
+@pytest.mark.parametrize(
+    ("loss", "label_smoothing"),
+    [("sigmoid", 0.0), ("hinge", 0.0), ("ipo", 0.0), ("robust", 0.2), ("sigmoid_norm", 0.0)],
+)
+def test_parity_with_trl(base_folder, tmp_path, loss, label_smoothing):
     """One batch through TRL's DPOTrainer and through ours: the same loss, the same gradient."""
     from trl import DPOConfig
 
@@ -226,6 +229,7 @@ def test_parity_with_trl(base_folder, tmp_path, loss):
         per_device_train_batch_size=4,
         beta=0.5,
         loss_type=[loss],
+        label_smoothing=label_smoothing,
         max_length=None,
         report_to="none",
         use_cpu=True,
@@ -240,7 +244,7 @@ def test_parity_with_trl(base_folder, tmp_path, loss):
         processing_class=tokenizer,
     )
     stir(model)  # after TRL has copied its reference: policy and reference differ
-    objective = Objective(loss, 0.5, "forest")
+    objective = Objective(loss, 0.5, "forest", label_smoothing=label_smoothing)
     model.zero_grad(set_to_none=True)
     inputs = theirs.data_collator(list(theirs.train_dataset))
     their_loss = theirs.compute_loss(model, inputs)
@@ -249,6 +253,18 @@ def test_parity_with_trl(base_folder, tmp_path, loss):
     ours, found = gradient(model, examples, objective)
     assert ours.losses.mean().item() == pytest.approx(their_loss.item(), abs=1e-5)
     assert relative(found, expected) < 1e-4
+
+
+def test_rewards_per_token_are_what_the_loss_compares(base_folder):
+    """Of equal sums the shorter response has the higher reward; TRL logs the sums."""
+    model, examples = stir(load(base_folder)), random_examples(6, 2)
+    found = evaluate_examples(model, examples, Objective("sigmoid_norm", 5.0, "forest"), 10_000)
+    first = torch.tensor([len(example["response_ids"][0]) for example in examples])
+    expected = 5.0 * (found.policy_first - found.reference_first) / first
+    assert torch.allclose(found.rewards_first, expected)
+    margins = found.rewards_first - found.rewards_last
+    assert torch.allclose(found.losses, -torch.nn.functional.logsigmoid(margins), atol=1e-6)
+    assert found.metrics()["rewards/margins"] == pytest.approx(margins.mean().item())
 
 
 def _tokenizer():
