@@ -110,8 +110,7 @@ def planned(result: Mapping[str, Any], card: str, line: Sequence[str]) -> str:
     )
     advice = "".join(f"<li>{esc(way)}</li>" for way in result["advice"])
     told = [text for text in result["lines"] if text.startswith("an epoch takes")]
-    how = "activations computed again" if plan["checkpointing"] else "nothing computed again"
-    facts = [("split", f"{plan['budget']:,} tokens per micro-batch, {how}")]
+    facts = [("split", plan["split"])]
     facts += [("time", text) for text in told]
     notes = f'<p>Change one of these:</p><ul class="dl-list">{advice}</ul>' if advice else ""
     notes += "".join(note(text, "warn") for text in result["notes"])

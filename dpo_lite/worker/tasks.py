@@ -51,6 +51,7 @@ def check(talk: Talk, held: Held, recipe: dict[str, Any] | str) -> dict[str, Any
     """``dpo-lite check``: the preflight's facts and lines, the plan, and the data's report."""
     preflight = _import(talk, "dpo_lite.preflight")
     from dpo_lite.doctor import load_data
+    from dpo_lite.planning import free_memory
 
     loaded = _recipe(recipe)
     tokenizer, data = load_data(loaded, talk.say)
@@ -58,10 +59,12 @@ def check(talk: Talk, held: Held, recipe: dict[str, Any] | str) -> dict[str, Any
         talk.say(f"loading {loaded.model.base}")
         model = preflight.load_model(loaded)
         report, _ = preflight.check(preflight.Loaded(loaded, tokenizer, data, model), talk.say)
+        usable = free_memory(next(model.parameters()).device)
         del model
     return {
         "facts": asdict(report),
         "plan": _plan(report.plan),
+        "memory": usable,
         "lines": report.lines(),
         "data": data.report.to_json() | {"notes": data.report.notes},
     }

@@ -24,7 +24,8 @@ def serve(folder):
     server = subprocess.Popen(
         [sys.executable, str(ROOT / "app.py"), "--port", str(port)],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        # A device of its own, so that it waits for no run of anybody else.
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": f"page-{port}"},
         stdout=subprocess.DEVNULL,
     )
     address = f"http://127.0.0.1:{port}"

@@ -93,17 +93,21 @@ def test_cards_escape_and_mark_what_is_picked(tmp_path):
     assert "x is no key" in recipe_views.cards([], [broken], "")
 
 
-def test_a_plan_that_does_not_fit_says_what_to_change():
-    result = {
-        "plan": {"parts": {"weights": 2**31}, "total": 2**31, "budget": 512, "checkpointing": True},
-        "memory": 2**30,
-        "fits": False,
-        "advice": ["a smaller base"],
-        "notes": [],
-        "lines": ["an epoch takes 1 h to 2 h"],
-    }
+def test_what_the_worker_finds_is_what_the_page_shows():
+    """The real task's result, so that a key of it cannot be renamed unseen."""
+    from dpo_lite.worker.tasks import plan
+
+    class Silent:
+        def say(self, text):
+            pass
+
+    result = plan(Silent(), None, QUICKSTART, "3090")
+    html = recipe_views.planned(result, "3090", ["dpo-lite", "plan", "quickstart"])
+    for told in ("It fits on 3090", "an epoch takes", "tokens per micro-batch", "weights"):
+        assert told in html
+    result |= {"fits": False, "advice": ["a smaller base"], "memory": 2**20}
     html = recipe_views.planned(result, "6GB", ["dpo-lite", "plan"])
-    for told in ("does not fit", "a smaller base", "dl-over", "an epoch takes", "6GB"):
+    for told in ("does not fit on a card with 6GB", "a smaller base", "dl-over"):
         assert told in html
 
 
