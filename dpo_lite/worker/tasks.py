@@ -50,8 +50,8 @@ def plan(
 def check(talk: Talk, held: Held, recipe: dict[str, Any] | str) -> dict[str, Any]:
     """``dpo-lite check``: the preflight's facts and lines, the plan, and the data's report."""
     preflight = _import(talk, "dpo_lite.preflight")
+    from dpo_lite.capacity import free_memory
     from dpo_lite.doctor import load_data
-    from dpo_lite.planning import free_memory
 
     loaded = _recipe(recipe)
     tokenizer, data = load_data(loaded, talk.say)
