@@ -10,8 +10,9 @@ memory of the plan for its card and how long an epoch takes on a card that one c
 import torch
 from transformers import CONFIG_MAPPING
 
+from dpo_lite.capacity import GIB, card, seconds_per_epoch
 from dpo_lite.model.dry_run import costs_of_config
-from dpo_lite.planning import GIB, card, choose_plan, seconds_per_epoch
+from dpo_lite.planning import choose_plan
 from dpo_lite.recipe.library import shipped
 from dpo_lite.report import clock
 
@@ -54,15 +55,15 @@ def main() -> None:
         recipe = own.recipe
         if recipe.model.base not in SHAPES:
             continue
-        costs = costs_of_config(config_of(recipe.model.base), recipe, torch.bfloat16, [pair])
+        config = config_of(recipe.model.base)
+        costs = costs_of_config(config, recipe, torch.bfloat16, [pair], fuse=True)
         memory, _ = card(own.card.replace(" ", ""))
-        plan = choose_plan(costs, recipe.train, 1024 + 512, memory)
+        plan = choose_plan(costs, recipe, 1024 + 512, memory)
         name = BOUGHT[int(own.card.split()[0])]
         pairs = min(recipe.data.limit or PAIRS, PAIRS) * recipe.train.epochs
         tokens = pairs * (PROMPT + 2 * RESPONSE)
-        times = seconds_per_epoch(
-            costs, plan.checkpointing, tokens, pairs * 2 * RESPONSE, card(name)[1]
-        )
+        scored = pairs * 2 * RESPONSE
+        times = seconds_per_epoch(costs, plan.choice, tokens, scored, card(name)[1])
         best, worst = map(clock, times)
         print(
             f"{own.name:<16} {own.card}: {plan.total / GIB:.1f} of {memory / GIB:.1f} GiB,"

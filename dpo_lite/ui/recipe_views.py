@@ -134,6 +134,6 @@ def _outcome(
 
 def _memory(plan: Mapping[str, Any], memory: float | None) -> str:
     """Memory by part; on a CPU the parts are a share of what is predicted."""
-    unit, name = (GIB, "GiB") if max(plan["total"], memory or 0) >= GIB else (MIB, "MiB")
+    unit, name = (GIB, "GiB") if plan["total"] >= GIB else (MIB, "MiB")
     sizes = {part: size / unit for part, size in plan["parts"].items()}
     return bar(sizes, (memory or plan["total"]) / unit, name)
