@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dpo_lite.cli.common import app, console
+from dpo_lite.cli.common import Overrides, app, console
 from dpo_lite.errors import UserError
 from dpo_lite.recipe.loading import RECIPES_FOLDER
 from dpo_lite.runs import write_text
@@ -75,23 +75,32 @@ def recipes_cp(
     file: Annotated[
         str | None, typer.Argument(help="A file, or a name in my-recipes/ (default: my-NAME).")
     ] = None,
+    overrides: Overrides = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
     """Copy a recipe to one that is yours to change; it remembers where it comes from.
 
     Example:  dpo-lite recipes cp qwen3-4b
-    Example:  dpo-lite recipes cp qwen3-4b other/place.yaml
+    Example:  dpo-lite recipes cp quickstart gentle train.beta=0.05
     """
-    from dpo_lite.recipe import find_recipe, library
+    from dpo_lite.recipe import find_recipe, library, load_recipe
+    from dpo_lite.recipe.edit import override_text
 
+    if file and "=" in file:
+        file, overrides = None, [file, *(overrides or [])]
     source = find_recipe(name)
     text = source.read_text(encoding="utf-8")
     if source.parent == RECIPES_FOLDER:
         text = library.with_origin(text, source.stem)
+    if overrides:
+        load_recipe(source, overrides)  # says what is wrong with them
+        text = override_text(text, overrides)
     if file is None or file == Path(file).stem:
-        target = library.save_own(text, file or library.free_name(source.stem))
+        own = file or library.free_name(source.stem)
+        target = library.save_own(text, own, overwrite=force)
     else:
         target = Path(file)
-        if target.exists():
+        if target.exists() and not force:
             raise UserError(f"{target} exists; choose another name or remove it first.")
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, text)

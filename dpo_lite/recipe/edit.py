@@ -8,11 +8,12 @@ without its comments.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from dpo_lite.recipe.loading import RecipeLoader, dump_yaml, parse_yaml
+from dpo_lite.recipe.loading import RecipeLoader, apply_override, dump_yaml, parse_yaml
 
 UNSET = object()
 
@@ -29,6 +30,17 @@ def set_key(text: str, key: str, value: Any) -> str:
     _assign(values, section, leaf, value)
     edited = _edit(text, section, leaf, value)
     return edited if edited is not None and _says(edited, values) else dump_yaml(values)
+
+
+def override_text(text: str, overrides: Sequence[str]) -> str:
+    """The text with ``section.key=value`` overrides as the command line writes them put into it."""
+    for override in overrides:
+        values: dict = {}
+        apply_override(values, override)
+        section, _, leaf = override.partition("=")[0].strip().rpartition(".")
+        holder = values[section] if section else values
+        text = set_key(text, f"{section}.{leaf}" if section else leaf, holder[leaf])
+    return text
 
 
 def inline(value: Any) -> str:

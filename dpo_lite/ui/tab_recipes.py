@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -405,8 +406,7 @@ def _connect_saving(desk: Desk, save: gr.Button, overwrite: gr.Button, note: gr.
                 taken = str(error).endswith("choose another name.") and "exists" in str(error)
                 return {note: parts.note(error, "warn"), overwrite: gr.update(visible=taken)}
             new = Draft(f"own:{path.stem}", text, draft.folder)
-            line = ["dpo-lite", "train", str(path)]
-            told = parts.note(f"Saved as {path}.", "good") + parts.command(line)
+            told = parts.note(f"Saved as {path}.", "good") + _copy_line(draft, path, force)
             return {
                 **shown(desk, draft, new, cards=True),
                 note: told,
@@ -418,3 +418,17 @@ def _connect_saving(desk: Desk, save: gr.Button, overwrite: gr.Button, note: gr.
     inputs = [desk.draft, desk.save_name]
     save.click(keep(False), inputs, outputs, **EDIT)
     overwrite.click(keep(True), inputs, outputs, **EDIT)
+
+
+def _copy_line(draft: Draft, path: Path, force: bool) -> str:
+    """The command that saves the same; none for a text with faults, or one saved in its place."""
+    recipe = check_text(draft.text).recipe
+    if recipe is None or draft.picked == f"own:{path.stem}":
+        return ""
+    try:
+        word, *overrides = draft.words(recipe)
+    except UserError:
+        return ""
+    name = path.stem if path.parent == library.OWN_FOLDER else str(path)
+    flag = ["--force"] if force else []
+    return parts.command(["dpo-lite", "recipes", "cp", word, name, *overrides, *flag])

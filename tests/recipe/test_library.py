@@ -110,3 +110,13 @@ def test_the_commands():
         {"key": "train.beta", "shipped": 0.1, "own": 0.3}
     ]
     assert "no key differs" in run("diff", "my-quickstart")
+    run("cp", "quickstart", "gentle", "train.beta=0.3", "eval.prompts=[a, b]")
+    gentle = load_recipe("gentle")
+    assert gentle == load_recipe("quickstart", ["train.beta=0.3", "eval.prompts=[a, b]"])
+    assert "# pull to the reference" in library.own_path("gentle").read_text()
+    run("cp", "quickstart", "gentle", "--force")
+    assert load_recipe("gentle") == load_recipe("quickstart")
+    run("cp", "quickstart", "train.beta=0.7")
+    assert load_recipe("my-quickstart-2").train.beta == 0.7
+    failed = CliRunner().invoke(app, ["recipes", "cp", "quickstart", "x", "train.betta=1"])
+    assert "did you mean train.beta" in str(failed.exception)

@@ -121,6 +121,7 @@ def test_one_s_own_is_saved_overwritten_when_asked_and_listed(page, folder):
     page.locator("#recipes-save-name input").fill("gentle")
     page.click("#recipes-save")
     says(page, "#recipes-save-note", "Saved as my-recipes/gentle.yaml")
+    says(page, "#recipes-save-note", "dpo-lite recipes cp quickstart gentle train.beta=0.3")
     says(page, "#recipes-cards", "Your recipes")
     says(page, "#recipes-command", "dpo-lite train my-recipes/gentle.yaml --detach")
     says(page, "#recipes-diff", "quickstart as it ships")
