@@ -99,6 +99,8 @@ def advise(
         if not found and seen.steps:
             found.append(Advice("info", "Too early to tell: wait for some more updates."))
         return found
+    if recipe.get("task") == "sft":  # the rules are about preferences
+        return [*found, _demonstrations(seen)]
     found += [advice for rule in RULES if (advice := rule(seen))]
     if not any(advice.kind in ("warn", "bad") for advice in found):
         found.append(_well(seen))
@@ -111,6 +113,13 @@ def advise_run(run: Run) -> list[Advice]:
     recipe = load_recipe(run.recipe_file).model_dump()
     results = read_json(run.path / "results.json")
     return advise(recipe, run.status(), run.records("metrics.jsonl"), results)
+
+
+def _demonstrations(seen: Seen) -> Advice:
+    start, end = seen.start("loss"), seen.end("loss")
+    kind = "good" if end < start else "warn"
+    verdict = "" if end < start else ": nothing is learned; raise train.lr or look at the data"
+    return Advice(kind, f"The loss went from {start:.2f} to {end:.2f} nats per token{verdict}.")
 
 
 # --- how it ended ---------------------------------------------------------------------------------

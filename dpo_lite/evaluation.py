@@ -13,9 +13,13 @@ from typing import Any
 
 import torch
 
-from dpo_lite.data.packing import Encoded
+from dpo_lite.data.packing import Encoded, split_by_tokens
 from dpo_lite.generation import generate
 from dpo_lite.markers import classify
+from dpo_lite.model import roles
+from dpo_lite.model.attention import forest_attention
+from dpo_lite.model.scoring import batch_tokens, causal_lm, lay_out, response_logps
+from dpo_lite.training.demonstrations import Demonstrated, response_tokens
 from dpo_lite.training.reference_cache import ReferenceCache
 from dpo_lite.training.update import Objective, Outcome, evaluate_examples
 
@@ -40,9 +44,31 @@ def score_held_out(
     progress: Callable[[int], None] = lambda count: None,
     references: ReferenceCache | None = None,
 ) -> dict[str, Any]:
-    """Metrics of a held-out set: TRL's names, and the likelihood share of both roles."""
+    """Metrics of a held-out set: TRL's names, and the likelihood share of both roles.
+
+    Of demonstrations their loss per token, that of the reference beside it.
+    """
     outcome = evaluate_examples(model, examples, objective, budget, progress, references)
+    if isinstance(outcome, Demonstrated):
+        before = reference_loss(model, examples, objective, budget)
+        return outcome.metrics() | {"reference_loss": before}
     return outcome.metrics() | {"likelihood": likelihood_shares(outcome)}
+
+
+@torch.no_grad()
+def reference_loss(
+    model: torch.nn.Module, examples: Sequence[Encoded], objective: Objective, budget: int
+) -> float:
+    """Loss per token of the demonstrations under the model as it was before the training."""
+    device = model.device
+    sizes = [batch_tokens(example, objective.way) for example in examples]
+    autocast = torch.autocast(device.type, objective.dtype, enabled=device.type == "cuda")
+    total = 0.0
+    for indices in split_by_tokens(sizes, budget):
+        batch = lay_out([examples[i] for i in indices], objective.way).to(device)
+        with forest_attention(causal_lm(model), batch), autocast, roles.reference(model):
+            total -= response_logps(model, batch, objective.way).sum().item()
+    return total / response_tokens(examples)
 
 
 def answer_held_out(

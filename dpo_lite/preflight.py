@@ -55,6 +55,7 @@ class Loaded:
 class Report:
     """What the preflight found out, as facts; ``lines`` puts them into words."""
 
+    task: str
     objective: str
     reference: str
     linear_4bit: int
@@ -79,17 +80,27 @@ class Report:
     def lines(self) -> list[str]:
         plan = self.plan
         held = f"{self.linear_4bit} layers in 4 bits (NF4)" if self.linear_4bit else "16-bit base"
+        if self.task == "sft":
+            start = (
+                f"loss {self.start_loss:.4f} per response token of the longest examples "
+                f"(perplexity {math.exp(min(self.start_loss, 50)):,.0f})"
+            )
+            reference = "none: demonstrations are learned, nothing is compared"
+            return self._lines(held, reference, start)
         start = (
             f"loss {self.start_loss:.4f}, all rewards 0: policy equals reference"
             if self.start_loss is not None
             else "policy starts apart from the reference (reference: base)"
         )
-        mib = 2**20
+        return self._lines(held, self.reference, start)
+
+    def _lines(self, held: str, reference: str, start: str) -> list[str]:
+        plan, mib = self.plan, 2**20
         return [
             f"model      {held}, {self.trained:,} trained of {self.total:,} parameters "
             f"({self.trained / self.total:.1%}), adapter in fp32",
             f"objective  {self.objective}",
-            f"reference  {self.reference}",
+            f"reference  {reference}",
             f"step 0     {start}",
             f"scoring    {self.scoring.reason} (checked: differs by "
             f"{self.scoring.difference:.0e} per token)",
@@ -130,7 +141,7 @@ def check(
     few = loaded.data.few
     choice = choose_way(model, few)
     dtype = compute_dtype(model.device)
-    objective = Objective.of(recipe.train, choice.way, dtype)
+    objective = Objective.of(recipe, choice.way, dtype)
 
     lengths = loaded.data.lengths.of_batch(shared=choice.way == "forest")
     say("measuring what an update keeps in memory")
@@ -150,14 +161,16 @@ def check(
     plan, trial = settle(costs, choose, attempt)
     apply_plan(model, plan)
     apart = recipe.reference == "base" and recipe.model.adapter is not None
-    if not apart:
+    if recipe.task == "dpo" and not apart:
         check_identity(trial.loss, objective, _fullest(largest, plan.budget, choice.way))
 
+    cached = recipe.train.reference_cache and recipe.task == "dpo"
     per_epoch = math.ceil(len(train) / recipe.train.batch_size)
     updates = recipe.train.max_steps or math.ceil(per_epoch * recipe.train.epochs)
     average = float(lengths.mean()) * min(recipe.train.batch_size, len(lengths))
     report = Report(
-        objective=recipe.train.objective,
+        task=recipe.task,
+        objective=recipe.objective,
         reference=roles.reference_name(model),
         linear_4bit=count_4bit(model),
         trained=sum(p.numel() for p in roles.trainable_parameters(model)),
@@ -169,7 +182,7 @@ def check(
         start_loss=None if apart else trial.loss,
         seconds_per_update=trial.seconds * average / trial.tokens,
         updates=updates,
-        updates_cached=max(updates - per_epoch, 0) if recipe.train.reference_cache else 0,
+        updates_cached=max(updates - per_epoch, 0) if cached else 0,
     )
     return report, objective
 
@@ -251,7 +264,7 @@ def _attempt(
         raise UserError(
             "The adapter gets no gradient, so nothing would be learned; check adapter.targets."
         )
-    return Trial(outcome.losses.mean().item(), seconds, tokens, peak, kept)
+    return Trial(outcome.loss, seconds, tokens, peak, kept)
 
 
 def _fullest(examples: list[Encoded], budget: int, way: Way) -> list[Encoded]:
@@ -262,11 +275,14 @@ def _fullest(examples: list[Encoded], budget: int, way: Way) -> list[Encoded]:
 
 
 def _check_responses(recipe: Recipe, responses: dict[str, int]) -> None:
-    """The number of responses must suit the loss."""
+    """The number of responses must suit the task and the loss."""
+    if recipe.task == "sft":  # data.pairs left one an example
+        return
     fewest, most = responses["fewest"], responses["most"]
     if fewest < 2:
         raise UserError(
-            "data.train holds single responses; DPO needs at least two per prompt, one preferred."
+            "data.train holds single responses; DPO needs at least two per prompt, one preferred. "
+            "To learn from them as they are set task: sft."
         )
     if most > 2 and recipe.train.loss != "plackett_luce":
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def write_report(run: Run) -> None:
         f"# {run.name}",
         "",
         f"Base `{manifest['base']}` ({manifest['quantization']}), reference: "
-        f"{manifest['reference']}. Objective: {recipe.train.objective}, "
+        f"{manifest['reference']}. Objective: {recipe.objective}, "
         f"learning rate {recipe.train.lr:g}, {recipe.train.batch_size} examples per update. "
         f"Data: {manifest['data']['examples']:,} examples.",
         "",
@@ -82,6 +83,11 @@ def result_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     generation = metrics.get("generation") or {}
     if generation.get("policy") is not None:
         rows.append(("chosen claim, generated", *_shares(generation)))
+    if "reference_loss" in metrics:  # demonstrations
+        losses = [metrics["reference_loss"], metrics["loss"]]
+        rows.append(("loss per token", *(f"{loss:.4f}" for loss in losses)))
+        rows.append(("perplexity", *(f"{math.exp(min(loss, 50)):,.1f}" for loss in losses)))
+        return rows
     rows.append(("chosen likelier than rejected", *_shares(metrics["likelihood"])))
     accuracy = metrics.get("rewards/accuracies")
     rows.append(("reward accuracy", "–", "–" if accuracy is None else f"{accuracy:.0%}"))
@@ -198,7 +204,8 @@ def _draw_shares(axis, sets: dict[str, Any]) -> None:
         generation = metrics.get("generation") or {}
         if generation.get("policy") is not None:
             bars.append((f"{name}\ngenerated", generation))
-        bars.append((f"{name}\nlikelihood", metrics["likelihood"]))
+        if "likelihood" in metrics:
+            bars.append((f"{name}\nlikelihood", metrics["likelihood"]))
     for offset, role, label in ((-0.2, "reference", "before"), (0.2, "policy", "after")):
         places = [i + offset for i in range(len(bars))]
         drawn = axis.bar(places, [100 * shares[role] for _, shares in bars], 0.38, label=label)

@@ -24,6 +24,7 @@ class Reason(str, Enum):
     OPPOSITE = "the ratings prefer the rejected response"
     WEAK = "preference too weak (score_ratio under 2)"
     UNPAIRED = "labelled, but without a counterpart for the same prompt"
+    BAD = "labelled as bad, so no demonstration"
     WHERE = "left out by data.where"
     TEMPLATE = "the chat template refuses the conversation"
     SPECIAL = "a special token of the model stands in the text"

@@ -8,6 +8,7 @@ from itertools import combinations, product
 
 from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Ranked, Reason
 from dpo_lite.data.fields import Row, is_dialogue
+from dpo_lite.recipe.schema import DEMONSTRATIONS
 
 PLACES = {
     "best_worst": lambda k: [(0, k - 1)],
@@ -32,9 +33,12 @@ def examples_of(
         "template": found.template or {},
         "dialogue": is_dialogue(row.get("prompt")) or is_dialogue(row.get("chosen")),
     }
+    if pairs in DEMONSTRATIONS:
+        answers, scores = answers[:1], None
     if len(answers) == 1:
         _check_distinct(answers, None)
-        return [Example(prompt, answers, **common)], []
+        turns = _earlier_turns(prompt, common) if pairs == "turns" else []
+        return [*turns, Example(prompt, answers, **common)], []
     if pairs == "keep" or len(answers) == 2:
         _check_distinct(answers, scores)
         return [Example(prompt, answers, **common)], []
@@ -53,6 +57,22 @@ def examples_of(
     return examples, [Dropped(number, Reason.PART, detail)] if faults else []
 
 
+def _earlier_turns(prompt: list[Message], common: dict) -> list[Example]:
+    """Every answer that stands in the prompt as an example of its own, with what came before."""
+    return [
+        Example(prompt[:place], [turn["content"]], **common)
+        for place, turn in enumerate(prompt)
+        if turn["role"] == "assistant" and turn["content"].strip() and _can_be_asked(prompt[:place])
+    ]
+
+
+def _can_be_asked(prompt: list[Message]) -> bool:
+    try:
+        return bool(clean_prompt(prompt))
+    except BadRow:
+        return False
+
+
 def pair_labelled(
     rows: Iterable[tuple[int, Row, Ranked]], pairs: str
 ) -> tuple[list[Example], list[Dropped]]:
@@ -61,6 +81,8 @@ def pair_labelled(
     The first good with the first bad one and so on, each used once; with ``pairs=all`` each good
     with each bad one.
     """
+    if pairs in DEMONSTRATIONS:
+        return _good_ones(rows, pairs)
     groups: dict[str, tuple[list, list]] = defaultdict(lambda: ([], []))
     examples: list[Example] = []
     dropped: list[Dropped] = []
@@ -84,6 +106,23 @@ def pair_labelled(
                 dropped += [Dropped(n, fault.reason) for n in (number, second[0])]
         left = [] if every else good[count:] + bad[count:]
         dropped += [Dropped(number, Reason.UNPAIRED) for number, _, _ in left]
+    return examples, dropped
+
+
+def _good_ones(
+    rows: Iterable[tuple[int, Row, Ranked]], pairs: str
+) -> tuple[list[Example], list[Dropped]]:
+    """Labelled answers as demonstrations: the good ones alone."""
+    examples: list[Example] = []
+    dropped: list[Dropped] = []
+    for number, row, found in rows:
+        if found.scores[0] <= 0:
+            dropped.append(Dropped(number, Reason.BAD))
+            continue
+        try:
+            examples += examples_of(found._replace(scores=None), row, number, pairs)[0]
+        except BadRow as bad:
+            dropped.append(Dropped(number, bad.reason, bad.detail))
     return examples, dropped
 
 

@@ -110,10 +110,14 @@ def eval_results(subject: Subject) -> list[EvalResult]:
 
 def _what(subject: Subject, repo: str) -> str:
     base, loaded = true_base(subject), subject.base
+    how = {
+        "dpo": "on preferences by Direct Preference Optimization",
+        "sft": "on demonstrations by supervised fine-tuning",
+    }
     text = (
         f"# {repo.partition('/')[2]}\n\n"
-        f"A LoRA adapter for [{base}](https://huggingface.co/{base}), trained on preferences by "
-        "Direct Preference Optimization with dpo_lite."
+        f"A LoRA adapter for [{base}](https://huggingface.co/{base}), trained "
+        f"{how[subject.recipe.task]} with dpo_lite."
     )
     if base != loaded:
         text += (
@@ -133,17 +137,23 @@ def _training(subject: Subject) -> str:
     sources = ", ".join(_source(part.source) for part in recipe.data.sources)
     held_out = ", ".join(f"{name} {count:,}" for name, count in data.get("held_out", {}).items())
     revision = f" at `{subject.revision}`" if subject.revision else ""
-    per_token = " per token" if train.loss == "sigmoid_norm" else ""
+    if recipe.task == "sft":
+        objective = [("objective", "supervised fine-tuning: −Σ log π(token) / tokens")]
+    else:
+        per_token = " per token" if train.loss == "sigmoid_norm" else ""
+        objective = [
+            ("objective", f"`{train.loss}`: {FORMULAS[train.loss]} ({SOURCES[train.loss]})"),
+            ("implicit reward", f"r = β · log(π / π_ref){per_token}, β = {train.beta:g}"),
+            ("label smoothing", f"ε = {train.label_smoothing:g}" if train.label_smoothing else ""),
+            ("reference π_ref", manifest.get("reference", recipe.reference)),
+            ("SFT term", f"weight {train.sft_weight:g}" if train.sft_weight else ""),
+        ]
     rows = [
         ("base", f"`{subject.base}`{revision}, in {manifest.get('quantization', 'nf4')}"),
         ("data", f"{sources}: {data.get('examples', 0):,} examples"),
         ("data fingerprint", f"`{data.get('fingerprint')}`"),
         ("held out", held_out),
-        ("objective", f"`{train.loss}`: {FORMULAS[train.loss]} ({SOURCES[train.loss]})"),
-        ("implicit reward", f"r = β · log(π / π_ref){per_token}, β = {train.beta:g}"),
-        ("label smoothing", f"ε = {train.label_smoothing:g}" if train.label_smoothing else ""),
-        ("reference π_ref", manifest.get("reference", recipe.reference)),
-        ("SFT term", f"weight {train.sft_weight:g}" if train.sft_weight else ""),
+        *objective,
         ("adapter", adapter),
         ("learning rate", f"{train.lr:g}, {train.scheduler}, warm-up {train.warmup:.0%}"),
         ("batch", f"{train.batch_size} examples per update"),

@@ -17,6 +17,9 @@ from pydantic_core import PydanticKnownError
 COMMON = {"common": True}
 
 
+DEMONSTRATIONS = ("best", "turns")  # what of the data is shown to task: sft
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
@@ -136,10 +139,11 @@ class DataSection(Section):
         None,
         description="Further arguments of the chat template, for example {enable_thinking: false}.",
     )
-    pairs: Literal["best_worst", "adjacent", "all", "keep"] = Field(
+    pairs: Literal["best_worst", "adjacent", "all", "keep", "best", "turns"] = Field(
         "best_worst",
         description="How a ranking of more than two responses becomes training examples;"
-        " `keep` leaves it whole (train.loss: plackett_luce).",
+        " `keep` leaves it whole (train.loss: plackett_luce). For task: sft `best` (its default)"
+        " takes the best response alone, `turns` also every earlier turn of the assistant.",
     )
     max_length: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
         "auto",
@@ -323,7 +327,11 @@ class HubSection(Section):
 class Recipe(Section):
     """A validated recipe; ``load_recipe`` makes it from a file and overrides."""
 
-    task: Literal["dpo"] = Field("dpo", description="What is trained: `dpo`, a preference policy.")
+    task: Literal["dpo", "sft"] = Field(
+        "dpo",
+        description="What is trained: `dpo`, a preference policy; `sft`, the likelihood of"
+        " demonstrations, the step before it.",
+    )
     reference: Literal["base", "start"] | None = Field(
         None,
         description="What the policy is held to: the `base` with adapters off, or the adapter it"
@@ -337,8 +345,17 @@ class Recipe(Section):
     eval: EvalSection = Field(default_factory=EvalSection)
     hub: HubSection = Field(default_factory=HubSection)
 
+    @property
+    def objective(self) -> str:
+        """What is trained, in words."""
+        if self.task == "sft":
+            return "supervised fine-tuning, mean over response tokens"
+        return self.train.objective
+
     @model_validator(mode="after")
     def settle(self) -> Recipe:
+        if self.task == "sft":
+            self._settle_demonstrations()
         if self.reference is None:
             self.reference = "start" if self.model.adapter else "base"
         if self.reference == "start" and not self.model.adapter:
@@ -350,6 +367,8 @@ class Recipe(Section):
             raise ValueError("hub.push needs hub.repo, the user/name to publish to")
         if self.adapter.extra_r and not self.model.adapter:
             raise ValueError("adapter.extra_r needs model.adapter; for a fresh one set adapter.r")
+        if self.task == "dpo" and self.data.pairs in DEMONSTRATIONS:
+            raise ValueError(f"data.pairs: {self.data.pairs} is for task: sft")
         if self.data.pairs == "keep" and self.train.loss != "plackett_luce":
             raise ValueError("data.pairs: keep needs train.loss: plackett_luce")
         if self.train.engine == "trl" and self.train.loss == "plackett_luce":
@@ -371,4 +390,19 @@ class Recipe(Section):
         if train.label_smoothing and train.loss == "sigmoid" and train.engine == "trl":
             raise ValueError(
                 "train.engine: trl does not smooth the labels of its sigmoid loss; use dpo_lite"
+            )
+
+    def _settle_demonstrations(self) -> None:
+        """What task: sft takes by itself, and the keys that would do nothing in it."""
+        if self.data.pairs == "best_worst":  # the default of the other task
+            self.data.pairs = "best"
+        if self.data.pairs not in DEMONSTRATIONS:
+            raise ValueError(f"task: sft compares nothing; set data.pairs: {DEMONSTRATIONS[0]}")
+        if self.train.engine == "trl":
+            raise ValueError("train.engine: trl runs DPO only; use dpo_lite for task: sft")
+        train = self.train
+        if train.loss != "sigmoid" or train.sft_weight or train.label_smoothing:
+            raise ValueError(
+                "task: sft has one loss; leave train.loss, train.sft_weight and"
+                " train.label_smoothing away"
             )

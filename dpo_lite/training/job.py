@@ -185,7 +185,7 @@ def _evaluate_again(run: Run, console: Console) -> None:
     dtype = compute_dtype(model.device)
     few = data.few
     way = choose_way(model, few).way
-    objective = Objective.of(recipe.train, way, dtype)
+    objective = Objective.of(recipe, way, dtype)
     kept = [s for s in run.records("samples.jsonl") if s["when"] != "after"]
     write_text(run.path / "samples.jsonl", "".join(json.dumps(s) + "\n" for s in kept))
     lengths = data.lengths.of_batch(shared=way == "forest")
@@ -332,6 +332,7 @@ def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:
         "start_adapter": recipe.model.adapter,
         "scoring": report.scoring.way,
         "scoring_reason": report.scoring.reason,
+        "task": recipe.task,
         "objective": {
             "loss": recipe.train.loss,
             "beta": recipe.train.beta,

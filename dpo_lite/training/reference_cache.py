@@ -118,8 +118,8 @@ def open_cache(
     objective: Objective,
     say: Callable[[str], None] = lambda text: None,
 ) -> ReferenceCache | None:
-    """The cache of this model's reference; None where the recipe or the model wants none."""
-    if not recipe.train.reference_cache:
+    """The cache of this model's reference; None where recipe, task or model want none."""
+    if not recipe.train.reference_cache or recipe.task == "sft":
         return None
     facts = cache_facts(recipe, model, objective)
     if facts is None:

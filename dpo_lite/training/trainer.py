@@ -109,13 +109,13 @@ class PreferenceTrainer(Trainer):
                 self.give_up_more(model, inputs, error)
             model.zero_grad()
             torch.cuda.empty_cache()
-        loss = self.outcome.losses.mean()
+        loss = self.outcome.loss
         if not math.isfinite(loss):
             raise UserError(
-                f"The loss became {loss.item()} at update {self.state.global_step + 1}; lower "
+                f"The loss became {loss} at update {self.state.global_step + 1}; lower "
                 "train.lr, or look at the data for broken rows."
             )
-        return loss.to(self.args.device)
+        return torch.tensor(loss, device=self.args.device)
 
     def give_up_more(self, model, examples: list, error: torch.OutOfMemoryError) -> None:
         """Half the tokens per micro-batch; with a single example, recompute every layer."""

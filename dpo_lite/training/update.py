@@ -17,9 +17,14 @@ from dpo_lite.model import roles
 from dpo_lite.model.attention import forest_attention
 from dpo_lite.model.scoring import Way, batch_tokens, causal_lm, lay_out, response_logps
 from dpo_lite.objectives import PER_TOKEN, implicit_rewards, preference_losses, sft_loss
+from dpo_lite.training.demonstrations import (
+    Demonstrated,
+    response_tokens,
+    score_demonstrations,
+)
 
 if TYPE_CHECKING:
-    from dpo_lite.recipe import TrainSection
+    from dpo_lite.recipe import Recipe
     from dpo_lite.training.reference_cache import ReferenceCache
 
 
@@ -38,6 +43,10 @@ class Outcome:
     rewards_first: torch.Tensor  # implicit, as the loss has them: per token for sigmoid_norm
     rewards_last: torch.Tensor
     order: list[int] = field(default_factory=list)  # places of the examples in the input
+
+    @property
+    def loss(self) -> float:
+        return self.losses.mean().item()
 
     def metrics(self) -> dict[str, float]:
         """TRL's metric names; ties are left out of the accuracy."""
@@ -74,12 +83,14 @@ class Objective:
     dtype: torch.dtype = torch.float32  # autocast's on a GPU
     sft_weight: float = 0.0
     label_smoothing: float = 0.0
+    task: str = "dpo"
 
     @staticmethod
-    def of(train: TrainSection, way: Way, dtype: torch.dtype) -> Objective:
-        """What a recipe's `train` section asks for."""
+    def of(recipe: Recipe, way: Way, dtype: torch.dtype) -> Objective:
+        """What a recipe asks for."""
+        train = recipe.train
         return Objective(
-            train.loss, train.beta, way, dtype, train.sft_weight, train.label_smoothing
+            train.loss, train.beta, way, dtype, train.sft_weight, train.label_smoothing, recipe.task
         )
 
 
@@ -89,19 +100,20 @@ def update_gradient(
     objective: Objective,
     budget: int,
     references: ReferenceCache | None = None,
-) -> Outcome:
+) -> Outcome | Demonstrated:
     """Add the gradient of the mean loss over ``examples`` to the policy's parameters.
 
     ``budget`` is the number of tokens per micro-batch. Gradients must be zero or None before.
     What ``references`` remembers is not computed again.
     """
     parts = []
+    over = response_tokens(examples) if objective.task == "sft" else len(examples)
     for indices in _micro_batches(examples, objective.way, budget):
         batch_examples = [examples[i] for i in indices]
-        part = score(model, batch_examples, objective, references, backward_over=len(examples))
+        part = score(model, batch_examples, objective, references, backward_over=over)
         part.order = indices
         parts.append(part)
-    return Outcome.join(parts)
+    return parts[0].join(parts)
 
 
 @torch.no_grad()
@@ -123,7 +135,7 @@ def evaluate_examples(
             part.order = indices
             parts.append(part)
             progress(len(indices))
-        return Outcome.join(parts)
+        return parts[0].join(parts)
     finally:
         model.train(was_training)
 
@@ -134,11 +146,13 @@ def score(
     objective: Objective,
     references: ReferenceCache | None = None,
     backward_over: int | None = None,
-) -> Outcome:
+) -> Outcome | Demonstrated:
     """Score one micro-batch; with ``backward_over`` = n also backward of the summed loss / n.
 
     The backward pass belongs in here: the forest must stay in place until it is over.
     """
+    if objective.task == "sft":
+        return score_demonstrations(model, examples, objective.way, objective.dtype, backward_over)
     device = model.device
     batch = lay_out(examples, objective.way).to(device)
     ends = torch.tensor(batch.group_sizes).cumsum(0)

@@ -1,0 +1,69 @@
+"""Supervised fine-tuning: the same rows with one response each, and its likelihood as the loss.
+
+The mean of -log pi(token) over all response tokens of the update, as every SFT trainer has it, so
+long answers weigh more than short ones. There is no reference and nothing to compare with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from dpo_lite.data.packing import Encoded
+from dpo_lite.model import roles
+from dpo_lite.model.attention import forest_attention
+from dpo_lite.model.scoring import Way, causal_lm, lay_out, response_logps
+
+
+@dataclass
+class Demonstrated:
+    """Log-probability (E,) and length (E,) in tokens of each example's response, on the CPU."""
+
+    logps: torch.Tensor
+    lengths: torch.Tensor
+    order: list[int] = field(default_factory=list)  # places of the examples in the input
+
+    @property
+    def loss(self) -> float:
+        """Nats per token."""
+        return -self.logps.sum().item() / self.lengths.sum().item()
+
+    def metrics(self) -> dict[str, float]:
+        return {
+            "loss": self.loss,
+            "perplexity": math.exp(min(self.loss, 50.0)),
+            "logps/chosen": self.logps.mean().item(),
+        }
+
+    @staticmethod
+    def join(parts: Sequence[Demonstrated]) -> Demonstrated:
+        """Put micro-batches together, examples back in the order of the input."""
+        order = [index for part in parts for index in part.order]
+        back = torch.tensor(sorted(range(len(order)), key=order.__getitem__))
+        logps, lengths = (torch.cat([getattr(p, n) for p in parts]) for n in ("logps", "lengths"))
+        return Demonstrated(logps[back], lengths[back], sorted(order))
+
+
+def score_demonstrations(
+    model: torch.nn.Module,
+    examples: Sequence[Encoded],
+    way: Way,
+    dtype: torch.dtype,
+    backward_over: int | None = None,
+) -> Demonstrated:
+    """Score one micro-batch; with ``backward_over`` = n tokens also backward of the sum / n."""
+    device = model.device
+    batch = lay_out(examples, way).to(device)
+    autocast = torch.autocast(device.type, dtype, enabled=device.type == "cuda")
+    with forest_attention(causal_lm(model), batch), autocast, roles.policy(model):
+        logps = response_logps(model, batch, way)
+        if backward_over is not None:
+            (-logps.sum() / backward_over).backward()
+    return Demonstrated(logps.detach().cpu(), batch.response_lengths.cpu())
+
+
+def response_tokens(examples: Sequence[Encoded]) -> int:
+    return sum(len(ids) for example in examples for ids in example["response_ids"])
