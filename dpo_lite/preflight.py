@@ -78,7 +78,6 @@ class Report:
         return self.seconds_per_update * (self.updates - self.updates_cached * (1 - share))
 
     def lines(self) -> list[str]:
-        plan = self.plan
         held = f"{self.linear_4bit} layers in 4 bits (NF4)" if self.linear_4bit else "16-bit base"
         if self.task == "sft":
             start = (

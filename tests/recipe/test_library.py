@@ -20,7 +20,8 @@ def elsewhere(tmp_path, monkeypatch):
 def test_the_shipped_recipes_are_listed_smallest_card_first():
     entries = library.shipped()
     assert entries[0].name == "quickstart"
-    sizes = [int(entry.card.split()[0]) for entry in entries[1:]]
+    assert entries[1].name == "sft-quickstart"
+    sizes = [int(entry.card.split()[0]) for entry in entries[2:]]
     assert sizes == sorted(sizes)
     assert all(entry.purpose and entry.card and entry.time and entry.base for entry in entries)
 
