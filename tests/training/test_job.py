@@ -246,7 +246,8 @@ def test_shipped_recipes_pass_the_preflight(path, tiny_base, pairs, console):
     stand_ins += ["model.adapter=null", "reference=null", "data.max_length=auto"]
     _, report, objective = job.prepare_run(load_recipe(path, stand_ins), console)
     assert report.linear_4bit == 14
-    assert report.start_loss == pytest.approx(0.693147, abs=1e-5)
     assert objective.way == "forest"
     assert report.plan.budget >= report.trial.tokens > 0
-    assert any("policy equals reference" in line for line in report.lines())
+    if objective.task == "dpo":
+        assert report.start_loss == pytest.approx(0.693147, abs=1e-5)
+        assert any("policy equals reference" in line for line in report.lines())
