@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-COMMANDS = "recipes data plan check train eval compare votes runs push whoami merge ui".split()
+COMMANDS = (
+    "recipes data plan check train eval score best-of compare votes runs push whoami merge ui"
+).split()
 
 
 def run(*arguments, cwd=None):

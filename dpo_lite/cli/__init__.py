@@ -13,7 +13,8 @@ from rich.markup import escape
 
 # The order in which --help lists the commands.
 # isort: off
-from dpo_lite.cli import before, training, trained, comparing, publishing, runs, recipes, ui  # noqa: F401
+from dpo_lite.cli import before, training, trained, judging, comparing  # noqa: F401
+from dpo_lite.cli import publishing, runs, recipes, ui  # noqa: F401
 
 # isort: on
 from dpo_lite.cli.common import app

@@ -1,0 +1,218 @@
+"""`dpo-lite score` and `dpo-lite best-of`: a trained policy as a judge of responses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dpo_lite.cli.common import RunsFolder, app, console
+from dpo_lite.errors import UserError
+from dpo_lite.quiet import quiet_progress_bars
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+HALF = 12  # bins of the histogram on each side of zero
+
+Changes = Annotated[
+    list[str] | None, typer.Argument(help="Keys of a recipe, such as data.format=orca train.beta=1")
+]
+
+
+@app.command()
+def score(
+    run: Annotated[str, typer.Argument(help="A run, or an adapter's folder or Hub id.")],
+    data: Annotated[str, typer.Argument(help="File, folder[:split], Hub id or builtin:myths.")],
+    overrides: Changes = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write prompt, responses and scores as JSON lines.")
+    ] = None,
+    show: Annotated[int, typer.Option(min=0, help="Pairs to show whose label it doubts.")] = 3,
+    runs: RunsFolder = "runs",
+) -> None:
+    """The implicit reward β·log(π/π_ref) of every response, and how often it agrees with the data.
+
+    Example:  dpo-lite score quickstart-1 builtin:myths:topics --out scores.jsonl
+    Example:  dpo-lite score user/some-dpo-lora pairs.jsonl model.quantization=none
+    """
+    from dpo_lite.implicit_reward import judge_recipe
+
+    recipe, adapter = judge_recipe(run, data, overrides or [], runs)
+    if not isinstance(recipe.data.train, str):
+        raise UserError("score takes one source at a time; name a single file or data set.")
+    if out and not out.absolute().parent.is_dir():
+        raise UserError(f"--out: there is no folder {out.parent}; make it first.")
+
+    from dpo_lite.device_lock import device_lock
+    from dpo_lite.implicit_reward import load_judge, read_rows, score_source
+    from dpo_lite.training.callbacks import progress_bar
+
+    quiet_progress_bars()
+    told = Console(stderr=True)
+    with told.status("loading the base") as spinner, device_lock("score", say=spinner.update):
+        judge = load_judge(recipe, adapter)
+        rows = read_rows(recipe, judge.encoder, spinner.update)
+        spinner.stop()
+        with progress_bar(told) as bar:
+            task = bar.add_task("scoring", total=len(rows.table), note="")
+            scores = score_source(judge, rows, told.print, lambda n: bar.advance(task, n))
+    _print_scores(scores, show)
+    if out:
+        scores.write(out)
+        console.print(f"\n{len(scores.kept):,} rows in {out}", markup=False, highlight=False)
+
+
+def _print_scores(scores, show: int) -> None:
+    """Rewards by place, agreement, the histogram of margins, and the pairs it doubts."""
+    import numpy as np
+
+    most = max(map(len, scores.rewards))
+    names = ["chosen", "rejected"] if most == 2 else [f"{i + 1}." for i in range(most)]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("response")
+    for column in ("count", "reward", "tokens"):
+        table.add_column(column, justify="right")
+    for place, name in enumerate(names if most > 1 else ["all"]):
+        have = [i for i, row in enumerate(scores.rewards) if len(row) > place]
+        reward = np.mean([scores.rewards[i][place] for i in have])
+        tokens = np.mean([scores.lengths[i][place] for i in have])
+        table.add_row(name, f"{len(have):,}", f"{reward:+.3f}", f"{tokens:.0f}")
+    train = scores.judge.recipe.train
+    console.print(f"{scores.source.name}: {train.objective}", markup=False, highlight=False)
+    console.print(table)
+    for reason, count in scores.dropped.items():
+        console.print(f"{count:,} rows not scored: {reason}", style="yellow", markup=False)
+    accuracy = scores.accuracy()
+    if accuracy is None:
+        return
+    margins = scores.margins()
+    ties = int((margins == 0).sum())
+    longer = scores.longer_wins()
+    lines = [
+        f"accuracy  {accuracy:.1%} of {len(margins) - ties:,} pairs"
+        + (f", {ties:,} ties left out" if ties else ""),
+        f"margin    {margins.mean():+.3f} on average, {np.median(margins):+.3f} in the middle",
+        f"          {histogram(margins)}",
+    ]
+    if longer is not None:
+        lines.append(f"length    the longer response has the higher reward in {longer:.0%}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+    doubted = scores.doubted(show) if show else []
+    if doubted:
+        console.print("\nmost at odds with the labels", style="bold")
+    for record in doubted:
+        console.print(Text(f"row {record['row']}  {_line(record['prompt'])}"))
+        for place in (0, -1):
+            words = f"  {record['scores'][place]:+7.2f}  {_line(record['responses'][place])}"
+            console.print(Text(words, style="dim"))
+
+
+def histogram(values) -> str:
+    """Counts in bins left and right of zero, as one line; what lies further out is in the last."""
+    import numpy as np
+
+    reach = float(np.quantile(np.abs(values), 0.98)) or 1.0
+    inside = np.clip(values, -reach, reach)
+    counts, _ = np.histogram(inside, bins=2 * HALF, range=(-reach, reach))
+    top = counts.max()
+    bars = [BLOCKS[int(7 * count / top)] if count else " " for count in counts]
+    left, right = "".join(bars[:HALF]), "".join(bars[HALF:])
+    return f"{-reach:.2f} {left}│{right} {reach:.2f}"
+
+
+def _line(text: str, width: int = 88) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+@app.command("best-of")
+def best(
+    run: Annotated[str, typer.Argument(help="A run, or an adapter's folder or Hub id.")],
+    overrides: Changes = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="Ask this; may be repeated.")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Answers to draw per prompt.")] = 8,
+    source: Annotated[
+        Literal["reference", "policy"], typer.Option("--from", help="Who answers.")
+    ] = "reference",
+    temperature: Annotated[float, typer.Option(min=0.01)] = 1.0,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1.0, help="1 is off.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Add prompt, responses and scores as JSON lines.")
+    ] = None,
+    runs: RunsFolder = "runs",
+) -> None:
+    """Draw n answers and rank them by the implicit reward; with --out as data to train on.
+
+    Example:  dpo-lite best-of quickstart-1 --prompt "Are bats blind?" --n 8
+    Example:  dpo-lite best-of quickstart-1 --from policy --out ranked.jsonl
+    """
+    from dpo_lite.implicit_reward import judge_recipe
+
+    recipe, adapter = judge_recipe(run, None, overrides or [], runs)
+    prompts = prompt or recipe.eval.prompts
+    if not prompts:
+        raise UserError('There is nothing to ask: give --prompt "...".')
+
+    from dpo_lite.best_of import best_of
+    from dpo_lite.device_lock import device_lock
+    from dpo_lite.implicit_reward import load_judge
+
+    quiet_progress_bars()
+    with console.status("loading the base") as spinner, device_lock("best-of", say=spinner.update):
+        judge = load_judge(recipe, adapter)
+        for asked in prompts:
+            spinner.update(f"drawing {n} answers")
+            ranked = best_of(
+                judge,
+                asked,
+                n,
+                role=source,
+                temperature=temperature,
+                top_p=top_p,
+                max_new_tokens=max_new_tokens,
+                seed=seed,
+            )
+            spinner.stop()
+            _print_ranked(asked, ranked)
+            if out:
+                _append(out, asked, ranked)
+            spinner.start()
+
+
+def _print_ranked(prompt: str, ranked) -> None:
+    console.print(Text(prompt, style="bold"))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    table.add_column(ratio=1, overflow="fold")
+    for place, answer in enumerate(ranked):
+        often = f"  ×{answer.times}" if answer.times > 1 else ""
+        text = Text(answer.text + ("" if answer.ended else " …") + often)
+        table.add_row(f"{place + 1}", f"{answer.reward:+.2f}", text)
+    console.print(table)
+    console.print()
+
+
+def _append(out: Path, prompt: str, ranked) -> None:
+    """Answers that were cut off are no data, and one alone is no ranking."""
+    whole = [answer for answer in ranked if answer.ended]
+    if len(whole) < 2:
+        console.print("fewer than two whole answers: not written", style="yellow")
+        return
+    record = {
+        "prompt": prompt,
+        "responses": [answer.text for answer in whole],
+        "scores": [round(answer.reward, 5) for answer in whole],
+    }
+    try:
+        with open(out, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise UserError(f"--out: {out} cannot be written ({error.strerror}).") from error
