@@ -1,0 +1,79 @@
+"""`dpo-lite sweep`: one recipe at several values, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from dpo_lite.cli.common import app, console
+from dpo_lite.quiet import quiet_progress_bars
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="A recipe's file or name.")],
+    overrides: Annotated[
+        list[str], typer.Argument(help="Changes; with commas it is a key that is swept.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Of the sweep; default: the recipe's and the keys'.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
+) -> None:
+    """Train at every combination of some values, in turn, and compare.
+
+    The same command again goes on where it was: finished runs are passed over.
+
+    Example:  dpo-lite sweep quickstart train.beta=0.03,0.1,0.3 train.lr=1e-4,2e-4
+    Example:  dpo-lite sweep qwen3-4b train.beta=0.05,0.1 eval.sample_steps=50 --dry-run
+    """
+    from dpo_lite.sweep import plan_sweep, run_sweep
+
+    planned = plan_sweep(recipe, overrides, name)
+    if dry_run:
+        for point in planned.points:
+            state = point.run.status()["state"] if point.run.path.exists() else "to train"
+            console.print(f"{point.run.name}  {state}", markup=False, highlight=False)
+        return
+
+    from dpo_lite.sweep_report import write_sweep
+    from dpo_lite.transcript import Transcript
+
+    quiet_progress_bars()
+    names = [point.run.name for point in planned.points]
+
+    def say(text: str) -> None:
+        console.rule(Text(text), align="left", style="dim")
+
+    try:
+        done = run_sweep(
+            planned, say, Transcript, after=lambda run: write_sweep(planned.path, names)
+        )
+    except KeyboardInterrupt:
+        done = False
+    if planned.path.is_dir():
+        _print_rows(write_sweep(planned.path, names), planned.path)
+    if not done:
+        console.print("stopped and saved. The same command goes on.")
+        raise typer.Exit(130)
+
+
+def _print_rows(rows, path) -> None:
+    from dpo_lite.sweep_report import best, cells
+
+    head, body = cells(rows)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, column in enumerate(head):
+        table.add_column(column, justify="left" if place <= len(rows[0].values) else "right")
+    for line in body:
+        table.add_row(*map(Text, line))
+    console.print()
+    console.print(table)
+    if found := best(rows):
+        console.print(f"\nbest     {found.run}", markup=False, highlight=False)
+    console.print(f"table    {path / 'table.md'}", markup=False, highlight=False)
+    if (path / "sweep.png").is_file():
+        console.print(f"picture  {path / 'sweep.png'}", markup=False, highlight=False)
