@@ -93,7 +93,9 @@ def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     shown = [m for m in MEASURES if any(found[m] is not None for found in sets)]
     has_kl = any(row.kl is not None for row in rows)
     keys = list(rows[0].values)
-    head = [*keys, "held-out set", *shown, *(["KL"] if has_kl else []), "time"]
+    leaves = [key.rpartition(".")[2] for key in keys]
+    names = leaves if len(set(leaves)) == len(leaves) else keys
+    head = [*names, "held-out set", *shown, *(["KL"] if has_kl else []), "time"]
     body = []
     for row in rows:
         values = [row.values.get(key, "–") for key in keys]

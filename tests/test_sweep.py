@@ -116,9 +116,7 @@ def test_a_sweep_trains_and_compares(recipe, tmp_path):
     assert found["drift"] == pytest.approx(results["sets"]["test"]["rewards/chosen"] / 0.1)
     assert rows[1].sets["test"]["margin"] > rows[0].sets["test"]["margin"]
     table = (sweep.path / "table.md").read_text()
-    assert (
-        "| train.lr | held-out set | accuracy | margin | generated | drift | loss | time |" in table
-    )
+    assert "| lr | held-out set | accuracy | margin | generated | drift | loss | time |" in table
     assert (sweep.path / "sweep.png").stat().st_size > 10_000
 
     said = []
@@ -191,7 +189,7 @@ def test_two_keys_are_heat_maps(tmp_path):
     draw(rows, tmp_path / "heat.png", "two keys")
     assert (tmp_path / "heat.png").stat().st_size > 10_000
     head, body = cells(rows)
-    assert head[:3] == ["train.beta", "train.lr", "held-out set"]
+    assert head[:3] == ["beta", "lr", "held-out set"]
     assert "KL" in head
     assert len(body) == 6
     assert body[1][:3] == ["", "", "b"]
