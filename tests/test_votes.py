@@ -61,7 +61,7 @@ def _many(folder, name):
 
 
 def test_writers_at_the_same_time_do_not_mix_their_lines(tmp_path):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_many, args=(tmp_path, name)) for name in "abcd"]
     for writer in writers:
         writer.start()
