@@ -51,7 +51,7 @@ def read_rows(path: Path, names: Sequence[str] | None = None) -> list[Row]:
 
 def _row(run: Run, values: dict[str, str]) -> Row:
     if not run.recipe_file.is_file():
-        return Row(run.name, values, "missing", None, {}, None, None)
+        return Row(run.name, values, "to train", None, {}, None, None)
     status, results = run.status(), read_json(run.path / "results.json") or {"sets": {}}
     beta = load_recipe(run.recipe_file).train.beta
     kls = [record["kl"] for record in run.records("metrics.jsonl") if "kl" in record]

@@ -142,7 +142,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(recipe, monkeypatch):
     assert sweep.points[0].run.status()["state"] == "stopped"
     assert sweep.points[0].run.last_checkpoint() is not None
     assert not sweep.points[1].run.path.exists()
-    assert [row.state for row in read_rows(sweep.path)] == ["stopped", "missing"]
+    assert [row.state for row in read_rows(sweep.path)] == ["stopped", "to train"]
     monkeypatch.undo()
     assert go(sweep)
     assert [row.state for row in read_rows(sweep.path)] == ["finished", "finished"]
