@@ -57,7 +57,7 @@ def best_of(
     groups = [answers[start : start + TOGETHER] for start in range(0, len(answers), TOGETHER)]
     examples = [{"prompt_ids": ids, "response_ids": [list(a) for a in group]} for group in groups]
     way = choose_way(judge.model, [{**examples[0], "response_ids": [list(answers[0])]}]).way
-    objective = Objective.of(judge.recipe.train, way, compute_dtype(judge.model.device))
+    objective = Objective.of(judge.recipe, way, compute_dtype(judge.model.device))
     found = log_ratios(judge.model, examples, objective, BUDGET)
     ratios = np.array([value for group in found for value in group])
     rewards = judge.rewards(ratios, np.array([len(answer) for answer in answers]))

@@ -232,7 +232,7 @@ def score_source(
         raise UserError(f"No row of {source.name} can be scored: {why}.")
     few = [source.table[int(place)] for place in kept[:3]]
     way = choose_way(model, few).way
-    objective = Objective.of(recipe.train, way, compute_dtype(model.device))
+    objective = Objective.of(recipe, way, compute_dtype(model.device))
     tokens = lengths.select(kept).of_batch(shared=way == "forest")
     budget = plan_run(model, recipe, few, way, tokens).budget
     references = open_cache(recipe, model, objective, say)
