@@ -1,0 +1,93 @@
+"""The whole walk in a headless browser: from a recipe to votes, to a run on the votes, to the Hub.
+
+What a user does who never opened a terminal. The quickstart is cut to a few updates; all the rest
+is the real thing, from the page's first click to the preview of what would be published.
+"""
+
+import json
+
+import pytest
+
+from dpo_lite.recipe import load_recipe
+from dpo_lite.runs import list_runs
+from tests.ui.conftest import serve
+from tests.ui.test_recipes_page import field, says
+
+pytestmark = pytest.mark.browser
+MINUTES = 60_000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("walk")
+
+
+@pytest.fixture(scope="module")
+def address(folder, chromium):
+    with serve(folder) as address:
+        yield address
+
+
+def open_tab(page, name):
+    page.get_by_role("tab", name=name).first.click()
+    page.wait_for_selector(f"#tab-{name.lower()}", state="visible")
+
+
+def launch_cut(page, updates):
+    """Launch what is in the form, cut to some updates and evaluated on a few rows."""
+    if not field(page, "train.max_steps").is_visible():
+        page.locator("#recipes-more button").first.click()
+    field(page, "train.max_steps").fill(str(updates))
+    field(page, "eval.limit").fill("4")
+    says(page, "#recipes-command", f"train.max_steps={updates}")
+    says(page, "#recipes-command", "eval.limit=4")
+    page.click("#recipes-launch")
+    page.wait_for_selector("#tab-runs", state="visible")
+
+
+def wait_until_finished(page):
+    page.wait_for_selector("#runs-detail >> text=finished", timeout=5 * MINUTES)
+
+
+def test_from_a_recipe_to_votes_and_on(visit, address, folder):
+    page = visit(address)
+    page.wait_for_selector("#recipes-cards [aria-pressed=true]")
+    says(page, "#recipes-command", "dpo-lite train quickstart")
+    page.click("#recipes-check")
+    page.wait_for_selector("#recipes-outcome >> text=policy equals reference", timeout=3 * MINUTES)
+
+    launch_cut(page, 40)  # so many make its answers differ from those before
+    wait_until_finished(page)
+    assert page.locator("#runs-curves polyline[data-run]").count() > 0
+    (first,) = list_runs(folder / "runs")
+    assert [m["step"] for m in first.records("metrics.jsonl") if "loss" in m][-1] == 40
+
+    page.click("#runs-compare")
+    page.wait_for_selector("#tab-compare", state="visible")
+    page.fill("#compare-prompt textarea", "How long is the memory of a goldfish?")
+    page.check("#compare-blind input")
+    page.click("#compare-generate")
+    page.wait_for_selector("#compare-vote button", timeout=3 * MINUTES)
+    page.click("#compare-vote-a")
+    page.wait_for_selector("#compare-told .dl-good")
+    page.wait_for_selector("#compare-rates tbody tr")
+    page.click("#compare-export")
+    page.wait_for_selector("#compare-exported .dl-good")
+    votes = folder / "my-recipes" / "votes.jsonl"
+    assert json.loads(votes.read_text())["prompt"] == "How long is the memory of a goldfish?"
+
+    page.click("#compare-open-recipes")
+    says(page, "#recipes-command", "data.train=my-recipes/votes.jsonl")
+    launch_cut(page, 2)
+    wait_until_finished(page)
+    newest = list_runs(folder / "runs")[0]
+    assert newest.name != first.name
+    assert load_recipe(newest.recipe_file).data.train == "my-recipes/votes.jsonl"
+    assert newest.manifest()["data"]["examples"] == 1
+
+    open_tab(page, "Publish")
+    page.fill("#publish-repo textarea, #publish-repo input", "me/demo")
+    page.fill("#publish-base textarea, #publish-base input", "me/base")
+    page.click("#publish-preview")
+    page.wait_for_selector("#publish-outcome >> text=nothing was uploaded", timeout=2 * MINUTES)
+    assert "adapter_model.safetensors" in page.inner_text("#publish-files")
