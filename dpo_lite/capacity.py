@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 
 import torch
@@ -24,7 +23,9 @@ def free_memory(device: torch.device) -> float | None:
     """Bytes that a run may take on this machine's card, what it holds already included."""
     if device.type == "cpu":
         return None
-    return USABLE * torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_allocated(device)
+    held = torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - held
+    return USABLE * free + held
 
 
 def card(name: str) -> tuple[float, float | None]:
@@ -72,5 +73,7 @@ def peak_memory(device: torch.device) -> int:
     """Measured peak in bytes: of the allocator on a GPU, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    import resource  # not on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

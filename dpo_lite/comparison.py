@@ -25,8 +25,9 @@ def load_trained(run: Run) -> tuple[Recipe, object, PeftModel]:
     recipe = load_recipe(run.recipe_file)
     adapter = trained_adapter(run)
     model = roles.load_policy(load_base(recipe.model), adapter)
+    recipe.model.adapter = start_adapter(run, recipe)  # the run's own copy
     if recipe.reference == "start":
-        roles.add_start(model, adapter_folder(start_adapter(run, recipe)))
+        roles.add_start(model, adapter_folder(recipe.model.adapter))
     return recipe, load_tokenizer(recipe.model), model
 
 

@@ -144,7 +144,7 @@ def choose_plan(
         return predict(costs, next(choices(costs, recipe)), min(budget, limit), factor)
     budgets = [wanted] if wanted != "auto" else list(GPU_BUDGETS)
     budgets = sorted({min(max(budget, longest), limit) for budget in budgets}, reverse=True)
-    enough = min(max(ROOMY, longest), budgets[0])
+    enough = min(max(ROOMY, longest), budgets[0]) if wanted == "auto" else budgets[0]
     best = smallest = None
     for choice in choices(costs, recipe):
         for budget in budgets:

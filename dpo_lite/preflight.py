@@ -41,6 +41,9 @@ from dpo_lite.training.update import Objective, update_gradient
 IDENTITY_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-3}
 
 
+MEASURED = 64  # tokens of a prompt or response by which memory per token is measured
+
+
 @dataclass(frozen=True)
 class Loaded:
     """What a run needs, in memory."""
@@ -144,7 +147,7 @@ def check(
 
     lengths = loaded.data.lengths.of_batch(shared=choice.way == "forest")
     say("measuring what an update keeps in memory")
-    costs = costs_of_model(model, dtype, few, choice.way)
+    costs = costs_of_model(model, dtype, [_shortened(e) for e in few], choice.way)
     say("trying one update with the longest examples")
     longest_first = np.argsort(-lengths, kind="stable")[: recipe.train.batch_size]
     largest = [train[index] for index in longest_first.tolist()]
@@ -154,7 +157,11 @@ def check(
 
     def attempt(plan: MemoryPlan) -> Trial | None:
         apply_plan(model, plan)
-        return _attempt(model, _fullest(largest, plan.budget, choice.way), objective, plan)
+        trial = _attempt(model, _fullest(largest, plan.budget, choice.way), objective, plan)
+        if trial is None:  # cleared out here, where no traceback holds the activations any more
+            model.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+        return trial
 
     planned = choose(1.0)
     plan, trial = settle(costs, choose, attempt)
@@ -190,7 +197,8 @@ def plan_run(
     model: PeftModel, recipe: Recipe, examples: list[Encoded], way: Way, lengths: np.ndarray
 ) -> MemoryPlan:
     """The plan for a loaded model on this machine, by what it keeps of these examples."""
-    costs = costs_of_model(model, compute_dtype(model.device), examples, way)
+    short = [_shortened(example) for example in examples]
+    costs = costs_of_model(model, compute_dtype(model.device), short, way)
     return _choose(model, costs, recipe, lengths, 1.0)
 
 
@@ -254,8 +262,6 @@ def _attempt(
             batch = lay_out(examples, objective.way).to(device)
             kept = kept_bytes(model, batch, objective.dtype, objective.way)
     except torch.OutOfMemoryError:
-        model.zero_grad(set_to_none=True)
-        torch.cuda.empty_cache()
         return None
     norms = [p.grad.norm().item() for p in roles.trainable_parameters(model) if p.grad is not None]
     model.zero_grad(set_to_none=True)
@@ -264,6 +270,17 @@ def _attempt(
             "The adapter gets no gradient, so nothing would be learned; check adapter.targets."
         )
     return Trial(outcome.loss, seconds, tokens, peak, kept)
+
+
+def _shortened(example: Encoded) -> Encoded:
+    """A short part of an example: what is kept per token does not grow with the length.
+
+    Before there is a plan nothing is recomputed, so whole examples might not fit.
+    """
+    return {
+        "prompt_ids": example["prompt_ids"][:MEASURED],
+        "response_ids": [ids[:MEASURED] for ids in example["response_ids"][:2]],
+    }
 
 
 def _fullest(examples: list[Encoded], budget: int, way: Way) -> list[Encoded]:

@@ -97,7 +97,9 @@ def result_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _shares(by_role: dict[str, float]) -> tuple[str, str]:
-    return f"{by_role['reference']:.0%}", f"{by_role['policy']:.0%}"
+    return tuple(
+        "–" if by_role[role] is None else f"{by_role[role]:.0%}" for role in ("reference", "policy")
+    )
 
 
 def sample_pairs(run: Run, most: int = SHOWN_SAMPLES) -> list[tuple[str, str, str]]:
@@ -168,7 +170,9 @@ def draw_curves(run: Run, file: Path | None = None) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    records = [record for record in run.records("metrics.jsonl") if "loss" in record]
+    # Of an update that was repeated after a kill the last record counts.
+    steps = {r["step"]: r for r in run.records("metrics.jsonl") if "loss" in r}
+    records = [steps[step] for step in sorted(steps)]
     panels = {
         "loss": ["loss"],
         "implicit rewards": ["rewards/chosen", "rewards/rejected", "rewards/margins"],

@@ -187,6 +187,10 @@ def _take_up(sweep: Sweep) -> None:
             f"{sweep.path} is of another recipe or other overrides; give this sweep another --name."
         )
     for point in sweep.points:
+        if facts and facts["runs"].get(point.run.name, point.values) != point.values:
+            raise UserError(
+                f"{point.run.path} was trained with other values; give this sweep another --name."
+            )
         if point.run.path.exists() and point.run.name not in mine:
             raise UserError(
                 f"{point.run.path} exists and is not of this sweep; give it another --name."

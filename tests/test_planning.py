@@ -95,6 +95,14 @@ def test_what_the_recipe_says_stays(costs):
     assert plan.budget == 1024
 
 
+@pytest.mark.parametrize("checkpointing", [True, "selective", "offload", "auto"])
+def test_a_large_budget_that_is_asked_for_is_kept(costs, checkpointing):
+    asked = recipe(train_checkpointing=checkpointing, train_token_budget=8192)
+    plan = choose_plan(costs, asked, 512, card("12GB")[0])
+    assert plan.budget == 8192
+    assert plan.choice.recompute != "none"
+
+
 def test_no_more_tokens_than_an_update_has(costs):
     assert choose_plan(costs, recipe(), 100, card("h200")[0], most=1600).budget == 1600
     assert choose_plan(costs, recipe(), 100, None, most=1600).budget == 1600

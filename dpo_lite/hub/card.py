@@ -49,6 +49,9 @@ def model_card(subject: Subject, repo: str, own_tokenizer: bool = False) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+TAGS = {"dpo": ("dpo", "preference"), "sft": ("sft",)}
+
+
 def metadata(subject: Subject, repo: str):
     """The block at the card's top that the Hub reads, as huggingface_hub's ``ModelCardData``."""
     from huggingface_hub import ModelCardData
@@ -60,7 +63,7 @@ def metadata(subject: Subject, repo: str):
         library_name="peft",
         pipeline_tag="text-generation",
         datasets=public_data(subject) or None,
-        tags=["dpo", "lora", "preference", "dpo_lite"],
+        tags=["lora", "dpo_lite", *TAGS[subject.recipe.task]],
         model_name=repo.partition("/")[2] if results else None,
         eval_results=results or None,
         **base_licence(true_base(subject)),

@@ -146,7 +146,8 @@ def execute(
     pusher = TrainingPush(run, recipe, console.print)
     recorder = RunRecorder(run, console, pusher.checkpoint, sampler)
     try:
-        if not any(s["when"] == "before" for s in run.records("samples.jsonl")):
+        if not _asked_before(run, loaded):
+            run.path.joinpath("samples.jsonl").unlink(missing_ok=True)
             ask_all(run, loaded, "reference", "before", console)
         references = open_cache(recipe, model, objective, console.print)
         trainer = build_trainer(run, loaded, report, objective, recorder, references)
@@ -170,6 +171,17 @@ def execute(
     finally:
         recorder.close()
         pusher.close()
+
+
+def _asked_before(run: Run, loaded: Loaded) -> bool:
+    """Whether every set was asked before the training; a kill may have come in between."""
+    recipe = loaded.recipe
+    wanted = {"prompts"} if recipe.eval.prompts else set()
+    for name, rows in held_out(loaded).items():
+        if rows and (has_markers(rows) or recipe.eval.generate):
+            wanted.add(name)
+    asked = {s["set"] for s in run.records("samples.jsonl") if s["when"] == "before"}
+    return wanted <= asked
 
 
 def evaluate_again(run: Run, console: Console) -> None:

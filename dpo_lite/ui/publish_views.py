@@ -94,7 +94,7 @@ def push_command(run: str, repo: str, checkpoint: str, base_id: str, private: bo
         line += ["--checkpoint", checkpoint]
     if base_id:
         line += ["--base-id", base_id]
-    return line if private else [*line, "--public"]
+    return [*line, "--private" if private else "--public"]
 
 
 def merge_command(run: str, out: str, measure: bool, modelfile: bool) -> list[str]:

@@ -68,7 +68,8 @@ def test_the_command_lines():
         " ".join(line)
         == "dpo-lite push r-1 --repo me/x --checkpoint 200 --base-id some/base --public"
     )
-    assert views.push_command("r-1", "", views.RESULT, "", True)[-1] == "user/name"
+    line = views.push_command("r-1", "", views.RESULT, "", True)
+    assert line[-2:] == ["user/name", "--private"]
     line = views.merge_command("r-1", "", False, True)
     assert " ".join(line) == "dpo-lite merge r-1 merged/r-1 --no-measure --modelfile"
 

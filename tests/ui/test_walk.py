@@ -64,7 +64,7 @@ def test_from_a_recipe_to_votes_and_on(visit, address, folder):
 
     page.click("#runs-compare")
     page.wait_for_selector("#tab-compare", state="visible")
-    page.fill("#compare-prompt textarea", "How long is the memory of a goldfish?")
+    page.wait_for_function("document.querySelector('#compare-prompt textarea').value")
     page.check("#compare-blind input")
     page.click("#compare-generate")
     page.wait_for_selector("#compare-vote button", timeout=3 * MINUTES)
@@ -74,7 +74,8 @@ def test_from_a_recipe_to_votes_and_on(visit, address, folder):
     page.click("#compare-export")
     page.wait_for_selector("#compare-exported .dl-good")
     votes = folder / "my-recipes" / "votes.jsonl"
-    assert json.loads(votes.read_text())["prompt"] == "How long is the memory of a goldfish?"
+    asked = page.input_value("#compare-prompt textarea")
+    assert json.loads(votes.read_text())["prompt"] == asked
 
     page.click("#compare-open-recipes")
     says(page, "#recipes-command", "data.train=my-recipes/votes.jsonl")
