@@ -1,5 +1,6 @@
 """The Publish tab: its pieces, and a dry run and a push in a browser."""
 
+import contextlib
 import os
 import re
 import socket
@@ -105,13 +106,10 @@ def address(run, hub, tmp_path):  # noqa: F811
 
 
 @pytest.mark.browser
-def test_a_dry_run_and_a_push_in_a_browser(address, hub, tmp_path):  # noqa: F811
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is missing")
-    if not os.path.exists("/usr/bin/chromium"):
-        pytest.skip("chromium is missing")
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+def test_a_dry_run_and_a_push_in_a_browser(address, hub, tmp_path, chromium):  # noqa: F811
+    with contextlib.closing(chromium.new_context()) as context:
+        page = context.new_page()
+        page.set_viewport_size({"width": 1280, "height": 900})
         page.goto(address)
         page.wait_for_selector("#recipes-cards >> text=quickstart")
         page.get_by_role("tab", name="Publish").first.click()
@@ -143,5 +141,4 @@ def test_a_dry_run_and_a_push_in_a_browser(address, hub, tmp_path):  # noqa: F81
             page.click("#publish-zip")
         assert download.value.suggested_filename == "demo-1.zip"
         assert not re.search("hf_[A-Za-z0-9]{20}", page.content())
-        browser.close()
     assert "hf_Write" not in (tmp_path / "page.log").read_text()

@@ -65,16 +65,10 @@ def server(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def context(server):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip("there is no Chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser.new_context(viewport={"width": 1280, "height": 900})
-        browser.close()
+def context(server, chromium):
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    yield context
+    context.close()
 
 
 def open_runs(context, server):

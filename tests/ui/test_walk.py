@@ -38,8 +38,9 @@ def launch_cut(page, updates):
     if not field(page, "train.max_steps").is_visible():
         page.locator("#recipes-more button").first.click()
     field(page, "train.max_steps").fill(str(updates))
-    field(page, "eval.limit").fill("4")
     says(page, "#recipes-command", f"train.max_steps={updates}")
+    page.wait_for_timeout(500)  # the answer to the first change fills in the form anew
+    field(page, "eval.limit").fill("4")
     says(page, "#recipes-command", "eval.limit=4")
     page.click("#recipes-launch")
     page.wait_for_selector("#tab-runs", state="visible")
@@ -64,7 +65,7 @@ def test_from_a_recipe_to_votes_and_on(visit, address, folder):
 
     page.click("#runs-compare")
     page.wait_for_selector("#tab-compare", state="visible")
-    page.wait_for_function("document.querySelector('#compare-prompt textarea').value")
+    page.wait_for_function("document.querySelector('#compare-prompt textarea')?.value")
     page.check("#compare-blind input")
     page.click("#compare-generate")
     page.wait_for_selector("#compare-vote button", timeout=3 * MINUTES)
