@@ -33,15 +33,28 @@ def open_tab(page, name):
     page.wait_for_selector(f"#tab-{name.lower()}", state="visible")
 
 
+def put(page, key, value):
+    """Type into a field as a person does: who sees that it did not take types it again.
+
+    A field that has just been unfolded is deaf for a moment, and the answer to one change fills in
+    the whole form anew.
+    """
+    for _ in range(10):
+        page.wait_for_timeout(500)
+        field(page, key).fill("")
+        field(page, key).fill(value)
+        page.wait_for_timeout(1000)
+        if f"{key}={value}" in page.inner_text("#recipes-command"):
+            return
+    pytest.fail(f"{key} is not taken")
+
+
 def launch_cut(page, updates):
     """Launch what is in the form, cut to some updates and evaluated on a few rows."""
     if not field(page, "train.max_steps").is_visible():
         page.locator("#recipes-more button").first.click()
-    field(page, "train.max_steps").fill(str(updates))
-    says(page, "#recipes-command", f"train.max_steps={updates}")
-    page.wait_for_timeout(500)  # the answer to the first change fills in the form anew
-    field(page, "eval.limit").fill("4")
-    says(page, "#recipes-command", "eval.limit=4")
+    put(page, "train.max_steps", str(updates))
+    put(page, "eval.limit", "4")
     page.click("#recipes-launch")
     page.wait_for_selector("#tab-runs", state="visible")
 
