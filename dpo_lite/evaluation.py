@@ -13,13 +13,16 @@ from typing import Any
 
 import torch
 
-from dpo_lite.data.packing import Encoded, split_by_tokens
+from dpo_lite.data.packing import Encoded
 from dpo_lite.generation import generate
 from dpo_lite.markers import classify
 from dpo_lite.model import roles
-from dpo_lite.model.attention import forest_attention
-from dpo_lite.model.scoring import batch_tokens, causal_lm, lay_out, response_logps
-from dpo_lite.training.demonstrations import Demonstrated, response_tokens
+from dpo_lite.model.scoring import micro_batches
+from dpo_lite.training.demonstrations import (
+    Demonstrated,
+    response_tokens,
+    score_demonstrations,
+)
 from dpo_lite.training.reference_cache import ReferenceCache
 from dpo_lite.training.update import Objective, Outcome, evaluate_examples
 
@@ -60,15 +63,13 @@ def reference_loss(
     model: torch.nn.Module, examples: Sequence[Encoded], objective: Objective, budget: int
 ) -> float:
     """Loss per token of the demonstrations under the model as it was before the training."""
-    device = model.device
-    sizes = [batch_tokens(example, objective.way) for example in examples]
-    autocast = torch.autocast(device.type, objective.dtype, enabled=device.type == "cuda")
-    total = 0.0
-    for indices in split_by_tokens(sizes, budget):
-        batch = lay_out([examples[i] for i in indices], objective.way).to(device)
-        with forest_attention(causal_lm(model), batch), autocast, roles.reference(model):
-            total -= response_logps(model, batch, objective.way).sum().item()
-    return total / response_tokens(examples)
+    way, dtype = objective.way, objective.dtype
+    parts = [
+        score_demonstrations(model, [examples[i] for i in places], way, dtype, role=roles.reference)
+        for places in micro_batches(examples, way, budget)
+    ]
+    total = sum(part.logps.sum().item() for part in parts)
+    return -total / response_tokens(examples)
 
 
 def answer_held_out(

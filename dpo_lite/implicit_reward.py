@@ -22,14 +22,20 @@ from dpo_lite.adapters import CONFIG, adapter_folder, check_adapter, start_adapt
 from dpo_lite.columns import trained_adapter
 from dpo_lite.data.encoding import EncodedSource, Options, encode_source
 from dpo_lite.data.lengths import lengths_of
-from dpo_lite.data.packing import Encoded, split_by_tokens
+from dpo_lite.data.packing import Encoded
 from dpo_lite.data.sources import read_source
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
-from dpo_lite.model.attention import forest_attention
 from dpo_lite.model.base import compute_dtype, load_base, load_tokenizer, position_limit
-from dpo_lite.model.scoring import batch_tokens, causal_lm, choose_way, lay_out, response_logps
+from dpo_lite.model.scoring import (
+    causal_lm,
+    choose_way,
+    lay_out,
+    micro_batches,
+    response_logps,
+    scoring_context,
+)
 from dpo_lite.objectives import PER_TOKEN
 from dpo_lite.preflight import plan_run
 from dpo_lite.recipe import Recipe, apply_override, load_recipe, validate_recipe
@@ -114,19 +120,16 @@ def log_ratios(
 
     ``budget``: tokens per packed batch. Call it with the model in eval mode.
     """
-    device = model.device
-    sizes = [batch_tokens(example, objective.way) for example in examples]
     found: list[list[float]] = [[] for _ in examples]
-    autocast = torch.autocast(device.type, objective.dtype, enabled=device.type == "cuda")
-    for places in split_by_tokens(sizes, budget):
+    for places in micro_batches(examples, objective.way, budget):
         part = [examples[place] for place in places]
-        batch = lay_out(part, objective.way).to(device)
+        batch = lay_out(part, objective.way).to(model.device)
 
         def reference_logps(batch=batch) -> torch.Tensor:
             with roles.reference(model):
                 return response_logps(model, batch, objective.way)
 
-        with forest_attention(causal_lm(model), batch), autocast:
+        with scoring_context(model, batch, objective.dtype):
             known = references.logps(part, reference_logps) if references else reference_logps()
             with roles.policy(model):
                 ratios = response_logps(model, batch, objective.way).cpu() - known.cpu()

@@ -16,7 +16,7 @@ from peft import PeftModel
 
 from dpo_lite.data.packing import pad
 from dpo_lite.model.base import compute_dtype
-from dpo_lite.model.scoring import causal_lm, response_token_logps
+from dpo_lite.model.scoring import causal_lm, response_token_logps, scoring_context
 
 BASE = "__base__"  # PEFT's name for a row without an adapter
 
@@ -74,7 +74,7 @@ def answer(
     """
     from transformers import StoppingCriteriaList
 
-    device = next(model.parameters()).device
+    device = model.device
     lm = causal_lm(model)
     ends = {*ends, *_end_ids(lm.generation_config)}
     rows = _Rows(tokenizer, len(names), ends, show)
@@ -119,20 +119,16 @@ def token_rewards(
 
     ``policy`` and ``reference`` are adapter names; both score in the same forward pass.
     """
-    device = next(model.parameters()).device
+    device = model.device
     scored = [list(ids) for ids in answers if len(ids)]
     if not scored:
         return [[] for _ in answers]
     batch = pad([{"prompt_ids": list(prompt_ids), "response_ids": scored + scored}]).to(device)
     names = [policy] * len(scored) + [reference] * len(scored)
-    dtype = compute_dtype(device)
     was_training = model.training
     model.eval()
     try:
-        with (
-            adapter_rows(model, names),
-            torch.autocast(device.type, dtype, enabled=device.type == "cuda"),
-        ):
+        with adapter_rows(model, names), scoring_context(model, batch, compute_dtype(device)):
             logps = response_token_logps(model, batch, "plain").cpu()
     finally:
         model.train(was_training)

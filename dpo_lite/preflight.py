@@ -17,7 +17,7 @@ import torch
 from peft import PeftModel
 
 from dpo_lite.capacity import free_memory, passes, peak_memory
-from dpo_lite.data.packing import Encoded, split_by_tokens
+from dpo_lite.data.packing import Encoded
 from dpo_lite.data.prepare import PreparedData
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
@@ -29,7 +29,15 @@ from dpo_lite.model.base import (
 from dpo_lite.model.dry_run import Costs, costs_of_model, kept_bytes
 from dpo_lite.model.host_embedding import park_embedding, return_embedding
 from dpo_lite.model.recompute import recompute
-from dpo_lite.model.scoring import Choice, Way, batch_tokens, causal_lm, choose_way, lay_out
+from dpo_lite.model.scoring import (
+    Choice,
+    Way,
+    batch_tokens,
+    causal_lm,
+    choose_way,
+    lay_out,
+    micro_batches,
+)
 from dpo_lite.objectives import loss_at_start
 from dpo_lite.planning import MemoryPlan, choose_plan, predict
 from dpo_lite.recipe import Recipe
@@ -285,9 +293,8 @@ def _shortened(example: Encoded) -> Encoded:
 
 def _fullest(examples: list[Encoded], budget: int, way: Way) -> list[Encoded]:
     """The micro-batch with most tokens of the update of these examples."""
-    sizes = [batch_tokens(example, way) for example in examples]
-    bins = split_by_tokens(sizes, budget)
-    return [examples[i] for i in max(bins, key=lambda part: sum(sizes[i] for i in part))]
+    batches = [[examples[i] for i in part] for part in micro_batches(examples, way, budget)]
+    return max(batches, key=lambda part: sum(batch_tokens(example, way) for example in part))
 
 
 def _check_responses(recipe: Recipe, responses: dict[str, int]) -> None:

@@ -20,10 +20,16 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dpo_lite.data.packing import Batch, Encoded
-from dpo_lite.model.attention import forest_attention
 from dpo_lite.model.host_embedding import can_park
 from dpo_lite.model.recompute import count_selective, decoder_layers
-from dpo_lite.model.scoring import Way, batch_tokens, causal_lm, lay_out, response_logps
+from dpo_lite.model.scoring import (
+    Way,
+    batch_tokens,
+    causal_lm,
+    lay_out,
+    response_logps,
+    scoring_context,
+)
 from dpo_lite.recipe import Recipe
 
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a weight, its share of a scale, and of a scale's scale
@@ -185,8 +191,11 @@ def kept_bytes(
             kept[storage._cdata] = storage  # held, so that no other takes its address
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        scores = _score(model, batch, dtype, way, fuse)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        scoring_context(model, batch, dtype, fuse),
+    ):
+        scores = response_logps(model, batch, way)
     found = sum(storage.nbytes() for storage in kept.values())
     del scores
     return found
@@ -200,16 +209,9 @@ def selective_bytes(
     fuse: bool | None = None,
 ) -> int:
     """Bytes of the outputs that selective recomputation keeps, over all layers."""
-    with count_selective(model) as counter:
-        _score(model, batch, dtype, way, fuse)
+    with count_selective(model) as counter, scoring_context(model, batch, dtype, fuse):
+        response_logps(model, batch, way)
     return counter.bytes
-
-
-def _score(model, batch: Batch, dtype: torch.dtype, way: Way, fuse: bool | None) -> torch.Tensor:
-    device = batch.input_ids.device.type
-    autocast = torch.autocast(device, dtype, enabled=dtype != torch.float32)
-    with forest_attention(causal_lm(model), batch, fuse), autocast:
-        return response_logps(model, batch, way)
 
 
 def _on_meta(config, layers: int | None, recipe: Recipe, dtype: torch.dtype) -> PeftModel:

@@ -13,15 +13,16 @@ positions or with an unknown head trains correctly, only slower, and the user is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from dpo_lite.data.packing import Batch, Encoded, pack, pad, tree_tokens
+from dpo_lite.data.packing import Batch, Encoded, pack, pad, split_by_tokens, tree_tokens
 from dpo_lite.errors import UserError
-from dpo_lite.model.attention import FOREST_MODELS
+from dpo_lite.model.attention import FOREST_MODELS, forest_attention
 from dpo_lite.model.logprobs import frozen_head, sum_by_response, token_logps
 
 Way = Literal["forest", "separate", "plain"]
@@ -46,6 +47,11 @@ def lay_out(examples: Sequence[Encoded], way: Way) -> Batch:
     return pack(examples) if way == "forest" else pad(examples)
 
 
+def micro_batches(examples: Sequence[Encoded], way: Way, budget: int) -> list[list[int]]:
+    """Places of the examples in batches of at most ``budget`` tokens."""
+    return split_by_tokens([batch_tokens(example, way) for example in examples], budget)
+
+
 def batch_tokens(example: Encoded, way: Way) -> int:
     """Tokens that an example takes in a batch of this way (padding left out)."""
     shared = tree_tokens(example)
@@ -54,11 +60,26 @@ def batch_tokens(example: Encoded, way: Way) -> int:
     return shared + (len(example["response_ids"]) - 1) * len(example["prompt_ids"])
 
 
+@contextmanager
+def scoring_context(
+    model: torch.nn.Module, batch: Batch, dtype: torch.dtype, fuse: bool | None = None
+) -> Iterator[None]:
+    """Where a batch is scored: attention over its trees, computing in ``dtype``.
+
+    Stay inside until the backward pass is over. ``fuse`` as in ``forest_attention``.
+    """
+    kind = batch.input_ids.device.type
+    with (
+        forest_attention(causal_lm(model), batch, fuse),
+        torch.autocast(kind, dtype, enabled=dtype != torch.float32),
+    ):
+        yield
+
+
 def response_logps(model: torch.nn.Module, batch: Batch, way: Way) -> torch.Tensor:
     """Sum of token log-probabilities of each response, shape (R,), fp32.
 
-    Runs under whatever role the model wears. A forest needs ``forest_attention(...)`` around this
-    call and its backward pass.
+    Runs under whatever role the model wears, inside ``scoring_context(...)``.
     """
     logps = response_token_logps(model, batch, way)
     return sum_by_response(logps, batch.response, sum(batch.group_sizes))
@@ -96,8 +117,6 @@ def difference_from_truth(
     model: torch.nn.Module, examples: Sequence[Encoded], way: Way, truth: torch.Tensor
 ) -> float:
     """Mean |log-probability - truth| per token of one way on these examples."""
-    from dpo_lite.model.attention import forest_attention
-
     batch = lay_out(examples, way).to(truth.device)
     with forest_attention(causal_lm(model), batch):
         logps = response_token_logps(model, batch, way)

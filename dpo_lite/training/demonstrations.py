@@ -7,15 +7,15 @@ long answers weigh more than short ones. There is no reference and nothing to co
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
 
 from dpo_lite.data.packing import Encoded
 from dpo_lite.model import roles
-from dpo_lite.model.attention import forest_attention
-from dpo_lite.model.scoring import Way, causal_lm, lay_out, response_logps
+from dpo_lite.model.scoring import Way, lay_out, response_logps, scoring_context
 
 
 @dataclass
@@ -38,14 +38,6 @@ class Demonstrated:
             "logps/chosen": self.logps.mean().item(),
         }
 
-    @staticmethod
-    def join(parts: Sequence[Demonstrated]) -> Demonstrated:
-        """Put micro-batches together, examples back in the order of the input."""
-        order = [index for part in parts for index in part.order]
-        back = torch.tensor(sorted(range(len(order)), key=order.__getitem__))
-        logps, lengths = (torch.cat([getattr(p, n) for p in parts]) for n in ("logps", "lengths"))
-        return Demonstrated(logps[back], lengths[back], sorted(order))
-
 
 def score_demonstrations(
     model: torch.nn.Module,
@@ -53,12 +45,11 @@ def score_demonstrations(
     way: Way,
     dtype: torch.dtype,
     backward_over: int | None = None,
+    role: Callable[[torch.nn.Module], AbstractContextManager] = roles.policy,
 ) -> Demonstrated:
     """Score one micro-batch; with ``backward_over`` = n tokens also backward of the sum / n."""
-    device = model.device
-    batch = lay_out(examples, way).to(device)
-    autocast = torch.autocast(device.type, dtype, enabled=device.type == "cuda")
-    with forest_attention(causal_lm(model), batch), autocast, roles.policy(model):
+    batch = lay_out(examples, way).to(model.device)
+    with scoring_context(model, batch, dtype), role(model):
         logps = response_logps(model, batch, way)
         if backward_over is not None:
             (-logps.sum() / backward_over).backward()

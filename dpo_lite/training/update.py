@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dpo_lite.data.packing import Encoded, split_by_tokens
+from dpo_lite.data.packing import Encoded
 from dpo_lite.model import roles
-from dpo_lite.model.attention import forest_attention
-from dpo_lite.model.scoring import Way, batch_tokens, causal_lm, lay_out, response_logps
+from dpo_lite.model.scoring import Way, lay_out, micro_batches, response_logps, scoring_context
 from dpo_lite.objectives import PER_TOKEN, implicit_rewards, preference_losses, sft_loss
 from dpo_lite.training.demonstrations import (
     Demonstrated,
@@ -65,14 +64,15 @@ class Outcome:
             found["rewards/accuracies"] = (margins[decided] > 0).float().mean().item()
         return found
 
-    @staticmethod
-    def join(parts: Sequence[Outcome]) -> Outcome:
-        """Put micro-batches together, examples back in the order of the input."""
-        order = [index for part in parts for index in part.order]
-        back = torch.tensor(sorted(range(len(order)), key=order.__getitem__))
-        names = [f.name for f in fields(Outcome) if f.name != "order"]
-        joined = {name: torch.cat([getattr(p, name) for p in parts])[back] for name in names}
-        return Outcome(**joined, order=sorted(order))
+
+def joined(parts: Sequence[Outcome] | Sequence[Demonstrated]) -> Outcome | Demonstrated:
+    """Put micro-batches together, examples back in the order of the input."""
+    order = [index for part in parts for index in part.order]
+    back = torch.tensor(sorted(range(len(order)), key=order.__getitem__))
+    kind = type(parts[0])
+    names = [f.name for f in fields(kind) if f.name != "order"]
+    values = {name: torch.cat([getattr(p, name) for p in parts])[back] for name in names}
+    return kind(**values, order=sorted(order))
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,12 @@ def update_gradient(
     """
     parts = []
     over = response_tokens(examples) if objective.task == "sft" else len(examples)
-    for indices in _micro_batches(examples, objective.way, budget):
+    for indices in micro_batches(examples, objective.way, budget):
         batch_examples = [examples[i] for i in indices]
         part = score(model, batch_examples, objective, references, backward_over=over)
         part.order = indices
         parts.append(part)
-    return parts[0].join(parts)
+    return joined(parts)
 
 
 @torch.no_grad()
@@ -130,12 +130,12 @@ def evaluate_examples(
     model.eval()
     try:
         parts = []
-        for indices in _micro_batches(examples, objective.way, budget):
+        for indices in micro_batches(examples, objective.way, budget):
             part = score(model, [examples[i] for i in indices], objective, references)
             part.order = indices
             parts.append(part)
             progress(len(indices))
-        return parts[0].join(parts)
+        return joined(parts)
     finally:
         model.train(was_training)
 
@@ -157,13 +157,12 @@ def score(
     batch = lay_out(examples, objective.way).to(device)
     ends = torch.tensor(batch.group_sizes).cumsum(0)
     last, first = ends - 1, ends - torch.tensor(batch.group_sizes)
-    autocast = torch.autocast(device.type, objective.dtype, enabled=device.type == "cuda")
 
     def reference_logps() -> torch.Tensor:
         with torch.no_grad(), roles.reference(model):
             return response_logps(model, batch, objective.way)
 
-    with forest_attention(causal_lm(model), batch), autocast:
+    with scoring_context(model, batch, objective.dtype):
         if references is None:
             reference = reference_logps()
         else:
@@ -189,7 +188,3 @@ def score(
     scored = (policy.detach().cpu(), reference.cpu(), rewards.detach().cpu())
     ends_of_all = [values[place] for values in scored for place in (first, last)]
     return Outcome(losses.detach().cpu(), *ends_of_all)
-
-
-def _micro_batches(examples: Sequence[Encoded], way: Way, budget: int) -> list[list[int]]:
-    return split_by_tokens([batch_tokens(example, way) for example in examples], budget)

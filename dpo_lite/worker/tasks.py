@@ -59,7 +59,7 @@ def check(talk: Talk, held: Held, recipe: dict[str, Any] | str) -> dict[str, Any
         talk.say(f"loading {loaded.model.base}")
         model = preflight.load_model(loaded)
         report, _ = preflight.check(preflight.Loaded(loaded, tokenizer, data, model), talk.say)
-        usable = free_memory(next(model.parameters()).device)
+        usable = free_memory(model.device)
         del model
     return {
         "facts": asdict(report),
