@@ -1,8 +1,8 @@
-"""Answers of one role to a list of prompts, from the one loaded base."""
+"""Answers from the one loaded base: of one role to a list of prompts, or many to one prompt."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 
@@ -63,3 +63,51 @@ def generate(
     finally:
         model.train(was_training)
     return [answers[i] for i in range(len(prompts))]
+
+
+@torch.no_grad()
+def draw(
+    model: torch.nn.Module,
+    prompt_ids: Sequence[int],
+    count: int,
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    ends: Collection[int] = (),
+) -> list[list[int]]:
+    """Sampled answers to one prompt as ids, each with its end of turn where it came to one.
+
+    Drawn together, by whatever role the model wears, in its present mode and with the numbers that
+    are next: roles, ``eval`` and the seed are the caller's. ``ends``: tokens that end an answer,
+    beside the model's own.
+    """
+    ends = {*ends, *end_ids(model)}
+    ids = torch.tensor([list(prompt_ids)], device=model.device)
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=True,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=0,
+        repetition_penalty=1.0,
+        num_return_sequences=count,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=sorted(ends) or None,
+        pad_token_id=0,
+        use_cache=True,
+    )
+    return [_until_end(row, ends) for row in out[:, ids.shape[1] :].tolist()]
+
+
+def end_ids(model: torch.nn.Module) -> list[int]:
+    """The tokens that end an answer by the model's own account: one, several or none."""
+    found = model.generation_config.eos_token_id
+    return [] if found is None else list(found) if isinstance(found, (list, tuple)) else [found]
+
+
+def _until_end(ids: list[int], ends: Collection[int]) -> list[int]:
+    """Behind the first end a row is padding."""
+    stop = next((place for place, token in enumerate(ids) if token in ends), len(ids) - 1)
+    return ids[: stop + 1]

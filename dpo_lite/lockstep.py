@@ -15,6 +15,7 @@ import torch
 from peft import PeftModel
 
 from dpo_lite.data.packing import pad
+from dpo_lite.generation import end_ids
 from dpo_lite.model.base import compute_dtype
 from dpo_lite.model.scoring import causal_lm, response_token_logps, scoring_context
 
@@ -76,7 +77,7 @@ def answer(
 
     device = model.device
     lm = causal_lm(model)
-    ends = {*ends, *_end_ids(lm.generation_config)}
+    ends = {*ends, *end_ids(model)}
     rows = _Rows(tokenizer, len(names), ends, show)
     ids = torch.tensor([list(prompt_ids)] * len(names), device=device)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
@@ -209,8 +210,3 @@ def _processors(sampling: Sampling):
         return only.scatter(-1, noisy.argmax(-1, keepdim=True), 0.0)
 
     return LogitsProcessorList([*processors, choose])
-
-
-def _end_ids(config) -> list[int]:
-    found = config.eos_token_id
-    return [] if found is None else list(found) if isinstance(found, (list, tuple)) else [found]

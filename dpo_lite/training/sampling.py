@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from dpo_lite.data.tokens import Encoder
-from dpo_lite.generation import generate
+from dpo_lite.generation import draw, generate
 from dpo_lite.model import roles
 from dpo_lite.model.base import compute_dtype
 from dpo_lite.preflight import Loaded
@@ -75,9 +75,6 @@ def sampled_kl(
     the policy as it is (temperature 1, nothing cut off). On answers of the data set that mean would
     be no KL. A small sample may fall below zero.
     """
-    device = next(model.parameters()).device
-    ends = model.generation_config.eos_token_id
-    ends = set(ends if isinstance(ends, list) else [ends])
     pairs = max(1, round(answers / len(prompts) / 2))
     was_training = model.training
     model.eval()
@@ -86,20 +83,7 @@ def sampled_kl(
         torch.manual_seed(seed)
         with roles.policy(model):
             for prompt in prompts:
-                ids = torch.tensor([list(prompt)], device=device)
-                out = model.generate(
-                    input_ids=ids,
-                    attention_mask=torch.ones_like(ids),
-                    do_sample=True,
-                    temperature=1.0,
-                    top_p=1.0,
-                    top_k=0,
-                    repetition_penalty=1.0,
-                    num_return_sequences=2 * pairs,
-                    max_new_tokens=max_new_tokens,
-                    pad_token_id=0,
-                )
-                drawn = [_until_end(row, ends) for row in out[:, len(prompt) :].tolist()]
+                drawn = draw(model, prompt, 2 * pairs, max_new_tokens=max_new_tokens)
                 examples += [
                     {"prompt_ids": list(prompt), "response_ids": drawn[i : i + 2]}
                     for i in range(0, len(drawn), 2)
@@ -107,16 +91,8 @@ def sampled_kl(
     finally:
         model.train(was_training)
     # Two answers per row only because scores come in pairs; none is preferred here.
-    objective = Objective("sigmoid", 1.0, "plain", compute_dtype(device))
+    objective = Objective("sigmoid", 1.0, "plain", compute_dtype(model.device))
     found = evaluate_examples(model, examples, objective, budget=2048)
     policy = torch.cat([found.policy_first, found.policy_last])
     reference = torch.cat([found.reference_first, found.reference_last])
     return (policy - reference).mean().item()
-
-
-def _until_end(ids: list[int], ends: set[int]) -> list[int]:
-    """The drawn ids up to and with the first end; what follows is padding."""
-    for place, token in enumerate(ids):
-        if token in ends:
-            return ids[: place + 1]
-    return ids
