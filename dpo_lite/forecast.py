@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from dpo_lite.capacity import GIB, card, free_memory, seconds_per_epoch
@@ -15,7 +14,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.model.attention import FOREST_MODELS
 from dpo_lite.model.base import compute_device, compute_dtype, load_config
 from dpo_lite.model.dry_run import Costs, costs_of_config
-from dpo_lite.planning import MemoryPlan, advice, bar, choose_plan
+from dpo_lite.planning import MemoryPlan, advice, bar, choose_plan, largest_update
 from dpo_lite.recipe import Recipe
 from dpo_lite.report import clock
 
@@ -72,7 +71,7 @@ def forecast(
         few = data.few
         lengths = data.lengths.of_batch(shared=way == "forest")
         longest, tokens = int(lengths.max()), int(lengths.sum())
-        most = int(np.sort(lengths)[-recipe.train.batch_size :].sum())
+        most = largest_update(lengths, recipe.train.batch_size)
         scored = int(data.lengths.responses.sum())
     except UserError as error:
         longest = recipe.data.max_length if recipe.data.max_length != "auto" else ASSUMED_LENGTH

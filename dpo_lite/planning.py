@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from dpo_lite.model.dry_run import Costs
 from dpo_lite.model.logprobs import CHUNK_ELEMENTS
 from dpo_lite.model.recompute import Recompute
@@ -158,6 +160,11 @@ def choose_plan(
         if best is not None and best.budget >= enough:
             return best
     return best or smallest
+
+
+def largest_update(lengths: np.ndarray, batch_size: int) -> int:
+    """Tokens of an update of the longest examples: no micro-batch is larger."""
+    return int(np.sort(lengths)[-batch_size:].sum())
 
 
 def choices(costs: Costs, recipe: Recipe) -> Iterator[Choice]:

@@ -39,7 +39,7 @@ from dpo_lite.model.scoring import (
     micro_batches,
 )
 from dpo_lite.objectives import loss_at_start
-from dpo_lite.planning import MemoryPlan, choose_plan, predict
+from dpo_lite.planning import MemoryPlan, choose_plan, largest_update, predict
 from dpo_lite.recipe import Recipe
 from dpo_lite.report import clock
 from dpo_lite.settling import Trial, settle
@@ -90,21 +90,7 @@ class Report:
 
     def lines(self) -> list[str]:
         held = f"{self.linear_4bit} layers in 4 bits (NF4)" if self.linear_4bit else "16-bit base"
-        if self.task == "sft":
-            start = (
-                f"loss {self.start_loss:.4f} per response token of the longest examples "
-                f"(perplexity {math.exp(min(self.start_loss, 50)):,.0f})"
-            )
-            reference = "none: demonstrations are learned, nothing is compared"
-            return self._lines(held, reference, start)
-        start = (
-            f"loss {self.start_loss:.4f}, all rewards 0: policy equals reference"
-            if self.start_loss is not None
-            else "policy starts apart from the reference (reference: base)"
-        )
-        return self._lines(held, self.reference, start)
-
-    def _lines(self, held: str, reference: str, start: str) -> list[str]:
+        reference, start = self._before()
         plan, mib = self.plan, 2**20
         return [
             f"model      {held}, {self.trained:,} trained of {self.total:,} parameters "
@@ -123,6 +109,18 @@ class Report:
             f"{clock(self.seconds)} in all"
             + (", later epochs without the reference" if self.updates_cached else ""),
         ]
+
+    def _before(self) -> tuple[str, str]:
+        """The reference, and how the policy stands to it before the first update."""
+        loss = self.start_loss
+        if self.task == "sft":
+            return "none: demonstrations are learned, nothing is compared", (
+                f"loss {loss:.4f} per response token of the longest examples "
+                f"(perplexity {math.exp(min(loss, 50)):,.0f})"
+            )
+        if loss is None:
+            return self.reference, "policy starts apart from the reference (reference: base)"
+        return self.reference, f"loss {loss:.4f}, all rewards 0: policy equals reference"
 
 
 def load_model(recipe: Recipe) -> PeftModel:
@@ -155,7 +153,7 @@ def check(
 
     lengths = loaded.data.lengths.of_batch(shared=choice.way == "forest")
     say("measuring what an update keeps in memory")
-    costs = costs_of_model(model, dtype, [_shortened(e) for e in few], choice.way)
+    costs = _costs(model, few, choice.way)
     say("trying one update with the longest examples")
     longest_first = np.argsort(-lengths, kind="stable")[: recipe.train.batch_size]
     largest = [train[index] for index in longest_first.tolist()]
@@ -205,15 +203,13 @@ def plan_run(
     model: PeftModel, recipe: Recipe, examples: list[Encoded], way: Way, lengths: np.ndarray
 ) -> MemoryPlan:
     """The plan for a loaded model on this machine, by what it keeps of these examples."""
-    short = [_shortened(example) for example in examples]
-    costs = costs_of_model(model, compute_dtype(model.device), short, way)
-    return _choose(model, costs, recipe, lengths, 1.0)
+    return _choose(model, _costs(model, examples, way), recipe, lengths, 1.0)
 
 
 def _choose(
     model: PeftModel, costs: Costs, recipe: Recipe, lengths: np.ndarray, factor: float
 ) -> MemoryPlan:
-    most = int(np.sort(lengths)[-recipe.train.batch_size :].sum())
+    most = largest_update(lengths, recipe.train.batch_size)
     memory = free_memory(model.device)
     return choose_plan(costs, recipe, int(lengths.max()), memory, most, factor)
 
@@ -280,15 +276,20 @@ def _attempt(
     return Trial(outcome.loss, seconds, tokens, peak, kept)
 
 
-def _shortened(example: Encoded) -> Encoded:
-    """A short part of an example: what is kept per token does not grow with the length.
+def _costs(model: PeftModel, examples: list[Encoded], way: Way) -> Costs:
+    """What an update of the model keeps, measured on short parts of the examples.
 
-    Before there is a plan nothing is recomputed, so whole examples might not fit.
+    Per token it does not grow with the length, and before there is a plan nothing is recomputed, so
+    whole examples might not fit.
     """
-    return {
-        "prompt_ids": example["prompt_ids"][:MEASURED],
-        "response_ids": [ids[:MEASURED] for ids in example["response_ids"][:2]],
-    }
+    short: list[Encoded] = [
+        {
+            "prompt_ids": example["prompt_ids"][:MEASURED],
+            "response_ids": [ids[:MEASURED] for ids in example["response_ids"][:2]],
+        }
+        for example in examples
+    ]
+    return costs_of_model(model, compute_dtype(model.device), short, way)
 
 
 def _fullest(examples: list[Encoded], budget: int, way: Way) -> list[Encoded]:

@@ -170,9 +170,7 @@ def draw_curves(run: Run, file: Path | None = None) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    # Of an update that was repeated after a kill the last record counts.
-    steps = {r["step"]: r for r in run.records("metrics.jsonl") if "loss" in r}
-    records = [steps[step] for step in sorted(steps)]
+    records = run.steps()
     panels = {
         "loss": ["loss"],
         "implicit rewards": ["rewards/chosen", "rewards/rejected", "rewards/margins"],

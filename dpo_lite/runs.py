@@ -129,6 +129,11 @@ class Run:
         text = path.read_text(encoding="utf-8")
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
+    def steps(self) -> list[dict[str, Any]]:
+        """What was logged of each update, in order; of one that was repeated the last counts."""
+        found = {r["step"]: r for r in self.records("metrics.jsonl") if "loss" in r}
+        return [found[step] for step in sorted(found)]
+
     def last_checkpoint(self) -> Path | None:
         """The newest complete checkpoint: the trainer's state is what is written last."""
         found = [

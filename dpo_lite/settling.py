@@ -61,7 +61,7 @@ def settle(
             "data.max_length or adapter.r, or take a smaller base."
         )
     plan, trial = good
-    return predict(costs, plan.choice, plan.budget, _factor(costs, plan, trial)), trial
+    return predict(costs, plan.choice, plan.budget, factor), trial
 
 
 def _factor(costs: Costs, plan: MemoryPlan, trial: Trial) -> float:

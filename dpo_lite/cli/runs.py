@@ -81,7 +81,7 @@ def show(
     if status.get("doing"):
         words.append(status["doing"])
     console.print(f"{found.name}  {', '.join(words)}", markup=False, highlight=False)
-    steps = [record for record in found.records("metrics.jsonl") if "loss" in record]
+    steps = found.steps()
     for key in SHOWN:
         values = [record[key] for record in steps if record.get(key) is not None]
         if values:

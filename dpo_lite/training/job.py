@@ -175,11 +175,8 @@ def execute(
 
 def _asked_before(run: Run, loaded: Loaded) -> bool:
     """Whether every set was asked before the training; a kill may have come in between."""
-    recipe = loaded.recipe
-    wanted = {"prompts"} if recipe.eval.prompts else set()
-    for name, rows in held_out(loaded).items():
-        if rows and (has_markers(rows) or recipe.eval.generate):
-            wanted.add(name)
+    wanted = {name for name, rows in to_ask(loaded).items() if rows}
+    wanted |= {"prompts"} if loaded.recipe.eval.prompts else set()
     asked = {s["set"] for s in run.records("samples.jsonl") if s["when"] == "before"}
     return wanted <= asked
 
@@ -245,6 +242,14 @@ def held_out(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def to_ask(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
+    """Whose prompts are answered: all of a held-out set with markers, else the first few."""
+    few = loaded.recipe.eval.generate
+    return {
+        name: rows if has_markers(rows) else rows[:few] for name, rows in held_out(loaded).items()
+    }
+
+
 def ask_all(
     run: Run, loaded: Loaded, role: str, when: str, console: Console
 ) -> dict[str, float | None]:
@@ -253,9 +258,7 @@ def ask_all(
     Returns the share of answers with the chosen claim for every set that has markers.
     """
     recipe, tokenizer, model = loaded.recipe, loaded.tokenizer, loaded.model
-    sets = held_out(loaded)
-    few = recipe.eval.generate
-    asked = {name: rows if has_markers(rows) else rows[:few] for name, rows in sets.items()}
+    asked = to_ask(loaded)
     prompts = recipe.eval.prompts
     total = len(prompts) + sum(len({tuple(e["prompt_ids"]) for e in r}) for r in asked.values())
     shares: dict[str, float | None] = {}
