@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from dpo_lite.runs import NAME
-from dpo_lite.ui import status, tab_compare, tab_data, tab_publish, tab_recipes, tab_runs
+from dpo_lite.ui import parts, status, tab_compare, tab_data, tab_publish, tab_recipes, tab_runs
 
 if TYPE_CHECKING:
     from dpo_lite.ui.client import Worker
@@ -56,9 +56,8 @@ def build(page: Page) -> gr.Blocks:
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}") as tab:
                     build_tab(page)
                 tab.select(None, js=f"() => window.dlAddress('tab', '{name}')")
-        quiet = {"show_progress": "hidden", "api_visibility": "private"}
         first = "() => window.dlFirstAddress()"
-        blocks.load(_from_address, address, [tabs, selected], js=first, **quiet)
+        blocks.load(_from_address, address, [tabs, selected], js=first, **parts.QUIET)
         selected.change(
             None, selected, js="(names) => window.dlAddress('runs', (names || []).join(','))"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 KINDS = ("info", "good", "warn", "bad")
 
@@ -12,6 +13,15 @@ KINDS = ("info", "good", "warn", "bad")
 def esc(text: object) -> str:
     """Text as HTML shows it, tags and quotes included."""
     return html.escape(str(text), quote=True)
+
+
+# For events that the user sees nothing of but their outcome, and that are no interface.
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def runs_option(folder: Path) -> list[str]:
+    """What a command line needs where the runs are not in the usual folder."""
+    return [] if str(folder) == "runs" else ["--runs", str(folder)]
 
 
 def command(line: str | Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.hub.account import Account
 from dpo_lite.hub.push import Published
 from dpo_lite.hub.staging import TOKENIZER, Staged
-from dpo_lite.runs import NAME, Run, list_runs
+from dpo_lite.runs import NAME, Run, list_runs, named_run
 from dpo_lite.ui import parts
 
 RESULT = "the finished adapter"
@@ -35,9 +35,7 @@ def known_run(runs: Path, name: str | None) -> Run:
     """A run by its name, in the runs folder and nowhere else."""
     if not name:
         raise UserError("Pick a run first.")
-    if not NAME.match(name) or not (runs / name / "recipe.yaml").is_file():
-        raise UserError(f"There is no run {name} in {runs}/.")
-    return Run(runs / name)
+    return named_run(name, runs)
 
 
 def account_line(found: Account) -> str:

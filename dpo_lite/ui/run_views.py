@@ -168,7 +168,7 @@ def detail(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
         read_json(run.path / "results.json"),
     )
     notes = "".join(parts.note(hide_tokens(a.text), a.kind) for a in told)
-    line = ["dpo-lite", "runs", "show", run.name]
+    line = ["dpo-lite", "runs", "show", run.name, *parts.runs_option(run.path.parent)]
     if status["state"] in ("stopped", "failed", "interrupted"):
         line = launching.command(run)
     return (

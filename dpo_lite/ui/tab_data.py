@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 50  # to leaf through
 BUILTIN = "builtin:myths"
-QUIET = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 4}
+QUIET = {**parts.QUIET, "concurrency_limit": 4}
 
 
 def build(page: Page) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 # The archive is made when it is asked for; then the hidden button of its file is pressed.
 SAVE = "() => setTimeout(() => document.querySelector('#publish-archive').click(), 150)"
 LABEL = "Publish"
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 NOTHING = parts.empty(
     "Nothing to publish yet", "Train a run first; when it has a checkpoint, it can be chosen here."
 )
@@ -136,7 +135,7 @@ def build(page: Page) -> None:
 
     def line(name, what, repo, base_id, private):
         words = views.push_command(name or "RUN", repo, what, base_id, private)
-        return parts.command(words)
+        return parts.command([*words, *parts.runs_option(page.runs)])
 
     def download(name):
         try:
@@ -155,15 +154,15 @@ def build(page: Page) -> None:
         return *refresh(chosen, selected), ask_account() if here else gr.skip()
 
     arrival = [run, page.selected], [empty, body, run, account]
-    page.tabs.select(opened, *arrival, **QUIET)
-    gr.context.Context.root_block.load(loaded, *arrival, **QUIET)
-    asked.click(ask_account, None, account, **QUIET)
-    run.change(choose, run, [part, merging.name, outcome], **QUIET)
+    page.tabs.select(opened, *arrival, **parts.QUIET)
+    gr.context.Context.root_block.load(loaded, *arrival, **parts.QUIET)
+    asked.click(ask_account, None, account, **parts.QUIET)
+    run.change(choose, run, [part, merging.name, outcome], **parts.QUIET)
     for field in form:
-        field.change(line, form, command, **QUIET)
-    look.click(show_preview, form, shown, **QUIET)
-    push.click(do_push, form, [files, outcome], concurrency_limit=1, **QUIET)
-    packed = take.click(download, run, [archive, outcome], **QUIET)
+        field.change(line, form, command, **parts.QUIET)
+    look.click(show_preview, form, shown, **parts.QUIET)
+    push.click(do_push, form, [files, outcome], concurrency_limit=1, **parts.QUIET)
+    packed = take.click(download, run, [archive, outcome], **parts.QUIET)
     packed.success(None, None, None, js=SAVE)
     _connect_merge(page, run, merging)
 
@@ -212,9 +211,10 @@ def _connect_merge(page: Page, run: gr.Dropdown, controls: Merging) -> None:
                 yield parts.note(event["text"], "bad" if event["event"] == "error" else "info")
 
     def line(run, name, measure, modelfile):
-        return parts.command(views.merge_command(run or "RUN", name, measure, modelfile))
+        words = views.merge_command(run or "RUN", name, measure, modelfile)
+        return parts.command([*words, *parts.runs_option(page.runs)])
 
     inputs = [run, controls.name, controls.measure, controls.modelfile]
-    controls.start.click(do_merge, inputs, controls.outcome, **QUIET)
+    controls.start.click(do_merge, inputs, controls.outcome, **parts.QUIET)
     for field in inputs:
-        field.change(line, inputs, controls.command, **QUIET)
+        field.change(line, inputs, controls.command, **parts.QUIET)

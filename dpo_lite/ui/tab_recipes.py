@@ -42,13 +42,12 @@ PICK = """element.addEventListener("click", (event) => {
 });"""
 # Changes are made one after the other, in the order in which they were asked for.
 EDIT = {
-    "show_progress": "hidden",
+    **parts.QUIET,
     "trigger_mode": "always_last",
     "concurrency_id": "recipes-edit",
     "concurrency_limit": 1,
-    "api_visibility": "private",
 }
-ASK = {"show_progress": "hidden", "concurrency_limit": 4, "api_visibility": "private"}
+ASK = {**parts.QUIET, "concurrency_limit": 4}
 
 Updates = dict[Any, Any]
 
@@ -326,7 +325,7 @@ def _connect_actions(desk: Desk, check: Any, plan: Any, card: Any, stop: Any) ->
     page = desk.page
 
     def run_check(draft: Draft) -> Iterator[tuple[str, Any]]:
-        yield from _ask(page, draft, "check", "Checking", [], lambda *found: views.checked(*found))
+        yield from _ask(page, draft, "check", "Checking", [], views.checked)
 
     def run_plan(draft: Draft, chosen: str) -> Iterator[tuple[str, Any]]:
         gpu = None if chosen in (HERE, "", None) else chosen
@@ -360,11 +359,11 @@ def _ask(
 ) -> Iterator[tuple[str, Any]]:
     """Do a task of the worker and show how far it is, and then what it found."""
     line = ["dpo-lite", task, draft.name, *flags]
-    recipe = check_text(draft.text).recipe
     try:
-        if recipe is None:
-            raise UserError(f"Not ready: {check_text(draft.text).reason}")
-        line = ["dpo-lite", task, *draft.words(recipe), *flags]
+        now = check_text(draft.text)
+        if now.recipe is None:
+            raise UserError(f"Not ready: {now.reason}")
+        line = ["dpo-lite", task, *draft.words(now.recipe), *flags]
         for event in page.worker.run(task, recipe=draft.text, **more):
             if event["event"] == "result":
                 yield view(event["result"], line), gr.update(visible=False)
@@ -380,10 +379,10 @@ def _ask(
 def _launch(page: Page, draft: Draft) -> tuple[Any, Any, Any]:
     """Start the run on its own and show it in the Runs tab."""
     try:
-        recipe = check_text(draft.text).recipe
-        if recipe is None:
-            raise UserError(check_text(draft.text).reason)
-        run = launch(recipe, draft.name, page.runs)
+        now = check_text(draft.text)
+        if now.recipe is None:
+            raise UserError(now.reason)
+        run = launch(now.recipe, draft.name, page.runs)
     except UserError as error:
         return parts.note(error, "bad"), gr.skip(), gr.skip()
     return "", gr.Tabs(selected="runs"), [run.name]

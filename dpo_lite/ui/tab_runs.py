@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 SECONDS = 1.5
 MOST_SELECTED = 6
-HIDDEN = {"show_progress": "hidden", "api_visibility": "private"}
 RESUMABLE = ("stopped", "failed", "interrupted")
 
 # A click on a row tells its run and whether it adds to the selection. The table is drawn anew at
@@ -128,19 +127,19 @@ def build(page: Page) -> None:
         return shown(page, selected, smooth, seen)
 
     gr.Timer(SECONDS).tick(
-        tick, inputs, view.all(), trigger_mode="once", concurrency_limit=None, **HIDDEN
+        tick, inputs, view.all(), trigger_mode="once", concurrency_limit=None, **parts.QUIET
     )
-    smooth.release(tick, inputs, view.all(), **HIDDEN)
-    page.selected.change(tick, inputs, view.all(), concurrency_limit=None, **HIDDEN)
+    smooth.release(tick, inputs, view.all(), **parts.QUIET)
+    page.selected.change(tick, inputs, view.all(), concurrency_limit=None, **parts.QUIET)
 
     def pick(selected, event: gr.EventData):
         return picked(selected or [], event.run, event.add)
 
-    table.click(pick, page.selected, page.selected, concurrency_limit=None, **HIDDEN)
+    table.click(pick, page.selected, page.selected, concurrency_limit=None, **parts.QUIET)
 
     _act(page, stop, message, lambda run: launching.stop(run))
     _act(page, resume, message, lambda run: _resume(run))
-    compare.click(lambda: gr.Tabs(selected="compare"), None, page.tabs, **HIDDEN)
+    compare.click(lambda: gr.Tabs(selected="compare"), None, page.tabs, **parts.QUIET)
     _manage(page, message, name, rename, delete, sure, question, yes, no)
 
 
@@ -205,7 +204,7 @@ def _act(page: Page, button: gr.Button, message: gr.HTML, do: Callable[[Run], st
         except IndexError:
             return parts.note("Select a run first.", "warn")
 
-    button.click(act, page.selected, message, trigger_mode="once", **HIDDEN)
+    button.click(act, page.selected, message, trigger_mode="once", **parts.QUIET)
 
 
 def _manage(page: Page, message, name, rename, delete, sure, question, yes, no) -> None:
@@ -228,7 +227,7 @@ def _manage(page: Page, message, name, rename, delete, sure, question, yes, no) 
         told = parts.note(f"Deleted {selected[0]}.")
         return gr.Row(visible=False), told, list(selected[1:])
 
-    rename.click(renamed, [page.selected, name], [message, page.selected, name], **HIDDEN)
-    delete.click(ask, page.selected, [sure, question], **HIDDEN)
-    no.click(lambda: gr.Row(visible=False), None, sure, **HIDDEN)
-    yes.click(deleted, page.selected, [sure, message, page.selected], **HIDDEN)
+    rename.click(renamed, [page.selected, name], [message, page.selected, name], **parts.QUIET)
+    delete.click(ask, page.selected, [sure, question], **parts.QUIET)
+    no.click(lambda: gr.Row(visible=False), None, sure, **parts.QUIET)
+    yes.click(deleted, page.selected, [sure, message, page.selected], **parts.QUIET)
