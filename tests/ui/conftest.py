@@ -15,33 +15,56 @@ CHROMIUM = Path("/usr/bin/chromium")
 ROOT = Path(__file__).parents[2]
 
 
-@contextlib.contextmanager
-def serve(folder):
-    """The page's address; it is served from ``folder``, so runs and recipes are there."""
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+def start_page(folder, port, environment=os.environ, log=subprocess.DEVNULL):
+    """Start the page from ``folder``, so runs and recipes are there; wait until it answers."""
     server = subprocess.Popen(
         [sys.executable, str(ROOT / "app.py"), "--port", str(port)],
         cwd=folder,
         # A device of its own, so that it waits for no run of anybody else.
-        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": f"page-{port}"},
-        stdout=subprocess.DEVNULL,
+        env={**environment, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": f"page-{port}"},
+        stdout=log,
+        stderr=None if log == subprocess.DEVNULL else log,
     )
-    address = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5).read()
+            return server
+        time.sleep(0.1)
+    server.kill()
+    raise AssertionError("the page did not start")
+
+
+@contextlib.contextmanager
+def serve(folder, **how):
+    """The address of a page that is served from ``folder``; ``how`` as in ``start_page``."""
+    port = free_port()
+    server = start_page(folder, port, **how)
     try:
-        for _ in range(300):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(address, timeout=5).read()
-                break
-            time.sleep(0.1)
-        yield address
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
         try:
             server.wait(10)
         except subprocess.TimeoutExpired:
             server.kill()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the page is served from; empty, unless a file's own fixture of this name fills it."""
+    return tmp_path_factory.mktemp("page")
+
+
+@pytest.fixture(scope="module")
+def address(folder, chromium):
+    with serve(folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,10 @@
 """The Compare tab in headless Chromium: generate, stop, blind vote, export, two tabs at once."""
 
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
 
 import pytest
 
-CHROMIUM = Path("/usr/bin/chromium")
-ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.browser
 
 
@@ -31,29 +22,6 @@ def folder(tmp_path_factory):
         )
     )
     return folder
-
-
-@pytest.fixture(scope="module")
-def address(folder):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "app.py"), "--port", str(port)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": f"page-{port}"},
-        stdout=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(address, timeout=5).read()
-            break
-        except OSError:
-            time.sleep(0.1)
-    yield address
-    server.terminate()
-    server.wait(10)
 
 
 @pytest.fixture(scope="module")

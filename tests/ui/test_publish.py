@@ -3,11 +3,8 @@
 import contextlib
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.hub.push import preview
 from dpo_lite.ui import publish_views as views
 from tests.hub.conftest import hub, make_run, run  # noqa: F401  (fixtures)
+from tests.ui.conftest import serve
 
 
 @pytest.fixture(autouse=True)
@@ -78,31 +76,11 @@ def test_the_command_lines():
 @pytest.fixture
 def address(run, hub, tmp_path):  # noqa: F811
     """The page over one finished run, logged in on the small Hub."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    root = Path(__file__).parents[2]
-    log = open(tmp_path / "page.log", "wb")  # noqa: SIM115
-    server = subprocess.Popen(
-        [sys.executable, str(root / "app.py"), "--port", str(port)],
-        cwd=tmp_path,
-        env=hub.environment(tmp_path / "hf") | {"PYTHONPATH": str(root)},
-        stdout=log,
-        stderr=log,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(url, timeout=1)
-                break
-            except OSError:
-                time.sleep(0.1)
+    with (
+        open(tmp_path / "page.log", "wb") as log,
+        serve(tmp_path, environment=hub.environment(tmp_path / "hf"), log=log) as url,
+    ):
         yield url
-    finally:
-        server.terminate()
-        server.wait()
-        log.close()
 
 
 @pytest.mark.browser

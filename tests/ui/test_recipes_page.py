@@ -9,20 +9,9 @@ from dpo_lite.launching import stop
 from dpo_lite.recipe import load_recipe, parse_yaml
 from dpo_lite.runs import list_runs
 from dpo_lite.ui.form import fields
-from tests.ui.conftest import serve
+from tests.ui.pages import field, put, says
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("recipes-page")
-
-
-@pytest.fixture(scope="module")
-def address(folder, chromium):
-    with serve(folder) as address:
-        yield address
 
 
 @pytest.fixture
@@ -31,18 +20,6 @@ def page(visit, address):
     page.wait_for_selector("#recipes-cards [aria-pressed=true]")
     says(page, "#recipes-command", "dpo-lite train quickstart")
     return page
-
-
-def says(page, where, text):
-    """Wait until an element shows a text."""
-    page.wait_for_function(
-        "([where, text]) => document.querySelector(where)?.innerText.includes(text)",
-        arg=[where, text],
-    )
-
-
-def field(page, key):
-    return page.locator(f"#recipes-{key.replace('.', '-')} [data-testid=textbox]")
 
 
 def yaml_of(page):
@@ -190,11 +167,7 @@ def test_an_upload_is_examined_leafed_through_and_used(page, folder):
 
 
 def test_launch_opens_the_runs_tab_with_the_run(page, folder):
-    field(page, "train.max_steps").fill("1") if field(
-        page, "train.max_steps"
-    ).is_visible() else None
-    page.locator("#recipes-more button").first.click()
-    field(page, "train.max_steps").fill("1")
+    put(page, "train.max_steps", "1")
     says(page, "#recipes-command", "train.max_steps=1")
     page.click("#recipes-launch")
     page.wait_for_selector("#tab-runs", state="visible")

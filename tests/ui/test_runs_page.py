@@ -1,11 +1,7 @@
 """The Runs tab in headless Chromium: watch, stop, resume, delete; reload, restart, two tabs."""
 
 import os
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -13,9 +9,8 @@ import pytest
 from dpo_lite import launching
 from dpo_lite.recipe import load_recipe
 from dpo_lite.runs import ACTIVE, Run, list_runs
+from tests.ui.conftest import free_port, start_page
 
-CHROMIUM = Path("/usr/bin/chromium")
-ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.browser
 SLOW = 60_000  # milliseconds: a process that imports torch on a busy machine
 
@@ -25,26 +20,12 @@ class Server:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.process = None
 
     def start(self):
-        self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "app.py"), "--port", str(self.port)],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.DEVNULL,
-        )
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(self.address, timeout=5).read()
-                return
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError("the page did not start")
+        self.process = start_page(self.folder, self.port)
 
     def kill(self):
         self.process.kill()

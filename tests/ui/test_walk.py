@@ -10,22 +10,10 @@ import pytest
 
 from dpo_lite.recipe import load_recipe
 from dpo_lite.runs import list_runs
-from tests.ui.conftest import serve
-from tests.ui.test_recipes_page import field, says
+from tests.ui.pages import put, says
 
 pytestmark = pytest.mark.browser
 MINUTES = 60_000
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("walk")
-
-
-@pytest.fixture(scope="module")
-def address(folder, chromium):
-    with serve(folder) as address:
-        yield address
 
 
 def open_tab(page, name):
@@ -33,26 +21,8 @@ def open_tab(page, name):
     page.wait_for_selector(f"#tab-{name.lower()}", state="visible")
 
 
-def put(page, key, value):
-    """Type into a field as a person does: who sees that it did not take types it again.
-
-    A field that has just been unfolded is deaf for a moment, and the answer to one change fills in
-    the whole form anew.
-    """
-    for _ in range(10):
-        page.wait_for_timeout(500)
-        field(page, key).fill("")
-        field(page, key).fill(value)
-        page.wait_for_timeout(1000)
-        if f"{key}={value}" in page.inner_text("#recipes-command"):
-            return
-    pytest.fail(f"{key} is not taken")
-
-
 def launch_cut(page, updates):
     """Launch what is in the form, cut to some updates and evaluated on a few rows."""
-    if not field(page, "train.max_steps").is_visible():
-        page.locator("#recipes-more button").first.click()
     put(page, "train.max_steps", str(updates))
     put(page, "eval.limit", "4")
     page.click("#recipes-launch")

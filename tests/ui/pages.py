@@ -1,0 +1,33 @@
+"""What tests do and see on the page's Recipes tab."""
+
+import pytest
+
+
+def says(page, where, text):
+    """Wait until an element shows a text."""
+    page.wait_for_function(
+        "([where, text]) => document.querySelector(where)?.innerText.includes(text)",
+        arg=[where, text],
+    )
+
+
+def field(page, key):
+    return page.locator(f"#recipes-{key.replace('.', '-')} [data-testid=textbox]")
+
+
+def put(page, key, value):
+    """Type into a field as a person does: who sees that it did not take types it again.
+
+    A field that has just been unfolded is deaf for a moment, and the answer to one change fills in
+    the whole form anew.
+    """
+    if not field(page, key).is_visible():
+        page.locator("#recipes-more button").first.click()
+    for _ in range(10):
+        page.wait_for_timeout(500)
+        field(page, key).fill("")
+        field(page, key).fill(value)
+        page.wait_for_timeout(1000)
+        if f"{key}={value}" in page.inner_text("#recipes-command"):
+            return
+    pytest.fail(f"{key} is not taken")
