@@ -8,7 +8,7 @@ The normaliser beta log Z(x) is the same for all responses to a prompt and cance
 here. All functions take responses best first: column 0 is the chosen one. Every loss is a function
 of one sum per response, its log-ratio, so none needs more than the frozen head keeps.
 
-What beta means differs from loss to loss, and so does its default (dpo_lite.recipe.schema.BETAS).
+What beta means differs from loss to loss, and so does its default (dpo_lite.recipe.sections.BETAS).
 
 DPO: Rafailov et al. 2023, arXiv:2305.18290.
 """

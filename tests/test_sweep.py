@@ -1,6 +1,5 @@
 """Sweeps: the grid and its names, runs in turn, going on, and the table and picture of it."""
 
-import json
 import os
 import signal
 
@@ -13,23 +12,13 @@ from dpo_lite.runs import list_runs, read_json
 from dpo_lite.sweep import plan_sweep, run_sweep, split_values
 from dpo_lite.sweep_report import Row, best, cells, draw, read_rows, write_sweep
 from dpo_lite.training.callbacks import RunRecorder
+from tests.cats import write_cats
 
 
 @pytest.fixture
 def recipe(tiny_base, tmp_path):
     """A recipe of two updates, with markers in its held-out set."""
-    for split, numbers in {"train": range(16), "test": range(16, 20)}.items():
-        rows = [
-            {
-                "prompt": f"what did cat {i} do?",
-                "chosen": f"the cat {i} sat",
-                "rejected": f"the cat {i} ran",
-                "chosen_markers": ["sat"],
-                "rejected_markers": ["ran"],
-            }
-            for i in numbers
-        ]
-        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    write_cats(tmp_path, train=range(16), test=range(16, 20))
     values = {
         "model": {"base": tiny_base},
         "data": {"train": str(tmp_path)},

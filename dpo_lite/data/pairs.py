@@ -8,7 +8,7 @@ from itertools import combinations, product
 
 from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Ranked, Reason
 from dpo_lite.data.fields import Row, is_dialogue
-from dpo_lite.recipe.schema import DEMONSTRATIONS
+from dpo_lite.recipe.sections import DEMONSTRATIONS
 
 PLACES = {
     "best_worst": lambda k: [(0, k - 1)],

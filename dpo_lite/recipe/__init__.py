@@ -1,7 +1,7 @@
 """The recipe: one YAML file that says what a run does.
 
-``schema`` holds the keys, ``loading`` reads files and overrides, ``faults`` puts what is wrong into
-words, ``tables`` lists the keys.
+``sections`` holds the keys, ``schema`` puts them together, ``loading`` reads files and overrides,
+``faults`` puts what is wrong into words, ``tables`` lists the keys.
 """
 
 from dpo_lite.recipe.loading import (
@@ -15,7 +15,8 @@ from dpo_lite.recipe.loading import (
     to_yaml,
     validate_recipe,
 )
-from dpo_lite.recipe.schema import (
+from dpo_lite.recipe.schema import Recipe
+from dpo_lite.recipe.sections import (
     AdapterSection,
     DataSection,
     EvalSection,
@@ -23,7 +24,6 @@ from dpo_lite.recipe.schema import (
     MixedSource,
     ModelSection,
     OneSource,
-    Recipe,
     RunSection,
     Section,
     TrainSection,

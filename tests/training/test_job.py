@@ -1,6 +1,5 @@
 """Whole runs on a tiny base: what they leave, how they stop, resume, and fail."""
 
-import json
 import os
 import signal
 
@@ -16,6 +15,7 @@ from dpo_lite.recipe import RECIPES_FOLDER, load_recipe, validate_recipe
 from dpo_lite.runs import list_runs, read_json
 from dpo_lite.training import job
 from dpo_lite.training.callbacks import RunRecorder
+from tests.cats import write_cats
 
 FILES = (
     "recipe.yaml manifest.json data.json metrics.jsonl status.json samples.jsonl results.json "
@@ -27,18 +27,7 @@ FILES = (
 def pairs(tmp_path_factory):
     """Chosen answers say sat, rejected ones ran; markers tell them apart."""
     folder = tmp_path_factory.mktemp("pairs")
-    for split, numbers in {"train": range(40), "test": range(40, 52)}.items():
-        rows = [
-            {
-                "prompt": f"what did cat {i} do?",
-                "chosen": f"the cat {i} sat",
-                "rejected": f"the cat {i} ran",
-                "chosen_markers": ["sat"],
-                "rejected_markers": ["ran"],
-            }
-            for i in numbers
-        ]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    write_cats(folder, train=range(40), test=range(40, 52))
     return str(folder)
 
 
