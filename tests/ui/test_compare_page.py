@@ -1,5 +1,6 @@
 """The Compare tab in headless Chromium: generate, stop, blind vote, export, two tabs at once."""
 
+import contextlib
 import json
 import re
 
@@ -118,6 +119,9 @@ def long_answer(page):
     )
 
 
+WORKING = "document.querySelector('#status-bar').innerText.includes('working')"
+
+
 def idle(page):
     page.wait_for_function(
         "!document.querySelector('#status-bar').innerText.includes('working')", timeout=8_000
@@ -135,10 +139,18 @@ def test_stop_stops_the_generation_and_keeps_what_was_said(page):
 
 
 def test_closing_the_page_stops_the_generation(page, browser, address):
+    playwright = pytest.importorskip("playwright.sync_api")
     other = browser.new_context().new_page()
     open_tab(other, address)
     long_answer(other)
-    page.wait_for_function("document.querySelector('#status-bar').innerText.includes('working')")
+    for seed in range(1, 10):  # an answer may end by chance before the status line looks again
+        with contextlib.suppress(playwright.TimeoutError):
+            page.wait_for_function(WORKING, timeout=3_000)
+            break
+        other.fill("#compare-seed input", str(seed))
+        other.wait_for_selector("#compare-generate:not([disabled])")
+        other.click("#compare-generate")
+    page.wait_for_function(WORKING, timeout=3_000)
     other.close()
     idle(page)
 

@@ -21,16 +21,17 @@ def open_tab(page, name):
     page.wait_for_selector(f"#tab-{name.lower()}", state="visible")
 
 
-def launch_cut(page, updates):
+def launch_cut(page, updates, folder):
     """Launch what is in the form, cut to some updates and evaluated on a few rows."""
+    before = {run.name for run in list_runs(folder / "runs")}
     put(page, "train.max_steps", str(updates))
     put(page, "eval.limit", "4")
     page.click("#recipes-launch")
     page.wait_for_selector("#tab-runs", state="visible")
-
-
-def wait_until_finished(page):
+    (run,) = [run for run in list_runs(folder / "runs") if run.name not in before]
+    says(page, "#runs-detail", run.name)  # no longer the run that was shown before
     page.wait_for_selector("#runs-detail >> text=finished", timeout=5 * MINUTES)
+    return run
 
 
 def test_from_a_recipe_to_votes_and_on(visit, address, folder):
@@ -40,10 +41,8 @@ def test_from_a_recipe_to_votes_and_on(visit, address, folder):
     page.click("#recipes-check")
     page.wait_for_selector("#recipes-outcome >> text=policy equals reference", timeout=3 * MINUTES)
 
-    launch_cut(page, 40)  # so many make its answers differ from those before
-    wait_until_finished(page)
+    first = launch_cut(page, 40, folder)  # so many make its answers differ from those before
     assert page.locator("#runs-curves polyline[data-run]").count() > 0
-    (first,) = list_runs(folder / "runs")
     assert [m["step"] for m in first.records("metrics.jsonl") if "loss" in m][-1] == 40
 
     page.click("#runs-compare")
@@ -63,10 +62,7 @@ def test_from_a_recipe_to_votes_and_on(visit, address, folder):
 
     page.click("#compare-open-recipes")
     says(page, "#recipes-command", "data.train=my-recipes/votes.jsonl")
-    launch_cut(page, 2)
-    wait_until_finished(page)
-    newest = list_runs(folder / "runs")[0]
-    assert newest.name != first.name
+    newest = launch_cut(page, 2, folder)
     assert load_recipe(newest.recipe_file).data.train == "my-recipes/votes.jsonl"
     assert newest.manifest()["data"]["examples"] == 1
 
