@@ -38,12 +38,27 @@ def adapter_folder(name: str) -> Path:
     return folder
 
 
-def check_adapter(folder: Path, base: str | None, name: str) -> dict[str, Any]:
-    """Raise UserError where training cannot go on from this adapter; returns its configuration."""
+def is_reward(folder: Path) -> bool:
+    """Whether an adapter is a reward model: it has a scalar head and no words to say."""
+    return (read_json(folder / CONFIG) or {}).get("task_type") == "SEQ_CLS"
+
+
+def check_adapter(folder: Path, base: str | None, name: str, head: bool = False) -> dict[str, Any]:
+    """Raise UserError where training cannot go on from this adapter; returns its configuration.
+
+    ``head``: whether it may be, or is to become, a reward model.
+    """
     config = read_json(folder / CONFIG) or {}
     kind = config.get("peft_type")
     if kind != "LORA":
         raise UserError(f"model.adapter: {name} is of the kind {kind}; only LoRA goes on.")
+    if is_reward(folder):
+        if not head:
+            raise UserError(
+                f"{name} is a reward model: it judges answers and gives none; "
+                "name the adapter of a policy."
+            )
+        config = config | {"modules_to_save": None}
     for key, word in (("modules_to_save", "whole modules"), ("trainable_token_indices", "tokens")):
         if config.get(key):
             raise UserError(

@@ -118,6 +118,11 @@ class Report:
                 f"loss {loss:.4f} per response token of the longest examples "
                 f"(perplexity {math.exp(min(loss, 50)):,.0f})"
             )
+        if self.task == "reward":
+            at_zero = (
+                "all rewards 0" if abs(loss - math.log(2)) < 1e-3 else "a head that is trained"
+            )
+            return "none: rewards are a head's own numbers", f"loss {loss:.4f}, {at_zero}"
         if loss is None:
             return self.reference, "policy starts apart from the reference (reference: base)"
         return self.reference, f"loss {loss:.4f}, all rewards 0: policy equals reference"
@@ -126,6 +131,7 @@ class Report:
 def load_model(recipe: Recipe) -> PeftModel:
     """The base with the policy's adapter, and the start adapter where it is the reference."""
     base = load_base(recipe.model)
+    head = recipe.task == "reward"
     if recipe.model.adapter:
         model = recipe.model
         return roles.continue_policy(
@@ -135,8 +141,9 @@ def load_model(recipe: Recipe) -> PeftModel:
             model.base,
             recipe.adapter.extra_r,
             recipe.train.seed,
+            head,
         )
-    return roles.add_policy(base, recipe.adapter, recipe.train.seed)
+    return roles.add_policy(base, recipe.adapter, recipe.train.seed, head)
 
 
 def check(

@@ -56,6 +56,7 @@ class Batch:
     source: torch.Tensor  # (N,) index into B*T of the hidden state that predicts the target
     target: torch.Tensor  # (N,) token ids
     response: torch.Tensor  # (N,) which of the R responses the token belongs to
+    ends: torch.Tensor  # (R,) index into B*T of each response's last token
     group_sizes: list[int]  # K of each of the E examples, sum R
     trees: list[Tree] = field(default_factory=list)
 
@@ -75,6 +76,7 @@ class Batch:
             move(self.source),
             move(self.target),
             move(self.response),
+            move(self.ends),
             self.group_sizes,
             self.trees,
         )
@@ -92,6 +94,7 @@ def pack(examples: Sequence[Encoded]) -> Batch:
     source: list[int] = []
     target: list[int] = []
     response: list[int] = []
+    ends: list[int] = []
     trees: list[Tree] = []
     count = 0
     for example in examples:
@@ -107,6 +110,7 @@ def pack(examples: Sequence[Encoded]) -> Batch:
             response += [count] * len(answer)
             count += 1
             ids += answer
+            ends.append(len(ids) - 1)
             positions += range(len(prompt), len(prompt) + len(answer))
     return Batch(
         input_ids=torch.tensor([ids]),
@@ -115,6 +119,7 @@ def pack(examples: Sequence[Encoded]) -> Batch:
         source=torch.tensor(source),
         target=torch.tensor(target),
         response=torch.tensor(response),
+        ends=torch.tensor(ends),
         group_sizes=[len(example["response_ids"]) for example in examples],
         trees=trees,
     )
@@ -137,6 +142,7 @@ def pad(examples: Sequence[Encoded], pad_id: int = 0) -> Batch:
     source: list[int] = []
     target: list[int] = []
     response: list[int] = []
+    ends: list[int] = []
     for number, (prompt, answer) in enumerate(rows):
         length = len(prompt) + len(answer)
         input_ids[number, :length] = torch.tensor(prompt + answer)
@@ -145,6 +151,7 @@ def pad(examples: Sequence[Encoded], pad_id: int = 0) -> Batch:
         source += range(first, first + len(answer))
         target += answer
         response += [number] * len(answer)
+        ends.append(number * width + length - 1)
     return Batch(
         input_ids=input_ids,
         position_ids=None,
@@ -152,6 +159,7 @@ def pad(examples: Sequence[Encoded], pad_id: int = 0) -> Batch:
         source=torch.tensor(source),
         target=torch.tensor(target),
         response=torch.tensor(response),
+        ends=torch.tensor(ends),
         group_sizes=[len(example["response_ids"]) for example in examples],
     )
 

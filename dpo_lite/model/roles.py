@@ -8,7 +8,7 @@ The policy carries PEFT's default adapter name, so that what is saved loads with
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -24,32 +24,59 @@ from safetensors.torch import load_file
 
 from dpo_lite.adapters import WEIGHTS, adapter_folder, check_adapter
 from dpo_lite.errors import UserError
+from dpo_lite.model.heads import attach_head
+from dpo_lite.model.scoring import SCALAR_HEAD
 from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
 from dpo_lite.recipe import AdapterSection
 from dpo_lite.tensor_files import tensor_places
 
-POLICY = "default"
+POLICY = "default"  # what is trained: in task: reward it is the reward model
 START = "start"
+REWARD = "reward"
+VALUE = "value"
+HEAD_WEIGHT = f".{SCALAR_HEAD}.weight"
+HEADED = "SEQ_CLS"  # PEFT's word for an adapter with a scalar head
 
 
-def add_policy(base: torch.nn.Module, section: AdapterSection, seed: int) -> PeftModel:
-    """Put a fresh LoRA adapter on the base: fp32 masters, no dropout, B = 0 (policy = base)."""
+def add_policy(
+    base: torch.nn.Module, section: AdapterSection, seed: int, head: bool = False
+) -> PeftModel:
+    """Put a fresh LoRA adapter on the base: fp32 masters, no dropout, B = 0 (policy = base).
+
+    With ``head`` it has a scalar head of its own and is a reward model.
+    """
     torch.manual_seed(seed)
-    config = LoraConfig(
-        r=section.r,
-        lora_alpha=section.alpha,
-        target_modules=section.targets,
-        lora_dropout=0.0,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
+    if head:
+        attach_head(base)
+    config = _fresh(section, head)
     try:
         model = get_peft_model(base, config, adapter_name=POLICY)
     except ValueError as error:
         raise UserError(
             f"adapter.targets: {str(error).splitlines()[0]} `all-linear` fits every model."
         ) from error
+    if head:
+        _call_headed(model, POLICY)
     return _checked(model)
+
+
+def _fresh(section: AdapterSection, head: bool) -> LoraConfig:
+    return LoraConfig(
+        r=section.r,
+        lora_alpha=section.alpha,
+        target_modules=section.targets,
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+        modules_to_save=[SCALAR_HEAD] if head else None,
+    )
+
+
+def _call_headed(model: PeftModel, name: str) -> None:
+    """Have the adapter saved as one for sequence classification, which is what loads its head."""
+    config = model.peft_config[name]
+    config.task_type = HEADED
+    config.target_modules = {t for t in config.target_modules if t != SCALAR_HEAD}
 
 
 def continue_policy(
@@ -59,29 +86,38 @@ def continue_policy(
     base_id: str | None = None,
     extra_r: int = 0,
     seed: int = 0,
+    head: bool = False,
 ) -> PeftModel:
     """Load an adapter to go on training; with ``reference: start`` also a frozen copy of it.
 
     ``base_id`` is the base's name, which the adapter's must agree with. ``extra_r`` fresh ranks
     stand beside its own. They add nothing at first, so the policy starts where the adapter is, and
-    what is saved in the end is one adapter over the base.
+    what is saved in the end is one adapter over the base. With ``head`` it becomes a reward model:
+    it keeps the head that the adapter has, else begins with a zero one, and has no reference.
     """
     folder = adapter_folder(adapter)
-    config = check_adapter(folder, base_id, adapter)
-    if extra_r:
-        start = Adapter(config, load_file(folder / WEIGHTS))
-        model = _on_base(base, concatenated(start, fresh_beside(start, extra_r, seed)), adapter)
+    config = check_adapter(folder, base_id, adapter, head)
+    if extra_r or head:
+        tensors = load_file(folder / WEIGHTS)
+        heads = {name: tensors.pop(name) for name in list(tensors) if name.endswith(HEAD_WEIGHT)}
+        whole = Adapter(config, tensors)
+        if extra_r:
+            whole = concatenated(whole, fresh_beside(whole, extra_r, seed))
+        whole.tensors.update(heads)
+        model = _on_base(base, whole, adapter, head)
     else:
         model = load_policy(base, folder)
     _check_all_loaded(model, folder, adapter)
-    if reference == "start":
+    if reference == "start" and not head:
         add_start(model, folder)
     with policy(model):
         return _checked(model)
 
 
-def load_policy(base: torch.nn.Module, adapter: str | Path) -> PeftModel:
-    """The base with a saved adapter as its (trainable) policy."""
+def load_policy(base: torch.nn.Module, adapter: str | Path, head: bool = False) -> PeftModel:
+    """The base with a saved adapter as its (trainable) policy, or as its reward model."""
+    if head:
+        attach_head(base)
     try:
         return PeftModel.from_pretrained(
             base, str(adapter), adapter_name=POLICY, is_trainable=True, use_safetensors=True
@@ -90,16 +126,21 @@ def load_policy(base: torch.nn.Module, adapter: str | Path) -> PeftModel:
         raise _does_not_load(adapter, error) from error
 
 
-def _on_base(base: torch.nn.Module, adapter: Adapter, name: str) -> PeftModel:
+def _on_base(base: torch.nn.Module, adapter: Adapter, name: str, head: bool) -> PeftModel:
     """The base with an adapter that is in memory as its (trainable) policy."""
     known = LoraConfig.__dataclass_fields__
     settings = {key: value for key, value in adapter.config.items() if key in known}
+    settings |= {"task_type": "CAUSAL_LM", "modules_to_save": [SCALAR_HEAD] if head else None}
+    if head:
+        attach_head(base)
     config = LoraConfig(**settings | {"inference_mode": False, "lora_dropout": 0.0})
     try:
         model = get_peft_model(base, config, adapter_name=POLICY)
         set_peft_model_state_dict(model, adapter.tensors, adapter_name=POLICY)
     except (ValueError, RuntimeError) as error:
         raise _does_not_load(name, error) from error
+    if head:
+        _call_headed(model, POLICY)
     return model
 
 
@@ -113,7 +154,8 @@ def _check_all_loaded(model: PeftModel, folder: Path, name: str) -> None:
     """PEFT leaves out tensors that find no layer, and says so in a warning that nobody reads."""
     loaded = get_peft_model_state_dict(model, adapter_name=POLICY, save_embedding_layers=False)
     saved = tensor_places(folder / WEIGHTS)
-    if strangers := sorted(set(saved) ^ set(loaded)):
+    fresh_head = {name for name in loaded if name.endswith(HEAD_WEIGHT)}
+    if strangers := sorted(set(saved) ^ set(loaded) - fresh_head):
         raise UserError(
             f"model.adapter: {name} does not fit this base: {len(strangers)} of its tensors have "
             f"no counterpart, such as {strangers[0]}; check model.base."
@@ -126,16 +168,49 @@ def add_start(model: PeftModel, adapter: str | Path) -> None:
     model.set_adapter(POLICY)
 
 
-@contextmanager
-def policy(model: PeftModel) -> Iterator[None]:
-    """Score or generate as the policy: its adapter on and trainable."""
-    before = model.active_adapter
+def add_reward(model: PeftModel, adapter: str | Path) -> None:
+    """Load a frozen reward model beside the policy."""
+    attach_head(model)
+    model.load_adapter(str(adapter), REWARD, is_trainable=False, use_safetensors=True)
     model.set_adapter(POLICY)
+
+
+def add_value(model: PeftModel, section: AdapterSection, adapter: str | Path | None) -> None:
+    """Add a trainable value function: a copy of a reward model, else fresh with a zero head."""
+    attach_head(model)
+    if adapter is not None:
+        model.load_adapter(str(adapter), VALUE, is_trainable=True, use_safetensors=True)
+    else:
+        model.add_adapter(VALUE, _fresh(section, head=True))
+        _call_headed(model, VALUE)
+    model.set_adapter(POLICY)
+
+
+@contextmanager
+def _worn(model: PeftModel, name: str, frozen: bool = False) -> Iterator[None]:
+    """Wear an adapter, its parameters trainable or not, and put back the one that was on."""
+    before = model.active_adapter
+    model.set_adapter(name, inference_mode=frozen)
     try:
         yield
     finally:
-        if before != POLICY:
+        if before != name:
             model.set_adapter(before)
+
+
+def policy(model: PeftModel) -> AbstractContextManager[None]:
+    """Score or generate as the policy: its adapter on and trainable."""
+    return _worn(model, POLICY)
+
+
+def reward(model: PeftModel) -> AbstractContextManager[None]:
+    """Score as the frozen reward model that stands beside a policy."""
+    return _worn(model, REWARD, frozen=True)
+
+
+def value(model: PeftModel) -> AbstractContextManager[None]:
+    """Estimate values: the value adapter on and trainable."""
+    return _worn(model, VALUE)
 
 
 @contextmanager
@@ -144,16 +219,12 @@ def reference(model: PeftModel) -> Iterator[None]:
 
     Which of the two it is was fixed when the model was built and is visible in its adapters.
     """
-    if START not in model.peft_config:
-        with model.disable_adapter():
+    if START in model.peft_config:
+        with _worn(model, START, frozen=True):
             yield
         return
-    before = model.active_adapter
-    model.set_adapter(START, inference_mode=True)
-    try:
+    with model.disable_adapter():
         yield
-    finally:
-        model.set_adapter(before)
 
 
 def reference_name(model: PeftModel) -> str:

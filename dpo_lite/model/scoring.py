@@ -27,6 +27,8 @@ from dpo_lite.model.logprobs import frozen_head, sum_by_response, token_logps
 
 Way = Literal["forest", "separate", "plain"]
 
+SCALAR_HEAD = "score"  # as transformers names it in models for sequence classification
+
 # Mean difference per token that rounding alone explains: a wrong mask moves it by 1e-2 and more.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 
@@ -88,16 +90,41 @@ def response_logps(model: torch.nn.Module, batch: Batch, way: Way) -> torch.Tens
 def response_token_logps(model: torch.nn.Module, batch: Batch, way: Way) -> torch.Tensor:
     """Log-probability of each scored token, shape (N,), fp32."""
     lm = causal_lm(model)
+    if way == "plain":
+        logits = lm(**_inputs(batch)).logits.flatten(0, 1)[batch.source].float()
+        return logits.log_softmax(-1).gather(-1, batch.target[:, None]).squeeze(-1)
+    return token_logps(_hidden(lm, batch)[batch.source], batch.target, frozen_head(lm))
+
+
+def response_scores(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """What the scalar head of the role that the model wears says at each last token: (R,), fp32."""
+    return _scalars(model, batch, batch.ends)
+
+
+def token_values(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """The same before each scored token, where its prompt and the tokens so far are known: (N,)."""
+    return _scalars(model, batch, batch.source)
+
+
+def _scalars(model: torch.nn.Module, batch: Batch, places: torch.Tensor) -> torch.Tensor:
+    lm = causal_lm(model)
+    hidden = _hidden(lm, batch)[places]
+    with torch.autocast(hidden.device.type, enabled=False):  # a small head, always in fp32
+        return lm.get_submodule(SCALAR_HEAD)(hidden.float()).squeeze(-1)
+
+
+def _hidden(lm: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """Hidden states of all places: (B*T, H)."""
+    return lm.base_model(**_inputs(batch)).last_hidden_state.flatten(0, 1)
+
+
+def _inputs(batch: Batch) -> dict:
     inputs = {"input_ids": batch.input_ids, "use_cache": False}
     if batch.position_ids is not None:
         inputs["position_ids"] = batch.position_ids
     if batch.attention_mask is not None:
         inputs["attention_mask"] = batch.attention_mask
-    if way == "plain":
-        logits = lm(**inputs).logits.flatten(0, 1)[batch.source].float()
-        return logits.log_softmax(-1).gather(-1, batch.target[:, None]).squeeze(-1)
-    hidden = lm.base_model(**inputs).last_hidden_state.flatten(0, 1)[batch.source]
-    return token_logps(hidden, batch.target, frozen_head(lm))
+    return inputs
 
 
 @torch.no_grad()

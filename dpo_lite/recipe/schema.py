@@ -13,11 +13,13 @@ from pydantic import Field, model_validator
 
 from dpo_lite.recipe.sections import (
     DEMONSTRATIONS,
+    PROMPTS,
     AdapterSection,
     DataSection,
     EvalSection,
     HubSection,
     ModelSection,
+    PPOSection,
     RunSection,
     Section,
     TrainSection,
@@ -27,10 +29,11 @@ from dpo_lite.recipe.sections import (
 class Recipe(Section):
     """A validated recipe; ``load_recipe`` makes it from a file and overrides."""
 
-    task: Literal["dpo", "sft"] = Field(
+    task: Literal["dpo", "sft", "reward", "ppo"] = Field(
         "dpo",
         description="What is trained: `dpo`, a preference policy; `sft`, the likelihood of"
-        " demonstrations, the step before it.",
+        " demonstrations, the step before it; `reward`, a reward model; `ppo`, a policy on the"
+        " rewards of such a model.",
     )
     reference: Literal["base", "start"] | None = Field(
         None,
@@ -42,20 +45,29 @@ class Recipe(Section):
     adapter: AdapterSection = Field(default_factory=AdapterSection)
     data: DataSection
     train: TrainSection = Field(default_factory=TrainSection)
+    ppo: PPOSection = Field(default_factory=PPOSection)
     eval: EvalSection = Field(default_factory=EvalSection)
     hub: HubSection = Field(default_factory=HubSection)
 
     @property
     def objective(self) -> str:
         """What is trained, in words."""
+        train = self.train
         if self.task == "sft":
             return "supervised fine-tuning, mean over response tokens"
-        return self.train.objective
+        if self.task == "reward":
+            ranking = "Plackett-Luce" if train.loss == "plackett_luce" else "Bradley-Terry"
+            return f"reward model, {ranking}, centering {train.centering:g}"
+        if self.task == "ppo":
+            held = f"steered to a KL of {self.ppo.kl_target:g}" if self.ppo.kl_target else "fixed"
+            return f"{self.ppo.estimator} on {self.ppo.reward}, beta {train.beta:g} {held}"
+        return train.objective
 
     @model_validator(mode="after")
     def settle(self) -> Recipe:
-        if self.task == "sft":
-            self._settle_demonstrations()
+        {"sft": self._settle_sft, "reward": self._settle_reward, "ppo": self._settle_ppo}.get(
+            self.task, self._settle_dpo
+        )()
         if self.reference is None:
             self.reference = "start" if self.model.adapter else "base"
         if self.reference == "start" and not self.model.adapter:
@@ -67,19 +79,25 @@ class Recipe(Section):
             raise ValueError("hub.push needs hub.repo, the user/name to publish to")
         if self.adapter.extra_r and not self.model.adapter:
             raise ValueError("adapter.extra_r needs model.adapter; for a fresh one set adapter.r")
-        if self.task == "dpo" and self.data.pairs in DEMONSTRATIONS:
-            raise ValueError(f"data.pairs: {self.data.pairs} is for task: sft")
         if self.data.pairs == "keep" and self.train.loss != "plackett_luce":
             raise ValueError("data.pairs: keep needs train.loss: plackett_luce")
-        if self.train.engine == "trl" and self.train.loss == "plackett_luce":
-            raise ValueError("train.engine: trl has no plackett_luce loss; use dpo_lite")
-        if self.train.engine == "trl" and self.train.sft_weight:
-            raise ValueError("train.engine: trl averages its SFT term otherwise; use dpo_lite")
-        self._check_smoothing()
+        if self.train.centering is not None and self.task != "reward":
+            raise ValueError("train.centering is for task: reward")
+        if self.task != "ppo" and self.ppo != PPOSection():
+            raise ValueError("the section ppo is for task: ppo")
+        if self.train.engine == "trl" and self.task != "dpo":
+            raise ValueError(f"train.engine: trl runs DPO only; use dpo_lite for task: {self.task}")
         return self
 
-    def _check_smoothing(self) -> None:
+    def _settle_dpo(self) -> None:
+        if self.data.pairs in (*DEMONSTRATIONS, PROMPTS):
+            owner = "ppo" if self.data.pairs == PROMPTS else "sft"
+            raise ValueError(f"data.pairs: {self.data.pairs} is for task: {owner}")
         train = self.train
+        if train.engine == "trl" and train.loss == "plackett_luce":
+            raise ValueError("train.engine: trl has no plackett_luce loss; use dpo_lite")
+        if train.engine == "trl" and train.sft_weight:
+            raise ValueError("train.engine: trl averages its SFT term otherwise; use dpo_lite")
         if train.loss == "robust" and not train.label_smoothing:
             raise ValueError(
                 "train.loss: robust needs train.label_smoothing, the share of labels that are the"
@@ -92,17 +110,45 @@ class Recipe(Section):
                 "train.engine: trl does not smooth the labels of its sigmoid loss; use dpo_lite"
             )
 
-    def _settle_demonstrations(self) -> None:
+    def _settle_sft(self) -> None:
         """What task: sft takes by itself, and the keys that would do nothing in it."""
-        if self.data.pairs == "best_worst":  # the default of the other task
+        if self.data.pairs == "best_worst":  # the default of another task
             self.data.pairs = "best"
         if self.data.pairs not in DEMONSTRATIONS:
             raise ValueError(f"task: sft compares nothing; set data.pairs: {DEMONSTRATIONS[0]}")
-        if self.train.engine == "trl":
-            raise ValueError("train.engine: trl runs DPO only; use dpo_lite for task: sft")
+        self._refuse_losses(("sigmoid",), ("sft_weight", "label_smoothing"))
+
+    def _settle_reward(self) -> None:
+        if self.data.pairs in (*DEMONSTRATIONS, PROMPTS):
+            raise ValueError(f"task: reward compares responses, data.pairs: {self.data.pairs} none")
+        self._refuse_losses(("sigmoid", "plackett_luce"), ("sft_weight",))
+        if self.train.label_smoothing and self.train.loss != "sigmoid":
+            raise ValueError("train.label_smoothing goes with train.loss: sigmoid")
+        if self.train.centering is None:
+            self.train.centering = 0.01
+        if self.eval.sample_steps or self.eval.prompts:
+            raise ValueError("task: reward answers nothing; leave eval.prompts and sample_steps")
+
+    def _settle_ppo(self) -> None:
+        ppo = self.ppo
+        if self.data.pairs == "best_worst":  # the default of another task
+            self.data.pairs = PROMPTS
+        if self.data.pairs != PROMPTS:
+            raise ValueError(f"task: ppo answers by itself; set data.pairs: {PROMPTS}")
+        self._refuse_losses(("sigmoid",), ("sft_weight", "label_smoothing"))
+        if not ppo.reward:
+            raise ValueError("task: ppo needs ppo.reward, a reward run or file.py:function")
+        if ppo.answers is None:
+            ppo.answers = 4 if ppo.estimator == "rloo" else 1
+        if ppo.estimator == "rloo" and ppo.answers < 2:
+            raise ValueError("ppo.estimator: rloo compares answers; set ppo.answers to 2 or more")
+
+    def _refuse_losses(self, losses: tuple[str, ...], others: tuple[str, ...]) -> None:
+        """Keys of another task's loss must not stand there and do nothing."""
         train = self.train
-        if train.loss != "sigmoid" or train.sft_weight or train.label_smoothing:
-            raise ValueError(
-                "task: sft has one loss; leave train.loss, train.sft_weight and"
-                " train.label_smoothing away"
-            )
+        wrong = ["loss"] * (train.loss not in losses) + [
+            key for key in others if getattr(train, key)
+        ]
+        if wrong:
+            named = ", ".join(f"train.{key}" for key in wrong)
+            raise ValueError(f"task: {self.task} has a loss of its own; leave {named} away")

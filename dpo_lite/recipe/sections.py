@@ -16,6 +16,7 @@ COMMON = {"common": True}
 
 
 DEMONSTRATIONS = ("best", "turns")  # what of the data is shown to task: sft
+PROMPTS = "prompts"  # what task: ppo takes of it
 
 
 class Section(BaseModel):
@@ -137,11 +138,12 @@ class DataSection(Section):
         None,
         description="Further arguments of the chat template, for example {enable_thinking: false}.",
     )
-    pairs: Literal["best_worst", "adjacent", "all", "keep", "best", "turns"] = Field(
+    pairs: Literal["best_worst", "adjacent", "all", "keep", "best", "turns", "prompts"] = Field(
         "best_worst",
         description="How a ranking of more than two responses becomes training examples;"
         " `keep` leaves it whole (train.loss: plackett_luce). For task: sft `best` (its default)"
-        " takes the best response alone, `turns` also every earlier turn of the assistant.",
+        " takes the best response alone, `turns` also every earlier turn of the assistant. For"
+        " task: ppo it is `prompts`: answers in the data are not looked at.",
     )
     max_length: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
         "auto",
@@ -206,7 +208,8 @@ class TrainSection(Section):
     beta: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
         description="Strength of the pull to the reference: higher moves less. What it multiplies"
-        " depends on the loss; `auto`: 0.1, and 5 for `sigmoid_norm`.",
+        " depends on the loss; `auto`: 0.1, and 5 for `sigmoid_norm`. For task: ppo the price of"
+        " the KL in units of reward.",
         json_schema_extra=COMMON,
     )
     label_smoothing: float = Field(
@@ -221,6 +224,12 @@ class TrainSection(Section):
         ge=0,
         description="Weight of an extra term that holds up the likelihood of the chosen response,"
         " per token; above 0 it keeps the text fluent when `logps/chosen` falls.",
+    )
+    centering: float | None = Field(
+        None,
+        ge=0,
+        description="For task: reward: weight of the penalty (r_chosen + r_rejected)^2, which keeps"
+        " the rewards around 0; default: 0.01.",
     )
     lr: float = Field(5e-6, gt=0, lt=1, description="Peak learning rate.", json_schema_extra=COMMON)
     scheduler: Literal["cosine", "linear", "constant"] = Field(
@@ -281,6 +290,59 @@ class TrainSection(Section):
         extra = f", label smoothing {self.label_smoothing:g}" if self.label_smoothing else ""
         extra += f", SFT weight {self.sft_weight:g}" if self.sft_weight else ""
         return f"{self.loss}, beta {self.beta:g}{extra}"
+
+
+class PPOSection(Section):
+    reward: str | None = Field(
+        None,
+        description="What answers are rewarded by: a reward run's name, the folder or Hub id of its"
+        " adapter, or `file.py:function`, called with prompts and completions.",
+        json_schema_extra=COMMON,
+    )
+    estimator: Literal["ppo", "rloo"] = Field(
+        "ppo",
+        description="Where advantages come from: `ppo` trains a value adapter beside the policy,"
+        " `rloo` compares several answers to one prompt.",
+        json_schema_extra=COMMON,
+    )
+    answers: int | None = Field(
+        None, ge=1, description="Answers drawn per prompt; default: 1, and 4 for `rloo`."
+    )
+    max_new_tokens: int = Field(
+        64, ge=1, description="Longest answer drawn, in tokens.", json_schema_extra=COMMON
+    )
+    passes: int = Field(
+        2, ge=1, description="Passes over the drawn answers before new ones are drawn."
+    )
+    minibatch: int = Field(32, ge=1, description="Answers per step of the optimiser.")
+    clip: float = Field(
+        0.2, gt=0, lt=1, description="How far a probability may move, as a ratio, per rollout."
+    )
+    value_clip: float = Field(
+        0.2, gt=0, description="How far a value may move per rollout before its loss is clipped."
+    )
+    value_weight: float = Field(
+        0.1, gt=0, description="Weight of the value loss beside the policy's."
+    )
+    gamma: float = Field(1.0, gt=0, le=1, description="Discount per token.")
+    lam: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="GAE's lambda: 1 trusts the rewards that followed, 0 the values.",
+    )
+    whiten_rewards: bool = Field(
+        False, description="Scale the rewards of a rollout to unit variance before advantages."
+    )
+    no_end_penalty: float = Field(
+        1.0, ge=0, description="Taken off the reward of an answer that did not come to its end."
+    )
+    kl_target: float | None = Field(
+        None,
+        gt=0,
+        description="Nats per answer that the KL is steered to by changing beta; default: beta"
+        " stays as it is.",
+    )
 
 
 class EvalSection(Section):

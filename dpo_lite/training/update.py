@@ -16,6 +16,7 @@ from dpo_lite.data.packing import Encoded
 from dpo_lite.model import roles
 from dpo_lite.model.scoring import Way, lay_out, micro_batches, response_logps, scoring_context
 from dpo_lite.objectives import PER_TOKEN, implicit_rewards, preference_losses, sft_loss
+from dpo_lite.training.comparisons import Compared, reward_metrics, score_comparisons
 from dpo_lite.training.demonstrations import (
     Demonstrated,
     response_tokens,
@@ -48,24 +49,19 @@ class Outcome:
         return self.losses.mean().item()
 
     def metrics(self) -> dict[str, float]:
-        """TRL's metric names; ties are left out of the accuracy."""
-        chosen, rejected = self.rewards_first, self.rewards_last
-        margins = chosen - rejected
-        decided = margins != 0
-        found = {
-            "loss": self.losses.mean().item(),
-            "rewards/chosen": chosen.mean().item(),
-            "rewards/rejected": rejected.mean().item(),
-            "rewards/margins": margins.mean().item(),
+        """TRL's metric names."""
+        return {
+            "loss": self.loss,
+            **reward_metrics(self.rewards_first, self.rewards_last),
             "logps/chosen": self.policy_first.mean().item(),
             "logps/rejected": self.policy_last.mean().item(),
         }
-        if decided.any():
-            found["rewards/accuracies"] = (margins[decided] > 0).float().mean().item()
-        return found
 
 
-def joined(parts: Sequence[Outcome] | Sequence[Demonstrated]) -> Outcome | Demonstrated:
+Scored = Outcome | Demonstrated | Compared
+
+
+def joined(parts: Sequence[Scored]) -> Scored:
     """Put micro-batches together, examples back in the order of the input."""
     order = [index for part in parts for index in part.order]
     back = torch.tensor(sorted(range(len(order)), key=order.__getitem__))
@@ -84,13 +80,21 @@ class Objective:
     sft_weight: float = 0.0
     label_smoothing: float = 0.0
     task: str = "dpo"
+    centering: float = 0.0
 
     @staticmethod
     def of(recipe: Recipe, way: Way, dtype: torch.dtype) -> Objective:
         """What a recipe asks for."""
         train = recipe.train
         return Objective(
-            train.loss, train.beta, way, dtype, train.sft_weight, train.label_smoothing, recipe.task
+            train.loss,
+            train.beta,
+            way,
+            dtype,
+            train.sft_weight,
+            train.label_smoothing,
+            recipe.task,
+            train.centering or 0.0,
         )
 
 
@@ -100,7 +104,7 @@ def update_gradient(
     objective: Objective,
     budget: int,
     references: ReferenceCache | None = None,
-) -> Outcome | Demonstrated:
+) -> Scored:
     """Add the gradient of the mean loss over ``examples`` to the policy's parameters.
 
     ``budget`` is the number of tokens per micro-batch. Gradients must be zero or None before.
@@ -124,7 +128,7 @@ def evaluate_examples(
     budget: int,
     progress=lambda count: None,
     references: ReferenceCache | None = None,
-) -> Outcome:
+) -> Scored:
     """Score examples without gradients; calls ``progress(number of examples)`` as it goes."""
     was_training = model.training
     model.eval()
@@ -146,13 +150,24 @@ def score(
     objective: Objective,
     references: ReferenceCache | None = None,
     backward_over: int | None = None,
-) -> Outcome | Demonstrated:
+) -> Scored:
     """Score one micro-batch; with ``backward_over`` = n also backward of the summed loss / n.
 
     The backward pass belongs in here: the forest must stay in place until it is over.
     """
     if objective.task == "sft":
         return score_demonstrations(model, examples, objective.way, objective.dtype, backward_over)
+    if objective.task == "reward":
+        return score_comparisons(
+            model,
+            examples,
+            objective.way,
+            objective.dtype,
+            loss=objective.loss,
+            label_smoothing=objective.label_smoothing,
+            centering=objective.centering,
+            backward_over=backward_over,
+        )
     device = model.device
     batch = lay_out(examples, objective.way).to(device)
     ends = torch.tensor(batch.group_sizes).cumsum(0)

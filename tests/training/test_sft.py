@@ -190,7 +190,7 @@ def test_from_demonstrations_to_preferences(tiny_base, demonstrations, tmp_path)
     ("changes", "told"),
     [
         ({"data": {"train": "x", "pairs": "all"}}, "compares nothing"),
-        ({"train": {"loss": "ipo"}}, "has one loss"),
+        ({"train": {"loss": "ipo"}}, "has a loss of its own"),
         ({"train": {"engine": "trl"}}, "runs DPO only"),
         ({"task": "dpo", "data": {"train": "x", "pairs": "best"}}, "is for task: sft"),
     ],
