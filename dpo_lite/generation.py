@@ -19,86 +19,77 @@ def generate(
     *,
     role: str,
     max_new_tokens: int,
-    temperature: float = 0.0,
-    seed: int = 0,
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[str]:
-    """Answer every prompt as ``policy`` or ``reference``; greedy at temperature 0.
-
-    Prompts are token ids. Sorted by length and padded on the left in batches, so that the answer
-    to a prompt does not depend on what else is asked.
-    """
-    device = model.device
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    wear = roles.policy if role == "policy" else roles.reference
-    sampling = {"do_sample": False}
-    if temperature > 0:
-        sampling = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
-    answers: dict[int, str] = {}
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    """The greedy answer to every prompt as ``policy`` or ``reference``. Prompts are token ids."""
     was_training = model.training
     model.eval()
     try:
-        with wear(model):
-            for start in range(0, len(order), BATCH):
-                part = order[start : start + BATCH]
-                width = max(len(prompts[i]) for i in part)
-                ids = torch.full((len(part), width), pad_id)
-                mask = torch.zeros_like(ids)
-                for row, i in enumerate(part):
-                    ids[row, width - len(prompts[i]) :] = torch.tensor(list(prompts[i]))
-                    mask[row, width - len(prompts[i]) :] = 1
-                torch.manual_seed(seed)
-                out = model.generate(
-                    input_ids=ids.to(device),
-                    attention_mask=mask.to(device),
-                    max_new_tokens=max_new_tokens,
-                    pad_token_id=pad_id,
-                    use_cache=True,
-                    **sampling,
-                )
-                texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
-                answers |= dict(zip(part, (text.strip() for text in texts), strict=True))
-                progress(len(part))
+        with (roles.policy if role == "policy" else roles.reference)(model):
+            answers = answer_ids(
+                model, prompts, max_new_tokens=max_new_tokens, temperature=0.0, progress=progress
+            )
     finally:
         model.train(was_training)
-    return [answers[i] for i in range(len(prompts))]
+    texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
+    return [text.strip() for text in texts]
 
 
 @torch.no_grad()
-def draw(
+def answer_ids(
     model: torch.nn.Module,
-    prompt_ids: Sequence[int],
-    count: int,
+    prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
     top_p: float = 1.0,
     ends: Collection[int] = (),
+    at_once: int = BATCH,
+    progress: Callable[[int], None] = lambda count: None,
 ) -> list[list[int]]:
-    """Sampled answers to one prompt as ids, each with its end of turn where it came to one.
+    """An answer to every prompt as ids, each with its end of turn where it came to one.
 
-    Drawn together, by whatever role the model wears, in its present mode and with the numbers that
-    are next: roles, ``eval`` and the seed are the caller's. ``ends``: tokens that end an answer,
-    beside the model's own.
+    Greedy at temperature 0. Drawn by whatever role the model wears, in its present mode and with
+    the random numbers that are next: roles, ``eval`` and the seed are the caller's. ``ends``:
+    tokens that end an answer, beside the model's own. Prompts are sorted by length and padded on
+    the left in batches of ``at_once``, so that a greedy answer does not depend on what else is
+    asked.
     """
     ends = {*ends, *end_ids(model)}
-    ids = torch.tensor([list(prompt_ids)], device=model.device)
-    out = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        do_sample=True,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=0,
-        repetition_penalty=1.0,
-        num_return_sequences=count,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=sorted(ends) or None,
-        pad_token_id=0,
-        use_cache=True,
-    )
-    return [_until_end(row, ends) for row in out[:, ids.shape[1] :].tolist()]
+    sampling = {"do_sample": False}
+    if temperature > 0:
+        sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+    answers: dict[int, list[int]] = {}
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    for start in range(0, len(order), at_once):
+        part = order[start : start + at_once]
+        width = max(len(prompts[i]) for i in part)
+        ids = torch.zeros(len(part), width, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, i in enumerate(part):
+            ids[row, width - len(prompts[i]) :] = torch.tensor(list(prompts[i]))
+            mask[row, width - len(prompts[i]) :] = 1
+        out = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            repetition_penalty=1.0,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=sorted(ends) or None,
+            pad_token_id=0,
+            use_cache=True,
+            **sampling,
+        )
+        for i, row in zip(part, out[:, width:].tolist(), strict=True):
+            answers[i] = _until_end(row, ends)
+        progress(len(part))
+    return [answers[i] for i in range(len(prompts))]
+
+
+def draw(
+    model: torch.nn.Module, prompt_ids: Sequence[int], count: int, **sampling
+) -> list[list[int]]:
+    """So many answers to one prompt, drawn together; the rest as in ``answer_ids``."""
+    return answer_ids(model, [prompt_ids] * count, at_once=count, **sampling)
 
 
 def end_ids(model: torch.nn.Module) -> list[int]:

@@ -4,8 +4,12 @@ An answer is an episode, a token is an action. The reward model's score arrives 
 every token pays for its step away from the reference. Batches are (B, T): B answers of up to T
 tokens, padded on the right, with a mask that is true on the answer's tokens.
 
+Besides PPO's advantages there are those of leave-one-out (RLOO): an answer is then one action, and
+the other answers to its prompt say what was to be expected.
+
 PPO: Schulman et al. 2017, arXiv:1707.06347. GAE: Schulman et al. 2015, arXiv:1506.02438.
 The reward with a KL term for language models: Ziegler et al. 2019, arXiv:1909.08593.
+RLOO: Ahmadian et al. 2024, arXiv:2402.14740.
 """
 
 from __future__ import annotations
@@ -61,3 +65,45 @@ def clipped_surrogate(
     """
     ratio = (policy_logps - old_logps).exp()
     return -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+
+
+def clipped_value_losses(
+    values: torch.Tensor, old_values: torch.Tensor, returns: torch.Tensor, clip: float
+) -> torch.Tensor:
+    """max((V - R)^2, (clip(V, V_old - clip, V_old + clip) - R)^2) / 2, any one shape -> that shape.
+
+    Not in the paper: OpenAI's own code clips values as it clips ratios, so that neither goes far
+    in one rollout (openai/baselines, ppo2; Huang et al. 2022, "The 37 implementation details of
+    PPO", number 9).
+    """
+    near = old_values + (values - old_values).clamp(-clip, clip)
+    return torch.maximum((values - returns) ** 2, (near - returns) ** 2) / 2
+
+
+def whitened(values: torch.Tensor, mask: torch.Tensor, shift: bool = True) -> torch.Tensor:
+    """Scaled to unit variance over the masked places; ``shift`` also to zero mean. Padding is 0."""
+    chosen = values[mask.bool()]
+    mean = chosen.mean()
+    deviation = chosen.std(unbiased=False) + 1e-8
+    moved = (values - mean) / deviation
+    return (moved if shift else moved + mean) * mask
+
+
+def leave_one_out(rewards: torch.Tensor) -> torch.Tensor:
+    """r_i - the mean of the other answers' rewards: RLOO, Section 3. (P, K) -> (P, K).
+
+    K answers to each of P prompts, K > 1. The mean of the others does not depend on answer i, so it
+    takes variance out of the gradient and no bias in.
+    """
+    count = rewards.shape[1]
+    others = (rewards.sum(1, keepdim=True) - rewards) / (count - 1)
+    return rewards - others
+
+
+def steered_beta(beta: float, kl: float, target: float) -> float:
+    """The next KL coefficient: higher where the KL was over the target. Ziegler, Section 2.2.
+
+    e = clip((KL - target) / target, -0.2, 0.2), then beta (1 + 0.1 e).
+    """
+    error = min(max((kl - target) / target, -0.2), 0.2)
+    return beta * (1 + 0.1 * error)

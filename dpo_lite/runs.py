@@ -52,6 +52,11 @@ class Run:
         return self.path / "start"
 
     @property
+    def reward(self) -> Path:
+        """The reward model that the policy was trained on, where it was an adapter."""
+        return self.path / "reward"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

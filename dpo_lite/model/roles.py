@@ -7,6 +7,7 @@ The policy carries PEFT's default adapter name, so that what is saved loads with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ POLICY = "default"  # what is trained: in task: reward it is the reward model
 START = "start"
 REWARD = "reward"
 VALUE = "value"
-HEAD_WEIGHT = f".{SCALAR_HEAD}.weight"
+HEAD_WEIGHT = f"base_model.model.{SCALAR_HEAD}.weight"
 HEADED = "SEQ_CLS"  # PEFT's word for an adapter with a scalar head
 
 
@@ -99,11 +100,13 @@ def continue_policy(
     config = check_adapter(folder, base_id, adapter, head)
     if extra_r or head:
         tensors = load_file(folder / WEIGHTS)
-        heads = {name: tensors.pop(name) for name in list(tensors) if name.endswith(HEAD_WEIGHT)}
+        own_head = tensors.pop(HEAD_WEIGHT, None)
         whole = Adapter(config, tensors)
         if extra_r:
             whole = concatenated(whole, fresh_beside(whole, extra_r, seed))
-        whole.tensors.update(heads)
+        if head:
+            width = base.config.get_text_config().hidden_size
+            whole.tensors[HEAD_WEIGHT] = torch.zeros(1, width) if own_head is None else own_head
         model = _on_base(base, whole, adapter, head)
     else:
         model = load_policy(base, folder)
@@ -154,7 +157,7 @@ def _check_all_loaded(model: PeftModel, folder: Path, name: str) -> None:
     """PEFT leaves out tensors that find no layer, and says so in a warning that nobody reads."""
     loaded = get_peft_model_state_dict(model, adapter_name=POLICY, save_embedding_layers=False)
     saved = tensor_places(folder / WEIGHTS)
-    fresh_head = {name for name in loaded if name.endswith(HEAD_WEIGHT)}
+    fresh_head = {HEAD_WEIGHT} - set(saved)
     if strangers := sorted(set(saved) ^ set(loaded) - fresh_head):
         raise UserError(
             f"model.adapter: {name} does not fit this base: {len(strangers)} of its tensors have "
@@ -229,6 +232,12 @@ def reference(model: PeftModel) -> Iterator[None]:
 
 def reference_name(model: PeftModel) -> str:
     return "start adapter, frozen" if START in model.peft_config else "base, adapters off"
+
+
+def parameters(model: PeftModel, name: str) -> list[torch.nn.Parameter]:
+    """What an adapter trains, its head included, whether it is worn or not."""
+    own = re.compile(rf"\.(lora_\w+|modules_to_save)\.{name}(\.|$)")
+    return [p for key, p in model.named_parameters() if own.search(key)]
 
 
 def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:

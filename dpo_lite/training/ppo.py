@@ -1,0 +1,302 @@
+"""PPO: a policy that earns E[r(x, y)] - beta KL(pi || pi_ref), DPO's Eq. 3, by trying.
+
+One base, four roles on it: the policy and the value function are trained adapters, the reward model
+is a frozen one, the reference is the base with adapters off or the adapter that the policy started
+from. A rollout is
+
+    draw     y ~ pi_old(. | x) for a batch of prompts, in one generation
+    judge    r(x, y), log pi_old, log pi_ref and V of every token, without gradients
+    credit   rewards per token and their advantages: GAE, or leave-one-out over whole answers
+    learn    some passes over minibatches: the clipped surrogate, and the value's own loss
+
+The equations are in dpo_lite.rl. Answers are packed behind their prompts as everywhere; minibatches
+are split by tokens, which changes no gradient. A loop of its own and not transformers' Trainer,
+because one rollout feeds many steps of the optimiser.
+
+PPO: Schulman et al. 2017, arXiv:1707.06347. On language models: Ziegler et al. 2019,
+arXiv:1909.08593; Ouyang et al. 2022 (InstructGPT), arXiv:2203.02155.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from dpo_lite.data.packing import Batch
+from dpo_lite.errors import UserError
+from dpo_lite.generation import answer_ids
+from dpo_lite.model import roles
+from dpo_lite.model.logprobs import sum_by_response
+from dpo_lite.model.scoring import (
+    lay_out,
+    micro_batches,
+    response_token_logps,
+    scoring_context,
+    token_values,
+)
+from dpo_lite.recipe import PPOSection
+from dpo_lite.rl import (
+    clipped_surrogate,
+    clipped_value_losses,
+    generalized_advantages,
+    kl_shaped_rewards,
+    leave_one_out,
+    whitened,
+)
+from dpo_lite.training.update import Objective
+
+Examples = Sequence[dict[str, Any]]
+Rewarder = Callable[[Examples], torch.Tensor]  # examples with answers -> (A,), on the CPU
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """P prompts with K drawn answers each, A = P K in all, of up to T tokens; on the CPU.
+
+    An answer's numbers are padded on the right; ``mask`` is true on its tokens.
+    """
+
+    examples: list[dict[str, Any]]  # P, each with its K answers
+    rewards: torch.Tensor  # (A,) of the reward model or function
+    ended: torch.Tensor  # (A,) whether the answer came to its end
+    mask: torch.Tensor  # (A, T)
+    policy_logps: torch.Tensor  # (A, T) of the policy that drew them
+    reference_logps: torch.Tensor  # (A, T)
+    values: torch.Tensor  # (A, T) before each token; zeros where no value function is trained
+
+    @property
+    def kl(self) -> torch.Tensor:
+        """log pi - log pi_ref of whole answers, (A,): its mean estimates the KL without bias."""
+        return ((self.policy_logps - self.reference_logps) * self.mask).sum(-1)
+
+    def rows(self, places: Sequence[int]) -> torch.Tensor:
+        """The rows of the answers to some of the prompts."""
+        each = len(self.rewards) // len(self.examples)
+        return torch.cat([torch.arange(p * each, (p + 1) * each) for p in places])
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What the policy and the value function learn from: (A, T) each, advantages of RLOO (A,)."""
+
+    advantages: torch.Tensor
+    returns: torch.Tensor
+
+
+# --- draw and judge ------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def draw(
+    model: torch.nn.Module,
+    prompts: Examples,
+    ppo: PPOSection,
+    ends: Collection[int],
+    at_once: int,
+    role: Callable = roles.policy,
+) -> list[dict[str, Any]]:
+    """The prompts with ``ppo.answers`` answers each, drawn at temperature 1 from the whole
+    distribution: only then is the policy that answers the one whose probabilities are learned."""
+    asked = [example["prompt_ids"] for example in prompts for _ in range(ppo.answers)]
+    model.eval()
+    with role(model):
+        answers = answer_ids(
+            model, asked, max_new_tokens=ppo.max_new_tokens, ends=ends, at_once=at_once
+        )
+    each = ppo.answers
+    return [
+        {**example, "response_ids": answers[place * each : (place + 1) * each]}
+        for place, example in enumerate(prompts)
+    ]
+
+
+@torch.no_grad()
+def judge(
+    model: torch.nn.Module,
+    examples: list[dict[str, Any]],
+    rewarder: Rewarder,
+    ends: Collection[int],
+    objective: Objective,
+    budget: int,
+) -> Rollout:
+    """Score drawn answers by every role, in packed rows without gradients."""
+    model.eval()
+    has_value = roles.VALUE in model.peft_config
+    found: dict[str, dict[int, tuple[torch.Tensor, ...]]] = {"policy": {}, "ref": {}, "value": {}}
+    for places in micro_batches(examples, objective.way, budget):
+        batch = lay_out([examples[place] for place in places], objective.way).to(model.device)
+
+        def keep(name: str, numbers: torch.Tensor, batch=batch, places=places) -> None:
+            answers = numbers.float().cpu().split(batch.response_lengths.tolist())
+            each = len(answers) // len(places)
+            for row, place in enumerate(places):
+                found[name][place] = answers[row * each : (row + 1) * each]
+
+        with scoring_context(model, batch, objective.dtype):
+            with roles.policy(model):
+                keep("policy", response_token_logps(model, batch, objective.way))
+            with roles.reference(model):
+                keep("ref", response_token_logps(model, batch, objective.way))
+            if has_value:
+                with roles.value(model):
+                    keep("value", token_values(model, batch))
+    padded = {
+        name: pad_sequence([row for place in sorted(rows) for row in rows[place]], batch_first=True)
+        for name, rows in found.items()
+        if rows
+    }
+    answers = [ids for example in examples for ids in example["response_ids"]]
+    lengths = torch.tensor([len(ids) for ids in answers])
+    return Rollout(
+        examples=examples,
+        rewards=rewarder(examples),
+        ended=torch.tensor([ids[-1] in ends for ids in answers]),
+        mask=torch.arange(int(lengths.max())) < lengths[:, None],
+        policy_logps=padded["policy"],
+        reference_logps=padded["ref"],
+        values=padded.get("value", torch.zeros_like(padded["policy"])),
+    )
+
+
+# --- credit --------------------------------------------------------------------------------------
+
+
+def credit(rollout: Rollout, ppo: PPOSection, beta: float) -> Credit:
+    """Which token, or which whole answer, was better than expected."""
+    mask = rollout.mask
+    scores = rollout.rewards - ppo.no_end_penalty * ~rollout.ended
+    if ppo.estimator == "rloo":
+        earned = (scores - beta * rollout.kl).view(-1, ppo.answers)
+        return Credit(leave_one_out(earned).flatten(), rollout.values)
+    rewards = kl_shaped_rewards(scores, rollout.policy_logps, rollout.reference_logps, mask, beta)
+    if ppo.whiten_rewards:
+        rewards = whitened(rewards, mask, shift=False)
+    advantages, returns = generalized_advantages(rewards, rollout.values, mask, ppo.gamma, ppo.lam)
+    return Credit(whitened(advantages, mask), returns)
+
+
+# --- learn ---------------------------------------------------------------------------------------
+
+
+def minibatch_gradient(
+    model: torch.nn.Module,
+    rollout: Rollout,
+    places: Sequence[int],
+    credit: Credit,
+    ppo: PPOSection,
+    objective: Objective,
+    budget: int,
+) -> dict[str, float]:
+    """Add the gradient of a minibatch (the prompts at ``places``) to policy and value function.
+
+    Losses are means over its tokens, of RLOO over its answers. Returns metrics.
+    """
+    model.train()
+    rows = rollout.rows(places)
+    tokens = int(rollout.mask[rows].sum())
+    examples = [rollout.examples[place] for place in places]
+    sums = {"loss/policy": 0.0, "loss/value": 0.0, "clip_fraction": 0.0}
+    for part in micro_batches(examples, objective.way, budget):
+        batch = lay_out([examples[i] for i in part], objective.way).to(model.device)
+        rows = rollout.rows([places[i] for i in part])
+        mask = rollout.mask[rows]
+
+        def flat(numbers: torch.Tensor, rows=rows, mask=mask) -> torch.Tensor:
+            return numbers[rows][mask].to(model.device)
+
+        with scoring_context(model, batch, objective.dtype), roles.policy(model):
+            logps = response_token_logps(model, batch, objective.way)
+            old, advantages, over = flat(rollout.policy_logps), credit.advantages, tokens
+            if ppo.estimator == "rloo":  # a whole answer is one action
+                logps, old = (_whole(numbers, batch) for numbers in (logps, old))
+                advantages, over = advantages[rows].to(model.device), len(places) * ppo.answers
+            else:
+                advantages = flat(advantages)
+            loss = clipped_surrogate(logps, old, advantages, ppo.clip).sum() / over
+            loss.backward()
+        sums["loss/policy"] += loss.item()
+        moved = ((logps.detach() - old).exp() - 1).abs() > ppo.clip
+        sums["clip_fraction"] += moved.sum().item() / over
+        if roles.VALUE not in model.peft_config:
+            continue
+        with scoring_context(model, batch, objective.dtype), roles.value(model):
+            values = token_values(model, batch)
+            losses = clipped_value_losses(
+                values, flat(rollout.values), flat(credit.returns), ppo.value_clip
+            )
+            loss = losses.sum() / tokens
+            (ppo.value_weight * loss).backward()
+        sums["loss/value"] += loss.item()
+    return sums | {"loss": sums["loss/policy"] + ppo.value_weight * sums["loss/value"]}
+
+
+def _whole(token_logps: torch.Tensor, batch: Batch) -> torch.Tensor:
+    return sum_by_response(token_logps, batch.response, sum(batch.group_sizes))
+
+
+def rollout_metrics(rollout: Rollout, ppo: PPOSection, beta: float) -> dict[str, float]:
+    """What was drawn and earned. ``objective`` is what PPO maximises: reward - beta * KL."""
+    kl, lengths = rollout.kl.mean().item(), rollout.mask.sum(-1).float()
+    earned = (rollout.rewards - ppo.no_end_penalty * ~rollout.ended).mean().item()
+    entropy = -(rollout.policy_logps * rollout.mask).sum() / rollout.mask.sum()
+    return {
+        "reward": rollout.rewards.mean().item(),
+        "reward_std": rollout.rewards.std(unbiased=False).item(),
+        "kl": kl,
+        "objective": earned - beta * kl,
+        "beta": beta,
+        "entropy": entropy.item(),
+        "completions/mean_length": lengths.mean().item(),
+        "completions/ended": rollout.ended.float().mean().item(),
+    }
+
+
+def prompts_of_rollout(step: int, count: int, batch: int, seed: int) -> list[int]:
+    """Which prompts the rollout ``step`` (from 0) takes: every epoch in an order of its own, so
+    that a resumed run goes on with the same ones without having kept any."""
+    places = []
+    for number in range(step * batch, (step + 1) * batch):
+        epoch, place = divmod(number, count)
+        shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch))
+        places.append(int(shuffled[place]))
+    return places
+
+
+def learn(
+    prompts: int,
+    ppo: PPOSection,
+    gradient: Callable[[Sequence[int]], dict[str, float]],
+    optimizer: torch.optim.Optimizer,
+    max_grad_norm: float,
+    after_step: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Some passes over a rollout's prompts in minibatches; returns the mean of all steps' metrics.
+
+    ``gradient(places)`` is minibatch_gradient with all but the places settled. The gradients of
+    policy and value function are cut to ``max_grad_norm`` each on its own: the value's, large at
+    first, must not slow the policy.
+    """
+    size = max(1, ppo.minibatch // ppo.answers)
+    measured: list[dict[str, float]] = []
+    for _ in range(ppo.passes):
+        order = torch.randperm(prompts).tolist()
+        for start in range(0, len(order), size):
+            optimizer.zero_grad(set_to_none=True)
+            found = gradient(order[start : start + size])
+            if not math.isfinite(found["loss"]):
+                raise UserError(
+                    f"The loss became {found['loss']}; lower train.lr, or look at the rewards."
+                )
+            norms = [
+                torch.nn.utils.clip_grad_norm_(group["params"], max_grad_norm).item()
+                for group in optimizer.param_groups
+            ]
+            optimizer.step()
+            after_step()
+            measured.append(found | {"grad_norm": norms[0]})
+    return {key: sum(m[key] for m in measured) / len(measured) for key in measured[0]}

@@ -1,0 +1,111 @@
+"""What answers are rewarded by: a reward adapter beside the policy, or a Python function.
+
+A function is called as TRL calls its reward functions, with lists of the same length,
+
+    def shorter_is_better(prompts, completions, **columns):
+        return [-len(text.split()) for text in completions]
+
+and returns a number per completion. ``columns`` are those of the data that are no prompt: at
+present ``chosen_markers`` and ``rejected_markers``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dpo_lite.adapters import CONFIG, WEIGHTS, adapter_folder, check_adapter, is_reward
+from dpo_lite.errors import UserError
+from dpo_lite.model.heads import REWARD_FILE
+from dpo_lite.recipe import Recipe
+from dpo_lite.runs import Run
+
+COLUMNS = ("chosen_markers", "rejected_markers")
+Function = Callable[..., Sequence[float]]
+
+
+def is_function(reward: str) -> bool:
+    """Whether ``ppo.reward`` names a Python function and not an adapter."""
+    file, colon, _ = reward.rpartition(":")
+    return bool(colon) and file.endswith(".py")
+
+
+def reward_folder(recipe: Recipe) -> Path:
+    """The folder of the reward adapter that the recipe names; raises UserError in words."""
+    name = recipe.ppo.reward
+    try:
+        folder = adapter_folder(name)
+        if not is_reward(folder):
+            raise UserError(f"{name} is no reward model; train one with task: reward.")
+        check_adapter(folder, recipe.model.base, name, head=True)
+    except UserError as error:
+        words = str(error).removeprefix("model.adapter: ")
+        raise UserError(f"ppo.reward: {words}") from None
+    return folder
+
+
+def keep_reward(run: Run, recipe: Recipe) -> None:
+    """Copy the reward adapter into the run's folder: its source may go away before a resume."""
+    if recipe.task == "ppo" and not is_function(recipe.ppo.reward):
+        source = reward_folder(recipe)
+        run.reward.mkdir()
+        for name in (CONFIG, WEIGHTS, REWARD_FILE):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, run.reward / name)
+
+
+def kept_reward(run: Run, recipe: Recipe) -> str | None:
+    """Where the reward is now: in the run's folder, or where the recipe says."""
+    return str(run.reward) if (run.reward / CONFIG).is_file() else recipe.ppo.reward
+
+
+def load_function(reward: str) -> Function:
+    """The function that ``file.py:function`` names, in a file under the current folder."""
+    file, _, name = reward.rpartition(":")
+    path = Path(file).resolve()
+    if not path.is_relative_to(Path.cwd()) or not path.is_file():
+        raise UserError(f"ppo.reward: there is no file {file} in or under the current folder.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"ppo.reward: {file} does not load: {error!r}.") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UserError(f"ppo.reward: {file} has no function {name}.")
+    return function
+
+
+def called(
+    function: Function, name: str, examples: Sequence[dict[str, Any]], decode: Callable
+) -> torch.Tensor:
+    """The function's rewards of all answers of the examples, in their order: (A,), fp32.
+
+    Raises UserError where it fails, or does not return a finite number per answer.
+    """
+    asked: dict[str, list] = {"prompts": [], "completions": []}
+    asked |= {column: [] for column in COLUMNS if column in examples[0]}
+    for example in examples:
+        for ids in example["response_ids"]:
+            asked["prompts"].append(example["prompt"])
+            asked["completions"].append(decode(ids))
+            for column in asked.keys() & set(COLUMNS):
+                asked[column].append(example[column])
+    try:
+        found = [float(value) for value in function(**asked)]
+    except Exception as error:
+        raise UserError(f"ppo.reward: {name} failed: {error!r}.") from error
+    count = len(asked["completions"])
+    if len(found) != count or not all(map(math.isfinite, found)):
+        raise UserError(
+            f"ppo.reward: {name} must return a finite number for each of the {count} completions; "
+            f"it returned {len(found)}, such as {found[:3]}."
+        )
+    return torch.tensor(found)
