@@ -16,6 +16,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.base import load_base, load_tokenizer
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.runs import Run
+from dpo_lite.training.reward_source import kept_reward
 
 MOST_ASKED = 3
 
@@ -28,6 +29,7 @@ def load_trained(run: Run) -> tuple[Recipe, object, PeftModel]:
     recipe.model.adapter = start_adapter(run, recipe)  # the run's own copy
     if recipe.reference == "start":
         roles.add_start(model, adapter_folder(recipe.model.adapter))
+    recipe.ppo.reward = kept_reward(run, recipe)
     return recipe, load_tokenizer(recipe.model), model
 
 

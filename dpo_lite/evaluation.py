@@ -27,10 +27,6 @@ from dpo_lite.training.reference_cache import ReferenceCache
 from dpo_lite.training.update import Objective, Outcome, evaluate_examples
 
 
-def has_markers(examples: Sequence[dict[str, Any]]) -> bool:
-    return bool(examples) and all(e.get("chosen_markers") for e in examples)
-
-
 def likelihood_shares(outcome: Outcome) -> dict[str, float]:
     """Share of examples whose first response is likelier than the last, by role."""
     return {

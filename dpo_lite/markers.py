@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 
 def classify(
@@ -19,3 +19,8 @@ def classify(
     if any(marker in text for marker in rejected_markers):
         return "rejected"
     return "chosen" if any(marker in text for marker in chosen_markers) else "neither"
+
+
+def has_markers(examples: Sequence[dict[str, Any]]) -> bool:
+    """Whether the data say of every example how to tell a good answer."""
+    return bool(examples) and all(e.get("chosen_markers") for e in examples)

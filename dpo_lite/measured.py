@@ -20,15 +20,16 @@ def memory_by_part(report: Report, model: PeftModel, optimizer: torch.optim.Opti
     """
     expected, trial = report.expected, report.trial
     device = model.device
-    here = [p for p in model.parameters() if p.device == device]
-    trained = [p for p in here if p.requires_grad]
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    known = {id(p) for p in trained}
+    frozen = [p for p in model.parameters() if p.device == device and id(p) not in known]
     moments = sum(
         value.nbytes
         for state in optimizer.state.values()
         for value in state.values()
         if isinstance(value, torch.Tensor)
     )
-    weights = sum(nbytes(p) for p in here if not p.requires_grad)
+    weights = sum(map(nbytes, frozen))
     adapter = 2 * sum(p.nbytes for p in trained) + moments  # masters and their gradients
     peak = peak_memory(device) if device.type == "cuda" else None
     rest = None

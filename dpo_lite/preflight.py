@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from peft import PeftModel
 from dpo_lite.capacity import free_memory, passes, peak_memory
 from dpo_lite.data.packing import Encoded
 from dpo_lite.data.prepare import PreparedData
+from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.base import (
@@ -43,6 +44,15 @@ from dpo_lite.planning import MemoryPlan, choose_plan, largest_update, predict
 from dpo_lite.recipe import Recipe
 from dpo_lite.report import clock
 from dpo_lite.settling import Trial, settle
+from dpo_lite.training.ppo import rollouts
+from dpo_lite.training.ppo_preflight import (
+    Drawing,
+    expected,
+    expected_answers,
+    rollout_seconds,
+    try_rollout,
+)
+from dpo_lite.training.reward_source import reward_folder
 from dpo_lite.training.update import Objective, update_gradient
 
 # Policy and reference run the same kernels on the same weights; what is left is rounding.
@@ -80,6 +90,7 @@ class Report:
     seconds_per_update: float  # the reference's numbers computed
     updates: int
     updates_cached: int  # those that find the reference's numbers in the cache
+    drawing: Drawing | None = None  # of PPO, whose updates are rollouts
 
     @property
     def seconds(self) -> float:
@@ -105,8 +116,9 @@ class Report:
             f"activations {plan.activations / mib:,.0f}, head {plan.head / mib:,.0f}, workspace "
             f"{plan.workspace / mib:,.0f}",
             f"split      {plan.words()}",
-            f"time       {self.updates:,} updates, about {clock(self.seconds_per_update)} each, "
-            f"{clock(self.seconds)} in all"
+            *([f"drawing    {self.drawing.words}"] if self.drawing else []),
+            f"time       {self.updates:,} {'rollouts' if self.drawing else 'updates'}, about "
+            f"{clock(self.seconds_per_update)} each, {clock(self.seconds)} in all"
             + (", later epochs without the reference" if self.updates_cached else ""),
         ]
 
@@ -123,27 +135,37 @@ class Report:
                 "all rewards 0" if abs(loss - math.log(2)) < 1e-3 else "a head that is trained"
             )
             return "none: rewards are a head's own numbers", f"loss {loss:.4f}, {at_zero}"
+        if self.task == "ppo" and loss is not None:
+            return self.reference, "the KL of drawn answers is 0: policy equals reference"
         if loss is None:
             return self.reference, "policy starts apart from the reference (reference: base)"
         return self.reference, f"loss {loss:.4f}, all rewards 0: policy equals reference"
 
 
 def load_model(recipe: Recipe) -> PeftModel:
-    """The base with the policy's adapter, and the start adapter where it is the reference."""
+    """The base with the policy's adapter, the start adapter where it is the reference, and for PPO
+    the reward model and the value function."""
+    reward = reward_folder(recipe) if recipe.task == "ppo" else None  # looked for first
     base = load_base(recipe.model)
     head = recipe.task == "reward"
     if recipe.model.adapter:
-        model = recipe.model
-        return roles.continue_policy(
+        section = recipe.model
+        model = roles.continue_policy(
             base,
-            model.adapter,
+            section.adapter,
             recipe.reference,
-            model.base,
+            section.base,
             recipe.adapter.extra_r,
             recipe.train.seed,
             head,
         )
-    return roles.add_policy(base, recipe.adapter, recipe.train.seed, head)
+    else:
+        model = roles.add_policy(base, recipe.adapter, recipe.train.seed, head)
+    if reward:
+        roles.add_reward(model, reward)
+    if recipe.task == "ppo" and recipe.ppo.estimator == "ppo":
+        roles.add_value(model, recipe.adapter, reward)
+    return model
 
 
 def check(
@@ -153,24 +175,32 @@ def check(
     recipe, model, train = loaded.recipe, loaded.model, loaded.data.train
     _check_responses(recipe, loaded.data.report.responses)
     say("checking the scores of packed rows against separate ones")
-    few = loaded.data.few
+    few, lengths = expected(recipe, loaded.data)
+    on_policy, together = recipe.task == "ppo", recipe.train.batch_size
+    if on_policy:
+        together = max(1, recipe.ppo.minibatch // recipe.ppo.answers)
     choice = choose_way(model, few)
     dtype = compute_dtype(model.device)
     objective = Objective.of(recipe, choice.way, dtype)
+    # What is measured of PPO is the gradient of drawn answers' likelihood: as large as its own.
+    measured = replace(objective, task="sft") if on_policy else objective
 
-    lengths = loaded.data.lengths.of_batch(shared=choice.way == "forest")
+    longest = int(lengths.whole.max())
+    lengths = lengths.of_batch(shared=choice.way == "forest")
     say("measuring what an update keeps in memory")
     costs = _costs(model, few, choice.way)
     say("trying one update with the longest examples")
-    longest_first = np.argsort(-lengths, kind="stable")[: recipe.train.batch_size]
+    longest_first = np.argsort(-lengths, kind="stable")[:together]
     largest = [train[index] for index in longest_first.tolist()]
+    if on_policy:
+        largest = expected_answers(recipe, largest)
 
     def choose(factor: float) -> MemoryPlan:
-        return _choose(model, costs, recipe, lengths, factor)
+        return _choose(model, costs, recipe, lengths, factor, together)
 
     def attempt(plan: MemoryPlan) -> Trial | None:
         apply_plan(model, plan)
-        trial = _attempt(model, _fullest(largest, plan.budget, choice.way), objective, plan)
+        trial = _attempt(model, _fullest(largest, plan.budget, choice.way), measured, plan)
         if trial is None:  # cleared out here, where no traceback holds the activations any more
             model.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
@@ -183,10 +213,20 @@ def check(
     if recipe.task == "dpo" and not apart:
         check_identity(trial.loss, objective, _fullest(largest, plan.budget, choice.way))
 
+    average = float(lengths.mean()) * min(recipe.train.batch_size, len(lengths))
+    seconds, drawing = trial.seconds * average / trial.tokens, None
+    if on_policy:
+        say("drawing answers for one rollout")
+        prompts = list(train.select(range(min(recipe.train.batch_size, len(train)))))
+        encoder = Encoder(loaded.tokenizer, recipe.data.raw, recipe.data.template)
+        drawing = try_rollout(model, recipe, prompts, encoder, objective, plan, longest)
+        seconds = rollout_seconds(model, recipe, seconds, drawing)
+
     cached = recipe.train.reference_cache and recipe.task == "dpo"
     per_epoch = math.ceil(len(train) / recipe.train.batch_size)
     updates = recipe.train.max_steps or math.ceil(per_epoch * recipe.train.epochs)
-    average = float(lengths.mean()) * min(recipe.train.batch_size, len(lengths))
+    if on_policy:
+        updates = rollouts(recipe, len(train))
     report = Report(
         task=recipe.task,
         objective=recipe.objective,
@@ -199,9 +239,10 @@ def check(
         trial=trial,
         expected=predict(costs, planned.choice, trial.tokens),
         start_loss=None if apart else trial.loss,
-        seconds_per_update=trial.seconds * average / trial.tokens,
+        seconds_per_update=seconds,
         updates=updates,
         updates_cached=max(updates - per_epoch, 0) if cached else 0,
+        drawing=drawing,
     )
     return report, objective
 
@@ -214,9 +255,14 @@ def plan_run(
 
 
 def _choose(
-    model: PeftModel, costs: Costs, recipe: Recipe, lengths: np.ndarray, factor: float
+    model: PeftModel,
+    costs: Costs,
+    recipe: Recipe,
+    lengths: np.ndarray,
+    factor: float,
+    together: int | None = None,
 ) -> MemoryPlan:
-    most = largest_update(lengths, recipe.train.batch_size)
+    most = largest_update(lengths, together or recipe.train.batch_size)
     memory = free_memory(model.device)
     return choose_plan(costs, recipe, int(lengths.max()), memory, most, factor)
 
@@ -296,7 +342,12 @@ def _costs(model: PeftModel, examples: list[Encoded], way: Way) -> Costs:
         }
         for example in examples
     ]
-    return costs_of_model(model, compute_dtype(model.device), short, way)
+    costs = costs_of_model(model, compute_dtype(model.device), short, way)
+    if roles.VALUE not in model.peft_config:
+        return costs
+    # The value function is trained beside the policy, but its gradient comes after the policy's.
+    value = sum(p.numel() for p in roles.parameters(model, roles.VALUE))
+    return replace(costs, trained=costs.trained + value)
 
 
 def _fullest(examples: list[Encoded], budget: int, way: Way) -> list[Encoded]:
@@ -307,7 +358,7 @@ def _fullest(examples: list[Encoded], budget: int, way: Way) -> list[Encoded]:
 
 def _check_responses(recipe: Recipe, responses: dict[str, int]) -> None:
     """The number of responses must suit the task and the loss."""
-    if recipe.task == "sft":  # data.pairs left one an example
+    if recipe.task in ("sft", "ppo"):  # data.pairs left one an example, or none
         return
     fewest, most = responses["fewest"], responses["most"]
     if fewest < 2:

@@ -145,6 +145,8 @@ def validate_recipe(values: dict, where: str) -> Recipe:
         raise UserError(f"{where}: " + "; ".join(sentences(error.errors()))) from None
     if recipe.model.adapter:
         recipe.model.adapter = _adapter_of_run(recipe.model.adapter, recipe.run.folder)
+    if recipe.ppo.reward:
+        recipe.ppo.reward = _adapter_of_run(recipe.ppo.reward, recipe.run.folder)
     return recipe
 
 

@@ -119,6 +119,8 @@ class RunRecorder(TrainerCallback):
             "loss": logs["loss"],
             "margin": logs.get("rewards/margins"),
             "accuracy": logs.get("rewards/accuracies"),
+            "reward": logs.get("reward"),
+            "kl": logs.get("kl"),
         }
         self.run.update_status(
             step=state.global_step, max_steps=state.max_steps, seconds_left=round(left), **shown

@@ -21,9 +21,10 @@ from dpo_lite.data.tokens import Encoder
 from dpo_lite.device_lock import device_lock
 from dpo_lite.doctor import load_data
 from dpo_lite.errors import UserError
-from dpo_lite.evaluation import answer_held_out, generation_share, has_markers, score_held_out
+from dpo_lite.evaluation import answer_held_out, generation_share, score_held_out
 from dpo_lite.generation import generate
 from dpo_lite.hub.while_training import TrainingPush, check_push
+from dpo_lite.markers import has_markers
 from dpo_lite.measured import memory_by_part
 from dpo_lite.model import roles
 from dpo_lite.model.base import compute_device, compute_dtype, save_own_template, true_base
@@ -33,7 +34,10 @@ from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report import write_report
 from dpo_lite.runs import Run, create_run, read_json, recorded, write_json, write_text
 from dpo_lite.training.callbacks import RunRecorder, progress_bar
+from dpo_lite.training.ppo_preflight import expected
+from dpo_lite.training.ppo_trainer import earned_held_out, policy_trainer
 from dpo_lite.training.reference_cache import ReferenceCache, open_cache
+from dpo_lite.training.reward_source import keep_reward, kept_reward
 from dpo_lite.training.sampling import Sampler
 from dpo_lite.training.trainer import PreferenceTrainer
 from dpo_lite.training.update import Objective
@@ -72,6 +76,7 @@ def _resume(run: Run, console: Console) -> Run:
         run.claim("preparing", doing="preflight")
         recipe = load_recipe(run.recipe_file)
         recipe.model.adapter = start_adapter(run, recipe)
+        recipe.ppo.reward = kept_reward(run, recipe)
         loaded, report, objective = prepare_run(recipe, console)
         if not run.manifest():
             return _first(run, loaded, report, objective, console)
@@ -87,6 +92,7 @@ def _resume(run: Run, console: Console) -> Run:
 def _first(run: Run, loaded: Loaded, report: Report, objective: Objective, console: Console) -> Run:
     """Train from the beginning, after the facts that later readers rely on are written."""
     keep_start(run, loaded.recipe)
+    keep_reward(run, loaded.recipe)
     _settle_optimizer(run, loaded.recipe.train.optimizer)
     write_json(run.path / "data.json", loaded.data.report.to_json())
     write_json(run.path / "manifest.json", manifest(loaded, report))
@@ -192,12 +198,12 @@ def _evaluate_again(run: Run, console: Console) -> None:
     tokenizer, data = load_data(recipe)
     loaded = Loaded(recipe, tokenizer, data, model)
     dtype = compute_dtype(model.device)
-    few = data.few
+    few, lengths = expected(recipe, data)
     way = choose_way(model, few).way
     objective = Objective.of(recipe, way, dtype)
     kept = [s for s in run.records("samples.jsonl") if s["when"] != "after"]
     write_text(run.path / "samples.jsonl", "".join(json.dumps(s) + "\n" for s in kept))
-    lengths = data.lengths.of_batch(shared=way == "forest")
+    lengths = lengths.of_batch(shared=way == "forest")
     budget = plan_run(model, recipe, few, way, lengths).budget
     results = read_json(run.path / "results.json") or {}
     references = open_cache(recipe, model, objective, console.print)
@@ -214,7 +220,9 @@ def build_trainer(
     recorder: RunRecorder,
     references: ReferenceCache | None,
 ):
-    """The recipe's engine: our own update, or TRL's DPOTrainer on the same ids."""
+    """The recipe's engine: our own update or rollouts, or TRL's DPOTrainer on the same ids."""
+    if loaded.recipe.task == "ppo":
+        return policy_trainer(loaded, report, objective, run.checkpoints, recorder)
     if loaded.recipe.train.engine == "trl":
         from dpo_lite.training.trl_engine import trl_trainer
 
@@ -304,18 +312,21 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score every held-out set and generate the answers after; the content of results.json."""
     results: dict[str, Any] = {"sets": {}}
-    sets = held_out(loaded)
+    on_policy = loaded.recipe.task == "ppo"
+    sets = to_ask(loaded) if on_policy else held_out(loaded)
     with progress_bar(console) as bar:
         task = bar.add_task("evaluating", total=sum(map(len, sets.values())), note="")
         for name, rows in sets.items():
-            results["sets"][name] = score_held_out(
-                loaded.model,
-                rows,
-                objective,
-                budget,
-                lambda count: bar.advance(task, count),
-                references,
-            )
+
+            def advance(count: int) -> None:
+                bar.advance(task, count)
+
+            if on_policy:
+                results["sets"][name] = earned_held_out(loaded, rows, objective, budget, advance)
+            else:
+                results["sets"][name] = score_held_out(
+                    loaded.model, rows, objective, budget, advance, references
+                )
     after = ask_all(run, loaded, "policy", "after", console)
     samples = run.records("samples.jsonl")
     for name, share in after.items():

@@ -39,7 +39,7 @@ from dpo_lite.model.scoring import (
     scoring_context,
     token_values,
 )
-from dpo_lite.recipe import PPOSection
+from dpo_lite.recipe import PPOSection, Recipe
 from dpo_lite.rl import (
     clipped_surrogate,
     clipped_value_losses,
@@ -254,6 +254,12 @@ def rollout_metrics(rollout: Rollout, ppo: PPOSection, beta: float) -> dict[str,
         "completions/mean_length": lengths.mean().item(),
         "completions/ended": rollout.ended.float().mean().item(),
     }
+
+
+def rollouts(recipe: Recipe, prompts: int) -> int:
+    """How many a run has: as many as its epochs need, the last one filled up from the next."""
+    train = recipe.train
+    return train.max_steps or max(1, round(train.epochs * prompts / train.batch_size))
 
 
 def prompts_of_rollout(step: int, count: int, batch: int, seed: int) -> list[int]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
@@ -13,6 +14,8 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import TrainerControl, TrainerState, get_scheduler
 
+from dpo_lite.data.tokens import Encoder
+from dpo_lite.drawn import drawn_metrics
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.scoring import batch_tokens
@@ -29,16 +32,67 @@ from dpo_lite.training.ppo import (
     minibatch_gradient,
     prompts_of_rollout,
     rollout_metrics,
+    rollouts,
 )
+from dpo_lite.training.ppo_preflight import all_ends
+from dpo_lite.training.reward_source import reward_folder, rewarder
 from dpo_lite.training.update import Objective
+
+if TYPE_CHECKING:
+    from dpo_lite.preflight import Loaded, Report
 
 KEPT = 2  # checkpoints
 
 
-def rollouts(recipe: Recipe, prompts: int) -> int:
-    """How many a run has: as many as its epochs need, the last one filled up from the next."""
-    train = recipe.train
-    return train.max_steps or max(1, round(train.epochs * prompts / train.batch_size))
+def policy_trainer(
+    loaded: Loaded, report: Report, objective: Objective, folder: Path, recorder: RunRecorder
+) -> PolicyTrainer:
+    """The trainer of a run whose preflight is over."""
+    encoder = _encoder(loaded)
+    budget = report.plan.budget
+    return PolicyTrainer(
+        model=loaded.model,
+        recipe=loaded.recipe,
+        objective=objective,
+        budget=budget,
+        folder=folder,
+        train=loaded.data.train,
+        rewarder=rewarder(loaded.model, loaded.recipe, objective, budget, encoder.decode),
+        ends=all_ends(loaded.model, encoder),
+        at_once=report.drawing.at_once,
+        recorder=recorder,
+        say=recorder.console.print,
+    )
+
+
+def earned_held_out(
+    loaded: Loaded,
+    rows: Sequence[dict[str, Any]],
+    objective: Objective,
+    budget: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> dict[str, Any]:
+    """What the policy's drawn answers to held-out prompts earn, beside the reference's."""
+    model, recipe, encoder = loaded.model, loaded.recipe, _encoder(loaded)
+    if (adapter := reward_folder(recipe)) and roles.REWARD not in model.peft_config:
+        roles.add_reward(model, adapter)
+    found = drawn_metrics(
+        model,
+        loaded.tokenizer,
+        rows,
+        rewarder(model, recipe, objective, budget, encoder.decode),
+        recipe.ppo,
+        all_ends(model, encoder),
+        objective,
+        budget,
+    )
+    progress(len(rows))
+    return found
+
+
+def _encoder(loaded: Loaded) -> Encoder:
+    data = loaded.recipe.data
+    return Encoder(loaded.tokenizer, data.raw, data.template)
 
 
 class PolicyTrainer:
@@ -119,7 +173,7 @@ class PolicyTrainer:
         names = ("drawing", "judging", "learning")
         spent = {
             f"seconds/{name}": end - begin
-            for name, begin, end in zip(names, clock, clock[1:], strict=True)
+            for name, begin, end in zip(names, clock[:-1], clock[1:], strict=True)
         }
         return metrics | spent | {"learning_rate": self.scheduler.get_last_lr()[0]}
 

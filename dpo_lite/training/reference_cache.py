@@ -119,7 +119,7 @@ def open_cache(
     say: Callable[[str], None] = lambda text: None,
 ) -> ReferenceCache | None:
     """The cache of this model's reference; None where recipe, task or model want none."""
-    if not recipe.train.reference_cache or recipe.task == "sft":
+    if not recipe.train.reference_cache or recipe.task != "dpo":
         return None
     facts = cache_facts(recipe, model, objective)
     if facts is None:

@@ -22,9 +22,12 @@ import torch
 
 from dpo_lite.adapters import CONFIG, WEIGHTS, adapter_folder, check_adapter, is_reward
 from dpo_lite.errors import UserError
-from dpo_lite.model.heads import REWARD_FILE
+from dpo_lite.model import roles
+from dpo_lite.model.heads import REWARD_FILE, read_mean
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs import Run
+from dpo_lite.training.comparisons import rewards_of
+from dpo_lite.training.update import Objective
 
 COLUMNS = ("chosen_markers", "rejected_markers")
 Function = Callable[..., Sequence[float]]
@@ -36,9 +39,14 @@ def is_function(reward: str) -> bool:
     return bool(colon) and file.endswith(".py")
 
 
-def reward_folder(recipe: Recipe) -> Path:
-    """The folder of the reward adapter that the recipe names; raises UserError in words."""
+def reward_folder(recipe: Recipe) -> Path | None:
+    """The folder of the reward adapter that the recipe names, None where it names a function.
+
+    Raises UserError in words where it is no reward model of this base.
+    """
     name = recipe.ppo.reward
+    if is_function(name):
+        return None
     try:
         folder = adapter_folder(name)
         if not is_reward(folder):
@@ -52,8 +60,8 @@ def reward_folder(recipe: Recipe) -> Path:
 
 def keep_reward(run: Run, recipe: Recipe) -> None:
     """Copy the reward adapter into the run's folder: its source may go away before a resume."""
-    if recipe.task == "ppo" and not is_function(recipe.ppo.reward):
-        source = reward_folder(recipe)
+    source = reward_folder(recipe) if recipe.task == "ppo" else None
+    if source:
         run.reward.mkdir()
         for name in (CONFIG, WEIGHTS, REWARD_FILE):
             if (source / name).is_file():
@@ -63,6 +71,24 @@ def keep_reward(run: Run, recipe: Recipe) -> None:
 def kept_reward(run: Run, recipe: Recipe) -> str | None:
     """Where the reward is now: in the run's folder, or where the recipe says."""
     return str(run.reward) if (run.reward / CONFIG).is_file() else recipe.ppo.reward
+
+
+def rewarder(
+    model: torch.nn.Module, recipe: Recipe, objective: Objective, budget: int, decode: Callable
+) -> Callable[[Sequence[dict[str, Any]]], torch.Tensor]:
+    """What gives answers their rewards: examples with answers -> (A,), on the CPU."""
+    if folder := reward_folder(recipe):
+        mean = read_mean(folder)
+
+        def by_model(examples: Sequence[dict[str, Any]]) -> torch.Tensor:
+            way, dtype = objective.way, objective.dtype
+            found = rewards_of(model, examples, way, dtype, budget, role=roles.reward)
+            return torch.tensor([score for scores in found for score in scores]) - mean
+
+        return by_model
+    name = recipe.ppo.reward
+    function = load_function(name)
+    return lambda examples: called(function, name, examples, decode)
 
 
 def load_function(reward: str) -> Function:

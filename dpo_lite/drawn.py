@@ -1,0 +1,67 @@
+"""What a policy's drawn answers to held-out prompts are worth: reward, KL, truthfulness.
+
+Drawn and not greedy, for the KL is a number of the whole distribution: reward and KL of one and the
+same answers are what PPO and DPO trade against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+
+from dpo_lite.generation import BATCH
+from dpo_lite.markers import classify, has_markers
+from dpo_lite.model import roles
+from dpo_lite.recipe import PPOSection
+from dpo_lite.training.ppo import Rewarder, draw, judge
+from dpo_lite.training.update import Objective
+
+SEED = 20_000  # of the answers drawn for an evaluation, whatever the training's
+
+
+def drawn_metrics(
+    model: torch.nn.Module,
+    tokenizer,
+    prompts: Sequence[dict[str, Any]],
+    rewarder: Rewarder,
+    ppo: PPOSection,
+    ends: Collection[int],
+    objective: Objective,
+    budget: int,
+    at_once: int = BATCH,
+    answers: int = 1,
+) -> dict[str, Any]:
+    """``reward`` and, with markers, ``truthful`` by role; ``kl`` of the policy in nats per answer.
+
+    So many answers to each prompt, the same random numbers for both roles.
+    """
+    some = ppo.model_copy(update={"answers": answers})
+    found: dict[str, Any] = {"reward": {}}
+    for name, role in (("reference", roles.reference), ("policy", roles.policy)):
+        torch.manual_seed(SEED)
+        drawn = draw(model, list(prompts), some, ends, at_once, role)
+        rollout = judge(model, drawn, rewarder, ends, objective, budget)
+        found["reward"][name] = rollout.rewards.mean().item()
+        if has_markers(prompts):
+            found.setdefault("truthful", {})[name] = chosen_share(drawn, tokenizer)
+        if name == "policy":
+            found["kl"] = rollout.kl.mean().item()
+            found["kl_error"] = (rollout.kl.std() / len(rollout.kl) ** 0.5).item()
+            found["ended"] = rollout.ended.float().mean().item()
+    return found
+
+
+def chosen_share(drawn: Sequence[dict[str, Any]], tokenizer) -> float:
+    """Share of the drawn answers that make the chosen claim."""
+    verdicts = [
+        classify(
+            tokenizer.decode(ids, skip_special_tokens=True),
+            example["chosen_markers"],
+            example["rejected_markers"],
+        )
+        for example in drawn
+        for ids in example["response_ids"]
+    ]
+    return verdicts.count("chosen") / len(verdicts)
