@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,6 +17,8 @@ from dpo_lite.model.dry_run import Costs, costs_of_config
 from dpo_lite.planning import MemoryPlan, advice, bar, choose_plan, largest_update
 from dpo_lite.recipe import Recipe
 from dpo_lite.report import clock
+from dpo_lite.training.ppo_preflight import expected, expected_answers
+from dpo_lite.training.reward_source import is_function
 
 ASSUMED_LENGTH = 1024
 
@@ -68,14 +70,14 @@ def forecast(
     notes, tokens, scored, most = [], None, 0, None
     try:
         _, data = load_data(recipe, say)
-        few = data.few
-        lengths = data.lengths.of_batch(shared=way == "forest")
+        few, lengths = expected(recipe, data)
+        lengths = lengths.of_batch(shared=way == "forest")
         longest, tokens = int(lengths.max()), int(lengths.sum())
-        most = largest_update(lengths, recipe.train.batch_size)
+        most = largest_update(lengths, recipe.examples_per_step)
         scored = int(data.lengths.responses.sum())
     except UserError as error:
         longest = recipe.data.max_length if recipe.data.max_length != "auto" else ASSUMED_LENGTH
-        few = [_assumed(longest)]
+        few = _assumed(recipe, longest)
         longest = len(few[0]["prompt_ids"]) + sum(map(len, few[0]["response_ids"]))
         notes.append(
             f"the data could not be had, so pairs of {longest:,} tokens are assumed and no time "
@@ -83,16 +85,39 @@ def forecast(
         )
     say(f"running {recipe.model.base} without data")
     on_card = memory is not None
-    costs = costs_of_config(config, recipe, dtype, few, way, fuse=on_card)
+    costs = with_adapters_beside(
+        costs_of_config(config, recipe, dtype, few, way, fuse=on_card), recipe
+    )
     plan = choose_plan(costs, recipe, longest, memory, most)
     ways = advice(plan, costs, recipe, memory) if on_card else []
     epoch = None
-    if flops and tokens:
+    if recipe.task == "ppo":
+        notes.append("no time is told: drawing answers takes most of it, and it was not tried")
+    elif flops and tokens:
         epoch = seconds_per_epoch(costs, plan.choice, tokens, scored, flops)
     return Forecast(plan, costs, memory, ways, epoch, notes)
 
 
-def _assumed(length: int) -> Encoded:
-    """A pair whose prompt and longest response have ``length`` tokens, half of them each."""
+def with_adapters_beside(costs: Costs, recipe: Recipe) -> Costs:
+    """Costs with the roles that stand beside the policy: each as large as the policy's adapter.
+
+    The value function is trained too; reward model and start adapter lie frozen in fp32.
+    """
+    on_policy = recipe.task == "ppo"
+    value = on_policy and recipe.ppo.estimator == "ppo"
+    reward = on_policy and not is_function(recipe.ppo.reward)
+    start = recipe.reference == "start" and recipe.task in ("dpo", "ppo")
+    return replace(
+        costs,
+        trained=costs.trained * (1 + value),
+        weights=costs.weights + 4 * costs.trained * (reward + start),
+    )
+
+
+def _assumed(recipe: Recipe, length: int) -> list[Encoded]:
+    """A pair whose prompt and longest response have ``length`` tokens, half of them each; for PPO a
+    prompt of that length with its answers."""
+    if recipe.task == "ppo":
+        return expected_answers(recipe, [{"prompt_ids": [0] * length}])
     half = length // 2
-    return {"prompt_ids": [0] * half, "response_ids": [[0] * (length - half)] * 2}
+    return [{"prompt_ids": [0] * half, "response_ids": [[0] * (length - half)] * 2}]

@@ -176,9 +176,7 @@ def check(
     _check_responses(recipe, loaded.data.report.responses)
     say("checking the scores of packed rows against separate ones")
     few, lengths = expected(recipe, loaded.data)
-    on_policy, together = recipe.task == "ppo", recipe.train.batch_size
-    if on_policy:
-        together = max(1, recipe.ppo.minibatch // recipe.ppo.answers)
+    on_policy = recipe.task == "ppo"
     choice = choose_way(model, few)
     dtype = compute_dtype(model.device)
     objective = Objective.of(recipe, choice.way, dtype)
@@ -190,13 +188,13 @@ def check(
     say("measuring what an update keeps in memory")
     costs = _costs(model, few, choice.way)
     say("trying one update with the longest examples")
-    longest_first = np.argsort(-lengths, kind="stable")[:together]
+    longest_first = np.argsort(-lengths, kind="stable")[: recipe.examples_per_step]
     largest = [train[index] for index in longest_first.tolist()]
     if on_policy:
         largest = expected_answers(recipe, largest)
 
     def choose(factor: float) -> MemoryPlan:
-        return _choose(model, costs, recipe, lengths, factor, together)
+        return _choose(model, costs, recipe, lengths, factor)
 
     def attempt(plan: MemoryPlan) -> Trial | None:
         apply_plan(model, plan)
@@ -255,14 +253,9 @@ def plan_run(
 
 
 def _choose(
-    model: PeftModel,
-    costs: Costs,
-    recipe: Recipe,
-    lengths: np.ndarray,
-    factor: float,
-    together: int | None = None,
+    model: PeftModel, costs: Costs, recipe: Recipe, lengths: np.ndarray, factor: float
 ) -> MemoryPlan:
-    most = largest_update(lengths, together or recipe.train.batch_size)
+    most = largest_update(lengths, recipe.examples_per_step)
     memory = free_memory(model.device)
     return choose_plan(costs, recipe, int(lengths.max()), memory, most, factor)
 

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from dpo_lite.rl import clipped_surrogate, generalized_advantages, kl_shaped_rewards
+from dpo_lite.rl import (
+    clipped_surrogate,
+    clipped_value_losses,
+    generalized_advantages,
+    kl_shaped_rewards,
+    leave_one_out,
+    steered_beta,
+    whitened,
+)
 
 
 def test_kl_shaped_rewards():
@@ -73,3 +81,53 @@ def test_the_letters_rewards_sum_to_the_regularised_reward():
     policy, reference = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.5]]).log()
     rewards = kl_shaped_rewards(torch.tensor([1.0]), policy, reference, torch.ones(1, 2), 0.1)
     assert rewards.sum().item() == pytest.approx(1 - 0.1 * math.log(2))
+
+
+def test_clipped_value_losses():
+    # clip 1. From 0 to 3, return 5: clipped to 1, (1 - 5)^2 / 2 = 8 is worse than (3 - 5)^2 / 2.
+    # From 0 to 0.5, return 2: not clipped, 1.5^2 / 2 = 1.125.
+    # From 0 to 3, return 0: the way back is not clipped away, 9 / 2 beats 1 / 2.
+    losses = clipped_value_losses(
+        torch.tensor([3.0, 0.5, 3.0]), torch.zeros(3), torch.tensor([5.0, 2.0, 0.0]), 1.0
+    )
+    assert losses.tolist() == [8.0, 1.125, 4.5]
+
+
+def test_whitened():
+    # Without padding: 1, 3, 5, 7, mean 4, deviation sqrt(5).
+    values = torch.tensor([[1.0, 3.0, 99.0], [5.0, 7.0, -99.0]])
+    mask = torch.tensor([[1, 1, 0], [1, 1, 0]])
+    root = math.sqrt(5)
+    expected = torch.tensor([[-3 / root, -1 / root, 0.0], [1 / root, 3 / root, 0.0]])
+    assert torch.allclose(whitened(values, mask), expected)
+    assert torch.allclose(whitened(values, mask, shift=False), (expected + 4) * mask)
+
+
+def test_leave_one_out():
+    # 1, 2, 6: the others' means are 4, 3.5 and 1.5. Equal answers earn nothing.
+    found = leave_one_out(torch.tensor([[1.0, 2.0, 6.0], [4.0, 4.0, 4.0]]))
+    assert found.tolist() == [[-3.0, -1.5, 4.5], [0.0, 0.0, 0.0]]
+
+
+def test_leave_one_out_has_no_bias():
+    """Its expected gradient is that of plain REINFORCE, over all pairs of answers of a softmax."""
+    logits = torch.tensor([0.3, -0.5, 1.0], dtype=torch.float64, requires_grad=True)
+    rewards = torch.tensor([1.0, 4.0, -2.0], dtype=torch.float64)
+    logps = logits.log_softmax(-1)
+    (expected,) = torch.autograd.grad((logps.exp() * rewards).sum(), logits, retain_graph=True)
+    found = torch.zeros(3, dtype=torch.float64)
+    for i in range(3):
+        for j in range(3):
+            both = (logps[i] + logps[j]).exp().item()
+            advantages = leave_one_out(rewards[[i, j]][None])[0]
+            surrogate = (advantages * logps[[i, j]]).mean()
+            found += both * torch.autograd.grad(surrogate, logits, retain_graph=True)[0]
+    assert torch.allclose(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("kl", "expected"),
+    [(6.0, 0.5), (6.6, 0.505), (60.0, 0.51), (0.0, 0.49)],  # at most 2 % a step
+)
+def test_steered_beta(kl, expected):
+    assert steered_beta(0.5, kl, 6.0) == pytest.approx(expected)

@@ -63,6 +63,14 @@ class Recipe(Section):
             return f"{self.ppo.estimator} on {self.ppo.reward}, beta {train.beta:g} {held}"
         return train.objective
 
+    @property
+    def examples_per_step(self) -> int:
+        """What a step of the optimiser learns from: an update's examples, of PPO a minibatch's
+        prompts."""
+        if self.task == "ppo":
+            return max(1, self.ppo.minibatch // self.ppo.answers)
+        return self.train.batch_size
+
     @model_validator(mode="after")
     def settle(self) -> Recipe:
         {"sft": self._settle_sft, "reward": self._settle_reward, "ppo": self._settle_ppo}.get(

@@ -275,21 +275,21 @@ def prompts_of_rollout(step: int, count: int, batch: int, seed: int) -> list[int
 
 def learn(
     prompts: int,
-    ppo: PPOSection,
+    size: int,
+    passes: int,
     gradient: Callable[[Sequence[int]], dict[str, float]],
     optimizer: torch.optim.Optimizer,
     max_grad_norm: float,
     after_step: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Some passes over a rollout's prompts in minibatches; returns the mean of all steps' metrics.
+    """Some passes over a rollout's prompts, ``size`` a step; returns the mean of all steps' metrics.
 
     ``gradient(places)`` is minibatch_gradient with all but the places settled. The gradients of
     policy and value function are cut to ``max_grad_norm`` each on its own: the value's, large at
     first, must not slow the policy.
     """
-    size = max(1, ppo.minibatch // ppo.answers)
     measured: list[dict[str, float]] = []
-    for _ in range(ppo.passes):
+    for _ in range(passes):
         order = torch.randperm(prompts).tolist()
         for start in range(0, len(order), size):
             optimizer.zero_grad(set_to_none=True)

@@ -124,14 +124,11 @@ class PolicyTrainer:
         self.state = TrainerState(max_steps=rollouts(recipe, len(train)))
         self.control = TrainerControl()
         self.optimizer = _optimizer(model, recipe)
-        steps = self.state.max_steps * recipe.ppo.passes * self._minibatches()
+        minibatches = -(-recipe.train.batch_size // recipe.examples_per_step)
+        steps = self.state.max_steps * recipe.ppo.passes * minibatches
         self.scheduler = get_scheduler(
             recipe.train.scheduler, self.optimizer, int(recipe.train.warmup * steps), steps
         )
-
-    def _minibatches(self) -> int:
-        ppo = self.recipe.ppo
-        return -(-self.recipe.train.batch_size // max(1, ppo.minibatch // ppo.answers))
 
     def train(self, resume_from_checkpoint: str | None = None) -> None:
         if resume_from_checkpoint:
@@ -197,7 +194,8 @@ class PolicyTrainer:
 
         return learn(
             len(rollout.examples),
-            ppo,
+            self.recipe.examples_per_step,
+            ppo.passes,
             gradient,
             self.optimizer,
             self.recipe.train.max_grad_norm,
