@@ -11,7 +11,10 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of E examples, each of shape (E,); responses stand best first."""
+    """Tokens of E examples, each of shape (E,); responses stand best first.
+
+    Without responses (K = 0) all but ``prompt`` are 0.
+    """
 
     prompt: np.ndarray
     first: np.ndarray  # the best response: chosen
@@ -26,8 +29,11 @@ class Lengths:
         return self.prompt + self.longest
 
     def of_batch(self, shared: bool) -> np.ndarray:
-        """Tokens that an example takes in a batch, with its prompt computed once or K times."""
-        return self.prompt * (1 if shared else self.count) + self.responses
+        """Tokens that an example takes in a batch, with its prompt computed once or K times.
+
+        Without responses the prompt is computed once either way.
+        """
+        return self.prompt * (1 if shared else np.maximum(self.count, 1)) + self.responses
 
     def select(self, places: np.ndarray) -> Lengths:
         return Lengths(*(getattr(self, field.name)[places] for field in fields(self)))
@@ -46,15 +52,20 @@ def lengths_of(table: pa.Table) -> Lengths:
 def _of_batch(table: pa.RecordBatch) -> Lengths:
     responses = table.column("response_ids")
     count = _counts(responses)
-    each = _counts(responses.flatten())
+    # A 0 behind all of them, so that examples at the end without responses have a place too.
+    each = np.append(_counts(responses.flatten()), 0)
     start = np.cumsum(count) - count
-    empty = not len(count)  # reduceat takes no empty arrays
+
+    def where_any(values: np.ndarray) -> np.ndarray:
+        """reduceat and indexing give an example without responses a number of the next one."""
+        return np.where(count > 0, values, 0)
+
     return Lengths(
         prompt=_counts(table.column("prompt_ids")),
-        first=each[start] if not empty else each,
-        last=each[start + count - 1] if not empty else each,
-        longest=np.maximum.reduceat(each, start) if not empty else each,
-        responses=np.add.reduceat(each, start) if not empty else each,
+        first=where_any(each[start]),
+        last=where_any(each[start + count - 1]),
+        longest=where_any(np.maximum.reduceat(each, start)),
+        responses=where_any(np.add.reduceat(each, start)),
         count=count,
     )
 
