@@ -8,8 +8,10 @@ from dpo_lite.data.prepare import FEW, PreparedData, prepare
 from dpo_lite.data.report import DataReport
 from dpo_lite.model.base import load_config, load_tokenizer, position_limit
 from dpo_lite.recipe import Recipe, apply_override, load_recipe, validate_recipe
+from dpo_lite.recipe.sections import PROMPTS
 
 NO_BASE = "none"
+NO_REWARD = "none"
 
 
 def examine(
@@ -34,13 +36,21 @@ def examine(
 def load_data(
     recipe: Recipe, say: Callable[[str], None] = lambda text: None, shown: int = FEW
 ) -> tuple[object, PreparedData]:
-    """The tokenizer and the data as token ids; no weights are loaded."""
+    """The tokenizer and the data as token ids; no weights are loaded.
+
+    With task: ppo the prompts leave room for an answer.
+    """
     say(f"loading the tokenizer of {recipe.model.base}")
     tokenizer = load_tokenizer(recipe.model)
     limit = position_limit(load_config(recipe.model))
-    seed = recipe.train.seed
     return tokenizer, prepare(
-        recipe.data, tokenizer, model_limit=limit, seed=seed, shown=shown, say=say
+        recipe.data,
+        tokenizer,
+        model_limit=limit,
+        room=recipe.ppo.max_new_tokens if recipe.task == "ppo" else 0,
+        seed=recipe.train.seed,
+        shown=shown,
+        say=say,
     )
 
 
@@ -48,6 +58,9 @@ def _recipe(source: str, overrides: Sequence[str], base: str | None) -> Recipe:
     if source.endswith((".yaml", ".yml")):
         return load_recipe(source, [*overrides, *([f"model.base={base}"] if base else [])])
     values = {"model": {"base": base or NO_BASE}, "data": {"train": source}}
+    if {"task=ppo", f"data.pairs={PROMPTS}"} & set(overrides):
+        # What rewards the answers has nothing to do with the data.
+        values |= {"task": "ppo", "ppo": {"reward": NO_REWARD}}
     for override in overrides:
         apply_override(values, override)
     return validate_recipe(values, "dpo-lite data")

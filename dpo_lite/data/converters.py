@@ -7,8 +7,6 @@ guessed from what two texts have in common. Where the preferred one cannot be to
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +18,6 @@ from dpo_lite.data.fields import (
     answer,
     answers_behind_shared_turns,
     boolean,
-    decoded,
     dialogue,
     is_messages,
     is_number,
@@ -35,6 +32,7 @@ from dpo_lite.data.fields import (
     user,
     with_system,
 )
+from dpo_lite.data.prompts import instruction, marked_turns, only_round, post, template
 
 Converter = Callable[[Row], Ranked]
 RATINGS = (  # of the chosen and the rejected response
@@ -46,13 +44,6 @@ RATINGS = (  # of the chosen and the rejected response
     ("chosen_avg_rating", "rejected_avg_rating"),
 )
 WEAK_RATIO = 2
-RESERVED = {  # arguments of the renderer, which are not a row's to set
-    "conversation",
-    "chat_template",
-    "tokenize",
-    "add_generation_prompt",
-    "continue_final_message",
-}
 
 
 # --- the columns say which is better -------------------------------------------------------------
@@ -70,7 +61,7 @@ def columns(asked: str, better: str, worse: str) -> Converter:
 
 def alpaca_ranking(row: Row) -> Ranked:
     _refuse_tie(row)
-    return Ranked(_instruction(row), [answer(row, "chosen"), answer(row, "rejected")])
+    return Ranked(instruction(row), [answer(row, "chosen"), answer(row, "rejected")])
 
 
 def distilabel_orca(row: Row) -> Ranked:
@@ -139,7 +130,7 @@ def ms_swift(row: Row) -> Ranked:
 def openai_preference(row: Row) -> Ranked:
     asked = mapping(row.get("input"), "input")
     answers = [answer(row, key) for key in ("preferred_output", "non_preferred_output")]
-    return Ranked(messages(asked, "messages"), answers, template=_template(asked))
+    return Ranked(messages(asked, "messages"), answers, template=template(asked))
 
 
 # --- a label says which is better ----------------------------------------------------------------
@@ -159,13 +150,9 @@ def pku_saferlhf(row: Row) -> Ranked:
 
 
 def helpsteer2(row: Row) -> Ranked:
-    """A negative strength prefers the first answer. The prompt's later turns stand behind marks."""
-    first, *rest = re.split(r"<extra_id_1>(User|Assistant)\n", text(row, "prompt"))
-    asked = user(first.strip())
-    for who, said in zip(rest[::2], rest[1::2], strict=True):
-        asked.append({"role": who.lower(), "content": said.strip()})
+    """A negative strength prefers the first answer."""
     answers = [text(row, key) for key in ("response_1", "response_2")]
-    return _by_sign(asked, answers, number(row, "preference_strength"))
+    return _by_sign(marked_turns(row), answers, number(row, "preference_strength"))
 
 
 def helpsteer3(row: Row) -> Ranked:
@@ -192,30 +179,21 @@ def arena_pairwise(row: Row) -> Ranked:
         raise BadRow(Reason.MALFORMED, "the winner_… columns do not name one winner")
     if tie:
         raise BadRow(Reason.TIE)
-    asked, *answers = [_only_round(row, key) for key in ("prompt", "response_a", "response_b")]
+    asked, *answers = [only_round(row, key) for key in ("prompt", "response_a", "response_b")]
     return _in_order(user(asked), answers, first)
 
 
 def tldr_comparisons(row: Row) -> Ranked:
-    """The prompt is laid out as in the data's own paper (Stiennon et al. 2020)."""
-    info = mapping(row.get("info"), "info")
-    if info.get("post"):
-        forum = optional_text(info, "subreddit").removeprefix("r/")
-        asked = f"SUBREDDIT: r/{forum}\n\n" if forum else ""
-        asked += f"TITLE: {info['title']}\n\n" if optional_text(info, "title") else ""
-        asked += f"POST: {text(info, 'post')}"
-    else:
-        asked = f"Article:\n{text(info, 'article')}"
     answers = [text(mapping(item, "summaries"), "text") for item in items(row, "summaries")]
     if len(answers) != 2:
         raise BadRow(Reason.MALFORMED, f"{len(answers)} summaries, not two")
-    return _in_order(user(f"{asked}\n\nTL;DR:"), answers, first=not boolean(row, "choice"))
+    return _in_order(post(row), answers, first=not boolean(row, "choice"))
 
 
 def kto(row: Row) -> Ranked:
     """One answer, good or bad."""
     score = float(boolean(row, "label"))
-    return Ranked(prompt(row), [answer(row, "completion")], [score], _template(row))
+    return Ranked(prompt(row), [answer(row, "completion")], [score], template(row))
 
 
 # --- grades say which is better ------------------------------------------------------------------
@@ -228,7 +206,7 @@ def ranking(row: Row) -> Ranked:
     key, sign = ("ranks", -1) if row.get("scores") is None else ("scores", 1)
     grades = [sign * number({key: grade}, key) for grade in items(row, key)]
     answers = [answer({"responses": item}, "responses") for item in items(row, "responses")]
-    return _graded(prompt(row), answers, grades, _template(row))
+    return _graded(prompt(row), answers, grades, template(row))
 
 
 def nectar(row: Row) -> Ranked:
@@ -255,15 +233,15 @@ def sft_messages(row: Row) -> Ranked:
     if not places:
         raise BadRow(Reason.MALFORMED, f"{key} holds no answer")
     asked, last = turns[: places[-1]], turns[places[-1]]
-    return Ranked(with_system(row, asked), [last["content"]], template=_template(row))
+    return Ranked(with_system(row, asked), [last["content"]], template=template(row))
 
 
 def sft_completion(row: Row) -> Ranked:
-    return Ranked(prompt(row), [answer(row, "completion")], template=_template(row))
+    return Ranked(prompt(row), [answer(row, "completion")], template=template(row))
 
 
 def sft_alpaca(row: Row) -> Ranked:
-    return Ranked(_instruction(row), [text(row, "output")])
+    return Ranked(instruction(row), [text(row, "output")])
 
 
 # --- parts ---------------------------------------------------------------------------------------
@@ -271,7 +249,7 @@ def sft_alpaca(row: Row) -> Ranked:
 
 def _conversations(row: Row, chosen: list[Message], rejected: list[Message]) -> Ranked:
     shared, answers = answers_behind_shared_turns(chosen, rejected)
-    return Ranked(with_system(row, shared), answers, template=_template(row))
+    return Ranked(with_system(row, shared), answers, template=template(row))
 
 
 def _in_order(asked: list[Message], answers: Sequence[str], first: bool) -> Ranked:
@@ -313,29 +291,6 @@ def _reply(row: Row, key: str) -> list[Message]:
     return [{"role": "assistant", "content": answer(row, key)}]
 
 
-def _instruction(row: Row) -> list[Message]:
-    """Alpaca's instruction and input, behind the rounds of ``history``."""
-    parts = [text(row, "instruction"), optional_text(row, "input")]
-    turns = []
-    for item in items(row, "history") if row.get("history") is not None else []:
-        if not isinstance(item, list) or len(item) != 2:
-            raise BadRow(Reason.MALFORMED, "history is no list of (question, answer)")
-        pair = dict(zip(("question", "answer"), item, strict=True))
-        turns += user(text(pair, "question"))
-        turns.append({"role": "assistant", "content": text(pair, "answer")})
-    return with_system(row, [*turns, *user("\n".join(part for part in parts if part))])
-
-
-def _only_round(row: Row, key: str) -> str:
-    """The one text of a list of rounds, which may be JSON text; or the text itself."""
-    rounds = decoded(row.get(key))
-    if not isinstance(rounds, list) or not all(isinstance(r, (str, type(None))) for r in rounds):
-        return text(row, key)
-    if len(rounds) != 1:
-        raise BadRow(Reason.PROMPTS_DIFFER, f"{key} has {len(rounds)} rounds")
-    return text({key: rounds[0]}, key)
-
-
 def _mean_rating(completion: Row) -> float:
     """The mean over the aspects that were rated."""
     aspects = mapping(completion.get("annotations"), "annotations").values()
@@ -344,29 +299,3 @@ def _mean_rating(completion: Row) -> float:
     if not given or not all(map(is_number, given)):
         raise BadRow(Reason.MALFORMED, "a completion without ratings")
     return sum(map(float, given)) / len(given)
-
-
-def _template(row: Row) -> dict[str, Any] | None:
-    """What the row has for the chat template: its tools and further arguments."""
-    tools = _plain(row.get("tools"), "tools") or []
-    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise BadRow(Reason.MALFORMED, "tools is no list of objects")
-    key = "chat_template_kwargs"
-    arguments = mapping(_plain(row.get(key), key) or {}, key)
-    if not RESERVED.isdisjoint(arguments):
-        raise BadRow(Reason.MALFORMED, f"{key} sets {', '.join(RESERVED & set(arguments))}")
-    return ({"tools": tools} if tools else {}) | arguments or None
-
-
-def _plain(value: Any, what: str) -> Any:
-    """A JSON value without the nulls with which Arrow fills absent keys."""
-
-    def without_nulls(found: dict[str, Any]) -> dict[str, Any]:
-        return {key: inner for key, inner in found.items() if inner is not None}
-
-    try:
-        spelt = json.dumps(decoded(value), ensure_ascii=False)
-        spelt.encode()  # half of a surrogate pair is an error here
-        return json.loads(spelt, object_hook=without_nulls)
-    except (TypeError, ValueError, RecursionError):
-        raise BadRow(Reason.MALFORMED, f"{what} is no JSON value") from None

@@ -28,6 +28,7 @@ from dpo_lite.data.sources import Row, Source
 from dpo_lite.data.tokens import EncodedExample, Encoder, Rendered
 from dpo_lite.data.where import row_filter
 from dpo_lite.errors import UserError
+from dpo_lite.recipe.sections import PROMPTS
 
 SAMPLE = 256  # rows that a format is recognised by
 GLANCE = 200  # characters of a dropped row that are shown
@@ -109,7 +110,7 @@ def _write(
     _check_columns("data.columns", (options.columns or {}).values(), first, source.name)
     sample = [_mapped(row, options.columns) for row in first]
     _check_columns("data.where", options.where or {}, sample, source.name)
-    matched = recognise(sample, options.format, source.name)
+    matched = recognise(sample, options.format, source.name, options.pairs == PROMPTS)
     dropped: list[Dropped] = []
     later = (_mapped(row, options.columns) for row in rows)
     counter = _Counter(chain(sample, later), source.name, say)
@@ -145,6 +146,8 @@ def _examples(
 ) -> Iterator[Example]:
     """Convert and clean row by row; what is lost goes to ``dropped``."""
     keeps = row_filter(options.where)
+    asked = options.pairs == PROMPTS
+    grouped = matched.grouped and not asked
     labelled = []
     for number, row in rows:
         try:
@@ -153,8 +156,8 @@ def _examples(
             other = matched.barred(row) if options.format == "auto" else []
             if other:
                 raise BadRow(Reason.MALFORMED, f"{other[0]} makes it another format's row")
-            found = matched.convert(row)
-            if matched.grouped:
+            found = matched.ask(row) if asked else matched.convert(row)
+            if grouped:
                 labelled.append((number, row, found))
                 continue
             examples, faults = examples_of(found, row, number, options.pairs)
@@ -163,7 +166,7 @@ def _examples(
             continue
         dropped += faults
         yield from examples
-    if matched.grouped:
+    if grouped:
         examples, faults = pair_labelled(labelled, options.pairs)
         dropped += faults
         yield from examples

@@ -53,7 +53,8 @@ class Ranked(NamedTuple):
     """What a converter makes of a row.
 
     Without ``scores`` the responses stand best first; with them a higher score is better, in any
-    order. One response is a demonstration (SFT). ``template`` is passed on to the chat template.
+    order. One response is a demonstration (SFT), none a prompt alone (PPO). ``template`` is passed
+    on to the chat template.
     """
 
     prompt: list[Message]
@@ -64,7 +65,7 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and its responses, best first (chosen, rejected for a pair).
+    """A prompt and its responses, best first (chosen, rejected for a pair; none for PPO).
 
     ``dialogue``: the row spelled its speakers out (``Human:``, ``Assistant:``); plain text keeps
     them so. ``template``: arguments of the chat template that came with the row.

@@ -235,6 +235,15 @@ def answers_behind_shared_turns(
     return chosen[:-1], [chosen[-1]["content"], rejected[-1]["content"]]
 
 
+def turns_before_answer(row: Row, key: str) -> list[Message]:
+    """A conversation up to its last answer, of which nothing but the role is read."""
+    turns = [mapping(turn, key) for turn in items(row, key)]
+    places = [place for place, turn in enumerate(turns) if _role(turn) == "assistant"]
+    if not places:
+        raise BadRow(Reason.MALFORMED, f"{key} holds no answer")
+    return [message(turn, key) for turn in turns[: places[-1]]]
+
+
 def dialogue(content: str) -> list[Message]:
     """Turn ``\\n\\nHuman: … \\n\\nAssistant: …`` into messages.
 

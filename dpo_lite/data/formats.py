@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 
 from dpo_lite.data import converters as to
 from dpo_lite.data import fields
+from dpo_lite.data import prompts as ask
 from dpo_lite.data.examples import Ranked
 from dpo_lite.data.fields import Row, is_messages, is_text, kind_of, list_of, object_with, turns_in
 from dpo_lite.errors import UserError
 
 SHOWN_COLUMNS = 16
+BESIDE = {"system", "tools", "chat_template_kwargs", "chosen_markers", "rejected_markers"}
+NO_ANSWERS = "it holds prompts alone, without an answer to learn from; task: ppo answers them."
 
 
 class Test(NamedTuple):
@@ -31,13 +34,14 @@ class Test(NamedTuple):
 class Format:
     """``needs``: column -> test, where ``a|b`` is one of two columns. ``lacks``: columns whose
     presence means that it is another format. ``grouped``: one labelled response a row, to be
-    paired with others of the same prompt.
+    paired with others of the same prompt. ``ask`` reads the prompt and looks at no answer.
     """
 
     name: str
     description: str
     needs: Mapping[str, Test]
     convert: Callable[[Row], Ranked]
+    ask: Callable[[Row], Ranked]
     lacks: tuple[str, ...] = ()
     grouped: bool = False
 
@@ -68,19 +72,24 @@ class Format:
 # --- recognition ---------------------------------------------------------------------------------
 
 
-def recognise(sample: Sequence[Row], wanted: str = "auto", where: str = "data") -> Format:
+def recognise(
+    sample: Sequence[Row], wanted: str = "auto", where: str = "data", prompts: bool = False
+) -> Format:
     """The one format that fits every row of the sample that fits any.
 
-    A row that fits none is left to the converter, which says what is wrong with it. Raises
-    UserError where none or several fit, naming the key that settles it.
+    ``prompts``: whether prompts alone are enough; else such data are an error that says so. A row
+    that fits none is left to the converter, which says what is wrong with it. Raises UserError
+    where none or several fit, naming the key that settles it.
     """
     if wanted not in ("auto", "raw"):
-        return _named(sample, wanted, where)
-    fits = [(row, [f for f in FORMATS if f.matches(cells)]) for row, cells in enumerate(sample)]
+        return _named(sample, wanted, where, prompts)
+    fits = [(row, [f for f in ANSWERED if f.matches(cells)]) for row, cells in enumerate(sample)]
     fits = [(row, found) for row, found in fits if found]
+    if not fits and prompts and any(map(PROMPTS_ALONE.matches, sample)):
+        return PROMPTS_ALONE
     if not fits:
-        raise UserError(f"{where}: {_no_match(sample)}")
-    common = [f for f in FORMATS if all(f in found for _, found in fits)]
+        raise UserError(f"{where}: {_no_match(sample, prompts)}")
+    common = [f for f in ANSWERED if all(f in found for _, found in fits)]
     if len(common) == 1:
         return common[0]
     if common:
@@ -98,13 +107,15 @@ def recognise(sample: Sequence[Row], wanted: str = "auto", where: str = "data") 
     )
 
 
-def _named(sample: Sequence[Row], wanted: str, where: str) -> Format:
+def _named(sample: Sequence[Row], wanted: str, where: str, prompts: bool) -> Format:
     names = {f.name: f for f in FORMATS}
     if wanted not in names:
         close = difflib.get_close_matches(wanted.lower(), names, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}."
         raise UserError(f"{where}: data.format: there is no {wanted}; {hint}")
     found = names[wanted]
+    if found is PROMPTS_ALONE and not prompts:
+        raise UserError(f"{where}: data.format={wanted}: {NO_ANSWERS}")
     present = {name for row in sample for name, value in row.items() if value is not None}
     missing = [names for names in found.needed() if present.isdisjoint(names.split("|"))]
     if missing:
@@ -115,7 +126,7 @@ def _named(sample: Sequence[Row], wanted: str, where: str) -> Format:
     return found
 
 
-def _no_match(sample: Sequence[Row]) -> str:
+def _no_match(sample: Sequence[Row], prompts: bool) -> str:
     """What stands in the file instead of a known format, and what to do about it."""
     kinds = _kinds(sample)
     if not kinds or set(kinds.values()) == {"empty"}:
@@ -131,13 +142,21 @@ def _no_match(sample: Sequence[Row]) -> str:
             f"never guessed from the words that they share. The columns are {listed}. "
             f"{_hint(sample, FORMATS[0], 'prompt')}"
         )
-    pairs = ((candidate, row) for candidate in FORMATS for row in sample)
+    candidates = (PROMPTS_ALONE, *ANSWERED) if prompts else ANSWERED
+    pairs = ((candidate, row) for candidate in candidates for row in sample)
     nearest, row = min(pairs, key=lambda pair: _distance(*pair))
     unmet, barred = nearest.unmet(row), nearest.barred(row)
     if not unmet:
         return (
             f"the rows look like {nearest.name}, but have {_columns(barred)} as well; set "
             f"data.format={nearest.name} if that is what it is. The columns are {listed}."
+        )
+    if not prompts and any(map(PROMPTS_ALONE.matches, sample)):
+        if not _meant(sample, nearest, unmet[0]):
+            return NO_ANSWERS
+        return (
+            f"{NO_ANSWERS} The columns are {listed}; where one of them is an answer: "
+            f"{_hint(sample, nearest, unmet[0])}"
         )
     how_near = "nearest" if _distance(nearest, row) < 1 else "simplest"
     problems = ", ".join(_problem(nearest, names, row) for names in unmet)
@@ -165,13 +184,18 @@ def _problem(candidate: Format, names: str, row: Row) -> str:
 
 def _hint(sample: Sequence[Row], candidate: Format, names: str) -> str:
     """How to name the column of a need: with one of the user's own where one can be meant."""
-    ours, test = names.split("|")[0], candidate.needs[names]
-    known = {name for f in FORMATS for needed in f.needs for name in needed.split("|")}
-    own = [name for name in _kinds(sample) if name not in known]
-    theirs = [name for name in own if any(test.holds(row.get(name)) for row in sample)]
+    ours, theirs = names.split("|")[0], _meant(sample, candidate, names)
     start = "Name your columns" if theirs else f"Give the file such a `{ours}`, or name yours"
     example = f"data.columns='{{{ours}: {theirs[0] if theirs else 'question'}}}'"
     return f"{start} with data.columns (as in {example}), or the format with data.format."
+
+
+def _meant(sample: Sequence[Row], candidate: Format, names: str) -> list[str]:
+    """The user's own columns that can be meant by a need."""
+    test = candidate.needs[names]
+    known = {name for f in FORMATS for needed in f.needs for name in needed.split("|")} | BESIDE
+    own = [name for name in _kinds(sample) if name not in known]
+    return [name for name in own if any(test.holds(row.get(name)) for row in sample)]
 
 
 def _kinds(sample: Sequence[Row]) -> dict[str, str]:
@@ -226,12 +250,13 @@ PAIR = {"chosen": ANSWER, "rejected": ANSWER}
 WINNERS = {"winner_model_a": FLAG, "winner_model_b": FLAG}
 LABELS = ("chosen", "rejected", "rejected_response", "rejected_messages", "label", "kto_tag")
 
-FORMATS: tuple[Format, ...] = (
+ANSWERED: tuple[Format, ...] = (
     Format(
         "triples",
         "texts, with or without `system`; a `\\n\\nHuman: …` prompt is split into turns",
         {"prompt": TEXT, **PAIR},
         to.columns("prompt", "chosen", "rejected"),
+        ask.column("prompt"),
     ),
     Format(
         "conversational",
@@ -239,6 +264,7 @@ FORMATS: tuple[Format, ...] = (
         "them; `tools` and `chat_template_kwargs` go to the chat template",
         {"prompt": MESSAGES, "chosen": REPLY, "rejected": REPLY},
         to.conversational,
+        ask.templated(fields.prompt),
     ),
     Format(
         "conversations",
@@ -247,24 +273,28 @@ FORMATS: tuple[Format, ...] = (
         "ignored, equal ratings are ties",
         {"chosen": CONVERSATION, "rejected": CONVERSATION, "prompt": NO_TURNS},
         to.conversations,
+        ask.conversation("chosen", "rejected"),
     ),
     Format(
         "hh-rlhf",
         "two dialogues `\\n\\nHuman: … \\n\\nAssistant: …`, split at the last `Assistant:`",
         {"chosen": DIALOGUE, "rejected": DIALOGUE},
         to.hh_rlhf,
+        ask.alone(ask.before_last_answer),
     ),
     Format(
         "ranking",
         "any number of responses with `scores` (higher is better) or `ranks` (1 is best)",
         {"prompt": EITHER, "responses": RESPONSES, "scores|ranks": NUMBERS},
         to.ranking,
+        ask.templated(fields.prompt),
     ),
     Format(
         "kto",
         "one answer a row, good or bad; paired where the prompts are the same (kto-mix-14k)",
         {"prompt": EITHER, "completion": EITHER, "label": FLAG},
         to.kto,
+        ask.templated(fields.prompt),
         grouped=True,
     ),
     Format(
@@ -272,6 +302,7 @@ FORMATS: tuple[Format, ...] = (
         "demonstrations: texts or lists of messages",
         {"prompt": EITHER, "completion": EITHER},
         to.sft_completion,
+        ask.templated(fields.prompt),
         lacks=LABELS,
     ),
     Format(
@@ -279,6 +310,7 @@ FORMATS: tuple[Format, ...] = (
         "demonstrations: a conversation, of which the last answer is trained on",
         {"messages|conversations": MESSAGES},
         to.sft_messages,
+        ask.conversation("messages", "conversations"),
         lacks=LABELS,
     ),
     Format(
@@ -286,6 +318,7 @@ FORMATS: tuple[Format, ...] = (
         "demonstrations: texts, with or without `input`, `system` and `history`",
         {"instruction": TEXT, "output": TEXT},
         to.sft_alpaca,
+        ask.alone(ask.instruction),
         lacks=LABELS,
     ),
     Format(
@@ -293,6 +326,7 @@ FORMATS: tuple[Format, ...] = (
         "texts, with or without `system` (Intel orca_dpo_pairs)",
         {"question": TEXT, **PAIR},
         to.columns("question", "chosen", "rejected"),
+        ask.column("question"),
         lacks=("prompt",),
     ),
     Format(
@@ -300,6 +334,7 @@ FORMATS: tuple[Format, ...] = (
         "texts, with or without `system`; `status` may be tie (distilabel-intel-orca-dpo-pairs)",
         {"input": TEXT, "status": TEXT, **PAIR},
         to.distilabel_orca,
+        ask.column("input"),
         lacks=("prompt", "question", "instruction"),
     ),
     Format(
@@ -307,12 +342,14 @@ FORMATS: tuple[Format, ...] = (
         "texts, with or without `system` (argilla ultrafeedback-binarized-preferences)",
         {"instruction": TEXT, "chosen_response": TEXT, "rejected_response": TEXT},
         to.columns("instruction", "chosen_response", "rejected_response"),
+        ask.column("instruction"),
     ),
     Format(
         "alpaca-ranking",
         "texts, with or without `input`, `system` and `history` (LLaMA-Factory alpaca)",
         {"instruction": TEXT, **PAIR},
         to.alpaca_ranking,
+        ask.alone(ask.instruction),
         lacks=("prompt", "question"),
     ),
     Format(
@@ -320,60 +357,70 @@ FORMATS: tuple[Format, ...] = (
         "turns, then one of two messages (LLaMA-Factory sharegpt: DPO-En-Zh-20k)",
         {"conversations": MESSAGES, "chosen": MESSAGE, "rejected": MESSAGE},
         to.behind_turns("conversations"),
+        ask.turns("conversations"),
     ),
     Format(
         "messages-ranking",
         "turns, then one of two messages (axolotl)",
         {"messages": MESSAGES, "chosen": MESSAGE, "rejected": MESSAGE},
         to.behind_turns("messages"),
+        ask.turns("messages"),
     ),
     Format(
         "ms-swift",
         "a conversation that ends with the preferred answer, and the other answer or conversation",
         {"messages": MESSAGES, "rejected_response|rejected_messages": EITHER},
         to.ms_swift,
+        ask.conversation("messages"),
     ),
     Format(
         "openai-preference",
         "OpenAI's fine-tuning file: `input` holds the messages; `preferred_output` is preferred",
         {"input": INPUT, "preferred_output": MESSAGES, "non_preferred_output": MESSAGES},
         to.openai_preference,
+        ask.openai_input,
     ),
     Format(
         "stack-exchange-paired",
         "texts; `response_j` is preferred (lvwerra stack-exchange-paired)",
         {"question": TEXT, "response_j": TEXT, "response_k": TEXT},
         to.columns("question", "response_j", "response_k"),
+        ask.column("question"),
     ),
     Format(
         "shp",
         "texts; `labels` 1 prefers A; a `score_ratio` under 2 is too weak (Stanford SHP)",
         {"history": TEXT, "human_ref_A": TEXT, "human_ref_B": TEXT, "labels": FLAG},
         to.shp,
+        ask.alone(lambda row: fields.user(fields.text(row, "history"))),
     ),
     Format(
         "tldr-comparisons",
         "two summaries, of which `choice` is preferred, from 0 (OpenAI summarize_from_feedback)",
         {"info": POST, "summaries": SUMMARIES, "choice": FLAG},
         to.tldr_comparisons,
+        ask.alone(ask.post),
     ),
     Format(
         "helpsteer2-preference",
         "texts; a negative strength prefers the first, 0 is a tie (NVIDIA HelpSteer2, preference)",
         {"prompt": TEXT, "response_1": TEXT, "response_2": TEXT, "preference_strength": NUMBER},
         to.helpsteer2,
+        ask.alone(ask.marked_turns),
     ),
     Format(
         "helpsteer3-preference",
         "turns and two texts; a negative number prefers the first, 0 is a tie (NVIDIA HelpSteer3)",
         {"context": MESSAGES, "response1": TEXT, "response2": TEXT, "overall_preference": NUMBER},
         to.helpsteer3,
+        ask.alone(lambda row: fields.messages(row, "context")),
     ),
     Format(
         "pku-saferlhf",
         "texts; `better_response_id` is the number of the preferred one (PKU-SafeRLHF)",
         {"prompt": TEXT, "response_0": TEXT, "response_1": TEXT, "better_response_id": FLAG},
         to.pku_saferlhf,
+        ask.column("prompt"),
     ),
     Format(
         "arena",
@@ -381,23 +428,49 @@ FORMATS: tuple[Format, ...] = (
         "tie (LMSYS chatbot_arena_conversations, LMArena)",
         {"conversation_a": MESSAGES, "conversation_b": MESSAGES, "winner": TEXT},
         to.arena,
+        ask.alone(lambda row: fields.turns_before_answer(row, "conversation_a")),
     ),
     Format(
         "arena-pairwise",
         "texts, or lists of one text; more rounds are dropped (lmsys-arena-human-preference-55k)",
         {**dict.fromkeys(("prompt", "response_a", "response_b"), ROUNDS), **WINNERS},
         to.arena_pairwise,
+        ask.alone(lambda row: fields.user(ask.only_round(row, "prompt"))),
     ),
     Format(
         "nectar",
         "`answers` with a rank each, 1 is best (Berkeley Nectar)",
         {"prompt": EITHER, "answers": RANKED},
         to.nectar,
+        ask.column("prompt"),
     ),
     Format(
         "ultrafeedback",
         "`completions` with ratings, ranked by their mean (OpenBMB UltraFeedback)",
         {"instruction": TEXT, "completions": RATED},
         to.ultrafeedback,
+        ask.column("instruction"),
     ),
 )
+
+# Columns that ask; all others that a format needs say that it is that format.
+ASKING = ("prompt", "question", "instruction", "input", "history", "info", "context")
+
+PROMPTS_ALONE = Format(
+    "prompts",
+    "prompts alone, text or turns that end with the user, with or without `system` (TRL's "
+    "prompt-only); for task: ppo",
+    {"prompt": EITHER},
+    ask.templated(fields.prompt),
+    ask.templated(fields.prompt),
+    lacks=tuple(
+        dict.fromkeys(
+            name
+            for f in ANSWERED
+            for names in f.needs
+            for name in names.split("|")
+            if name not in ASKING
+        )
+    ),
+)
+FORMATS = (*ANSWERED, PROMPTS_ALONE)

@@ -8,7 +8,7 @@ from itertools import combinations, product
 
 from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Ranked, Reason
 from dpo_lite.data.fields import Row, is_dialogue
-from dpo_lite.recipe.sections import DEMONSTRATIONS
+from dpo_lite.recipe.sections import DEMONSTRATIONS, PROMPTS
 
 PLACES = {
     "best_worst": lambda k: [(0, k - 1)],
@@ -22,10 +22,10 @@ def examples_of(
 ) -> tuple[list[Example], list[Dropped]]:
     """The examples of one row, cleaned; ``pairs`` as in data.pairs.
 
-    A pair that is tied, identical or half empty is left out. Raises BadRow where none is left.
+    A pair that is tied, identical or half empty is left out. Raises BadRow where none is left. Of
+    ``prompts`` there is one example without responses.
     """
     prompt = clean_prompt(found.prompt)
-    answers, scores = _best_first(found)
     common = {
         "row": number,
         "chosen_markers": _phrases(row, "chosen_markers"),
@@ -33,9 +33,12 @@ def examples_of(
         "template": found.template or {},
         "dialogue": is_dialogue(row.get("prompt")) or is_dialogue(row.get("chosen")),
     }
+    if pairs == PROMPTS:
+        return [Example(prompt, [], **common)], []
+    answers, scores = _best_first(found)
     if pairs in DEMONSTRATIONS:
         answers, scores = answers[:1], None
-    if len(answers) == 1:
+    if len(answers) < 2:
         _check_distinct(answers, None)
         turns = _earlier_turns(prompt, common) if pairs == "turns" else []
         return [*turns, Example(prompt, answers, **common)], []

@@ -34,6 +34,7 @@ from dpo_lite.data.sources import Source, read_source
 from dpo_lite.data.tokens import CharacterEncoder, Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection, OneSource
+from dpo_lite.recipe.sections import PROMPTS
 
 HELD_OUT_SHARE = 0.05
 FEW = 3
@@ -48,7 +49,8 @@ Say = Callable[[str], None]
 class PreparedData:
     """Ready to train: columns prompt_ids, response_ids, row, prompt (its last turn), markers.
 
-    ``lengths`` are those of ``train``, in its order.
+    ``lengths`` are those of ``train``, in its order. With data.pairs ``prompts`` every prompt
+    stands there once and response_ids is empty.
     """
 
     train: Dataset
@@ -141,15 +143,17 @@ def prepare(
     tokenizer: Any | None,
     *,
     model_limit: int | None = None,
+    room: int = 0,
     seed: int = 0,
     shown: int = FEW,
     say: Say = lambda text: None,
 ) -> PreparedData:
     """Read, clean and encode the training data and the held-out sets.
 
-    ``model_limit``: the base's positions. Without a tokenizer lengths are in characters and nothing
-    is too long. ``shown``: rendered examples in the report. ``say`` is told how far it is. Raises
-    UserError where nothing is left, or where the data cannot be understood.
+    ``model_limit``: the base's positions, of which ``room`` stay free for an answer yet to be
+    drawn. Without a tokenizer lengths are in characters and nothing is too long. ``shown``:
+    rendered examples in the report. ``say`` is told how far it is. Raises UserError where nothing
+    is left, or where the data cannot be understood.
     """
     encoder: Encoder = CharacterEncoder()
     if tokenizer is not None:
@@ -170,7 +174,8 @@ def prepare(
         raise UserError(_nothing_left(rows, pool.ledger))
     most = None
     if tokenizer is not None:
-        most = _max_length(pool.lengths.whole[pool.kept], section.max_length, model_limit)
+        whole = pool.lengths.whole[pool.kept]
+        most = _max_length(whole, section.max_length, model_limit, room)
         _limit(pool, most, section.on_long)
         for other in held_out.values():
             _limit(other, most, "drop" if section.on_long == "error" else section.on_long)
@@ -289,6 +294,8 @@ def _held_out(pool: Pool, section: DataSection, first: Source, say: Say) -> dict
                 text += " It stands beside the training data; data.eval names other held-out data."
             raise UserError(text) from error
         sets[name] = Pool([found], pool.encoder, Ledger([name], prefix=f"held out, {name}: "))
+        if section.pairs == PROMPTS:
+            sets[name].drop(_repeated(sets[name]), Reason.DUPLICATE)
         pool.drop(np.isin(pool.prompt_key, sets[name].prompt_key), Reason.IN_EVAL)
     return sets
 
@@ -313,14 +320,20 @@ def _own_share(pool: Pool) -> dict[str, Pool]:
     return {OWN: other}
 
 
-def _max_length(lengths: np.ndarray, wanted: int | str, model_limit: int | None) -> int:
+def _max_length(lengths: np.ndarray, wanted: int | str, model_limit: int | None, room: int) -> int:
+    """The limit of an example's tokens; ``room`` of the model's are none of it."""
+    limit, free = model_limit, f", of which {room} stay free for the answer" if room else ""
+    if limit is not None:
+        limit -= room
+        if limit < 1:
+            raise UserError(f"The base's limit is {model_limit} tokens{free}: no prompt fits.")
     if wanted == "auto":
         wanted = int(np.sort(lengths)[min(len(lengths) - 1, int(0.99 * len(lengths)))])
-    elif model_limit is not None and wanted > model_limit:
+    elif limit is not None and wanted > limit:
         raise UserError(
-            f"data.max_length: {wanted} is over the base's limit of {model_limit} tokens."
+            f"data.max_length: {wanted} is over the base's limit of {model_limit} tokens{free}."
         )
-    return min(wanted, model_limit or wanted)
+    return min(wanted, limit or wanted)
 
 
 def _limit(pool: Pool, most: int, on_long: str) -> None:

@@ -88,6 +88,11 @@ class DataReport:
         return not reason.endswith(tuple(kept.value for kept in KEPT))
 
     @property
+    def prompts_alone(self) -> bool:
+        """Whether no example has a response: the policy is to answer by itself."""
+        return self.responses["most"] == 0
+
+    @property
     def notes(self) -> list[str]:
         """What the user should know before training, one sentence each."""
         notes = []
@@ -119,10 +124,12 @@ class DataReport:
 
 
 def describe_lengths(lengths: Lengths) -> dict[str, dict[str, Any]]:
-    """Summary and histogram of prompts and responses; all histograms share their edges."""
+    """Summary and histogram of prompts and responses (where there are any), on shared edges."""
     parts = {"prompt": lengths.prompt, "chosen": lengths.first, "rejected": lengths.last}
     if lengths.count.max() == 1:
         parts = {"prompt": lengths.prompt, "response": lengths.first}
+    elif lengths.count.max() == 0:
+        parts = {"prompt": lengths.prompt}
     top = max(int(np.percentile(part, 99)) for part in parts.values()) + 1
     edges = np.unique(np.linspace(0, top, BINS + 1).astype(int))
     described = {}

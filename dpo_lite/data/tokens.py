@@ -103,7 +103,7 @@ class Encoder:
         if self.raw:
             text = _raw_texts(Example(messages, [], row=0))[0]
             return self.begin + self._ids([text])[0]
-        return self._ids([self._rendered(messages, True)])[0]
+        return self._ids([self._rendered(self._folded(messages), True)])[0]
 
     # --- text ------------------------------------------------------------------------------------
 
@@ -119,13 +119,10 @@ class Encoder:
             if self.raw:
                 prompt, rests = _raw_texts(example)
                 return Rendered(example.row, prompt, [rest + self.template.end for rest in rests])
-            messages = example.prompt
-            folded = messages[0]["role"] == "system" and not self.template.takes_system
-            if folded:
-                messages = _fold_system(messages)
+            messages = self._folded(example.prompt)
             prompt = self._rendered(messages, True, example.template)
             rests = [self._rest(messages, a.strip(), prompt, example) for a in example.responses]
-            return Rendered(example.row, prompt, rests, folded)
+            return Rendered(example.row, prompt, rests, folded=messages is not example.prompt)
         except BadRow as bad:
             return Dropped(example.row, bad.reason, bad.detail)
         except FAULTS as error:
@@ -139,6 +136,11 @@ class Encoder:
         if not (whole.startswith(prompt) and whole.endswith(after)):
             raise BadRow(Reason.TEMPLATE, "it renders the prompt differently with an answer")
         return whole[len(prompt) : len(whole) - len(after)] + self.template.end
+
+    def _folded(self, messages: list[Message]) -> list[Message]:
+        """The messages, with a system turn in the user's where the template knows none."""
+        folds = messages[0]["role"] == "system" and not self.template.takes_system
+        return _fold_system(messages) if folds else messages
 
     def _rendered(
         self, messages: list[Message], open_answer: bool, own: dict[str, Any] | None = None

@@ -294,6 +294,8 @@ FIXTURES = {
     "sft-completion": {"prompt": [SYSTEM, ASK], "completion": [ANSWER]},
     "sft-completion/texts": {"prompt": Q, "completion": GOOD},
     "sft-alpaca": {"instruction": Q, "input": "", "output": GOOD, "text": "all of it"},
+    "prompts": {"prompt": [SYSTEM, ASK]},
+    "prompts/texts": {"system": RULES, "prompt": Q, "source": "exam"},
 }
 
 
@@ -307,7 +309,7 @@ PROMPTS = {  # where the prompt is not Q alone
         [SYSTEM, ASK],
         "triples/system conversational/repeats-prompt conversations/dpo-mix-7k orca "
         "distilabel-orca messages-ranking ms-swift openai-preference ranking/ranks kto/texts "
-        "sft-messages/sharegpt sft-completion",
+        "sft-messages/sharegpt sft-completion prompts prompts/texts",
     ),
     **as_each(
         ASKED_AGAIN,
@@ -382,14 +384,14 @@ def best_first(found):
 def test_a_row_fits_its_own_format_alone_and_converts(name):
     row = FIXTURES[name]
     assert [f.name for f in FORMATS if f.matches(row)] == [kind(name).name]
-    found = recognise([row]).convert(row)
+    found = recognise([row], prompts=True).convert(row)
     assert found.prompt == PROMPTS.get(name, [ASK])
     assert best_first(found) == [GOOD, BAD, BAD2][: len(found.responses)]
     assert (len(found.responses) == 1) == name.startswith(("kto", "sft"))
     assert (found.scores == [1.0]) == name.startswith("kto") == kind(name).grouped
 
 
-@pytest.mark.parametrize("name", [n for n in FIXTURES if not n.startswith("sft")])
+@pytest.mark.parametrize("name", [n for n in FIXTURES if not n.startswith(("sft", "prompts"))])
 def test_the_direction_turns_with_the_preference(name):
     turn = TURNS.get(name) or TURNS[name.partition("/")[0]]
     row = turn(FIXTURES[name])
@@ -431,7 +433,7 @@ def test_rows_from_arrow_and_csv_mean_the_same(name):
     csv = {column: as_csv(value) for column, value in row.items()}
     for other in (arrow, csv):
         assert [f.name for f in FORMATS if f.matches(other)] == [kind(name).name]
-        assert recognise([other]).convert(other) == expected
+        assert recognise([other], prompts=True).convert(other) == expected
 
 
 def test_tools_and_template_arguments_are_passed_on_without_the_nulls_of_arrow():
