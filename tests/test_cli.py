@@ -103,6 +103,22 @@ def test_the_data_doctor_for_people(pairs):
     assert "responses identical" in run("data", pairs).stdout
 
 
+def test_the_data_doctor_of_prompts_alone(cli, pairs, tmp_path):
+    shown = run("data", pairs, "--model", "builtin:myths", "data.pairs=prompts").stdout
+    assert "prompts to train on" in shown
+    assert "none: the policy answers by itself" in shown
+    assert "tokens of a prompt (data.max_length)" in shown
+    for word in ("longer", "chosen  ", "coloured", "dropped"):  # equal answers are no fault
+        assert word not in shown.replace("chosen is ", "")
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in PAIRS))
+    assert "task: ppo answers them" in str(cli("data", str(asked)).exception)
+    report = json.loads(cli("data", str(asked), "task=ppo", "--json").stdout)
+    assert (report["format"], report["responses"]) == ("prompts", {"fewest": 0, "most": 0})
+    assert report["chosen_longer"] is None
+    assert set(report["lengths"]) == {"prompt"}
+
+
 def test_the_data_doctor_of_a_recipe(cli, tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("model: {base: builtin:myths}\ndata: {train: builtin:myths, limit: 20}\n")

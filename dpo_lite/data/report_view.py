@@ -31,7 +31,8 @@ def print_report(report: DataReport, console: Console) -> None:
     for example in report.examples:
         console.print()
         console.print(_example(example))
-    console.print(f"(coloured: the {report.unit} that are trained on)", style="dim")
+    if not report.prompts_alone:
+        console.print(f"(coloured: the {report.unit} that are trained on)", style="dim")
 
 
 def _facts(report: DataReport) -> list[tuple[str, str]]:
@@ -39,17 +40,12 @@ def _facts(report: DataReport) -> list[tuple[str, str]]:
         name.replace("held_out", "of the training prompts"): n for name, n in report.evals.items()
     }
     held = ", ".join(f"{count:,} {name}" for name, count in sets.items()) or "nothing"
-    few, many = report.responses["fewest"], report.responses["most"]
-    each = f"{few}" if few == many else f"{few} to {many}"
+    things = "prompts" if report.prompts_alone else "examples"
     lines = [
-        ("data", f"{report.source}: {report.rows:,} rows, {report.kept:,} examples to train on"),
+        ("data", f"{report.source}: {report.rows:,} rows, {report.kept:,} {things} to train on"),
         ("format", f"{report.format} ({report.format_why})"),
         ("held out", held),
-        (
-            "responses",
-            f"{each} per prompt; sharing prompts saves {report.shared_saving:.0%} of the "
-            f"{report.unit}",
-        ),
+        ("responses", _responses(report)),
     ]
     for place, (name, facts) in enumerate(report.lengths.items()):
         lines.append(
@@ -60,10 +56,21 @@ def _facts(report: DataReport) -> list[tuple[str, str]]:
             )
         )
     if report.max_length is not None:
-        lines.append(("limit", f"{report.max_length:,} {report.unit} (data.max_length)"))
+        of = " of a prompt" if report.prompts_alone else ""
+        lines.append(("limit", f"{report.max_length:,} {report.unit}{of} (data.max_length)"))
     if report.chosen_longer is not None:
         lines.append(("longer", f"the chosen response in {report.chosen_longer:.0%} of the pairs"))
     return lines
+
+
+def _responses(report: DataReport) -> str:
+    if report.prompts_alone:
+        return "none: the policy answers by itself"
+    few, many = report.responses["fewest"], report.responses["most"]
+    return (
+        f"{few if few == many else f'{few} to {many}'} per prompt; sharing prompts saves "
+        f"{report.shared_saving:.0%} of the {report.unit}"
+    )
 
 
 def _bars(counts: list[int]) -> str:

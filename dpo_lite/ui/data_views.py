@@ -28,7 +28,9 @@ def _facts(found: Report) -> str:
     facts = {
         "data": f"{found['source']}: {found['rows']:,} rows, {found['kept']:,} to train on",
         "format": f"{found['format']} ({found['format_why']})",
-        "responses": f"{few if few == many else f'{few} to {many}'} per prompt",
+        "responses": f"{few if few == many else f'{few} to {many}'} per prompt"
+        if many
+        else "none: the policy answers by itself",
         "held out": held.replace("held_out", "of the training prompts") or "nothing",
     }
     if found["max_length"] is not None:
@@ -93,6 +95,9 @@ def example(found: Report, place: int) -> str:
     """One example as the model reads it; what is trained on is coloured and underlined."""
     shown = found["examples"][place]
     count = len(shown["responses"])
+    told = "Underlined is what the model is trained on; the prompt is only read."
+    if not count:
+        told = "The prompt alone: the policy answers it by itself."
     responses = "".join(
         f'<section class="dl-response dl-{"good" if rank == 0 else "bad"}">'
         f"<h4>{_label(rank, count)}</h4>"
@@ -100,8 +105,7 @@ def example(found: Report, place: int) -> str:
         for rank, text in enumerate(shown["responses"])
     )
     return (
-        f'<div class="dl-example"><p class="dl-muted dl-small">Row {esc(shown["row"])}. '
-        "Underlined is what the model is trained on; the prompt is only read.</p>"
+        f'<div class="dl-example"><p class="dl-muted dl-small">Row {esc(shown["row"])}. {told}</p>'
         f'<section><h4>prompt</h4><div class="dl-text">{esc(shown["prompt"])}</div></section>'
         f'<div class="dl-responses">{responses}</div></div>'
     )

@@ -128,3 +128,19 @@ def test_the_report_names_rows_and_draws_each_part_to_one_scale(tmp_path):
     assert "preferred" in example
     assert "rejected" in example
     assert "<i>" not in example
+
+
+def test_a_report_on_prompts_alone_speaks_of_no_answers(tmp_path):
+    from dpo_lite.doctor import examine
+
+    path = tmp_path / "asked.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"p {n}"}) + "\n" for n in range(20)))
+    report = examine(str(path), ["data.pairs=prompts"])
+    found = report.to_json() | {"notes": report.notes}
+    html = data_views.report(found)
+    assert "none: the policy answers by itself" in html
+    assert html.count("<svg") == 1
+    assert "preferred" not in html
+    example = data_views.example(found, 0)
+    assert "The prompt alone" in example
+    assert "<mark>" not in example
