@@ -1,4 +1,4 @@
-"""PPO's rollouts: judged in packed rows as alone, learned from in any split, rewarded by anything."""
+"""PPO's rollouts: judged in packed rows as alone, learned from in any split."""
 
 import pytest
 import torch

@@ -1,0 +1,66 @@
+"""Rewards from a Python file: how it is called, and every way in which it can be wrong."""
+
+import pytest
+
+from dpo_lite.errors import UserError
+from dpo_lite.training.reward_source import called, is_function, load_function
+
+EXAMPLES = [
+    {"prompt": "a?", "response_ids": [[1, 2], [3]], "chosen_markers": ["x"]},
+    {"prompt": "b?", "response_ids": [[4], [5, 6]], "chosen_markers": ["y"]},
+]
+
+
+def decode(ids):
+    return " ".join(map(str, ids))
+
+
+def write(folder, text):
+    (folder / "judge.py").write_text(text)
+    return "judge.py:score"
+
+
+def test_what_names_a_function():
+    assert is_function("judge.py:score")
+    assert not is_function("runs/reward-1/adapter")
+    assert not is_function("judge.py")
+
+
+def test_it_is_called_as_trl_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = write(
+        tmp_path,
+        "def score(prompts, completions, **columns):\n"
+        "    assert prompts == ['a?', 'a?', 'b?', 'b?']\n"
+        "    assert columns == {'chosen_markers': [['x'], ['x'], ['y'], ['y']]}\n"
+        "    return [len(text) for text in completions]\n",
+    )
+    assert called(load_function(name), name, EXAMPLES, decode).tolist() == [3.0, 1.0, 1.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def score(**k): return [1.0]", "for each of the 4 completions; it returned 1"),
+        ("def score(**k): return [1.0, 2.0, float('nan'), 0.0]", "finite number"),
+        ("def score(**k): return 1 / 0", "failed: ZeroDivisionError"),
+        ("def score(**k): return ['good'] * 4", "failed: ValueError"),
+        ("other = 1", "has no function score"),
+        ("def score(:", "does not load: SyntaxError"),
+    ],
+)
+def test_what_can_be_wrong_with_it(tmp_path, monkeypatch, text, words):
+    monkeypatch.chdir(tmp_path)
+    name = write(tmp_path, text)
+    with pytest.raises(UserError, match="ppo.reward: ") as error:
+        called(load_function(name), name, EXAMPLES, decode)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["none.py:score", "../judge.py:score"])
+def test_only_files_under_the_current_folder(tmp_path, monkeypatch, name):
+    write(tmp_path, "def score(**k): return []")
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    with pytest.raises(UserError, match="there is no file"):
+        load_function(name)
