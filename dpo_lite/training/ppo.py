@@ -282,7 +282,7 @@ def learn(
     max_grad_norm: float,
     after_step: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Some passes over a rollout's prompts, ``size`` a step; returns the mean of the steps' metrics.
+    """Some passes over a rollout's prompts, ``size`` a step; returns the steps' mean metrics.
 
     ``gradient(places)`` is minibatch_gradient with all but the places settled. The gradients of
     policy and value function are cut to ``max_grad_norm`` each on its own: the value's, large at
