@@ -31,8 +31,7 @@ def generate(
             )
     finally:
         model.train(was_training)
-    texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
-    return [text.strip() for text in texts]
+    return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
 
 
 @torch.no_grad()

@@ -52,7 +52,7 @@ def test_it_is_called_as_trl_does(tmp_path, monkeypatch):
 def test_what_can_be_wrong_with_it(tmp_path, monkeypatch, text, words):
     monkeypatch.chdir(tmp_path)
     name = write(tmp_path, text)
-    with pytest.raises(UserError, match="^ppo") as error:
+    with pytest.raises(UserError, match=r"^ppo\.reward: ") as error:
         called(load_function(name), name, EXAMPLES, decode)
     assert words in str(error.value)
 
