@@ -43,6 +43,11 @@ def is_reward(folder: Path) -> bool:
     return (read_json(folder / CONFIG) or {}).get("task_type") == "SEQ_CLS"
 
 
+def judges_only(name: str, instead: str) -> str:
+    """Why a reward model does not do where answers are wanted."""
+    return f"{name} is a reward model: it judges answers and gives none; {instead}."
+
+
 def check_adapter(folder: Path, base: str | None, name: str, head: bool = False) -> dict[str, Any]:
     """Raise UserError where training cannot go on from this adapter; returns its configuration.
 
@@ -54,10 +59,7 @@ def check_adapter(folder: Path, base: str | None, name: str, head: bool = False)
         raise UserError(f"model.adapter: {name} is of the kind {kind}; only LoRA goes on.")
     if is_reward(folder):
         if not head:
-            raise UserError(
-                f"{name} is a reward model: it judges answers and gives none; "
-                "name the adapter of a policy."
-            )
+            raise UserError(judges_only(name, "name the adapter of a policy"))
         config = config | {"modules_to_save": None}
     for key, word in (("modules_to_save", "whole modules"), ("trainable_token_indices", "tokens")):
         if config.get(key):

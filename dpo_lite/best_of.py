@@ -1,4 +1,4 @@
-"""Best of n: draw n answers, rank them by the implicit reward.
+"""Best of n: draw n answers, rank them by a policy's implicit reward or a reward model's.
 
 What a policy learned is in its reward also where it does not say so: the reference's own answers,
 ranked by it, show what it would rather have heard.
@@ -12,11 +12,9 @@ import numpy as np
 import torch
 
 from dpo_lite.generation import draw, end_ids
-from dpo_lite.implicit_reward import Judge, log_ratios
+from dpo_lite.implicit_reward import Judge
 from dpo_lite.model import roles
-from dpo_lite.model.base import compute_dtype
 from dpo_lite.model.scoring import choose_way
-from dpo_lite.training.update import Objective
 
 AT_ONCE = 32  # answers drawn together
 TOGETHER = 8  # answers scored behind one prompt
@@ -45,7 +43,7 @@ def best_of(
     max_new_tokens: int = 64,
     seed: int = 0,
 ) -> list[Ranked]:
-    """n answers of the ``reference`` or the ``policy``, the highest implicit reward first.
+    """n answers of the ``reference`` or the ``policy``, the highest reward first.
 
     Equal answers are one. The same seed draws the same answers.
     """
@@ -70,10 +68,7 @@ def best_of(
     groups = [answers[start : start + TOGETHER] for start in range(0, len(answers), TOGETHER)]
     examples = [{"prompt_ids": ids, "response_ids": [list(a) for a in group]} for group in groups]
     way = choose_way(judge.model, [{**examples[0], "response_ids": [list(answers[0])]}]).way
-    objective = Objective.of(judge.recipe, way, compute_dtype(judge.model.device))
-    found = log_ratios(judge.model, examples, objective, BUDGET)
-    ratios = np.array([value for group in found for value in group])
-    rewards = judge.rewards(ratios, np.array([len(answer) for answer in answers]))
+    rewards = np.concatenate(judge.rewards(examples, judge.objective(way), BUDGET))
     ranked = [
         Ranked(
             tokenizer.decode(answer, skip_special_tokens=True).strip(),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpo_lite.adapters import start_adapter
+from dpo_lite.adapters import is_reward, judges_only, start_adapter
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.runs import Run, open_run
@@ -32,9 +32,11 @@ class Column:
 def columns(main: Run, names: Sequence[str], folder: str | Path = "runs") -> list[Column]:
     """Columns by name: ``reference`` and ``policy`` of the main run, or another run's name.
 
-    Raises UserError where a run has no adapter, or not the main run's base.
+    Raises UserError where a run has no adapter, a reward model's, or not the main run's base.
     """
     recipe = load_recipe(main.recipe_file)
+    if recipe.task == "reward":
+        raise UserError(judges_only(main.name, f"see them by `dpo-lite best-of {main.name}`"))
     found = [_column(main, recipe, name, folder) for name in names]
     if not found:
         raise UserError("There is nothing to compare; name reference, policy or a run.")
@@ -47,6 +49,8 @@ def _column(main: Run, recipe: Recipe, name: str, folder: str | Path) -> Column:
         return Column(REFERENCE, adapter, fingerprint(recipe, adapter))
     run = main if name in (POLICY, main.name) else open_run(name, folder)
     adapter = str(trained_adapter(run))
+    if is_reward(Path(adapter)):
+        raise UserError(judges_only(run.name, "name the run of a policy"))
     if run.path != main.path:
         _check_same_base(main, recipe, run, load_recipe(run.recipe_file))
     return Column(run.name, adapter, fingerprint(recipe, adapter))

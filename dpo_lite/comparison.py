@@ -25,9 +25,10 @@ def load_trained(run: Run) -> tuple[Recipe, object, PeftModel]:
     """The run's recipe, tokenizer, and base with the trained adapter as the policy."""
     recipe = load_recipe(run.recipe_file)
     adapter = trained_adapter(run)
-    model = roles.load_policy(load_base(recipe.model), adapter)
+    reward = recipe.task == "reward"
+    model = roles.load_policy(load_base(recipe.model), adapter, head=reward)
     recipe.model.adapter = start_adapter(run, recipe)  # the run's own copy
-    if recipe.reference == "start":
+    if recipe.reference == "start" and not reward:
         roles.add_start(model, adapter_folder(recipe.model.adapter))
     recipe.ppo.reward = kept_reward(run, recipe)
     return recipe, load_tokenizer(recipe.model), model

@@ -18,6 +18,7 @@ from dpo_lite.generation import generate
 from dpo_lite.markers import classify
 from dpo_lite.model import roles
 from dpo_lite.model.scoring import micro_batches
+from dpo_lite.training.comparisons import Compared
 from dpo_lite.training.demonstrations import (
     Demonstrated,
     response_tokens,
@@ -45,9 +46,12 @@ def score_held_out(
 ) -> dict[str, Any]:
     """Metrics of a held-out set: TRL's names, and the likelihood share of both roles.
 
-    Of demonstrations their loss per token, that of the reference beside it.
+    Of demonstrations their loss per token, that of the reference beside it; of a reward model how
+    well it is calibrated.
     """
     outcome = evaluate_examples(model, examples, objective, budget, progress, references)
+    if isinstance(outcome, Compared):
+        return outcome.metrics() | {"calibration": outcome.calibration()}
     if isinstance(outcome, Demonstrated):
         before = reference_loss(model, examples, objective, budget)
         return outcome.metrics() | {"reference_loss": before}

@@ -1,7 +1,8 @@
-"""A trained policy as a judge: beta * log(pi / pi_ref) of any response, whoever wrote it.
+"""A trained adapter as a judge: the reward of any response, whoever wrote it.
 
-DPO's policy is its own reward model (arXiv:2305.18290, Section 4). Here it is used as one: to rank
-responses, to find pairs whose label it doubts, and to measure itself on data of another kind.
+DPO's policy is its own reward model (arXiv:2305.18290, Section 4): its reward is implicit, beta *
+log(pi / pi_ref). A reward model's is what its head says, less the mean over its training data. Both
+rank responses, find pairs whose label they doubt, and are measured on data of another kind.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from peft import PeftModel
 
-from dpo_lite.adapters import CONFIG, adapter_folder, check_adapter, start_adapter
+from dpo_lite.adapters import CONFIG, adapter_folder, check_adapter, is_reward, start_adapter
 from dpo_lite.columns import trained_adapter
 from dpo_lite.data.encoding import EncodedSource, Options, encode_source
 from dpo_lite.data.lengths import lengths_of
@@ -28,7 +29,9 @@ from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.base import compute_dtype, load_base, load_tokenizer, position_limit
+from dpo_lite.model.heads import read_mean
 from dpo_lite.model.scoring import (
+    Way,
     causal_lm,
     choose_way,
     lay_out,
@@ -40,6 +43,7 @@ from dpo_lite.objectives import PER_TOKEN
 from dpo_lite.preflight import plan_run
 from dpo_lite.recipe import Recipe, apply_override, load_recipe, validate_recipe
 from dpo_lite.runs import Run, open_run, read_json
+from dpo_lite.training.comparisons import rewards_of
 from dpo_lite.training.reference_cache import ReferenceCache, open_cache
 from dpo_lite.training.update import Objective
 
@@ -49,20 +53,57 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Judge:
-    """``recipe`` says the base, what the reference is, beta, and whether rewards are per token."""
+    """``recipe`` says the base, what the reference is, beta, and whether rewards are per token.
+
+    ``mean``: what the rewards of a reward model (task: reward) are centred by.
+    """
 
     recipe: Recipe
     tokenizer: Any
     model: PeftModel
+    mean: float = 0.0
 
     @property
     def encoder(self) -> Encoder:
         return Encoder(self.tokenizer, self.recipe.data.raw, self.recipe.data.template)
 
-    def rewards(self, log_ratios: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """The implicit rewards that the run's loss was trained on: (R,) and (R,) -> (R,)."""
-        rewards = self.recipe.train.beta * log_ratios
-        return rewards / lengths if self.recipe.train.loss in PER_TOKEN else rewards
+    @property
+    def has_head(self) -> bool:
+        """Whether it is a reward model; else its rewards are implicit."""
+        return self.recipe.task == "reward"
+
+    @property
+    def words(self) -> str:
+        """What its rewards are."""
+        if self.has_head:
+            return f"reward model, centred by {self.mean:+.3f}"
+        return f"implicit reward, {self.recipe.train.objective}"
+
+    def objective(self, way: Way) -> Objective:
+        return Objective.of(self.recipe, way, compute_dtype(self.model.device))
+
+    def rewards(
+        self,
+        examples: Sequence[Encoded],
+        objective: Objective,
+        budget: int,
+        references: ReferenceCache | None = None,
+        progress: Callable[[int], None] = lambda count: None,
+    ) -> list[np.ndarray]:
+        """The rewards of every example's K responses, (K,) each, by packed rows.
+
+        ``budget``: tokens per row. Call it with the model in eval mode.
+        """
+        if self.has_head:
+            way, dtype = objective.way, objective.dtype
+            found = rewards_of(self.model, examples, way, dtype, budget, progress)
+            return [np.array(rewards) - self.mean for rewards in found]
+        ratios = log_ratios(self.model, examples, objective, budget, references, progress)
+        rewards = [self.recipe.train.beta * np.array(row) for row in ratios]
+        if self.recipe.train.loss not in PER_TOKEN:
+            return rewards
+        lengths = [np.array([len(ids) for ids in row["response_ids"]]) for row in examples]
+        return [row / count for row, count in zip(rewards, lengths, strict=True)]
 
 
 def judge_recipe(
@@ -86,20 +127,28 @@ def judge_recipe(
         adapter = adapter_folder(name)
         base = (read_json(adapter / CONFIG) or {}).get("base_model_name_or_path")
         values = {"model": {"base": base or ""}, "data": {"train": data or "-"}}
+        if is_reward(adapter):
+            values["task"] = "reward"
     for override in overrides:
         apply_override(values, override)
     recipe = validate_recipe(values, name)
-    check_adapter(adapter, recipe.model.base, name)
+    check_adapter(adapter, recipe.model.base, name, head=recipe.task == "reward")
     return recipe, adapter
 
 
 def load_judge(recipe: Recipe, adapter: Path) -> Judge:
-    """The base with the adapter as its policy, and with the start adapter where it is reference."""
-    model = roles.load_policy(load_base(recipe.model), adapter)
-    if recipe.reference == "start":
-        roles.add_start(model, adapter_folder(recipe.model.adapter))
+    """The base with the adapter as its policy, and with the start adapter where it is reference.
+
+    A reward model stands beside what it started from too, which answers in `best-of`.
+    """
+    head = recipe.task == "reward"
+    model = roles.load_policy(load_base(recipe.model), adapter, head)
+    start = adapter_folder(recipe.model.adapter) if recipe.reference == "start" else None
+    if start and not is_reward(start):
+        roles.add_start(model, start)
     section = recipe.model.model_copy(update={"adapter": str(adapter)})
-    return Judge(recipe, load_tokenizer(section), model.eval())
+    mean = read_mean(adapter) if head else 0.0
+    return Judge(recipe, load_tokenizer(section), model.eval(), mean)
 
 
 def _run(name: str, runs: str | Path) -> Run | None:
@@ -222,7 +271,7 @@ def score_source(
     say: Say = lambda text: None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Scores:
-    """The implicit reward of every response, by packed rows and the kept reference numbers."""
+    """The reward of every response, by packed rows and the kept reference numbers."""
     recipe, model = judge.recipe, judge.model
     lengths = lengths_of(source.table.data)
     limit = position_limit(causal_lm(model).config) or np.iinfo(np.int64).max
@@ -235,7 +284,7 @@ def score_source(
         raise UserError(f"No row of {source.name} can be scored: {why}.")
     few = [source.table[int(place)] for place in kept[:3]]
     way = choose_way(model, few).way
-    objective = Objective.of(recipe, way, compute_dtype(model.device))
+    objective = judge.objective(way)
     tokens = lengths.select(kept).of_batch(shared=way == "forest")
     budget = plan_run(model, recipe, few, way, tokens).budget
     references = open_cache(recipe, model, objective, say)
@@ -243,8 +292,6 @@ def score_source(
     rewards, counts = [], []
     for start in range(0, len(kept), AT_ONCE):
         rows = source.table.select(kept[start : start + AT_ONCE]).to_list()
-        ratios = log_ratios(model, rows, objective, budget, references, progress)
-        for row, found in zip(rows, ratios, strict=True):
-            counts.append(np.array([len(ids) for ids in row["response_ids"]]))
-            rewards.append(judge.rewards(np.array(found), counts[-1]))
+        rewards += judge.rewards(rows, objective, budget, references, progress)
+        counts += [np.array([len(ids) for ids in row["response_ids"]]) for row in rows]
     return Scores(judge, source, kept, rewards, counts, len(lengths.whole) - len(kept))

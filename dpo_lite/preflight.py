@@ -28,6 +28,7 @@ from dpo_lite.model.base import (
     load_base,
 )
 from dpo_lite.model.dry_run import Costs, costs_of_model, kept_bytes
+from dpo_lite.model.heads import head_is_zero
 from dpo_lite.model.host_embedding import park_embedding, return_embedding
 from dpo_lite.model.recompute import recompute
 from dpo_lite.model.scoring import (
@@ -86,7 +87,8 @@ class Report:
     plan: MemoryPlan
     trial: Trial
     expected: MemoryPlan  # the first plan's prediction for the tokens of the trial
-    start_loss: float | None
+    start_loss: float | None  # None where the policy starts apart from its reference
+    fresh_head: bool  # a reward model's: still zero
     seconds_per_update: float  # the reference's numbers computed
     updates: int
     updates_cached: int  # those that find the reference's numbers in the cache
@@ -131,9 +133,7 @@ class Report:
                 f"(perplexity {math.exp(min(loss, 50)):,.0f})"
             )
         if self.task == "reward":
-            at_zero = (
-                "all rewards 0" if abs(loss - math.log(2)) < 1e-3 else "a head that is trained"
-            )
+            at_zero = "all rewards 0" if self.fresh_head else "it goes on with a trained head"
             return "none: rewards are a head's own numbers", f"loss {loss:.4f}, {at_zero}"
         if self.task == "ppo" and loss is not None:
             return self.reference, "the KL of drawn answers is 0: policy equals reference"
@@ -228,7 +228,7 @@ def check(
     report = Report(
         task=recipe.task,
         objective=recipe.objective,
-        reference=roles.reference_name(model),
+        reference="none" if recipe.task == "reward" else roles.reference_name(model),
         linear_4bit=count_4bit(model),
         trained=sum(p.numel() for p in roles.trainable_parameters(model)),
         total=causal_lm(model).num_parameters(),
@@ -236,7 +236,8 @@ def check(
         plan=plan,
         trial=trial,
         expected=predict(costs, planned.choice, trial.tokens),
-        start_loss=None if apart else trial.loss,
+        start_loss=None if apart and recipe.task in ("dpo", "ppo") else trial.loss,
+        fresh_head=head_is_zero(model),
         seconds_per_update=seconds,
         updates=updates,
         updates_cached=max(updates - per_epoch, 0) if cached else 0,

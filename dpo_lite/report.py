@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dpo_lite.advice import advise_run
 from dpo_lite.recipe import load_recipe
+from dpo_lite.reward_report import COLUMNS, draw_calibration, mean_in_words, reward_rows
 from dpo_lite.runs import Run, read_json, write_text
 
 SHOWN_SAMPLES = 6
@@ -26,15 +27,20 @@ def clock(seconds: float) -> str:
 
 
 def write_report(run: Run) -> None:
-    """Write report.md and curves.png from the files of a finished run."""
+    """Write report.md and its pictures from the files of a finished run."""
     draw_curves(run)
     results = read_json(run.path / "results.json") or {"sets": {}}
     manifest, recipe = run.manifest(), load_recipe(run.recipe_file)
+    reward = recipe.task == "reward"
+    if reward:
+        draw_calibration(results["sets"], run.path / "calibration.png")
+    reference = "" if reward else f", reference: {manifest['reference']}"
+    head = table_head(recipe.task)
     lines = [
         f"# {run.name}",
         "",
-        f"Base `{manifest['base']}` ({manifest['quantization']}), reference: "
-        f"{manifest['reference']}. Objective: {recipe.objective}, "
+        f"Base `{manifest['base']}` ({manifest['quantization']}){reference}. "
+        f"Objective: {recipe.objective}, "
         f"learning rate {recipe.train.lr:g}, {recipe.train.batch_size} examples per update. "
         f"Data: {manifest['data']['examples']:,} examples.",
         "",
@@ -42,15 +48,20 @@ def write_report(run: Run) -> None:
         "",
         "## Held-out results",
         "",
-        "| set | measure | reference | policy |",
-        "| --- | --- | --- | --- |",
+        f"| {' | '.join(head)} |",
+        f"|{' --- |' * len(head)}",
     ]
     for name, metrics in results["sets"].items():
         lines += [f"| {name} | {' | '.join(row)} |" for row in result_rows(metrics)]
-    lines += ["", "## Before and after", ""]
+    if reward:
+        told = mean_in_words(results["mean_reward"]) if "mean_reward" in results else ""
+        lines += ["", "![calibration](calibration.png)", "", told]
+    else:
+        lines += ["", "## Before and after", ""]
     for prompt, before, after in sample_pairs(run):
         lines += [f"**{prompt}**", "", f"- before: {before}", f"- after: {after}", ""]
     lines += [
+        *([""] if reward else []),
         "## Cost",
         "",
         f"{results.get('seconds', 0):.0f} s in all, on {manifest['device']}. Memory in MiB, "
@@ -77,8 +88,16 @@ def memory_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [*rows, ("peak", "", mib(results["peak_memory"]))]
 
 
-def result_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Rows of (measure, reference, policy) for one held-out set."""
+def table_head(task: str) -> tuple[str, ...]:
+    """What stands over the rows of ``result_rows``."""
+    return ("set", "measure", *(COLUMNS if task == "reward" else ("reference", "policy")))
+
+
+def result_rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of (measure, reference, policy) for one held-out set; (measure, value) of a reward
+    model."""
+    if "calibration" in metrics:
+        return reward_rows(metrics)
     rows = []
     generation = metrics.get("generation") or {}
     if generation.get("policy") is not None:
@@ -117,9 +136,11 @@ def sample_pairs(run: Run, most: int = SHOWN_SAMPLES) -> list[tuple[str, str, st
 def print_results(run: Run, console: Console) -> None:
     """The last screen: what changed, where the adapter is, what to try next."""
     results = read_json(run.path / "results.json")
+    reward = load_recipe(run.recipe_file).task == "reward"
     table = Table(title=None, box=None, pad_edge=False)
-    for column in ("held-out set", "measure", "before", "after"):
-        table.add_column(column, justify="left" if column != "after" else "right")
+    columns = ("held-out set", "measure", *(COLUMNS if reward else ("before", "after")))
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place < len(columns) - 1 else "right")
     for name, metrics in results["sets"].items():
         for position, row in enumerate(result_rows(metrics)[:4]):
             table.add_row(name if position == 0 else "", *row)
@@ -148,8 +169,14 @@ def print_results(run: Run, console: Console) -> None:
         markup=False,
     )
     console.print("\nnext", style="bold")
+    first = (
+        f"  dpo-lite score {run.path} DATA              the reward of any responses\n"
+        f'  dpo-lite best-of {run.path} --prompt "..."   answers of the base, ranked\n'
+        if reward
+        else f'  dpo-lite compare {run.path} --prompt "..."   both models side by side\n'
+    )
     console.print(
-        f'  dpo-lite compare {run.path} --prompt "..."   both models side by side\n'
+        f"{first}"
         f"  dpo-lite eval {run.path}                    score the held-out sets again\n"
         f"  dpo-lite push {run.path} --repo user/name   publish the adapter on the Hub",
         highlight=False,
@@ -171,14 +198,21 @@ def draw_curves(run: Run, file: Path | None = None) -> None:
     import matplotlib.pyplot as plt
 
     records = run.steps()
+    reward = load_recipe(run.recipe_file).task == "reward"
+    kind = "rewards" if reward else "implicit rewards"
     panels = {
         "loss": ["loss"],
-        "implicit rewards": ["rewards/chosen", "rewards/rejected", "rewards/margins"],
+        kind: ["rewards/chosen", "rewards/rejected", "rewards/margins"],
         "reward accuracy": ["rewards/accuracies"],
         "log-probability of a response": ["logps/chosen", "logps/rejected"],
         "learning rate": ["learning_rate"],
     }
-    figure, axes = plt.subplots(2, 3, figsize=(13, 6.4), constrained_layout=True)
+    rows, columns = 2, 3
+    if reward:  # it gives no probabilities, and its held-out results are in calibration.png
+        del panels["log-probability of a response"]
+        columns = 2
+    size = (4.4 * columns, 6.4)
+    figure, axes = plt.subplots(rows, columns, figsize=size, constrained_layout=True)
     for axis, (title, keys) in zip(axes.flat, panels.items(), strict=False):
         for key in keys:
             points = [(r["step"], r[key]) for r in records if key in r]
@@ -189,8 +223,9 @@ def draw_curves(run: Run, file: Path | None = None) -> None:
             axis.set_ylim(0, 1.05)
         if len(keys) > 1 and axis.get_legend_handles_labels()[0]:
             axis.legend(frameon=False, fontsize=8)
-    results = read_json(run.path / "results.json") or {"sets": {}}
-    _draw_shares(axes.flat[5], results["sets"])
+    if not reward:
+        results = read_json(run.path / "results.json") or {"sets": {}}
+        _draw_shares(axes.flat[5], results["sets"])
     for axis in axes.flat:
         axis.grid(alpha=0.25, axis="y")
         axis.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""`dpo-lite score` and `dpo-lite best-of`: a trained policy as a judge of responses."""
+"""`dpo-lite score` and `dpo-lite best-of`: a policy or a reward model as a judge of responses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def score(
     show: Annotated[int, typer.Option(min=0, help="Pairs to show whose label it doubts.")] = 3,
     runs: RunsFolder = "runs",
 ) -> None:
-    """The implicit reward β·log(π/π_ref) of every response, and how often it agrees with the data.
+    """The reward of every response, and how often it agrees with the data.
+
+    Of a policy it is the implicit reward β·log(π/π_ref), of a reward model what its head says.
 
     Example:  dpo-lite score quickstart-1 builtin:myths:topics --out scores.jsonl
     Example:  dpo-lite score user/some-dpo-lora pairs.jsonl model.quantization=none
@@ -81,8 +83,7 @@ def _print_scores(scores, show: int) -> None:
         reward = np.mean([scores.rewards[i][place] for i in have])
         tokens = np.mean([scores.lengths[i][place] for i in have])
         table.add_row(name, f"{len(have):,}", f"{reward:+.3f}", f"{tokens:.0f}")
-    train = scores.judge.recipe.train
-    console.print(f"{scores.source.name}: {train.objective}", markup=False, highlight=False)
+    console.print(f"{scores.source.name}: {scores.judge.words}", markup=False, highlight=False)
     console.print(table)
     for reason, count in scores.dropped.items():
         console.print(f"{count:,} rows not scored: {reason}", style="yellow", markup=False)
@@ -148,7 +149,7 @@ def best(
     ] = None,
     runs: RunsFolder = "runs",
 ) -> None:
-    """Draw n answers and rank them by the implicit reward; with --out as data to train on.
+    """Draw n answers and rank them by their reward; with --out as data to train on.
 
     Example:  dpo-lite best-of quickstart-1 --prompt "Are bats blind?" --n 8
     Example:  dpo-lite best-of quickstart-1 --from policy --out ranked.jsonl
@@ -156,6 +157,8 @@ def best(
     from dpo_lite.implicit_reward import judge_recipe
 
     recipe, adapter = judge_recipe(run, None, overrides or [], runs)
+    if recipe.task == "reward" and source == "policy":
+        raise UserError(f"{run} is a reward model and answers nothing; leave --from policy away.")
     prompts = prompt or recipe.eval.prompts
     if not prompts:
         raise UserError('There is nothing to ask: give --prompt "...".')

@@ -41,6 +41,11 @@ def merge_run(
     ``measure`` reports the change of log-probabilities (only for the finished adapter).
     """
     recipe, manifest = load_recipe(run.recipe_file), run.manifest()
+    if recipe.task == "reward":
+        instead = "its adapter is loaded as its card says (`dpo-lite push --dry-run`)"
+        raise UserError(
+            f"{run.name} is a reward model, whose head no language model has; {instead}."
+        )
     if checkpoint is None and not run.adapter.is_dir():
         raise UserError(
             f"{run.path} has no adapter yet ({run.status()['state']}); finish it, or merge what "

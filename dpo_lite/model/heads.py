@@ -32,6 +32,12 @@ def attach_head(model: torch.nn.Module) -> None:
     setattr(lm, SCALAR_HEAD, head.to(lm.device).requires_grad_(False))
 
 
+def head_is_zero(model: torch.nn.Module) -> bool:
+    """Whether the head in use was never trained: then all rewards are 0."""
+    head = getattr(causal_lm(model), SCALAR_HEAD, None)
+    return head is not None and not head.weight.any().item()
+
+
 def write_mean(adapter: Path, mean: float, responses: int) -> None:
     """Keep the mean reward of the training data, which centred rewards have subtracted."""
     facts = {"mean": mean, "responses": responses}

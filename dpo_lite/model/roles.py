@@ -23,12 +23,13 @@ from peft import (
 )
 from safetensors.torch import load_file
 
-from dpo_lite.adapters import WEIGHTS, adapter_folder, check_adapter
+from dpo_lite.adapters import CONFIG, WEIGHTS, adapter_folder, check_adapter
 from dpo_lite.errors import UserError
 from dpo_lite.model.heads import attach_head
 from dpo_lite.model.scoring import SCALAR_HEAD
 from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
 from dpo_lite.recipe import AdapterSection
+from dpo_lite.runs import read_json
 from dpo_lite.tensor_files import tensor_places
 
 POLICY = "default"  # what is trained: in task: reward it is the reward model
@@ -118,9 +119,15 @@ def continue_policy(
 
 
 def load_policy(base: torch.nn.Module, adapter: str | Path, head: bool = False) -> PeftModel:
-    """The base with a saved adapter as its (trainable) policy, or as its reward model."""
+    """The base with a saved adapter as its (trainable) policy, or as its reward model.
+
+    The latter not by PEFT's loader: that would take the base for a classifier, beside whose adapter
+    none without a head can stand.
+    """
     if head:
-        attach_head(base)
+        folder = adapter_folder(str(adapter))
+        saved = Adapter(read_json(folder / CONFIG) or {}, load_file(folder / WEIGHTS))
+        return _on_base(base, saved, str(adapter), head)
     try:
         return PeftModel.from_pretrained(
             base, str(adapter), adapter_name=POLICY, is_trainable=True, use_safetensors=True

@@ -14,13 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
+from datasets import Dataset
 
+from dpo_lite.calibration import reliability
 from dpo_lite.data.packing import Encoded
 from dpo_lite.model import roles
 from dpo_lite.model.scoring import Way, lay_out, micro_batches, response_scores, scoring_context
 from dpo_lite.objectives import preference_losses
+
+MEAN_OVER = 2000  # examples that the mean reward is taken over
 
 
 @dataclass
@@ -38,6 +44,10 @@ class Compared:
 
     def metrics(self) -> dict[str, float]:
         return {"loss": self.loss} | reward_metrics(self.rewards_first, self.rewards_last)
+
+    def calibration(self) -> dict[str, Any]:
+        """Whether it was right as often as it was sure; of best and worst response."""
+        return reliability((self.rewards_first - self.rewards_last).tolist())
 
 
 def reward_metrics(chosen: torch.Tensor, rejected: torch.Tensor) -> dict[str, float]:
@@ -115,3 +125,27 @@ def rewards_of(
             found[place] = values.tolist()
         progress(len(places))
     return found
+
+
+def mean_reward(
+    model: torch.nn.Module,
+    train: Dataset,
+    way: Way,
+    dtype: torch.dtype,
+    budget: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> tuple[float, int]:
+    """Mean reward of all responses of the training data, and their number.
+
+    Of more than MEAN_OVER examples so many are drawn by the seed: a mean needs no more.
+    """
+    places = np.random.default_rng(seed).permutation(len(train))[:MEAN_OVER]
+    was_training = model.training
+    model.eval()
+    try:
+        found = rewards_of(model, train.select(places).to_list(), way, dtype, budget, progress)
+    finally:
+        model.train(was_training)
+    rewards = [reward for row in found for reward in row]
+    return sum(rewards) / len(rewards), len(rewards)

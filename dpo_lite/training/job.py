@@ -26,7 +26,7 @@ from dpo_lite.generation import generate
 from dpo_lite.hub.while_training import TrainingPush, check_push
 from dpo_lite.markers import has_markers
 from dpo_lite.measured import memory_by_part
-from dpo_lite.model import roles
+from dpo_lite.model import heads, roles
 from dpo_lite.model.base import compute_device, compute_dtype, save_own_template, true_base
 from dpo_lite.model.scoring import choose_way
 from dpo_lite.preflight import Loaded, Report, check, load_model, plan_run
@@ -34,6 +34,7 @@ from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report import write_report
 from dpo_lite.runs import Run, create_run, read_json, recorded, write_json, write_text
 from dpo_lite.training.callbacks import RunRecorder, progress_bar
+from dpo_lite.training.comparisons import MEAN_OVER, mean_reward
 from dpo_lite.training.ppo_preflight import expected
 from dpo_lite.training.ppo_trainer import earned_held_out, policy_trainer
 from dpo_lite.training.reference_cache import ReferenceCache, open_cache
@@ -143,7 +144,7 @@ def execute(
 ) -> Run:
     """Answers before, training, evaluation, answers after, adapter, report."""
     recipe, model = loaded.recipe, loaded.model
-    run.begin(doing="answers before")
+    run.begin(doing="training" if recipe.task == "reward" else "answers before")
     checkpoint = run.last_checkpoint() if resume else None
     if resume and checkpoint is None:
         console.print("there is no checkpoint yet; starting from the beginning")
@@ -166,6 +167,9 @@ def execute(
         results = evaluate_run(run, loaded, objective, report.plan.budget, console, references)
         roles.save_policy(model, run.adapter, recipe.model.base, recipe.model.revision)
         save_own_template(loaded.tokenizer, recipe.model, run.adapter)
+        if recipe.task == "reward":
+            budget = report.plan.budget
+            results["mean_reward"] = keep_mean(run, loaded, objective, budget, console)
         results["seconds"] = time.time() - started
         results["peak_memory"] = peak_memory(model.device)
         results["memory"] = memory_by_part(report, model, trainer.optimizer)
@@ -251,7 +255,12 @@ def held_out(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
 
 
 def to_ask(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
-    """Whose prompts are answered: all of a held-out set with markers, else the first few."""
+    """Whose prompts are answered: all of a held-out set with markers, else the first few.
+
+    None of a reward model's, which answers nothing.
+    """
+    if loaded.recipe.task == "reward":
+        return {}
     few = loaded.recipe.eval.generate
     return {
         name: rows if has_markers(rows) else rows[:few] for name, rows in held_out(loaded).items()
@@ -327,6 +336,8 @@ def evaluate_run(
                 results["sets"][name] = score_held_out(
                     loaded.model, rows, objective, budget, advance, references
                 )
+    if loaded.recipe.task == "reward":  # it says nothing
+        return results
     after = ask_all(run, loaded, "policy", "after", console)
     samples = run.records("samples.jsonl")
     for name, share in after.items():
@@ -336,6 +347,26 @@ def evaluate_run(
             "policy": share,
         }
     return results
+
+
+def keep_mean(
+    run: Run, loaded: Loaded, objective: Objective, budget: int, console: Console
+) -> dict[str, Any]:
+    """Write the mean reward of the training data beside the adapter, for centred rewards."""
+    train, seed = loaded.data.train, loaded.recipe.train.seed
+    with progress_bar(console) as bar:
+        task = bar.add_task("mean reward", total=min(len(train), MEAN_OVER), note="")
+        mean, responses = mean_reward(
+            loaded.model,
+            train,
+            objective.way,
+            objective.dtype,
+            budget,
+            seed,
+            lambda count: bar.advance(task, count),
+        )
+    heads.write_mean(run.adapter, mean, responses)
+    return {"mean": mean, "responses": responses}
 
 
 def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:

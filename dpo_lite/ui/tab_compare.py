@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.context import Context
 
+from dpo_lite.adapters import CONFIG, is_reward
 from dpo_lite.columns import REFERENCE, columns, prompts_of
 from dpo_lite.errors import UserError
 from dpo_lite.runs import Run, list_runs, named_run
@@ -270,8 +271,9 @@ def _sampling() -> list[Any]:
 
 
 def finished(folder: Path) -> list[Run]:
-    """Runs that have an adapter, newest first."""
-    return [run for run in list_runs(folder) if (run.adapter / "adapter_config.json").is_file()]
+    """Runs whose adapter can answer, newest first."""
+    trained = [run for run in list_runs(folder) if (run.adapter / CONFIG).is_file()]
+    return [run for run in trained if not is_reward(run.adapter)]
 
 
 def _first(names: list[str], selected: list[str] | None) -> str | None:
