@@ -17,6 +17,7 @@ from dpo_lite.tensor_files import all_zero, tensor_places
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+REWARD_FILE = "reward.json"  # beside a reward adapter: what its scores are centred by
 FETCHED = [CONFIG, WEIGHTS, "*.json", "*.jinja", "tokenizer.model", "merges.txt"]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from dpo_lite.hub import reward_card
 from dpo_lite.hub.licence import base_licence
 from dpo_lite.model_id import is_public, repository
-from dpo_lite.report import result_rows, sample_pairs
+from dpo_lite.report import result_rows, sample_pairs, table_head
 from dpo_lite.runs import read_json
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ def model_card(subject: Subject, repo: str, own_tokenizer: bool = False) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-TAGS = {"dpo": ("dpo", "preference"), "sft": ("sft",)}
+TAGS = {
+    "dpo": ("dpo", "preference"),
+    "sft": ("sft",),
+    "reward": ("reward-model", "preference"),
+}
+KINDS = {"reward": "text-classification"}  # else text-generation
 
 
 def metadata(subject: Subject, repo: str):
@@ -61,7 +67,7 @@ def metadata(subject: Subject, repo: str):
         base_model=true_base(subject),
         base_model_relation="adapter",
         library_name="peft",
-        pipeline_tag="text-generation",
+        pipeline_tag=KINDS.get(subject.recipe.task, "text-generation"),
         datasets=public_data(subject) or None,
         tags=["lora", "dpo_lite", *TAGS[subject.recipe.task]],
         model_name=repo.partition("/")[2] if results else None,
@@ -88,17 +94,20 @@ def eval_results(subject: Subject) -> list[EvalResult]:
     data = public_data(subject)
     found = []
     for name, metrics in subject.results["sets"].items():
+        error = metrics.get("calibration", {}).get("error")
+        values = metrics | {"calibration": error}
         for key, kind, title in (
             ("rewards/accuracies", "accuracy", "Reward accuracy"),
             ("rewards/margins", "rewards/margins", "Reward margin"),
+            ("calibration", "expected_calibration_error", "Expected calibration error"),
             ("loss", "loss", "Loss"),
         ):
-            value = metrics.get(key)
+            value = values.get(key)
             if not isinstance(value, (int, float)) or value != value:  # a NaN is no result
                 continue
             found.append(
                 EvalResult(
-                    task_type="text-generation",
+                    task_type=KINDS.get(subject.recipe.task, "text-generation"),
                     task_name="Preference",
                     dataset_type=data[0] if len(data) == 1 else "preferences",
                     dataset_name=f"held-out set {name}",
@@ -116,6 +125,7 @@ def _what(subject: Subject, repo: str) -> str:
     how = {
         "dpo": "on preferences by Direct Preference Optimization",
         "sft": "on demonstrations by supervised fine-tuning",
+        "reward": "on preferences as a reward model, which scores answers and gives none,",
     }
     text = (
         f"# {repo.partition('/')[2]}\n\n"
@@ -142,6 +152,8 @@ def _training(subject: Subject) -> str:
     revision = f" at `{subject.revision}`" if subject.revision else ""
     if recipe.task == "sft":
         objective = [("objective", "supervised fine-tuning: −Σ log π(token) / tokens")]
+    elif recipe.task == "reward":
+        objective = reward_card.objective_rows(subject)
     else:
         per_token = " per token" if train.loss == "sigmoid_norm" else ""
         objective = [
@@ -206,10 +218,12 @@ def _results(subject: Subject) -> str:
     ]
     curves = "![training curves](curves.png)"
     if rows:
-        table = "\n".join(rows)
+        if subject.recipe.task == "reward":
+            curves += "\n\n![calibration](calibration.png)"
+        table, head = "\n".join(rows), table_head(subject.recipe.task)
         return (
-            "## Results on held-out data\n\n| set | measure | reference | policy |\n"
-            f"| --- | --- | --- | --- |\n{table}\n\n{curves}"
+            f"## Results on held-out data\n\n| {' | '.join(head)} |\n"
+            f"|{' --- |' * len(head)}\n{table}\n\n{curves}"
         )
     measured: dict[str, Any] = subject.results.get("held_out") or subject.results.get("training")
     lines = [
@@ -236,6 +250,8 @@ def _samples(subject: Subject) -> str:
 
 def _use(subject: Subject, repo: str, own_tokenizer: bool) -> str:
     tokenizer = repo if own_tokenizer else subject.base
+    if subject.recipe.task == "reward":
+        return reward_card.use(subject, repo, tokenizer)
     return f"""## Use
 
 ```python
@@ -264,10 +280,13 @@ def _limits(subject: Subject) -> str:
         "nothing about other data, other languages or safety. What the base must not be used for, "
         "this must not either."
     )
+    reward = subject.recipe.task == "reward"
+    if reward:
+        text = reward_card.LIMITS
     if subject.recipe.model.quantization == "nf4":
         text += (
-            " It was trained over a base in 4 bits; over the 16-bit base its answers differ a "
-            "little."
+            f" It was trained over a base in 4 bits; over the 16-bit base its "
+            f"{'rewards' if reward else 'answers'} differ a little."
         )
     return text
 

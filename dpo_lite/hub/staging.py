@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dpo_lite.adapters import REWARD_FILE
 from dpo_lite.errors import UserError
 from dpo_lite.hub.card import model_card
 from dpo_lite.hub.public_recipe import public_recipe
 from dpo_lite.model_id import is_public
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.report import draw_curves
+from dpo_lite.reward_report import draw_calibration
 from dpo_lite.runs import Run, read_json, write_json, write_text
 
 # What a tokenizer may consist of. A run saves one beside its adapter only where it differs.
@@ -90,6 +92,8 @@ def stage(
         "inference_mode": True,
     }
     write_text(folder / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+    if (subject.adapter / REWARD_FILE).is_file():
+        shutil.copyfile(subject.adapter / REWARD_FILE, folder / REWARD_FILE)
     own_tokenizer = [name for name in TOKENIZER if (run.adapter / name).is_file()]
     for name in own_tokenizer:
         shutil.copyfile(run.adapter / name, folder / name)
@@ -100,6 +104,8 @@ def stage(
         shutil.copyfile(run.path / "curves.png", folder / "curves.png")
     else:
         draw_curves(run, folder / "curves.png")
+    if recipe.task == "reward" and subject.step is None:
+        draw_calibration(subject.results["sets"], folder / "calibration.png")
     card = model_card(subject, repo, own_tokenizer=bool(own_tokenizer))
     write_text(folder / "README.md", card)
     _refuse_secrets(folder)

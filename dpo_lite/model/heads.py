@@ -17,9 +17,8 @@ from pathlib import Path
 
 import torch
 
+from dpo_lite.adapters import REWARD_FILE
 from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
-
-REWARD_FILE = "reward.json"  # beside a reward adapter: what its scores are centred by
 
 
 def attach_head(model: torch.nn.Module) -> None:

@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from dpo_lite.adapters import CONFIG, WEIGHTS, adapter_folder, check_adapter, is_reward
+from dpo_lite.adapters import CONFIG, REWARD_FILE, WEIGHTS, adapter_folder, check_adapter, is_reward
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
-from dpo_lite.model.heads import REWARD_FILE, read_mean
+from dpo_lite.model.heads import read_mean
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs import Run
 from dpo_lite.training.comparisons import rewards_of

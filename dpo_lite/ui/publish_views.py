@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from dpo_lite.adapters import REWARD_FILE
 from dpo_lite.errors import UserError
 from dpo_lite.hub.account import Account
 from dpo_lite.hub.push import Published
@@ -15,7 +16,7 @@ from dpo_lite.runs import NAME, Run, list_runs, named_run
 from dpo_lite.ui import parts
 
 RESULT = "the finished adapter"
-DOWNLOADED = ("adapter_model.safetensors", "adapter_config.json", *TOKENIZER)
+DOWNLOADED = ("adapter_model.safetensors", "adapter_config.json", REWARD_FILE, *TOKENIZER)
 MERGED_FOLDER = Path("merged")
 
 
@@ -67,11 +68,11 @@ def size_text(size: int) -> str:
 def card_parts(card: str) -> tuple[str, str]:
     """The card's metadata as escaped HTML, and its text as Markdown without pictures.
 
-    The picture is a file that is not up yet, and no other may be fetched from anywhere.
+    A picture is a file that is not up yet, and no other may be fetched from anywhere.
     """
     _, metadata, text = card.split("---\n", 2)
     return f'<pre class="dl-pre">{parts.esc(metadata.strip())}</pre>', re.sub(
-        r"!\[[^\]]*\]\([^)]*\)", "*(training curves)*", text
+        r"!\[([^\]]*)\]\([^)]*\)", r"*(\1)*", text
     )
 
 

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from dpo_lite.adapters import is_reward
 from dpo_lite.best_of import best_of
 from dpo_lite.columns import columns
+from dpo_lite.data.examples import Example
 from dpo_lite.errors import UserError
 from dpo_lite.export.run import merge_run
 from dpo_lite.implicit_reward import judge_recipe, load_judge, read_rows, score_source
@@ -240,3 +241,27 @@ def test_what_it_cannot_do_is_refused(run, tiny_base, pairs, place, tmp_path):
         model = {"base": tiny_base, "adapter": str(run.adapter)}
         with pytest.raises(UserError, match="name the adapter of a policy"):
             trained(recipe_for(tiny_base, pairs, tmp_path, task=task, model=model), task)
+
+
+def test_what_the_card_tells_to_do_gives_our_score(run, tiny_base, capsys):
+    """The lines of the card, with folders for names and words for dots."""
+    from dpo_lite.data.tokens import Encoder
+    from dpo_lite.hub.reward_card import use
+    from dpo_lite.hub.staging import Subject
+    from dpo_lite.model.base import load_tokenizer
+
+    recipe = recipe_of(run)
+    subject = Subject(run, recipe, run.adapter, tiny_base, None, None, {})
+    code = use(subject, str(run.adapter), tiny_base).split("```")[1].removeprefix("python")
+    words = iter(["what did cat 3 do?", "the cat 3 sat"])
+    for _ in range(2):
+        code = code.replace('"..."', repr(next(words)), 1)
+    capsys.readouterr()
+    exec(code, {})
+    encoder = Encoder(load_tokenizer(recipe.model))
+    row = Example([{"role": "user", "content": "what did cat 3 do?"}], ["the cat 3 sat"], 0)
+    (ids,) = encoder.tokenise([encoder.render(row)])
+    example = {"prompt_ids": list(ids.prompt_ids), "response_ids": [list(ids.response_ids[0])]}
+    model = roles.load_policy(load_base(recipe.model), run.adapter, head=True).eval()
+    ((expected,),) = rewards_of(model, [example], "forest", torch.float32, 1000)
+    assert float(capsys.readouterr().out) == pytest.approx(expected, abs=1e-5)
