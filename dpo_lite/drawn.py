@@ -6,7 +6,7 @@ same answers are what PPO and DPO trade against each other.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ def drawn_metrics(
     model: torch.nn.Module,
     tokenizer,
     prompts: Sequence[dict[str, Any]],
+    role: Callable,
     rewarder: Rewarder,
     ppo: PPOSection,
     ends: Collection[int],
@@ -32,24 +33,25 @@ def drawn_metrics(
     budget: int,
     at_once: int = BATCH,
     answers: int = 1,
-) -> dict[str, Any]:
-    """``reward`` and, with markers, ``truthful`` by role; ``kl`` of the policy in nats per answer.
+) -> dict[str, float]:
+    """Of so many answers to each prompt, drawn by ``role`` (roles.policy or roles.reference):
 
-    So many answers to each prompt, the same random numbers for both roles.
+    ``reward``, ``kl`` in nats per answer with its standard error (0 of the reference), ``ended``,
+    and with markers ``truthful``, the share that makes the chosen claim.
     """
+    torch.manual_seed(SEED)
     some = ppo.model_copy(update={"answers": answers})
-    found: dict[str, Any] = {"reward": {}}
-    for name, role in (("reference", roles.reference), ("policy", roles.policy)):
-        torch.manual_seed(SEED)
-        drawn = draw(model, list(prompts), some, ends, at_once, role)
-        rollout = judge(model, drawn, rewarder, ends, objective, budget)
-        found["reward"][name] = rollout.rewards.mean().item()
-        if has_markers(prompts):
-            found.setdefault("truthful", {})[name] = chosen_share(drawn, tokenizer)
-        if name == "policy":
-            found["kl"] = rollout.kl.mean().item()
-            found["kl_error"] = (rollout.kl.std() / len(rollout.kl) ** 0.5).item()
-            found["ended"] = rollout.ended.float().mean().item()
+    drawn = draw(model, list(prompts), some, ends, at_once, role)
+    rollout = judge(model, drawn, rewarder, ends, objective, budget)
+    kl = rollout.kl if role is roles.policy else torch.zeros(1)
+    found = {
+        "reward": rollout.rewards.mean().item(),
+        "kl": kl.mean().item(),
+        "kl_error": (kl.std(unbiased=False) / len(kl) ** 0.5).item(),
+        "ended": rollout.ended.float().mean().item(),
+    }
+    if has_markers(prompts):
+        found["truthful"] = chosen_share(drawn, tokenizer)
     return found
 
 

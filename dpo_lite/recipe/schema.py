@@ -20,6 +20,7 @@ from dpo_lite.recipe.sections import (
     HubSection,
     ModelSection,
     PPOSection,
+    RLHFSection,
     RunSection,
     Section,
     TrainSection,
@@ -29,11 +30,11 @@ from dpo_lite.recipe.sections import (
 class Recipe(Section):
     """A validated recipe; ``load_recipe`` makes it from a file and overrides."""
 
-    task: Literal["dpo", "sft", "reward", "ppo"] = Field(
+    task: Literal["dpo", "sft", "reward", "ppo", "rlhf"] = Field(
         "dpo",
         description="What is trained: `dpo`, a preference policy; `sft`, the likelihood of"
         " demonstrations, the step before it; `reward`, a reward model; `ppo`, a policy on the"
-        " rewards of such a model.",
+        " rewards of such a model; `rlhf`, all of them one after the other.",
     )
     reference: Literal["base", "start"] | None = Field(
         None,
@@ -46,6 +47,7 @@ class Recipe(Section):
     data: DataSection
     train: TrainSection = Field(default_factory=TrainSection)
     ppo: PPOSection = Field(default_factory=PPOSection)
+    rlhf: RLHFSection = Field(default_factory=RLHFSection)
     eval: EvalSection = Field(default_factory=EvalSection)
     hub: HubSection = Field(default_factory=HubSection)
 
@@ -58,6 +60,8 @@ class Recipe(Section):
         if self.task == "reward":
             ranking = "Plackett-Luce" if train.loss == "plackett_luce" else "Bradley-Terry"
             return f"reward model, {ranking}, centering {train.centering:g}"
+        if self.task == "rlhf":
+            return "SFT, a reward model, PPO on its rewards; DPO from the same SFT"
         if self.task == "ppo":
             held = f"steered to a KL of {self.ppo.kl_target:g}" if self.ppo.kl_target else "fixed"
             return f"{self.ppo.estimator} on {self.ppo.reward}, beta {train.beta:g} {held}"
@@ -73,9 +77,13 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def settle(self) -> Recipe:
-        {"sft": self._settle_sft, "reward": self._settle_reward, "ppo": self._settle_ppo}.get(
-            self.task, self._settle_dpo
-        )()
+        {
+            "dpo": self._settle_dpo,
+            "sft": self._settle_sft,
+            "reward": self._settle_reward,
+            "ppo": self._settle_ppo,
+            "rlhf": lambda: None,  # each of its steps is a recipe, settled when it is made
+        }[self.task]()
         if self.reference is None:
             self.reference = "start" if self.model.adapter else "base"
         if self.reference == "start" and not self.model.adapter:
@@ -91,8 +99,10 @@ class Recipe(Section):
             raise ValueError("data.pairs: keep needs train.loss: plackett_luce")
         if self.train.centering is not None and self.task != "reward":
             raise ValueError("train.centering is for task: reward")
-        if self.task != "ppo" and self.ppo != PPOSection():
+        if self.task not in ("ppo", "rlhf") and self.ppo != PPOSection():
             raise ValueError("the section ppo is for task: ppo")
+        if self.task != "rlhf" and self.rlhf != RLHFSection():
+            raise ValueError("the section rlhf is for task: rlhf")
         if self.train.engine == "trl" and self.task != "dpo":
             raise ValueError(f"train.engine: trl runs DPO only; use dpo_lite for task: {self.task}")
         return self

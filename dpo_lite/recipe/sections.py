@@ -345,6 +345,34 @@ class PPOSection(Section):
     )
 
 
+Keys = dict[str, Any]
+
+
+class RLHFSection(Section):
+    sft: Keys = Field(
+        default_factory=dict, description="Keys of the step SFT, as in {train: {epochs: 1}}."
+    )
+    reward: Keys = Field(default_factory=dict, description="Keys of the reward model's step.")
+    ppo: Keys = Field(default_factory=dict, description="Keys of the steps of PPO.")
+    dpo: Keys = Field(default_factory=dict, description="Keys of the steps of DPO.")
+    ppo_betas: list[Annotated[float, Field(gt=0)]] = Field(
+        [0.1],
+        description="PPO is run once with each: a point on its frontier.",
+        json_schema_extra=COMMON,
+    )
+    dpo_betas: list[Annotated[float, Field(gt=0)]] = Field(
+        [0.1],
+        description="DPO is run once with each: a point on its frontier.",
+        json_schema_extra=COMMON,
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [42], description="The whole road is gone once with each.", json_schema_extra=COMMON
+    )
+    answers: int = Field(
+        2, ge=1, description="Answers drawn per held-out prompt to measure reward and KL."
+    )
+
+
 class EvalSection(Section):
     prompts: list[str] = Field(
         default_factory=list,

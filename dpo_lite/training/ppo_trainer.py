@@ -71,23 +71,30 @@ def earned_held_out(
     objective: Objective,
     budget: int,
     progress: Callable[[int], None] = lambda count: None,
+    answers: int = 1,
 ) -> dict[str, Any]:
-    """What the policy's drawn answers to held-out prompts earn, beside the reference's."""
+    """What drawn answers to held-out prompts earn, by role: ``drawn`` of results.json."""
     model, recipe, encoder = loaded.model, loaded.recipe, _encoder(loaded)
     if (adapter := reward_folder(recipe)) and roles.REWARD not in model.peft_config:
         roles.add_reward(model, adapter)
-    found = drawn_metrics(
-        model,
-        loaded.tokenizer,
-        rows,
-        rewarder(model, recipe, objective, budget, encoder.decode),
-        recipe.ppo,
-        all_ends(model, encoder),
-        objective,
-        budget,
-    )
+    judged_by = rewarder(model, recipe, objective, budget, encoder.decode)
+    found = {
+        role.__name__: drawn_metrics(
+            model,
+            loaded.tokenizer,
+            rows,
+            role,
+            judged_by,
+            recipe.ppo,
+            all_ends(model, encoder),
+            objective,
+            budget,
+            answers=answers,
+        )
+        for role in (roles.reference, roles.policy)
+    }
     progress(len(rows))
-    return found
+    return {"drawn": found}
 
 
 def _encoder(loaded: Loaded) -> Encoder:
