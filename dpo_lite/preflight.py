@@ -45,6 +45,7 @@ from dpo_lite.planning import MemoryPlan, choose_plan, largest_update, predict
 from dpo_lite.recipe import Recipe
 from dpo_lite.report import clock
 from dpo_lite.settling import Trial, settle
+from dpo_lite.training.comparisons import check_margins
 from dpo_lite.training.ppo import rollouts
 from dpo_lite.training.ppo_preflight import (
     Drawing,
@@ -174,6 +175,9 @@ def check(
     """Run the preflight on a loaded model. Raises UserError in words where a run must not start."""
     recipe, model, train = loaded.recipe, loaded.model, loaded.data.train
     _check_responses(recipe, loaded.data.report.responses)
+    if recipe.task == "reward":
+        for name, rows in {"data.train": train, **loaded.data.evals}.items():
+            check_margins(name, rows)
     say("checking the scores of packed rows against separate ones")
     few, lengths = expected(recipe, loaded.data)
     on_policy = recipe.task == "ppo"

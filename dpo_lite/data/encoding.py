@@ -43,6 +43,7 @@ SCHEMA = pa.schema(
         "prompt": pa.string(),  # its last turn
         "chosen_markers": pa.list_(pa.string()),
         "rejected_markers": pa.list_(pa.string()),
+        "margin": pa.float64(),  # of a pair whose row has one
         # For cleaning without reading the ids again: hashes of texts and ids.
         "prompt_key": pa.int64(),
         "response_keys": pa.list_(pa.int64()),
@@ -188,6 +189,7 @@ def _table(
             "prompt": example.prompt[-1]["content"],
             "chosen_markers": example.chosen_markers,
             "rejected_markers": example.rejected_markers,
+            "margin": example.margin,
             "prompt_key": _hash(prompt_text(example.prompt) + repr(example.template or "")),
             "response_keys": [_hash(answer.strip()) for answer in example.responses],
             "ids_key": _ids_key(found),

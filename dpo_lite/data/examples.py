@@ -68,7 +68,8 @@ class Example:
     """A prompt and its responses, best first (chosen, rejected for a pair; none for PPO).
 
     ``dialogue``: the row spelled its speakers out (``Human:``, ``Assistant:``); plain text keeps
-    them so. ``template``: arguments of the chat template that came with the row.
+    them so. ``template``: arguments of the chat template that came with the row. ``margin``: by how
+    much the first of two is said to be better; NaN where that is no number.
     """
 
     prompt: list[Message]
@@ -78,6 +79,7 @@ class Example:
     rejected_markers: list[str] = field(default_factory=list)
     template: dict[str, Any] = field(default_factory=dict)
     dialogue: bool = False
+    margin: float | None = None
 
 
 @dataclass(frozen=True)

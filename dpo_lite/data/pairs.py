@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import combinations, product
 
 from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Ranked, Reason
-from dpo_lite.data.fields import Row, is_dialogue
+from dpo_lite.data.fields import Row, is_dialogue, is_number
 from dpo_lite.recipe.sections import DEMONSTRATIONS, PROMPTS
 
 PLACES = {
@@ -44,7 +45,8 @@ def examples_of(
         return [*turns, Example(prompt, answers, **common)], []
     if pairs == "keep" or len(answers) == 2:
         _check_distinct(answers, scores)
-        return [Example(prompt, answers, **common)], []
+        margin = _margin(row) if len(answers) == 2 else None
+        return [Example(prompt, answers, **common, margin=margin)], []
     examples, faults = [], []
     for places in PLACES[pairs](len(answers)):
         pair = [answers[i] for i in places]
@@ -103,6 +105,7 @@ def pair_labelled(
         for first, second in product(good, bad) if every else zip(good, bad, strict=False):
             number, row, better = first
             pair = better._replace(responses=better.responses + second[2].responses, scores=None)
+            row = row | {"margin": None}  # of one answer alone it says nothing
             try:
                 examples += examples_of(pair, row, number)[0]
             except BadRow as fault:
@@ -158,6 +161,14 @@ def _check_distinct(answers: Sequence[str], scores: Sequence[float] | None) -> N
         raise BadRow(Reason.IDENTICAL)
     if scores is not None and len(set(scores)) < len(scores):
         raise BadRow(Reason.TIE)
+
+
+def _margin(row: Row) -> float | None:
+    """By how much the better response is better, where the row says so."""
+    value = row.get("margin")
+    if value is None or value == "":
+        return None
+    return float(value) if is_number(value) else math.nan
 
 
 def _phrases(row: Row, key: str) -> list[str]:

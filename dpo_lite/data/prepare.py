@@ -47,7 +47,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Ready to train: columns prompt_ids, response_ids, row, prompt (its last turn), markers.
+    """Ready to train: columns prompt_ids, response_ids, row, prompt (its last turn), markers,
+    margin.
 
     ``lengths`` are those of ``train``, in its order. With data.pairs ``prompts`` every prompt
     stands there once and response_ids is empty.

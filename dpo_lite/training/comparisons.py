@@ -12,6 +12,7 @@ is left over the training data is subtracted afterwards.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +23,28 @@ from datasets import Dataset
 
 from dpo_lite.calibration import reliability
 from dpo_lite.data.packing import Encoded
+from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.scoring import Way, lay_out, micro_batches, response_scores, scoring_context
 from dpo_lite.objectives import preference_losses
 
 MEAN_OVER = 2000  # examples that the mean reward is taken over
+
+
+def check_margins(name: str, rows: Dataset) -> None:
+    """Raise UserError where a row's margin is no lead of its chosen response.
+
+    A negative one says that the rejected response is better, and one that is no number says nothing
+    that the loss could ask for. Nothing is guessed, and other tasks do not read the column.
+    """
+    for margin, row in zip(rows["margin"], rows["row"], strict=True):
+        if margin is not None and not margin >= 0:
+            wrong = "no number" if math.isnan(margin) else f"negative ({margin:g})"
+            raise UserError(
+                f"{name}: the margin of row {row} is {wrong}; it is by how much the chosen response"
+                " is better. Leave such rows out with data.where={margin: '>= 0'}, or rename the"
+                " column if it means something else."
+            )
 
 
 @dataclass

@@ -26,6 +26,7 @@ TITLES = {
     "adapter": "Adapter",
     "data": "Data",
     "train": "Training",
+    "ppo": "PPO",
     "eval": "Evaluation",
     "hub": "Publishing",
 }

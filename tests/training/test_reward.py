@@ -1,5 +1,6 @@
 """Whole runs of a reward model: what they leave, how they resume, load back and judge."""
 
+import json
 import os
 import signal
 
@@ -14,7 +15,9 @@ from transformers import AutoModelForSequenceClassification
 from dpo_lite.adapters import is_reward
 from dpo_lite.best_of import best_of
 from dpo_lite.columns import columns
-from dpo_lite.data.examples import Example
+from dpo_lite.data.examples import Example, Ranked
+from dpo_lite.data.pairs import examples_of
+from dpo_lite.data.prepare import prepare
 from dpo_lite.errors import UserError
 from dpo_lite.export.run import merge_run
 from dpo_lite.implicit_reward import judge_recipe, load_judge, read_rows, score_source
@@ -26,7 +29,7 @@ from dpo_lite.recipe import validate_recipe
 from dpo_lite.runs import read_json
 from dpo_lite.training import job
 from dpo_lite.training.callbacks import RunRecorder
-from dpo_lite.training.comparisons import rewards_of
+from dpo_lite.training.comparisons import check_margins, rewards_of
 from tests.cats import write_cats
 from tests.model.small_models import random_examples
 
@@ -265,3 +268,35 @@ def test_what_the_card_tells_to_do_gives_our_score(run, tiny_base, capsys):
     model = roles.load_policy(load_base(recipe.model), run.adapter, head=True).eval()
     ((expected,),) = rewards_of(model, [example], "forest", torch.float32, 1000)
     assert float(capsys.readouterr().out) == pytest.approx(expected, abs=1e-5)
+
+
+def test_margins_of_the_data_reach_the_loss(tiny_base, tmp_path):
+    """Numbers, numbers as text and empty cells; what is no lead is refused by its row."""
+    rows = [
+        {"prompt": f"cat {i}?", "chosen": f"sat {i}", "rejected": "ran", "margin": margin}
+        for i, margin in enumerate([1.0, None, "2.5", 0])
+    ]
+    file = tmp_path / "pairs.jsonl"
+
+    def prepared(last):
+        rows[-1]["margin"] = last
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        other = tmp_path / "other.jsonl"
+        other.write_text(json.dumps({"prompt": "dog?", "chosen": "sat", "rejected": "ran"}))
+        recipe = recipe_for(tiny_base, str(other), tmp_path)
+        recipe.data.eval = str(file)
+        return prepare(recipe.data, None)
+
+    data = prepared(0).evals["pairs"]
+    assert data["margin"] == [1.0, None, 2.5, 0.0]
+    check_margins("data.train", data)
+    for wrong, told in ((-0.5, r"row 3 is negative \(-0.5\)"), ("slightly", "row 3 is no number")):
+        with pytest.raises(UserError, match=told):
+            check_margins("data.train", prepared(wrong).evals["pairs"])
+
+
+def test_a_ranking_has_no_margin():
+    found = Ranked([{"role": "user", "content": "q"}], ["a", "b", "c"], [1.0, 2.0, 3.0])
+    for pairs in ("keep", "all"):
+        examples, _ = examples_of(found, {"margin": 1.0}, 0, pairs)
+        assert {example.margin for example in examples} == {None}

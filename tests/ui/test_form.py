@@ -12,7 +12,7 @@ QUICKSTART = (RECIPES_FOLDER / "quickstart.yaml").read_text()
 
 def test_every_key_has_a_field_and_few_stand_in_front():
     assert list(FIELDS) == list(known_keys())
-    assert 10 <= sum(field.common for field in FIELDS.values()) <= 15
+    assert 10 <= sum(field.common for field in FIELDS.values()) <= 16
     assert all(field.help for field in FIELDS.values())
 
 
