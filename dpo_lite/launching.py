@@ -112,26 +112,33 @@ def _refuse_active(run: Run, what: str) -> None:
         raise UserError(f"{run.name} is {state}; stop it before you {what} it.")
 
 
-def _start(run: Run) -> None:
-    arguments = [sys.executable, "-m", "dpo_lite", *command(run)[1:]]
+def attached(run: Run) -> subprocess.Popen:
+    """Start a run as a child of this process that writes where this one does. It has a session of
+    its own, so that Ctrl-C reaches it only by ``stop``."""
+    return subprocess.Popen(_arguments(run), env=_environment(), start_new_session=True)
+
+
+def _arguments(run: Run) -> list[str]:
+    return [sys.executable, "-m", "dpo_lite", *command(run)[1:]]
+
+
+def _environment() -> dict[str, str]:
     path = [str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {k: v for k, v in os.environ.items() if k not in NOT_FOR_RUNS}
-    environment |= {
-        "PYTHONPATH": os.pathsep.join(path),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONIOENCODING": "utf-8",
-        "COLUMNS": "100",
-        "NO_COLOR": "1",
-    }
+    kept = {k: v for k, v in os.environ.items() if k not in NOT_FOR_RUNS}
+    return kept | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
+
+
+def _start(run: Run) -> None:
+    plain = {"PYTHONIOENCODING": "utf-8", "COLUMNS": "100", "NO_COLOR": "1"}
     run.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {' '.join(command(run))}")
     with open(run.path / "log.txt", "ab") as log:
         process = subprocess.Popen(
-            arguments,
+            _arguments(run),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,  # neither the page's end nor the terminal's reaches it
-            env=environment,
+            env=_environment() | plain,
         )
     # Whoever stays on as its parent (the page) asks how it ended, so that no dead entry is left.
     threading.Thread(target=process.wait, daemon=True).start()

@@ -222,7 +222,8 @@ def check(
         prompts = list(train.select(range(min(recipe.train.batch_size, len(train)))))
         encoder = Encoder(loaded.tokenizer, recipe.data.raw, recipe.data.template)
         drawing = try_rollout(model, recipe, prompts, encoder, objective, plan, longest)
-        seconds = rollout_seconds(model, recipe, seconds, drawing)
+        gradient = trial.seconds * drawing.tokens / trial.tokens
+        seconds = rollout_seconds(model, recipe, gradient, drawing)
 
     cached = recipe.train.reference_cache and recipe.task == "dpo"
     per_epoch = math.ceil(len(train) / recipe.train.batch_size)
@@ -345,7 +346,7 @@ def _costs(model: PeftModel, examples: list[Encoded], way: Way) -> Costs:
         return costs
     # The value function is trained beside the policy, but its gradient comes after the policy's.
     value = sum(p.numel() for p in roles.parameters(model, roles.VALUE))
-    return replace(costs, trained=costs.trained + value)
+    return replace(costs, trained=costs.trained + value, weights=costs.weights - 4 * value)
 
 
 def _fullest(examples: list[Encoded], budget: int, way: Way) -> list[Encoded]:

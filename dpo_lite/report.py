@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from dpo_lite.advice import advise_run
+from dpo_lite.curves_picture import draw_curves
 from dpo_lite.recipe import load_recipe
 from dpo_lite.reward_report import COLUMNS, draw_calibration, mean_in_words, reward_rows
 from dpo_lite.runs import Run, read_json, write_text
@@ -102,6 +102,8 @@ def result_rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
     generation = metrics.get("generation") or {}
     if generation.get("policy") is not None:
         rows.append(("chosen claim, generated", *_shares(generation)))
+    if "drawn" in metrics:  # of a policy that was rewarded
+        return [*rows, *_drawn_rows(metrics["drawn"])]
     if "reference_loss" in metrics:  # demonstrations
         losses = [metrics["reference_loss"], metrics["loss"]]
         rows.append(("loss per token", *(f"{loss:.4f}" for loss in losses)))
@@ -112,6 +114,18 @@ def result_rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
     rows.append(("reward accuracy", "–", "–" if accuracy is None else f"{accuracy:.0%}"))
     rows.append(("reward margin", "0", f"{metrics['rewards/margins']:.2f}"))
     rows.append(("loss", "", f"{metrics['loss']:.4f}"))
+    return rows
+
+
+def _drawn_rows(drawn: dict[str, dict[str, float]]) -> list[tuple[str, str, str]]:
+    """What answers drawn at temperature 1 are worth."""
+    before, after = drawn["reference"], drawn["policy"]
+    rows = []
+    if "truthful" in after:
+        rows.append(("chosen claim, drawn", *(f"{r['truthful']:.0%}" for r in (before, after))))
+    rows.append(("reward, drawn", *(f"{r['reward']:+.2f}" for r in (before, after))))
+    kl = f"{after['kl']:.2f} ± {after['kl_error']:.2f}"
+    rows.append(("KL, nats per answer", "0", kl))
     return rows
 
 
@@ -188,67 +202,3 @@ def _escape(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-def draw_curves(run: Run, file: Path | None = None) -> None:
-    """curves.png: what training measured over the updates, and the held-out shares it led to."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    records = run.steps()
-    reward = load_recipe(run.recipe_file).task == "reward"
-    kind = "rewards" if reward else "implicit rewards"
-    panels = {
-        "loss": ["loss"],
-        kind: ["rewards/chosen", "rewards/rejected", "rewards/margins"],
-        "reward accuracy": ["rewards/accuracies"],
-        "log-probability of a response": ["logps/chosen", "logps/rejected"],
-        "learning rate": ["learning_rate"],
-    }
-    rows, columns = 2, 3
-    if reward:  # it gives no probabilities, and its held-out results are in calibration.png
-        del panels["log-probability of a response"]
-        columns = 2
-    size = (4.4 * columns, 6.4)
-    figure, axes = plt.subplots(rows, columns, figsize=size, constrained_layout=True)
-    for axis, (title, keys) in zip(axes.flat, panels.items(), strict=False):
-        for key in keys:
-            points = [(r["step"], r[key]) for r in records if key in r]
-            if points:
-                axis.plot(*zip(*points, strict=True), label=key.rpartition("/")[2], linewidth=1.6)
-        axis.set_title(f"{title} by update", fontsize=10)
-        if title == "reward accuracy":
-            axis.set_ylim(0, 1.05)
-        if len(keys) > 1 and axis.get_legend_handles_labels()[0]:
-            axis.legend(frameon=False, fontsize=8)
-    if not reward:
-        results = read_json(run.path / "results.json") or {"sets": {}}
-        _draw_shares(axes.flat[5], results["sets"])
-    for axis in axes.flat:
-        axis.grid(alpha=0.25, axis="y")
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(run.name, fontsize=11)
-    figure.savefig(file or run.path / "curves.png", dpi=110)
-    plt.close(figure)
-
-
-def _draw_shares(axis, sets: dict[str, Any]) -> None:
-    """Bars before and after: the generated share where the data have markers, and likelihood."""
-    bars = []
-    for name, metrics in sets.items():
-        generation = metrics.get("generation") or {}
-        if generation.get("policy") is not None:
-            bars.append((f"{name}\ngenerated", generation))
-        if "likelihood" in metrics:
-            bars.append((f"{name}\nlikelihood", metrics["likelihood"]))
-    for offset, role, label in ((-0.2, "reference", "before"), (0.2, "policy", "after")):
-        places = [i + offset for i in range(len(bars))]
-        drawn = axis.bar(places, [100 * shares[role] for _, shares in bars], 0.38, label=label)
-        axis.bar_label(drawn, fmt="%.0f", fontsize=8)
-    axis.set_xticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
-    axis.set_ylim(0, 125)
-    axis.set_title("held out: chosen claim, per cent", fontsize=10)
-    if bars:
-        axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)

@@ -1,8 +1,8 @@
 """The whole road of RLHF in one run: SFT, a reward model, PPO on its rewards; DPO beside it.
 
 Every step is an ordinary run in the same folder, made from the recipe's shared sections and the
-keys of its own in ``rlhf``; the road's own folder keeps what is compared in the end. DPO starts from
-the same SFT adapter as PPO and is held to it too, so that both trade reward for KL from one point.
+keys of its own in ``rlhf``; the road's own folder keeps what is compared in the end. DPO starts
+from the same SFT adapter as PPO and is held to it too: both trade reward for KL from one point.
 
 What is on disk is the memory: a step that is finished is passed over, one that stopped goes on.
 Each step is a process of its own, so that what it takes of the memory is told of it alone.
@@ -10,12 +10,11 @@ Each step is a process of its own, so that what it takes of the memory is told o
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
@@ -23,10 +22,10 @@ from rich.console import Console
 from dpo_lite import launching
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml, validate_recipe
+from dpo_lite.road_report import POINTS, write_road
 from dpo_lite.runs import Run, read_json, safe_name, write_json, write_text
 
 Kind = Literal["sft", "reward", "ppo", "dpo"]
-POINTS = "points.jsonl"
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,7 @@ class Step:
 
     @property
     def run(self) -> Run:
-        return Run(_folder(self.recipe))
-
-
-def _folder(recipe: Recipe):
-    from pathlib import Path
-
-    return Path(recipe.run.folder) / recipe.run.name
+        return Run(Path(self.recipe.run.folder) / self.recipe.run.name)
 
 
 def plan_road(recipe: Recipe, name: str) -> list[Step]:
@@ -106,87 +99,106 @@ def _merged(*parts: dict[str, Any]) -> dict[str, Any]:
 
 def go(run: Run, console: Console) -> Run:
     """Take every step that is not done; stop where somebody stops it. Ends with the report."""
-    from dpo_lite.road_report import write_road
-
     recipe = load_recipe(run.recipe_file)
     steps = plan_road(recipe, run.name)
     run.begin(step=0, max_steps=len(steps), doing="training")
-    started = time.time()
+    started, taken = time.time(), 0
     for number, step in enumerate(steps):
         told = f"{number + 1} of {len(steps)}  {step.run.name}: {step.recipe.objective}"
         console.rule(told, align="left", style="dim")
         run.update_status(step=number, doing=step.run.name)
-        try:
-            _train(step)
-        except KeyboardInterrupt:
-            _stop(step.run)
-        state = step.run.status()
-        if state["state"] == "stopped":
+        taken += _train(step)
+        if step.run.status()["state"] == "stopped":
             run.update_status(state="stopped", seconds_left=None, doing=None)
             return run
-        if state["state"] != "finished":
-            raise UserError(
-                f"{step.run.path} {state['state']}: {state.get('error') or 'see its log.txt'} "
-                "Go on by training the road again."
-            )
-        if step.run.name not in {point["run"] for point in run.records(POINTS)}:
-            _measure(run, step, steps, console)
-        done = number + 1
-        left = (time.time() - started) / done * (len(steps) - done)
-        run.update_status(step=done, seconds_left=round(left))
-    results = {"sets": {}, "road": True, "seconds": time.time() - started}
-    write_json(run.path / "results.json", results)
+        _measure_what_can_be(run, recipe, steps[: number + 1], console)
+        left = (time.time() - started) / max(taken, 1) * (len(steps) - number - 1)
+        run.update_status(step=number + 1, seconds_left=round(left))
+    write_json(run.path / "results.json", {"sets": {}, "steps": [step.run.name for step in steps]})
     write_road(run)
     run.update_status(state="finished", seconds_left=0, finished=time.time(), doing=None)
     return run
 
 
-def _train(step: Step) -> None:
-    """The step as a process of its own, in a session of its own: Ctrl-C reaches it through us."""
+def _train(step: Step) -> bool:
+    """Take the step in a process of its own; returns whether there was anything to do.
+
+    Its session is its own too: Ctrl-C reaches it through us, once. Raises UserError where it fails.
+    """
     run = step.run
-    if run.recipe_file.is_file() and run.status()["state"] == "finished":
-        return
     if not run.recipe_file.is_file():
         run.path.mkdir(parents=True, exist_ok=True)
         run.update_status(state="queued", launched=time.time())
         write_text(run.recipe_file, to_yaml(step.recipe))
-    command = [sys.executable, "-m", "dpo_lite", "train", "--resume", str(run.path)]
-    process = subprocess.Popen(command, start_new_session=True, env=launching.environment())
+    elif run.status()["state"] == "finished":
+        return False
+    process = launching.attached(run)
     try:
         process.wait()
     except KeyboardInterrupt:
-        _stop(run)
-        process.wait()
-
-
-def _stop(run: Run) -> None:
-    """Have the step finish its update and save."""
-    if run.status()["state"] != "finished":
         launching.stop(run)
+        process.wait()
+    status = run.status()
+    if status["state"] not in ("finished", "stopped"):
+        raise UserError(f"{run.path} {status['state']}: {status.get('error') or 'see its log.txt'}")
+    return True
 
 
-def _measure(run: Run, step: Step, steps: Sequence[Step], console: Console) -> None:
-    """Draw held-out answers with the step's policy and keep what they are worth as a point."""
-    from dpo_lite.road_points import measured
+def _measure_what_can_be(run: Run, recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
+    """Append a point for every step that has none yet and whose reward model there is."""
+    known = {point["run"] for point in run.records(POINTS)}
+    for reward in (step for step in steps if step.kind == "reward"):
+        sft = next(s for s in steps if s.kind == "sft" and s.seed == reward.seed)
+        ruler = _step(recipe, run.name, "ppo", reward.seed, 1.0, sft, reward).recipe
+        for step in (s for s in steps if s.seed == reward.seed and s.run.name not in known):
+            results = read_json(step.run.path / "results.json") or {"sets": {}}
+            point = {
+                "run": step.run.name,
+                "kind": step.kind,
+                "seed": step.seed,
+                "beta": step.beta,
+                "seconds": results.get("seconds"),
+                "memory": results.get("peak_memory"),
+            }
+            if step.kind == "reward":
+                point["sets"] = {
+                    name: {"accuracy": found.get("rewards/accuracies")}
+                    for name, found in results["sets"].items()
+                }
+            else:
+                with console.status(f"measuring {step.run.name}"):
+                    point["sets"] = measured(ruler, step.run.adapter, recipe.rlhf.answers)
+            run.append(POINTS, point)
 
-    results = read_json(step.run.path / "results.json") or {}
-    point = {
-        "run": step.run.name,
-        "kind": step.kind,
-        "seed": step.seed,
-        "beta": step.beta,
-        "seconds": results.get("seconds"),
-        "memory": results.get("peak_memory"),
-    }
-    reward = next(s for s in steps if s.kind == "reward" and s.seed == step.seed)
-    sft = next(s for s in steps if s.kind == "sft" and s.seed == step.seed)
-    if step.kind == "reward":
-        point["sets"] = {
-            name: {"accuracy": found.get("rewards/accuracies")}
-            for name, found in results["sets"].items()
+
+def measured(ruler: Recipe, adapter: Path, answers: int) -> dict[str, dict[str, float]]:
+    """What a policy's drawn answers to each held-out set are worth: reward, KL, truthfulness.
+
+    ``ruler``: a recipe of PPO that names the reward model and, as its start, the SFT adapter.
+    """
+    from dpo_lite.device_lock import device_lock
+    from dpo_lite.doctor import load_data
+    from dpo_lite.model import roles
+    from dpo_lite.model.base import compute_dtype, load_base
+    from dpo_lite.model.scoring import choose_way
+    from dpo_lite.preflight import Loaded, plan_run
+    from dpo_lite.training.ppo_preflight import expected
+    from dpo_lite.training.ppo_trainer import earned_held_out
+    from dpo_lite.training.update import Objective
+
+    with device_lock("measuring"):
+        tokenizer, data = load_data(ruler)
+        model = roles.load_policy(load_base(ruler.model), adapter)
+        roles.add_start(model, ruler.model.adapter)
+        few, lengths = expected(ruler, data)
+        way = choose_way(model, few).way
+        objective = Objective.of(ruler, way, compute_dtype(model.device))
+        lengths = lengths.of_batch(shared=way == "forest")
+        budget = plan_run(model, ruler, few, way, lengths).budget
+        loaded = Loaded(ruler, tokenizer, data, model)
+        return {
+            name: earned_held_out(
+                loaded, list(rows), objective, budget, answers=answers, names=("policy",)
+            )["drawn"]["policy"]
+            for name, rows in data.evals.items()
         }
-    elif step.kind == "sft":
-        return  # measured as the reference of the first policy
-    else:
-        pass
-    run.append(POINTS, point)

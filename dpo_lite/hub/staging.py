@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lite.adapters import REWARD_FILE
+from dpo_lite.curves_picture import draw_curves
 from dpo_lite.errors import UserError
 from dpo_lite.hub.card import model_card
 from dpo_lite.hub.public_recipe import public_recipe
 from dpo_lite.model_id import is_public
 from dpo_lite.recipe import Recipe, load_recipe
-from dpo_lite.report import draw_curves
 from dpo_lite.reward_report import draw_calibration
 from dpo_lite.runs import Run, read_json, write_json, write_text
 

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 import dpo_lite
+from dpo_lite import road
 from dpo_lite.adapters import keep_start, start_adapter
 from dpo_lite.capacity import peak_memory
 from dpo_lite.comparison import load_trained
@@ -49,6 +50,8 @@ PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl", "datasets")
 
 def start(recipe: Recipe, stem: str, console: Console) -> Run:
     """Make a run folder for the recipe and train; returns the run, finished or stopped."""
+    if recipe.task == "rlhf":
+        return _start_road(recipe, stem, console)
     with device_lock(f"dpo-lite train {stem}", say=console.print):
         loaded, report, objective = prepare_run(recipe, console)
         run = create_run(recipe.run.folder, recipe.run.name, stem)
@@ -65,7 +68,19 @@ def resume(run: Run, console: Console) -> Run:
     """
     run.take_up()
     keep_in(console, run.path / "log.txt")
-    return recorded(run, lambda: _resume(run, console))
+    is_road = load_recipe(run.recipe_file).task == "rlhf"
+    return recorded(run, lambda: (road.go if is_road else _resume)(run, console))
+
+
+def _start_road(recipe: Recipe, stem: str, console: Console) -> Run:
+    """The run of many runs: every step's recipe is looked at before the first one starts."""
+    road.plan_road(recipe, recipe.run.name or stem)
+    check_push(recipe, console.print)
+    run = create_run(recipe.run.folder, recipe.run.name, stem)
+    recipe.run.name = run.name
+    write_text(run.recipe_file, to_yaml(recipe))
+    keep_in(console, run.path / "log.txt")
+    return recorded(run, lambda: road.go(run, console))
 
 
 def _resume(run: Run, console: Console) -> Run:

@@ -16,6 +16,7 @@ from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.generation import end_ids
 from dpo_lite.model import roles
+from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.planning import MemoryPlan
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.ppo import Rollout, draw, judge
@@ -32,6 +33,7 @@ class Drawing:
 
     seconds: float
     answers: int
+    tokens: int  # of the answers and their prompts in packed rows
     at_once: int
     ended: float  # share of answers that came to their end
     lowest: float  # reward
@@ -134,6 +136,7 @@ def try_rollout(
     return Drawing(
         seconds,
         len(rewards),
+        sum(batch_tokens(example, objective.way) for example in drawn),
         at_once,
         rollout.ended.float().mean().item(),
         rewards.min().item(),

@@ -72,6 +72,7 @@ def earned_held_out(
     budget: int,
     progress: Callable[[int], None] = lambda count: None,
     answers: int = 1,
+    names: Collection[str] = ("reference", "policy"),
 ) -> dict[str, Any]:
     """What drawn answers to held-out prompts earn, by role: ``drawn`` of results.json."""
     model, recipe, encoder = loaded.model, loaded.recipe, _encoder(loaded)
@@ -79,11 +80,11 @@ def earned_held_out(
         roles.add_reward(model, adapter)
     judged_by = rewarder(model, recipe, objective, budget, encoder.decode)
     found = {
-        role.__name__: drawn_metrics(
+        name: drawn_metrics(
             model,
             loaded.tokenizer,
             rows,
-            role,
+            {"reference": roles.reference, "policy": roles.policy}[name],
             judged_by,
             recipe.ppo,
             all_ends(model, encoder),
@@ -91,7 +92,7 @@ def earned_held_out(
             budget,
             answers=answers,
         )
-        for role in (roles.reference, roles.policy)
+        for name in names
     }
     progress(len(rows))
     return {"drawn": found}
