@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpo_lite.recipe import load_recipe
+from dpo_lite.reward_advice import calibration_words
 from dpo_lite.runs import Run, read_json
 
 LN2 = math.log(2)
@@ -19,15 +20,19 @@ EARLY = 10  # updates before which curves say nothing
 
 METRICS = {
     "loss": "What is minimised. DPO starts at ln 2 = 0.693, where policy and reference are equal; "
-    "lower means that the chosen answers win by more. Near zero the pairs are learned by heart.",
-    "rewards/margins": "Implicit reward of the chosen answer minus that of the rejected one, on "
-    "average: how far the policy tells them apart. It starts at 0 and should grow, then flatten.",
-    "rewards/accuracies": "Share of pairs whose chosen answer has the higher implicit reward; ties "
+    "so does a reward model, whose rewards are all 0. Lower means that the chosen answers win by "
+    "more. Near zero the pairs are learned by heart.",
+    "rewards/margins": "Reward of the chosen answer minus that of the rejected one, on average: "
+    "how far the model tells them apart. It starts at 0 and should grow, then flatten. A policy's "
+    "reward is implicit, a reward model's is what its head says.",
+    "rewards/accuracies": "Share of pairs whose chosen answer has the higher reward; ties "
     "are left out. 0.5 is a coin; 0.6 to 0.8 on held-out data is common, as people disagree.",
-    "rewards/chosen": "beta · (log π − log π_ref) of the chosen answer: how much likelier it is "
-    "than under the reference. It often falls below 0, as only the margin is trained.",
-    "rewards/rejected": "The same for the rejected answer. It should fall, and faster than that of "
-    "the chosen one.",
+    "rewards/chosen": "Of a policy beta · (log π − log π_ref) of the chosen answer: how much "
+    "likelier it is than under the reference. It often falls below 0, as only the margin is "
+    "trained. Of a reward model what its head says of the chosen answer, kept around 0 by "
+    "train.centering.",
+    "rewards/rejected": "The same for the rejected answer. It should fall, and a policy's faster "
+    "than that of the chosen one.",
     "logps/chosen": "Log-probability of the whole chosen answer under the policy, in nats. Long "
     "answers have lower ones. A steep fall means that also good text gets unlikely.",
     "logps/rejected": "The same for the rejected answer.",
@@ -57,6 +62,11 @@ class Seen:
     status: Mapping[str, Any]
     steps: Sequence[Mapping[str, float]]  # one per logged update
     evals: Mapping[str, Mapping[str, list[tuple[int, float]]]]  # set -> metric -> points
+    calibrations: Mapping[str, Mapping[str, Any]]  # a reward model's, by set
+
+    @property
+    def is_reward(self) -> bool:
+        return self.recipe.get("task") == "reward"
 
     def train(self, key: str) -> Any:
         return self.recipe["train"][key]
@@ -93,7 +103,10 @@ def advise(
     ``metrics`` are the lines of metrics.jsonl, ``results`` the content of results.json.
     """
     steps = {m["step"]: m for m in metrics if "loss" in m}  # of a repeated update the last counts
-    seen = Seen(recipe, status, [steps[k] for k in sorted(steps)], _evals(metrics, results))
+    sets = (results or {}).get("sets") or {}
+    calibrations = {n: found["calibration"] for n, found in sets.items() if "calibration" in found}
+    evals = _evals(metrics, results)
+    seen = Seen(recipe, status, [steps[k] for k in sorted(steps)], evals, calibrations)
     found = [advice for rule in STATES if (advice := rule(seen))]
     if len(seen.steps) < EARLY:
         if not found and seen.steps:
@@ -163,12 +176,16 @@ def not_finite(seen: Seen) -> Advice | None:
 
 def worse_than_nothing(seen: Seen) -> Advice | None:
     loss = seen.end("loss")
-    if not seen.in_sigmoid or not math.isfinite(loss) or loss < LN2 + 0.1:
+    # A margin that the data ask for is part of a reward model's loss from the start.
+    untrained = max(LN2, seen.steps[0]["loss"]) if seen.is_reward else LN2
+    if not seen.in_sigmoid or not math.isfinite(loss) or loss < untrained + 0.1:
         return None
+    known = "ln 2 = " if untrained == LN2 else ""
+    model = "reward model" if seen.is_reward else "policy"
     return Advice(
         "bad",
-        f"The loss is {loss:.2f}, above the ln 2 = 0.693 of an untrained policy: the steps are too "
-        f"large. Lower train.lr (now {seen.train('lr'):g}) three to ten times.",
+        f"The loss is {loss:.2f}, above the {known}{untrained:.3f} of an untrained {model}: the "
+        f"steps are too large. Lower train.lr (now {seen.train('lr'):g}) three to ten times.",
     )
 
 
@@ -178,9 +195,12 @@ def stuck_at_ln2(seen: Seen) -> Advice | None:
         return None
     if seen.share < max(0.3, seen.train("warmup")):
         return Advice("info", "The loss is still at ln 2 = 0.693: the learning rate is warming up.")
+    still = "the policy has hardly left the reference"
+    if seen.is_reward:
+        still = "the head hardly tells the answers apart"
     return Advice(
         "warn",
-        f"The loss stays at ln 2 = 0.693: the policy has hardly left the reference. Raise train.lr "
+        f"The loss stays at ln 2 = 0.693: {still}. Raise train.lr "
         f"(now {seen.train('lr'):g}) about three times, or train longer.",
     )
 
@@ -212,6 +232,13 @@ def exploded(seen: Seen) -> Advice | None:
     loss, margin = seen.end("loss"), seen.end("rewards/margins")
     if margin is None or margin < 8 or loss > 0.05:
         return None
+    if seen.is_reward:
+        return Advice(
+            "warn",
+            f"The margin has grown to {margin:.1f} and the loss is near zero: the pairs are learned"
+            ", and further updates only make it surer of itself. Fewer train.epochs or a lower "
+            f"train.lr (now {seen.train('lr'):g}) keep it calibrated.",
+        )
     return Advice(
         "warn",
         f"The margin has grown to {margin:.1f} and the loss is near zero: the pairs are learned, "
@@ -229,7 +256,7 @@ def over_fitting(seen: Seen) -> Advice | None:
             return Advice(
                 "warn",
                 f"Over-fitting: the loss on {name} was lowest ({best:.3f}) at update {step} and is "
-                f"{losses[-1][1]:.3f} now. Fewer train.epochs would have given the better policy.",
+                f"{losses[-1][1]:.3f} now. Fewer train.epochs would have given the better model.",
             )
         accuracy = points.get("rewards/accuracies", [])
         gap = train_accuracy - accuracy[-1][1] if accuracy and train_accuracy else 0.0
@@ -266,6 +293,11 @@ def displacement(seen: Seen) -> Advice | None:
     )
 
 
+def uncalibrated(seen: Seen) -> Advice | None:
+    told = (calibration_words(*item) for item in seen.calibrations.items())
+    return next((Advice("warn", text) for text in told if text), None)
+
+
 def _well(seen: Seen) -> Advice:
     accuracy, margin = seen.end("rewards/accuracies"), seen.end("rewards/margins")
     told = "" if accuracy is None else f"accuracy {accuracy:.0%}, "
@@ -277,6 +309,8 @@ def _well(seen: Seen) -> Advice:
     ]
     if held_out:
         told += f", held out {', '.join(held_out)}"
+    if seen.status["state"] == "finished" and seen.is_reward:
+        return Advice("good", f"Finished well: {told}. Now rank answers with `dpo-lite best-of`.")
     if seen.status["state"] == "finished":
         return Advice(
             "good", f"Finished well: {told}. Now read its answers beside the reference's."
@@ -295,6 +329,7 @@ RULES: list[Rule] = [
     exploded,
     over_fitting,
     displacement,
+    uncalibrated,
 ]
 
 

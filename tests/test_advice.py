@@ -5,6 +5,7 @@ import math
 import pytest
 
 from dpo_lite.advice import advise, split_eval
+from dpo_lite.calibration import reliability
 
 RECIPE = {"train": {"loss": "sigmoid", "beta": 0.1, "lr": 5e-6, "warmup": 0.1}}
 LN2 = math.log(2)
@@ -121,3 +122,43 @@ def test_eval_keys():
     assert split_eval("eval_test_loss") == ("test", "loss")
     assert split_eval("eval_loss") is None
     assert split_eval("loss") is None
+
+
+REWARD = {"task": "reward", **RECIPE}
+
+
+def judge(**ends):
+    """A reward model has no log-probabilities of answers."""
+    return [{k: v for k, v in m.items() if k != "logps/chosen"} for m in curves(**ends)]
+
+
+def test_a_reward_model_is_spoken_of_as_one():
+    ((kind, text),) = said(judge(), "finished", recipe=REWARD)
+    assert kind == "good"
+    assert "best-of" in text
+    told = [
+        *said(judge(loss=0.692, rewards__margins=0.003), recipe=REWARD),
+        *said(judge(loss=0.001, rewards__margins=15.0, rewards__accuracies=1.0), recipe=REWARD),
+        *said(judge(loss=0.9, rewards__margins=0.3), recipe=REWARD),
+    ]
+    assert len(told) == 3
+    assert not any(word in text for _, text in told for word in ("policy", "reference", "beta"))
+
+
+def test_margins_that_the_data_ask_for_are_no_fault():
+    """The loss begins above ln 2 with them."""
+    lines = [m | {"loss": m["loss"] + 0.6} for m in judge(loss=0.5)]
+    assert said(lines, recipe=REWARD)[0][0] == "good"
+
+
+@pytest.mark.parametrize(
+    ("margin", "words"), [(0.1, "less sure than it is right"), (5.0, "surer than it is right")]
+)
+def test_calibration_in_words(margin, words):
+    right = [margin] * (95 if margin < 1 else 60)
+    calibration = reliability([*right, *[-margin] * (100 - len(right))])
+    results = {"sets": {"test": {"rewards/accuracies": 0.8, "calibration": calibration}}}
+    (first, *_) = said(judge(), "finished", results, REWARD)
+    assert first[0] == "warn"
+    assert words in first[1]
+    assert not said(judge(), "finished", {"sets": {"test": {"calibration": reliability([])}}})[1:]

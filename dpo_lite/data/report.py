@@ -101,7 +101,7 @@ class DataReport:
             longer = "longer" if share > 0.5 else "shorter"
             notes.append(
                 f"the chosen response is {longer} in {max(share, 1 - share):.0%} of the pairs: the "
-                "policy may learn length instead of what you prefer"
+                "model may learn length instead of what you prefer"
             )
         if self.contradicting:
             notes.append(

@@ -6,7 +6,7 @@ arXiv:2203.02155, Eq. 1). Where the data say by how much a response is better, i
 ``margin``, the loss asks for that much: Llama 2, arXiv:2307.09288, Eq. 2.
 
 Only differences are learned, so r + f(x) is as good as r. A small penalty keeps the rewards around
-zero while they are trained (Eisenstein et al. 2023, arXiv:2312.09244, Eq. 4), and the mean that
+zero while they are trained (Eisenstein et al. 2023, arXiv:2312.09244), and the mean that
 is left over the training data is subtracted afterwards.
 """
 

@@ -11,7 +11,7 @@ import json
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,12 @@ def grid(
     runs: Mapping[str, Sequence[Mapping[str, Any]]],
     smooth: float = 0.8,
     colors: Mapping[str, int] | None = None,
+    without: Collection[str] = (),
 ) -> str:
     """All panels for runs given as name -> lines of metrics.jsonl; ``smooth`` is from 0 to 1.
 
-    ``colors``: the number of each run's colour, 1 to 6; default: in the order given.
+    ``colors``: the number of each run's colour, 1 to 6; default: in the order given. ``without``:
+    metrics that these runs cannot have.
     """
     colors = colors or {name: i % 6 + 1 for i, name in enumerate(runs)}
     shown = {
@@ -62,7 +64,8 @@ def grid(
         for name, records in runs.items()
     }
     dots = {name: _dots(records) for name, records in runs.items()}
-    panels = "".join(_figure(panel, shown, dots, smooth, colors) for panel in PANELS)
+    wanted = [panel for panel in PANELS if panel.keys[0] not in without]
+    panels = "".join(_figure(panel, shown, dots, smooth, colors) for panel in wanted)
     return f'<div class="dl-curves">{panels}</div>'
 
 

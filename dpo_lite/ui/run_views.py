@@ -180,9 +180,13 @@ def detail(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
 
 def _facts(run: Run, recipe: Mapping[str, Any]) -> str:
     train, manifest = recipe["train"], run.manifest()
+    held = {
+        "sft": ["supervised fine-tuning"],
+        "reward": [f"reward model, centering {train['centering'] or 0:g}"],
+    }
     said = [
         recipe["model"]["base"],
-        f"beta {train['beta']:g}",
+        *held.get(recipe["task"], [f"beta {train['beta']:g}"]),
         f"lr {train['lr']:g}",
         f"{train['batch_size']} examples per update",
     ]
@@ -216,7 +220,14 @@ def curve_grid(folder: Path, selected: Sequence[str], smooth: float) -> str:
         for i, name in enumerate(selected)
     )
     legend = f'<ul class="dl-legend">{legend}</ul>' if len(selected) > 1 else ""
-    return legend + curves.grid(records, smooth)
+    only_judges = all(is_judge(folder, name) for name in selected)
+    without = ("logps/chosen", "kl") if only_judges else ()
+    return legend + curves.grid(records, smooth, without=without)
+
+
+def is_judge(folder: Path, name: str) -> bool:
+    """Whether a run trains a reward model, which gives no answers."""
+    return recipe_of(Run(folder / name))["task"] == "reward"
 
 
 def log_tail(folder: Path, selected: Sequence[str]) -> str:
@@ -235,6 +246,8 @@ def samples(folder: Path, selected: Sequence[str]) -> str:
     for record in TAILS.read(folder / selected[0] / "samples.jsonl"):
         when = f"update {record['step']:,}" if record["when"] == "during" else record["when"]
         answers.setdefault(record["prompt"], {})[when] = record["answer"]
+    if not answers and is_judge(folder, selected[0]):
+        return parts.empty("No answers", "A reward model judges answers and gives none.")
     if not answers:
         return parts.empty("No answers yet", "The run answers its prompts before it trains.")
     shown = sorted(answers.items(), key=lambda item: -len(item[1]))[:SHOWN_PROMPTS]

@@ -159,12 +159,13 @@ def shown(page: Page, selected: Sequence[str] | None, smooth: float, seen: dict)
         "difference": views.recipe_difference(page.runs, selected),
     }
     state = found[selected[0]]["state"] if selected else None
-    active, finished = state in ACTIVE, state == "finished"
+    active = state in ACTIVE
+    answers = state == "finished" and not views.is_judge(page.runs, selected[0])
     again = active and found[selected[0]].get("stopping")
     looks = {
         "stop": ("Break off" if again else "Stop and save", active),
         "resume": ("Resume", state in RESUMABLE),
-        "compare": ("Compare", finished),
+        "compare": ("Compare", answers),
     }
     new = {"sign": sign} | {key: hash(text) for key, text in texts.items()} | looks
     new["manage"] = bool(selected) and not active

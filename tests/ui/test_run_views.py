@@ -1,11 +1,13 @@
 """What the Runs tab says about the folders on disk."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs import create_run, write_json
 from dpo_lite.ui import run_views as views
-from dpo_lite.ui import tab_runs
+from dpo_lite.ui import tab_compare, tab_runs
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -102,3 +104,26 @@ def test_nothing_is_sent_twice(folder):
 def test_an_empty_folder_says_what_to_do(tmp_path):
     assert "press Launch" in views.run_table(views.statuses(tmp_path), [])
     assert views.curve_grid(tmp_path, [], 0.5) == ""
+
+
+def test_a_reward_model_is_offered_nothing_that_it_cannot_do(tmp_path):
+    run = create_run(tmp_path, "judge", "x")
+    run.recipe_file.write_text(to_yaml(load_recipe("reward-quickstart")))
+    run.update_status(state="finished", step=2, max_steps=2, loss=0.4, margin=1.0)
+    run.append("metrics.jsonl", {"step": 1, "loss": 0.69, "rewards/margins": 0.0})
+    found = views.statuses(tmp_path)
+    assert "gives none" in views.samples(tmp_path, ["judge"])
+    head = views.detail(tmp_path, found, ["judge"])
+    assert "centering 0.01" in head
+    assert "beta" not in head
+    panels = views.curve_grid(tmp_path, ["judge"], 0.5)
+    assert "reward margin" in panels
+    assert "log-prob" not in panels
+    assert "sample_steps" not in panels
+    page = SimpleNamespace(runs=tmp_path)
+    values = tab_runs.shown(page, ["judge"], 0.5, {})
+    (compare,) = [v for v in values if getattr(v, "value", None) == "Compare"]
+    assert not compare.interactive
+    run.adapter.mkdir()
+    write_json(run.adapter / "adapter_config.json", {"task_type": "SEQ_CLS"})
+    assert tab_compare.finished(tmp_path) == []
