@@ -27,6 +27,7 @@ TITLES = {
     "data": "Data",
     "train": "Training",
     "ppo": "PPO",
+    "rlhf": "The whole road",
     "eval": "Evaluation",
     "hub": "Publishing",
 }
