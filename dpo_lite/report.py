@@ -149,6 +149,11 @@ def sample_pairs(run: Run, most: int = SHOWN_SAMPLES) -> list[tuple[str, str, st
 
 def print_results(run: Run, console: Console) -> None:
     """The last screen: what changed, where the adapter is, what to try next."""
+    if load_recipe(run.recipe_file).task == "rlhf":
+        from dpo_lite.road_report import print_road  # which needs this file
+
+        print_road(run, console)
+        return
     results = read_json(run.path / "results.json")
     reward = load_recipe(run.recipe_file).task == "reward"
     table = Table(title=None, box=None, pad_edge=False)

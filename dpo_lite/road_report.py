@@ -9,6 +9,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report import clock
 from dpo_lite.runs import Run, write_text
@@ -115,6 +118,27 @@ def write_road(run: Run) -> None:
         f"{table(rows)}\n![frontier]({PICTURE})\n"
     )
     write_text(run.path / "report.md", text)
+
+
+def print_road(run: Run, console: Console) -> None:
+    """The last screen: the table, the picture, and what to do with a step."""
+    head, body = cells(read_rows(run))
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, column in enumerate(head):
+        shown.add_column(column, justify="left" if place < 2 else "right")
+    for line in body:
+        shown.add_row(*line)
+    policies = [p["run"] for p in run.records(POINTS) if p["kind"] in COLOURS]
+    console.print(shown)
+    console.print(
+        f"\npicture  {run.path / PICTURE}\nreport   {run.path / 'report.md'}\n\nnext\n"
+        + "".join(
+            f"  dpo-lite compare {run.path.parent / name}\n"
+            for name in policies[:1] + policies[-1:]
+        ),
+        markup=False,
+        highlight=False,
+    )
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
