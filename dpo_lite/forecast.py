@@ -14,11 +14,11 @@ from dpo_lite.errors import UserError
 from dpo_lite.model.attention import FOREST_MODELS
 from dpo_lite.model.base import compute_device, compute_dtype, load_config
 from dpo_lite.model.dry_run import Costs, costs_of_config
+from dpo_lite.model_id import is_function
 from dpo_lite.planning import MemoryPlan, advice, bar, choose_plan, largest_update
 from dpo_lite.recipe import Recipe
 from dpo_lite.report import clock
 from dpo_lite.training.ppo_preflight import expected, expected_answers
-from dpo_lite.training.reward_source import is_function
 
 ASSUMED_LENGTH = 1024
 

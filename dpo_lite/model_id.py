@@ -1,4 +1,4 @@
-"""Names of models and data: which of them others can load."""
+"""Names of models, data and rewards: which of them others can load."""
 
 import re
 from pathlib import Path
@@ -21,6 +21,19 @@ def is_public(name: str) -> bool:
     if Path(name).exists() or Path(name.rpartition(":")[0] or name).exists():
         return False
     return HUB_ID.match(repository(name)) is not None
+
+
+def is_function(reward: str) -> bool:
+    """Whether ``ppo.reward`` names a Python function, ``file.py:function``, and not an adapter."""
+    file, colon, _ = reward.rpartition(":")
+    return bool(colon) and file.endswith(".py")
+
+
+def last_name(name: str) -> str:
+    """A path without where it lies on this machine: ``/home/me/x-1/adapter`` -> ``x-1/adapter``,
+    ``/data/pairs:train`` -> ``pairs:train``."""
+    path = Path(name.replace("\\", "/"))
+    return f"{path.parent.name}/adapter" if path.name == "adapter" else path.name
 
 
 def plain_name(base: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from dpo_lite.hub import reward_card
+from dpo_lite.hub import ppo_card, reward_card
 from dpo_lite.hub.licence import base_licence
 from dpo_lite.model_id import is_public, repository
 from dpo_lite.report import result_rows, sample_pairs, table_head
@@ -54,6 +55,8 @@ TAGS = {
     "dpo": ("dpo", "preference"),
     "sft": ("sft",),
     "reward": ("reward-model", "preference"),
+    "ppo": ("ppo",),
+    "rloo": ("rloo",),
 }
 KINDS = {"reward": "text-classification"}  # else text-generation
 
@@ -69,11 +72,17 @@ def metadata(subject: Subject, repo: str):
         library_name="peft",
         pipeline_tag=KINDS.get(subject.recipe.task, "text-generation"),
         datasets=public_data(subject) or None,
-        tags=["lora", "dpo_lite", *TAGS[subject.recipe.task]],
+        tags=["lora", "dpo_lite", *TAGS[_method(subject)]],
         model_name=repo.partition("/")[2] if results else None,
         eval_results=results or None,
         **base_licence(true_base(subject)),
     )
+
+
+def _method(subject: Subject) -> str:
+    """The task, of PPO how its advantages are found."""
+    recipe = subject.recipe
+    return recipe.ppo.estimator if recipe.task == "ppo" else recipe.task
 
 
 def true_base(subject: Subject) -> str:
@@ -92,23 +101,17 @@ def eval_results(subject: Subject) -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
     data = public_data(subject)
+    on_policy = subject.recipe.task == "ppo"
+    measures = ppo_card.measures if on_policy else _measures
     found = []
     for name, metrics in subject.results["sets"].items():
-        error = metrics.get("calibration", {}).get("error")
-        values = metrics | {"calibration": error}
-        for key, kind, title in (
-            ("rewards/accuracies", "accuracy", "Reward accuracy"),
-            ("rewards/margins", "rewards/margins", "Reward margin"),
-            ("calibration", "expected_calibration_error", "Expected calibration error"),
-            ("loss", "loss", "Loss"),
-        ):
-            value = values.get(key)
+        for kind, title, value in measures(metrics):
             if not isinstance(value, (int, float)) or value != value:  # a NaN is no result
                 continue
             found.append(
                 EvalResult(
                     task_type=KINDS.get(subject.recipe.task, "text-generation"),
-                    task_name="Preference",
+                    task_name="Answers" if on_policy else "Preference",
                     dataset_type=data[0] if len(data) == 1 else "preferences",
                     dataset_name=f"held-out set {name}",
                     dataset_split=name,
@@ -120,26 +123,39 @@ def eval_results(subject: Subject) -> list[EvalResult]:
     return found
 
 
+def _measures(metrics: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Kind, title and value of what was scored on a held-out set."""
+    error = metrics.get("calibration", {}).get("error")
+    values = metrics | {"calibration": error}
+    for key, kind, title in (
+        ("rewards/accuracies", "accuracy", "Reward accuracy"),
+        ("rewards/margins", "rewards/margins", "Reward margin"),
+        ("calibration", "expected_calibration_error", "Expected calibration error"),
+        ("loss", "loss", "Loss"),
+    ):
+        yield kind, title, values.get(key)
+
+
 def _what(subject: Subject, repo: str) -> str:
     base, loaded = true_base(subject), subject.base
     how = {
         "dpo": "on preferences by Direct Preference Optimization",
         "sft": "on demonstrations by supervised fine-tuning",
         "reward": "on preferences as a reward model, which scores answers and gives none,",
+        **{name: f"on rewards by {told}" for name, told in ppo_card.HOW.items()},
     }
     text = (
         f"# {repo.partition('/')[2]}\n\n"
         f"A LoRA adapter for [{base}](https://huggingface.co/{base}), trained "
-        f"{how[subject.recipe.task]} with dpo_lite."
+        f"{how[_method(subject)]} with dpo_lite."
     )
     if base != loaded:
         text += (
             f" It was trained on its quantised copy [{loaded}](https://huggingface.co/{loaded})."
         )
     if subject.step is not None:
-        text += (
-            f"\n\nThis is the state after {subject.step:,} updates, not the end of the training."
-        )
+        unit = "rollouts" if subject.recipe.task == "ppo" else "updates"
+        text += f"\n\nThis is the state after {subject.step:,} {unit}, not the end of the training."
     return text
 
 
@@ -154,6 +170,8 @@ def _training(subject: Subject) -> str:
         objective = [("objective", "supervised fine-tuning: −Σ log π(token) / tokens")]
     elif recipe.task == "reward":
         objective = reward_card.objective_rows(subject)
+    elif recipe.task == "ppo":
+        objective = ppo_card.objective_rows(subject)
     else:
         per_token = " per token" if train.loss == "sigmoid_norm" else ""
         objective = [
@@ -163,6 +181,16 @@ def _training(subject: Subject) -> str:
             ("reference π_ref", manifest.get("reference", recipe.reference)),
             ("SFT term", f"weight {train.sft_weight:g}" if train.sft_weight else ""),
         ]
+    length = [
+        ("batch", f"{train.batch_size} examples per update"),
+        (
+            "passes",
+            f"{train.epochs:g} epoch{'s' * (train.epochs != 1)}"
+            + (f", {train.max_steps} updates" * bool(train.max_steps)),
+        ),
+    ]
+    if recipe.task == "ppo":
+        length = ppo_card.length_rows(subject)
     rows = [
         ("base", f"`{subject.base}`{revision}, in {manifest.get('quantization', 'nf4')}"),
         ("data", f"{sources}: {data.get('examples', 0):,} examples"),
@@ -171,13 +199,8 @@ def _training(subject: Subject) -> str:
         *objective,
         ("adapter", adapter),
         ("learning rate", f"{train.lr:g}, {train.scheduler}, warm-up {train.warmup:.0%}"),
-        ("batch", f"{train.batch_size} examples per update"),
+        *length,
         ("length", f"up to {data['max_length']:,} tokens" if data.get("max_length") else ""),
-        (
-            "passes",
-            f"{train.epochs:g} epoch{'s' * (train.epochs != 1)}"
-            + (f", {train.max_steps} updates" * bool(train.max_steps)),
-        ),
         ("seed", str(train.seed)),
         ("device", manifest.get("device", "")),
     ]
@@ -274,11 +297,13 @@ def _versions(subject: Subject) -> str:
 
 
 def _limits(subject: Subject) -> str:
+    likes = "The adapter prefers what its data prefer"
+    if subject.recipe.task == "ppo":
+        likes = ppo_card.LIKES
     text = (
-        "## Limits\n\nThe adapter prefers what its data prefer, and knows no facts that the base "
-        "did not know. The numbers above were measured on the held-out data named above and say "
-        "nothing about other data, other languages or safety. What the base must not be used for, "
-        "this must not either."
+        f"## Limits\n\n{likes}, and knows no facts that the base did not know. The numbers above "
+        "were measured on the held-out data named above and say nothing about other data, other "
+        "languages or safety. What the base must not be used for, this must not either."
     )
     reward = subject.recipe.task == "reward"
     if reward:

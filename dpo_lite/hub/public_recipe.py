@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-from dpo_lite.model_id import ON_THIS_MACHINE, is_public
+from dpo_lite.model_id import ON_THIS_MACHINE, is_function, is_public, last_name
 from dpo_lite.recipe import Recipe, to_yaml
 
 
 def public_recipe(recipe: Recipe, base: str) -> tuple[str, list[str]]:
     """The YAML to publish, and one line per value that was shortened to its last name.
 
-    ``base`` is the base's public id. Data and adapters on this machine keep their file name only.
+    ``base`` is the base's public id. Data, adapters and rewards on this machine keep their file
+    name only.
     """
     values = recipe.model_copy(deep=True)
     notes: list[str] = []
 
     def shortened(key: str, name: str) -> str:
-        if is_public(name) or name.startswith("builtin:"):
+        if not is_function(name) and (is_public(name) or name.startswith("builtin:")):
             return name
-        short = _last_name(name)
+        short = last_name(name)
         if short != name:
             notes.append(f"{key}: a path on this machine, published as {short}")
         return short
@@ -28,6 +28,8 @@ def public_recipe(recipe: Recipe, base: str) -> tuple[str, list[str]]:
     values.model.base = base
     if values.model.adapter:
         values.model.adapter = shortened("model.adapter", values.model.adapter)
+    if values.ppo.reward:
+        values.ppo.reward = shortened("ppo.reward", values.ppo.reward)
     values.data.train = _sources("data.train", values.data.train, shortened)
     if values.data.eval is not None:
         values.data.eval = _sources("data.eval", values.data.eval, shortened)
@@ -46,9 +48,3 @@ def _sources(key: str, given: str | list, shortened: Callable[[str, str], str]) 
         else part.model_copy(update={"source": shortened(key, part.source)})
         for part in given
     ]
-
-
-def _last_name(name: str) -> str:
-    """``/home/me/x-1/adapter`` -> ``x-1/adapter``, ``/data/pairs:train`` -> ``pairs:train``."""
-    path = Path(name.replace("\\", "/"))
-    return f"{path.parent.name}/adapter" if path.name == "adapter" else path.name

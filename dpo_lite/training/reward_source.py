@@ -24,6 +24,7 @@ from dpo_lite.adapters import CONFIG, REWARD_FILE, WEIGHTS, adapter_folder, chec
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.heads import read_mean
+from dpo_lite.model_id import is_function
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs import Run
 from dpo_lite.training.comparisons import rewards_of
@@ -31,12 +32,6 @@ from dpo_lite.training.update import Objective
 
 COLUMNS = ("chosen_markers", "rejected_markers")
 Function = Callable[..., Sequence[float]]
-
-
-def is_function(reward: str) -> bool:
-    """Whether ``ppo.reward`` names a Python function and not an adapter."""
-    file, colon, _ = reward.rpartition(":")
-    return bool(colon) and file.endswith(".py")
 
 
 def reward_folder(recipe: Recipe) -> Path | None:

@@ -3,7 +3,8 @@
 import pytest
 
 from dpo_lite.errors import UserError
-from dpo_lite.training.reward_source import called, is_function, load_function
+from dpo_lite.model_id import is_function
+from dpo_lite.training.reward_source import called, load_function
 
 EXAMPLES = [
     {"prompt": "a?", "response_ids": [[1, 2], [3]], "chosen_markers": ["x"]},
