@@ -116,7 +116,7 @@ def test_shipped_recipes(path):
     assert "GB" in facts["card"]
     if not recipe.model.base.startswith("builtin:"):
         assert "Hyper-parameters:" in text
-    assert recipe.eval.prompts
+    assert recipe.eval.prompts or recipe.task == "reward"  # which answers nothing
 
 
 def test_shipped_recipes_are_complete():
