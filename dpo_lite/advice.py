@@ -7,89 +7,18 @@ the same. A rule looks at the smoothed end of the run, never at one noisy update
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dpo_lite import ppo_advice
+from dpo_lite.metrics import split_eval
 from dpo_lite.recipe import load_recipe
 from dpo_lite.reward_advice import calibration_words
 from dpo_lite.runs import Run, read_json
+from dpo_lite.seen import Advice, Rule, Seen
 
 LN2 = math.log(2)
 EARLY = 10  # updates before which curves say nothing
-
-METRICS = {
-    "loss": "What is minimised. DPO starts at ln 2 = 0.693, where policy and reference are equal; "
-    "so does a reward model, whose rewards are all 0. Lower means that the chosen answers win by "
-    "more. Near zero the pairs are learned by heart.",
-    "rewards/margins": "Reward of the chosen answer minus that of the rejected one, on average: "
-    "how far the model tells them apart. It starts at 0 and should grow, then flatten. A policy's "
-    "reward is implicit, a reward model's is what its head says.",
-    "rewards/accuracies": "Share of pairs whose chosen answer has the higher reward; ties "
-    "are left out. 0.5 is a coin; 0.6 to 0.8 on held-out data is common, as people disagree.",
-    "rewards/chosen": "Of a policy beta · (log π − log π_ref) of the chosen answer: how much "
-    "likelier it is than under the reference. It often falls below 0, as only the margin is "
-    "trained. Of a reward model what its head says of the chosen answer, kept around 0 by "
-    "train.centering.",
-    "rewards/rejected": "The same for the rejected answer. It should fall, and a policy's faster "
-    "than that of the chosen one.",
-    "logps/chosen": "Log-probability of the whole chosen answer under the policy, in nats. Long "
-    "answers have lower ones. A steep fall means that also good text gets unlikely.",
-    "logps/rejected": "The same for the rejected answer.",
-    "kl": "How far the policy has moved from the reference, in nats per answer: log π − log π_ref "
-    "averaged over answers that the policy itself draws. An estimate from a few answers; noisy.",
-    "learning_rate": "The size of the steps: it rises during the warm-up and then falls as "
-    "train.scheduler says.",
-    "grad_norm": "Length of the gradient before it is cut to train.max_grad_norm. Single spikes do "
-    "no harm; a steady climb is not.",
-    "memory": "What the process holds, in GiB: of the GPU where there is one, else of the machine.",
-}
-
-
-@dataclass(frozen=True)
-class Advice:
-    """A sentence or two, and how good the news is: info, good, warn or bad."""
-
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the rules look at."""
-
-    recipe: Mapping[str, Any]
-    status: Mapping[str, Any]
-    steps: Sequence[Mapping[str, float]]  # one per logged update
-    evals: Mapping[str, Mapping[str, list[tuple[int, float]]]]  # set -> metric -> points
-    calibrations: Mapping[str, Mapping[str, Any]]  # a reward model's, by set
-
-    @property
-    def is_reward(self) -> bool:
-        return self.recipe.get("task") == "reward"
-
-    def train(self, key: str) -> Any:
-        return self.recipe["train"][key]
-
-    def end(self, key: str) -> float | None:
-        """Mean over the last tenth of the updates, at least five."""
-        values = [s[key] for s in self.steps if s.get(key) is not None]
-        tail = values[-max(5, len(values) // 10) :]
-        return sum(tail) / len(tail) if tail else None
-
-    def start(self, key: str) -> float | None:
-        values = [s[key] for s in self.steps if s.get(key) is not None]
-        return sum(values[:3]) / len(values[:3]) if values else None
-
-    @property
-    def share(self) -> float:
-        """How much of the run is behind it, 0 to 1."""
-        last = self.steps[-1]["step"] if self.steps else 0
-        return last / max(self.status.get("max_steps") or last or 1, 1)
-
-    @property
-    def in_sigmoid(self) -> bool:
-        return self.train("loss") in ("sigmoid", "sigmoid_norm")
 
 
 def advise(
@@ -104,19 +33,20 @@ def advise(
     """
     steps = {m["step"]: m for m in metrics if "loss" in m}  # of a repeated update the last counts
     sets = (results or {}).get("sets") or {}
-    calibrations = {n: found["calibration"] for n, found in sets.items() if "calibration" in found}
     evals = _evals(metrics, results)
-    seen = Seen(recipe, status, [steps[k] for k in sorted(steps)], evals, calibrations)
+    seen = Seen(recipe, status, [steps[k] for k in sorted(steps)], evals, sets)
     found = [advice for rule in STATES if (advice := rule(seen))]
-    if len(seen.steps) < EARLY:
+    on_policy = recipe.get("task") == "ppo"
+    if len(seen.steps) < (ppo_advice.EARLY if on_policy else EARLY):
         if not found and seen.steps:
-            found.append(Advice("info", "Too early to tell: wait for some more updates."))
+            found.append(_too_early(seen, "rollouts" if on_policy else "updates"))
         return found
     if recipe.get("task") == "sft":  # the rules are about preferences
         return [*found, _demonstrations(seen)]
-    found += [advice for rule in RULES if (advice := rule(seen))]
+    rules, well = (ppo_advice.RULES, ppo_advice.well) if on_policy else (RULES, _well)
+    found += [advice for rule in rules if (advice := rule(seen))]
     if not any(advice.kind in ("warn", "bad") for advice in found):
-        found.append(_well(seen))
+        found.append(well(seen))
     order = {"bad": 0, "warn": 1, "good": 2, "info": 3}
     return sorted(found, key=lambda advice: order[advice.kind])
 
@@ -126,6 +56,12 @@ def advise_run(run: Run) -> list[Advice]:
     recipe = load_recipe(run.recipe_file).model_dump()
     results = read_json(run.path / "results.json")
     return advise(recipe, run.status(), run.records("metrics.jsonl"), results)
+
+
+def _too_early(seen: Seen, unit: str) -> Advice:
+    if seen.status["state"] == "finished":
+        return Advice("info", f"{len(seen.steps)} {unit} are too few to tell anything from curves.")
+    return Advice("info", f"Too early to tell: wait for some more {unit}.")
 
 
 def _demonstrations(seen: Seen) -> Advice:
@@ -294,7 +230,8 @@ def displacement(seen: Seen) -> Advice | None:
 
 
 def uncalibrated(seen: Seen) -> Advice | None:
-    told = (calibration_words(*item) for item in seen.calibrations.items())
+    judged = {n: found["calibration"] for n, found in seen.sets.items() if "calibration" in found}
+    told = (calibration_words(*item) for item in judged.items())
     return next((Advice("warn", text) for text in told if text), None)
 
 
@@ -318,7 +255,6 @@ def _well(seen: Seen) -> Advice:
     return Advice("good", f"It learns: {told}.")
 
 
-Rule = Callable[[Seen], Advice | None]
 STATES: list[Rule] = [failed, interrupted, stopped]
 RULES: list[Rule] = [
     not_finite,
@@ -352,13 +288,3 @@ def _evals(
             if found.get(key) is not None:
                 evals.setdefault(name, {}).setdefault(key, []).append((last, found[key]))
     return evals
-
-
-def split_eval(key: str) -> tuple[str, str] | None:
-    """``eval_<set>_<metric>`` as (set, metric), for the metrics that are known here."""
-    if not key.startswith("eval_"):
-        return None
-    for metric in METRICS:
-        if key.endswith(f"_{metric}") and len(key) > len(f"eval__{metric}"):
-            return key[5 : -len(metric) - 1], metric
-    return None

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from dpo_lite.advice import advise, split_eval
+from dpo_lite.advice import advise
 from dpo_lite.calibration import reliability
+from dpo_lite.metrics import split_eval
 
 RECIPE = {"train": {"loss": "sigmoid", "beta": 0.1, "lr": 5e-6, "warmup": 0.1}}
 LN2 = math.log(2)

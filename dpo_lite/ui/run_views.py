@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lite import launching
-from dpo_lite.advice import METRICS, advise
+from dpo_lite.advice import advise
 from dpo_lite.errors import UserError
+from dpo_lite.metrics import METRICS
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report import clock
 from dpo_lite.runs import ACTIVE, Run, list_runs, read_json

@@ -1,0 +1,64 @@
+"""What is measured while training: each metric in plain words, and held-out ones by their set."""
+
+from __future__ import annotations
+
+METRICS = {
+    "loss": "What is minimised. DPO starts at ln 2 = 0.693, where policy and reference are equal; "
+    "so does a reward model, whose rewards are all 0. Lower means that the chosen answers win by "
+    "more. Near zero the pairs are learned by heart. Of PPO it says little: every rollout has a "
+    "loss of its own.",
+    "rewards/margins": "Reward of the chosen answer minus that of the rejected one, on average: "
+    "how far the model tells them apart. It starts at 0 and should grow, then flatten. A policy's "
+    "reward is implicit, a reward model's is what its head says.",
+    "rewards/accuracies": "Share of pairs whose chosen answer has the higher reward; ties "
+    "are left out. 0.5 is a coin; 0.6 to 0.8 on held-out data is common, as people disagree.",
+    "rewards/chosen": "Of a policy beta · (log π − log π_ref) of the chosen answer: how much "
+    "likelier it is than under the reference. It often falls below 0, as only the margin is "
+    "trained. Of a reward model what its head says of the chosen answer, kept around 0 by "
+    "train.centering.",
+    "rewards/rejected": "The same for the rejected answer. It should fall, and a policy's faster "
+    "than that of the chosen one.",
+    "logps/chosen": "Log-probability of the whole chosen answer under the policy, in nats. Long "
+    "answers have lower ones. A steep fall means that also good text gets unlikely.",
+    "logps/rejected": "The same for the rejected answer.",
+    "kl": "How far the policy has moved from the reference, in nats per answer: log π − log π_ref "
+    "averaged over answers that the policy itself draws. An estimate from a few answers; noisy.",
+    "reward": "Of PPO: what the reward model or function gives the drawn answers, on average over "
+    "a rollout. It should rise, and then flatten.",
+    "reward_std": "How far the rewards of one rollout lie apart. Where all answers earn the same "
+    "there is nothing to learn from.",
+    "objective": "What PPO maximises: reward − beta · KL, after what answers without an end cost.",
+    "beta": "The price of the KL in units of reward. It changes only where ppo.kl_target steers "
+    "it.",
+    "loss/policy": "PPO's clipped surrogate, a mean over the tokens (of RLOO the answers) of a "
+    "rollout. It stays near 0 and tells little: look at the reward.",
+    "loss/value": "How far the value function is from the rewards that followed. It should fall "
+    "at first; RLOO has none.",
+    "clip_fraction": "Share of the tokens (of RLOO the answers) whose probability moved further in "
+    "one rollout than ppo.clip lets count. Some per cent are usual, above a third the steps are "
+    "too large.",
+    "entropy": "How unsure the policy is of a token, in nats. A slow fall is normal; near 0 it "
+    "says the same again and again and finds nothing better.",
+    "completions/mean_length": "Tokens of a drawn answer. A steady climb may be a reward that "
+    "likes length.",
+    "completions/ended": "Share of the drawn answers that came to their end within "
+    "ppo.max_new_tokens.",
+    "seconds/drawing": "Time of a rollout that drawing its answers took, usually the most.",
+    "seconds/judging": "Time for the rewards and log-probabilities of the answers.",
+    "seconds/learning": "Time for the steps of the optimiser.",
+    "learning_rate": "The size of the steps: it rises during the warm-up and then falls as "
+    "train.scheduler says.",
+    "grad_norm": "Length of the gradient before it is cut to train.max_grad_norm. Single spikes do "
+    "no harm; a steady climb is not.",
+    "memory": "What the process holds, in GiB: of the GPU where there is one, else of the machine.",
+}
+
+
+def split_eval(key: str) -> tuple[str, str] | None:
+    """``eval_<set>_<metric>`` as (set, metric), for the metrics that are known here."""
+    if not key.startswith("eval_"):
+        return None
+    for metric in METRICS:
+        if key.endswith(f"_{metric}") and len(key) > len(f"eval__{metric}"):
+            return key[5 : -len(metric) - 1], metric
+    return None

@@ -1,0 +1,59 @@
+"""What the rules of the advice look at, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A sentence or two, and how good the news is: info, good, warn or bad."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the rules look at."""
+
+    recipe: Mapping[str, Any]
+    status: Mapping[str, Any]
+    steps: Sequence[Mapping[str, float]]  # one per logged update
+    evals: Mapping[str, Mapping[str, list[tuple[int, float]]]]  # set -> metric -> points
+    sets: Mapping[str, Mapping[str, Any]]  # what results.json says of each held-out set
+
+    @property
+    def is_reward(self) -> bool:
+        return self.recipe.get("task") == "reward"
+
+    def train(self, key: str) -> Any:
+        return self.recipe["train"][key]
+
+    def ppo(self, key: str) -> Any:
+        return self.recipe["ppo"][key]
+
+    def end(self, key: str) -> float | None:
+        """Mean over the last tenth of the updates, at least five."""
+        values = [s[key] for s in self.steps if s.get(key) is not None]
+        tail = values[-max(5, len(values) // 10) :]
+        return sum(tail) / len(tail) if tail else None
+
+    def start(self, key: str) -> float | None:
+        values = [s[key] for s in self.steps if s.get(key) is not None]
+        return sum(values[:3]) / len(values[:3]) if values else None
+
+    @property
+    def share(self) -> float:
+        """How much of the run is behind it, 0 to 1."""
+        last = self.steps[-1]["step"] if self.steps else 0
+        return last / max(self.status.get("max_steps") or last or 1, 1)
+
+    @property
+    def in_sigmoid(self) -> bool:
+        return self.train("loss") in ("sigmoid", "sigmoid_norm")
+
+
+Rule = Callable[[Seen], Advice | None]
