@@ -13,7 +13,6 @@ was. Prints Markdown for RESULTS.md and writes ppo_memory.json beside it.
 import argparse
 import json
 import multiprocessing
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.dpo_speed import GPU, MODELS, save_model
+from benchmarks.dpo_speed import GPU, MODELS, resident_bytes, save_model
 
 PROMPT, ANSWER, BUDGET, STEPS = 110, 45, 2048, 2
 ROLES = ("dpo", "ppo")
@@ -48,18 +47,15 @@ def save_reward(folder: str, out: str) -> None:
 
     recipe = recipe_of("dpo", folder, out, 1)
     model = roles.add_policy(load_base(recipe.model), recipe.adapter, 0, head=True)
+    with torch.no_grad():
+        for parameter in roles.trainable_parameters(model):
+            parameter.add_(0.01 * torch.randn_like(parameter))  # untrained it would be refused
     roles.save_policy(model, Path(out), folder, None)
-
-
-def resident() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def measure(task: str, folder: str, reward: str, prompts: int, vocabulary: int, out) -> None:
     """Two updates or rollouts in this process; puts peak bytes and seconds of the second."""
     import dpo_lite.training.job  # noqa: F401  all imports are over before the first look
-    from dpo_lite.capacity import peak_memory
     from dpo_lite.model import roles
     from dpo_lite.preflight import load_model
     from dpo_lite.training.ppo import credit, draw, judge, learn, minibatch_gradient
@@ -73,7 +69,7 @@ def measure(task: str, folder: str, reward: str, prompts: int, vocabulary: int, 
 
     recipe = recipe_of(task, folder, reward, prompts)
     torch.zeros(1, device="cuda" if GPU else "cpu")
-    before = 0 if GPU else resident()
+    before = 0 if GPU else resident_bytes("VmRSS")
     model = load_model(recipe)
     dtype = torch.bfloat16 if GPU else torch.float32
     objective = Objective.of(recipe, "forest", dtype)
@@ -109,7 +105,8 @@ def measure(task: str, folder: str, reward: str, prompts: int, vocabulary: int, 
                 1.0,
             )
         seconds = time.perf_counter() - started
-    out.put((peak_memory(model.device) - before, seconds))
+    peak = torch.cuda.max_memory_allocated() if GPU else resident_bytes("VmHWM")
+    out.put((peak - before, seconds))
 
 
 def main() -> None:
