@@ -26,6 +26,8 @@ from dpo_lite.recipe.sections import (
     TrainSection,
 )
 
+OF_VALUES = ("value_clip", "value_weight", "gamma", "lam", "whiten_rewards")  # what GAE needs
+
 
 class Recipe(Section):
     """A validated recipe; ``load_recipe`` makes it from a file and overrides."""
@@ -158,8 +160,15 @@ class Recipe(Section):
             raise ValueError("task: ppo needs ppo.reward, a reward run or file.py:function")
         if ppo.answers is None:
             ppo.answers = 4 if ppo.estimator == "rloo" else 1
-        if ppo.estimator == "rloo" and ppo.answers < 2:
-            raise ValueError("ppo.estimator: rloo compares answers; set ppo.answers to 2 or more")
+        if ppo.estimator == "rloo":
+            if ppo.answers < 2:
+                raise ValueError(
+                    "ppo.estimator: rloo compares answers; set ppo.answers to 2 or more"
+                )
+            changed = [key for key in OF_VALUES if getattr(ppo, key) != getattr(PPOSection(), key)]
+            if changed:
+                named = ", ".join(f"ppo.{key}" for key in changed)
+                raise ValueError(f"ppo.estimator: rloo has no value function; leave {named} away")
 
     def _refuse_losses(self, losses: tuple[str, ...], others: tuple[str, ...]) -> None:
         """Keys of another task's loss must not stand there and do nothing."""

@@ -241,7 +241,8 @@ def build_trainer(
 ):
     """The recipe's engine: our own update or rollouts, or TRL's DPOTrainer on the same ids."""
     if loaded.recipe.task == "ppo":
-        return policy_trainer(loaded, report, objective, run.checkpoints, recorder)
+        sets = to_ask(loaded)
+        return policy_trainer(loaded, report, objective, run.checkpoints, recorder, sets)
     if loaded.recipe.train.engine == "trl":
         from dpo_lite.training.trl_engine import trl_trainer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +45,25 @@ KEPT = 2  # checkpoints
 
 
 def policy_trainer(
-    loaded: Loaded, report: Report, objective: Objective, folder: Path, recorder: RunRecorder
+    loaded: Loaded,
+    report: Report,
+    objective: Objective,
+    folder: Path,
+    recorder: RunRecorder,
+    held_out: Mapping[str, Sequence[dict[str, Any]]],
 ) -> PolicyTrainer:
     """The trainer of a run whose preflight is over."""
     encoder = _encoder(loaded)
     budget = report.plan.budget
+
+    def evaluate() -> dict[str, float]:
+        metrics = {}
+        for name, rows in held_out.items():
+            found = earned_held_out(loaded, rows, objective, budget, names=("policy",))
+            policy = found["drawn"]["policy"]
+            metrics |= {f"eval_{name}_{key}": value for key, value in policy.items()}
+        return metrics
+
     return PolicyTrainer(
         model=loaded.model,
         recipe=loaded.recipe,
@@ -62,6 +76,7 @@ def policy_trainer(
         at_once=report.drawing.at_once,
         recorder=recorder,
         say=recorder.console.print,
+        evaluate=evaluate,
     )
 
 
@@ -122,12 +137,13 @@ class PolicyTrainer:
         at_once: int,
         recorder: RunRecorder,
         say: Callable[[str], None],
+        evaluate: Callable[[], dict[str, float]] = dict,
     ):
         self.model, self.recipe, self.objective = model, recipe, objective
         self.budget, self.at_once = budget, at_once
         self.folder, self.prompts = folder, train
         self.rewarder, self.ends = rewarder, ends
-        self.recorder, self.say = recorder, say
+        self.recorder, self.say, self.evaluate = recorder, say, evaluate
         self.beta = recipe.train.beta
         self.state = TrainerState(max_steps=rollouts(recipe, len(train)))
         self.control = TrainerControl()
@@ -142,15 +158,17 @@ class PolicyTrainer:
         if resume_from_checkpoint:
             self.load(Path(resume_from_checkpoint))
         state, control, recorder = self.state, self.control, self.recorder
-        every = self.recipe.train.save_steps
+        train = self.recipe.train
         recorder.on_train_begin(None, state, control)
         while state.global_step < state.max_steps and not control.should_training_stop:
             metrics = self.step(state.global_step)
             state.global_step += 1
             recorder.on_log(None, state, control, logs=metrics)
+            if train.eval_steps and state.global_step % train.eval_steps == 0:
+                recorder.on_log(None, state, control, logs=self.evaluate())
             recorder.on_step_end(None, state, control)
             last = state.global_step == state.max_steps
-            if control.should_save or last or state.global_step % every == 0:
+            if control.should_save or last or state.global_step % train.save_steps == 0:
                 self.save(self.folder / f"checkpoint-{state.global_step}")
                 recorder.on_save(None, state, control)
 

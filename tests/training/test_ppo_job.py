@@ -65,13 +65,16 @@ def weights(run):
 
 
 def test_a_run_leaves_its_folder(tiny_base, cats, reward_run, tmp_path):
-    recipe = recipe_for(tiny_base, cats, tmp_path, reward_run.path)
+    recipe = recipe_for(tiny_base, cats, tmp_path, reward_run.path, {"eval_steps": 2})
     assert recipe.ppo.reward == str(reward_run.adapter)
     run = job.start(recipe, "demo", CONSOLE)
     assert run.status()["state"] == "finished"
     steps = run.steps()
     assert [m["step"] for m in steps] == [1, 2, 3, 4]
     assert steps[0]["kl"] == pytest.approx(0, abs=1e-4)  # the policy is still the reference
+    evals = [m for m in run.records("metrics.jsonl") if "eval_test_reward" in m]
+    assert [m["step"] for m in evals] == [2, 4]
+    assert {"eval_test_kl", "eval_test_truthful"} <= set(evals[0])
     wanted = "reward objective kl beta entropy clip_fraction grad_norm loss/policy loss/value"
     assert set(wanted.split()) <= set(steps[0])
     held_out = read_json(run.path / "results.json")["sets"]["test"]
@@ -177,6 +180,7 @@ def test_memory_that_runs_out_loses_nothing(tiny_base, cats, reward_run, tmp_pat
         ({}, "needs ppo.reward"),
         ({"ppo": {"reward": "x", "estimator": "rloo", "answers": 1}}, "ppo.answers to 2"),
         ({"ppo": {"reward": "x"}, "data": {"train": "y", "pairs": "all"}}, "data.pairs: prompts"),
+        ({"ppo": {"reward": "x", "estimator": "rloo", "lam": 0.5}}, "ppo.lam away"),
         ({"ppo": {"reward": "x"}, "train": {"loss": "ipo"}}, "a loss of its own"),
         ({"ppo": {"reward": "x"}, "train": {"engine": "trl"}}, "runs DPO only"),
         ({"task": "dpo", "ppo": {"reward": "x"}}, "is for task: ppo"),
