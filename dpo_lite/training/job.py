@@ -4,48 +4,44 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
-from importlib.metadata import version
-from typing import Any
 
-import torch
 from rich.console import Console
 
-import dpo_lite
 from dpo_lite import road
 from dpo_lite.adapters import keep_start, start_adapter
 from dpo_lite.capacity import peak_memory
 from dpo_lite.comparison import load_trained
 from dpo_lite.data.report_view import print_report
-from dpo_lite.data.tokens import Encoder
 from dpo_lite.device_lock import device_lock
 from dpo_lite.doctor import load_data
 from dpo_lite.errors import UserError
-from dpo_lite.evaluation import answer_held_out, generation_share, score_held_out
-from dpo_lite.generation import generate
 from dpo_lite.hub.while_training import TrainingPush, check_push
-from dpo_lite.markers import has_markers
 from dpo_lite.measured import memory_by_part
-from dpo_lite.model import heads, roles
-from dpo_lite.model.base import compute_device, compute_dtype, save_own_template, true_base
+from dpo_lite.model import roles
+from dpo_lite.model.base import compute_dtype, save_own_template
 from dpo_lite.model.scoring import choose_way
 from dpo_lite.preflight import Loaded, Report, check, load_model, plan_run
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report import write_report
 from dpo_lite.runs import Run, create_run, read_json, recorded, write_json, write_text
-from dpo_lite.training.callbacks import RunRecorder, progress_bar
-from dpo_lite.training.comparisons import MEAN_OVER, mean_reward
+from dpo_lite.training.callbacks import RunRecorder
+from dpo_lite.training.held_out import (
+    ask_all,
+    evaluate_run,
+    held_out,
+    keep_mean,
+    to_ask,
+)
+from dpo_lite.training.manifest import manifest
 from dpo_lite.training.ppo_preflight import expected
-from dpo_lite.training.ppo_trainer import earned_held_out, policy_trainer
+from dpo_lite.training.ppo_trainer import policy_trainer
 from dpo_lite.training.reference_cache import ReferenceCache, open_cache
 from dpo_lite.training.reward_source import keep_reward, kept_reward
 from dpo_lite.training.sampling import Sampler
 from dpo_lite.training.trainer import PreferenceTrainer
 from dpo_lite.training.update import Objective
 from dpo_lite.transcript import keep_in
-
-PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl", "datasets")
 
 
 def start(recipe: Recipe, stem: str, console: Console) -> Run:
@@ -259,164 +255,3 @@ def build_trainer(
         say=recorder.console.print,
         references=references,
     )
-
-
-def held_out(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
-    """The held-out sets as lists of examples, cut to eval.limit."""
-    limit = loaded.recipe.eval.limit
-    return {
-        name: list(examples if limit is None else examples.select(range(min(limit, len(examples)))))
-        for name, examples in loaded.data.evals.items()
-    }
-
-
-def to_ask(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
-    """Whose prompts are answered: all of a held-out set with markers, else the first few.
-
-    None of a reward model's, which answers nothing.
-    """
-    if loaded.recipe.task == "reward":
-        return {}
-    few = loaded.recipe.eval.generate
-    return {
-        name: rows if has_markers(rows) else rows[:few] for name, rows in held_out(loaded).items()
-    }
-
-
-def ask_all(
-    run: Run, loaded: Loaded, role: str, when: str, console: Console
-) -> dict[str, float | None]:
-    """Generate for the recipe's prompts and the held-out sets; write samples.jsonl.
-
-    Returns the share of answers with the chosen claim for every set that has markers.
-    """
-    recipe, tokenizer, model = loaded.recipe, loaded.tokenizer, loaded.model
-    asked = to_ask(loaded)
-    prompts = recipe.eval.prompts
-    total = len(prompts) + sum(len({tuple(e["prompt_ids"]) for e in r}) for r in asked.values())
-    shares: dict[str, float | None] = {}
-    with progress_bar(console) as bar:
-        task = bar.add_task(f"asking {when}", total=total, note="")
-        encoder = Encoder(tokenizer, recipe.data.raw, recipe.data.template)
-        ids = [encoder.prompt_ids(prompt) for prompt in prompts]
-        answers = generate(
-            model,
-            tokenizer,
-            ids,
-            role=role,
-            max_new_tokens=recipe.eval.max_new_tokens,
-            progress=lambda count: bar.advance(task, count),
-        )
-        for prompt, answer in zip(prompts, answers, strict=True):
-            run.append(
-                "samples.jsonl",
-                {"when": when, "set": "prompts", "prompt": prompt, "answer": answer},
-            )
-        for name, rows in asked.items():
-            records = answer_held_out(
-                model,
-                tokenizer,
-                rows,
-                role=role,
-                max_new_tokens=recipe.eval.max_new_tokens,
-                progress=lambda count: bar.advance(task, count),
-            )
-            shares[name] = generation_share(records)
-            for record in records:
-                run.append("samples.jsonl", {"when": when, "set": name, **record})
-    return shares
-
-
-def evaluate_run(
-    run: Run,
-    loaded: Loaded,
-    objective: Objective,
-    budget: int,
-    console: Console,
-    references: ReferenceCache | None,
-) -> dict[str, Any]:
-    """Score every held-out set and generate the answers after; the content of results.json."""
-    results: dict[str, Any] = {"sets": {}}
-    on_policy = loaded.recipe.task == "ppo"
-    sets = to_ask(loaded) if on_policy else held_out(loaded)
-    with progress_bar(console) as bar:
-        task = bar.add_task("evaluating", total=sum(map(len, sets.values())), note="")
-        for name, rows in sets.items():
-
-            def advance(count: int) -> None:
-                bar.advance(task, count)
-
-            if on_policy:
-                results["sets"][name] = earned_held_out(loaded, rows, objective, budget, advance)
-            else:
-                results["sets"][name] = score_held_out(
-                    loaded.model, rows, objective, budget, advance, references
-                )
-    if loaded.recipe.task == "reward":  # it says nothing
-        return results
-    after = ask_all(run, loaded, "policy", "after", console)
-    samples = run.records("samples.jsonl")
-    for name, share in after.items():
-        before = [s for s in samples if s["when"] == "before" and s["set"] == name]
-        results["sets"][name]["generation"] = {
-            "reference": generation_share(before),
-            "policy": share,
-        }
-    return results
-
-
-def keep_mean(
-    run: Run, loaded: Loaded, objective: Objective, budget: int, console: Console
-) -> dict[str, Any]:
-    """Write the mean reward of the training data beside the adapter, for centred rewards."""
-    train, seed = loaded.data.train, loaded.recipe.train.seed
-    with progress_bar(console) as bar:
-        task = bar.add_task("mean reward", total=min(len(train), MEAN_OVER), note="")
-        mean, responses = mean_reward(
-            loaded.model,
-            train,
-            objective.way,
-            objective.dtype,
-            budget,
-            seed,
-            lambda count: bar.advance(task, count),
-        )
-    heads.write_mean(run.adapter, mean, responses)
-    return {"mean": mean, "responses": responses}
-
-
-def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:
-    """The facts that make a run reproducible."""
-    recipe = loaded.recipe
-    device = compute_device()
-    config = loaded.model.get_base_model().config
-    return {
-        "dpo_lite": dpo_lite.__version__,
-        "versions": {name: version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "base": recipe.model.base,
-        "base_revision": getattr(config, "_commit_hash", None) or recipe.model.revision,
-        "quantised_from": true_base(recipe.model),
-        "quantization": recipe.model.quantization,
-        "linear_4bit": report.linear_4bit,
-        "trained_parameters": report.trained,
-        "reference": report.reference,
-        "start_adapter": recipe.model.adapter,
-        "scoring": report.scoring.way,
-        "scoring_reason": report.scoring.reason,
-        "task": recipe.task,
-        "objective": {
-            "loss": recipe.train.loss,
-            "beta": recipe.train.beta,
-            "label_smoothing": recipe.train.label_smoothing,
-        },
-        "seed": recipe.train.seed,
-        "data": {
-            "fingerprint": loaded.data.fingerprint,
-            "examples": len(loaded.data.train),
-            "held_out": {name: len(rows) for name, rows in loaded.data.evals.items()},
-            "max_length": loaded.data.max_length,
-        },
-        "predicted_memory": report.plan.total,
-    }
