@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+from transformers import GenerationConfig
 
 from dpo_lite.model import roles
+from dpo_lite.model.scoring import causal_lm
 
 BATCH = 64
 
@@ -52,9 +55,11 @@ def answer_ids(
     the random numbers that are next: roles, ``eval`` and the seed are the caller's. ``ends``:
     tokens that end an answer, beside the model's own. Prompts are sorted by length and padded on
     the left in batches of ``at_once``, so that a greedy answer does not depend on what else is
-    asked.
+    asked. Of the model's own generation_config (penalties, cut-offs) only its ends count: what is
+    drawn is the distribution whose probabilities are scored.
     """
     ends = {*ends, *end_ids(model)}
+    lm = causal_lm(model)
     sampling = {"do_sample": False}
     if temperature > 0:
         sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
@@ -68,16 +73,16 @@ def answer_ids(
         for row, i in enumerate(part):
             ids[row, width - len(prompts[i]) :] = torch.tensor(list(prompts[i]))
             mask[row, width - len(prompts[i]) :] = 1
-        out = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            repetition_penalty=1.0,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=sorted(ends) or None,
-            pad_token_id=0,
-            use_cache=True,
-            **sampling,
-        )
+        with _plain_generation(lm):
+            out = lm.generate(
+                input_ids=ids.to(lm.device),
+                attention_mask=mask.to(lm.device),
+                max_new_tokens=max_new_tokens,
+                eos_token_id=sorted(ends) or None,
+                pad_token_id=0,
+                use_cache=True,
+                **sampling,
+            )
         for i, row in zip(part, out[:, width:].tolist(), strict=True):
             answers[i] = _until_end(row, ends)
         progress(len(part))
@@ -89,6 +94,17 @@ def draw(
 ) -> list[list[int]]:
     """So many answers to one prompt, drawn together; the rest as in ``answer_ids``."""
     return answer_ids(model, [prompt_ids] * count, at_once=count, **sampling)
+
+
+@contextmanager
+def _plain_generation(lm: torch.nn.Module) -> Iterator[None]:
+    """Set the model's own ways to generate aside: generate() takes from them what it is not told."""
+    before = lm.generation_config
+    lm.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        lm.generation_config = before
 
 
 def end_ids(model: torch.nn.Module) -> list[int]:
