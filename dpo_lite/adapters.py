@@ -12,6 +12,7 @@ from typing import Any
 from dpo_lite.errors import UserError
 from dpo_lite.model_id import is_public, plain_name
 from dpo_lite.recipe import Recipe
+from dpo_lite.road import refuse_road
 from dpo_lite.runs import Run, read_json
 from dpo_lite.tensor_files import all_zero, tensor_places
 
@@ -26,6 +27,7 @@ def adapter_folder(name: str) -> Path:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         if (folder.parent / "recipe.yaml").is_file():
+            refuse_road(Run(folder.parent))
             state = Run(folder.parent).status()["state"]
             raise UserError(f"model.adapter: {folder.parent} has no adapter yet, it is {state}.")
         folder = _from_hub(name)

@@ -13,6 +13,7 @@ from pathlib import Path
 from dpo_lite.adapters import is_reward, judges_only, start_adapter
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe, load_recipe
+from dpo_lite.road import refuse_road
 from dpo_lite.runs import Run, open_run
 
 REFERENCE = "reference"
@@ -34,6 +35,7 @@ def columns(main: Run, names: Sequence[str], folder: str | Path = "runs") -> lis
 
     Raises UserError where a run has no adapter, a reward model's, or not the main run's base.
     """
+    refuse_road(main)
     recipe = load_recipe(main.recipe_file)
     if recipe.task == "reward":
         raise UserError(judges_only(main.name, f"see them by `dpo-lite best-of {main.name}`"))
@@ -57,6 +59,7 @@ def _column(main: Run, recipe: Recipe, name: str, folder: str | Path) -> Column:
 
 
 def trained_adapter(run: Run) -> Path:
+    refuse_road(run)
     if not (run.adapter / WEIGHTS[0]).is_file():
         raise UserError(
             f"{run.path} has no adapter yet ({run.status()['state']}); finish it with"

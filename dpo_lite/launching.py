@@ -84,6 +84,10 @@ def stop(run: Run, patience: float = 15.0) -> str:
 def rename(run: Run, name: str) -> Run:
     """Give a run that is not at work another name."""
     _refuse_active(run, "rename")
+    if load_recipe(run.recipe_file).task == "rlhf":
+        raise UserError(
+            f"{run.name} is a road, and its runs are named after it; it keeps its name."
+        )
     target = run.path.parent / safe_name(name)
     if target.exists():
         raise UserError(f"{target} exists; choose another name.")
@@ -98,12 +102,20 @@ def rename(run: Run, name: str) -> Run:
 
 
 def delete(run: Run) -> None:
-    """Remove a run that is not at work, with its adapter and checkpoints."""
+    """Remove a run that is not at work, with its adapter and checkpoints; of a road its table and
+    picture alone, for its steps are runs that stand beside it."""
     _refuse_active(run, "delete")
     # Under another name first: a reader sees the run whole or not at all.
     doomed = run.path.with_name(f".deleted-{run.name}-{os.getpid()}-{time.time_ns()}")
     run.path.rename(doomed)
     shutil.rmtree(doomed)
+
+
+def what_is_deleted(run: Run) -> str:
+    """What goes with a run that is deleted, in words."""
+    if load_recipe(run.recipe_file).task == "rlhf":
+        return "its table and picture (its runs stay)"
+    return "its adapter and checkpoints"
 
 
 def _refuse_active(run: Run, what: str) -> None:

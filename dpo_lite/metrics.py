@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+NONE = "–"
 METRICS = {
     "loss": "What is minimised. DPO starts at ln 2 = 0.693, where policy and reference are equal; "
     "so does a reward model, whose rewards are all 0. Lower means that the chosen answers win by "
@@ -52,6 +57,47 @@ METRICS = {
     "no harm; a steady climb is not.",
     "memory": "What the process holds, in GiB: of the GPU where there is one, else of the machine.",
 }
+
+
+UNITS = {"ppo": "rollout", "rlhf": "run"}  # by task, of what a run counts; else updates
+
+
+def unit(task: str) -> str:
+    """What a run of this task goes through one by one."""
+    return UNITS.get(task, "update")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of status.json as a column of the table of runs."""
+
+    key: str
+    label: str
+    digits: int
+
+
+NUMBERS = (
+    Number("loss", "loss", 3),
+    Number("margin", "margin", 2),
+    Number("accuracy", "accuracy", 2),
+    Number("reward", "reward", 2),
+    Number("kl", "KL", 2),
+)
+
+
+def columns_of(statuses: Iterable[Mapping[str, Any]]) -> list[Number]:
+    """The numbers that some of the runs have, and those of DPO where there are none yet."""
+    found = list(statuses)
+    has = [n for n in NUMBERS if any(number_text(status, n) != NONE for status in found)]
+    return has or list(NUMBERS[:3])
+
+
+def number_text(status: Mapping[str, Any], number: Number) -> str:
+    """A run's number as text. The loss of PPO says nothing and is not shown."""
+    value = status.get(number.key)
+    if value is None or (number.key == "loss" and status.get("reward") is not None):
+        return NONE
+    return f"{value:.{number.digits}f}"
 
 
 def split_eval(key: str) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ Each step is a process of its own, so that what it takes of the memory is told o
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from copy import deepcopy
@@ -23,9 +24,10 @@ from dpo_lite import launching
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml, validate_recipe
 from dpo_lite.road_report import POINTS, write_road
-from dpo_lite.runs import Run, read_json, safe_name, write_json, write_text
+from dpo_lite.runs import ACTIVE, Run, read_json, safe_name, write_json, write_text
 
 Kind = Literal["sft", "reward", "ppo", "dpo"]
+MOST_NAMED = 12
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,40 @@ def plan_road(recipe: Recipe, name: str) -> list[Step]:
         steps += [_step(recipe, name, "ppo", seed, b, sft, reward) for b in recipe.rlhf.ppo_betas]
         steps += [_step(recipe, name, "dpo", seed, b, sft) for b in recipe.rlhf.dpo_betas]
     return steps
+
+
+def first_look(recipe: Recipe, name: str) -> tuple[Recipe, str]:
+    """What a preflight or a plan is of: the recipe itself, and of a road its first step, for the
+    others need what it leaves. With a line that says so; raises UserError for a fault in any."""
+    if recipe.task != "rlhf":
+        return recipe, ""
+    steps = plan_road(recipe, recipe.run.name or name)
+    return steps[0].recipe, (
+        f"{len(steps)} runs, one after the other, and all their recipes are valid. This looks at "
+        f"the first, SFT ({steps[0].run.name}); each of the others is looked at before it starts."
+    )
+
+
+def steps_of(run: Run) -> list[tuple[Run, dict[str, Any]]]:
+    """The runs of a road in their order, each with its status; ``to come`` before it is made."""
+    steps = plan_road(load_recipe(run.recipe_file), run.name)
+    return [
+        (step.run, step.run.status() if step.run.path.exists() else {"state": "to come"})
+        for step in steps
+    ]
+
+
+def refuse_road(run: Run) -> None:
+    """Raise UserError where an adapter is wanted of a road: only its steps have one."""
+    recipe = load_recipe(run.recipe_file)
+    if recipe.task != "rlhf":
+        return
+    names = [step.run.name for step in plan_road(recipe, run.name)]
+    named = ", ".join(names[:MOST_NAMED]) + ", …" * (len(names) > MOST_NAMED)
+    raise UserError(
+        f"{run.name} is a whole road (task: rlhf) and has no adapter of its own; name one of its "
+        f"runs: {named}."
+    )
 
 
 def _step(
@@ -101,6 +137,8 @@ def go(run: Run, console: Console) -> Run:
     """Take every step that is not done; stop where somebody stops it. Ends with the report."""
     recipe = load_recipe(run.recipe_file)
     steps = plan_road(recipe, run.name)
+    for step in steps:
+        _refuse_another(step)
     run.begin(step=0, max_steps=len(steps), doing="training")
     started, taken = time.time(), 0
     for number, step in enumerate(steps):
@@ -130,18 +168,35 @@ def _train(step: Step) -> bool:
         run.path.mkdir(parents=True, exist_ok=True)
         run.update_status(state="queued", launched=time.time())
         write_text(run.recipe_file, to_yaml(step.recipe))
-    elif run.status()["state"] == "finished":
+    elif (state := run.status()["state"]) == "finished":
         return False
+    elif state in ACTIVE and run.status().get("pid"):
+        raise UserError(f"{run.path} is {state} by itself; wait for it or stop it, then resume.")
     process = launching.attached(run)
-    try:
-        process.wait()
-    except KeyboardInterrupt:
-        launching.stop(run)
-        process.wait()
+    while True:
+        try:
+            process.wait()
+            break
+        except KeyboardInterrupt:  # a second one breaks off
+            with contextlib.suppress(UserError):  # it has just ended by itself
+                launching.stop(run)
     status = run.status()
     if status["state"] not in ("finished", "stopped"):
         raise UserError(f"{run.path} {status['state']}: {status.get('error') or 'see its log.txt'}")
     return True
+
+
+def _refuse_another(step: Step) -> None:
+    """A folder of that name may be of a road that was deleted, or whose recipe was another."""
+    if not step.run.recipe_file.is_file():
+        return
+    kept = load_recipe(step.run.recipe_file)
+    kept.train.optimizer = step.recipe.train.optimizer  # settled when it started
+    if kept != step.recipe:
+        raise UserError(
+            f"{step.run.path} exists and was made from other keys; delete it and resume, or start "
+            "the road under another run.name."
+        )
 
 
 def _measure_what_can_be(run: Run, recipe: Recipe, steps: Sequence[Step], console: Console) -> None:

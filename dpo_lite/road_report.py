@@ -94,6 +94,7 @@ def _number(found: tuple[float, float | None] | None, form: str, scale: float = 
         return "–"
     value, spread = found
     digits = "{:.0f}" if scale != 1 else "{:.2f}"
+    value = round(value, 2) + 0.0  # no minus before a zero
     return form.format(value) + ("" if spread is None else f" ± {digits.format(spread * scale)}")
 
 
@@ -120,16 +121,20 @@ def write_road(run: Run) -> None:
     write_text(run.path / "report.md", text)
 
 
-def print_road(run: Run, console: Console) -> None:
-    """The last screen: the table, the picture, and what to do with a step."""
+def terminal_table(run: Run) -> Table:
     head, body = cells(read_rows(run))
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for place, column in enumerate(head):
         shown.add_column(column, justify="left" if place < 2 else "right")
     for line in body:
         shown.add_row(*line)
+    return shown
+
+
+def print_road(run: Run, console: Console) -> None:
+    """The last screen: the table, the picture, and what to do with a step."""
     policies = [p["run"] for p in run.records(POINTS) if p["kind"] in COLOURS]
-    console.print(shown)
+    console.print(terminal_table(run))
     console.print(
         f"\npicture  {run.path / PICTURE}\nreport   {run.path / 'report.md'}\n\nnext\n"
         + "".join(

@@ -99,6 +99,11 @@ def plan_sweep(recipe: str, overrides: Sequence[str], name: str | None = None) -
         Point(values, _recipe_at(recipe, [*fixed, *map("=".join, values.items())], run))
         for values, run in zip(grid, names, strict=True)
     ]
+    if any(point.recipe.task == "rlhf" for point in points):
+        raise UserError(
+            "task: rlhf is not swept: it has values of its own to run through, rlhf.ppo_betas, "
+            "rlhf.dpo_betas and rlhf.seeds; start it by `dpo-lite train`."
+        )
     folders = {point.recipe.run.folder for point in points}
     given = parse_yaml(find_recipe(recipe).read_text(encoding="utf-8"), recipe)
     for override in fixed:

@@ -16,6 +16,9 @@ MEASURES = {
     "accuracy": "{:.0%}",
     "margin": "{:.2f}",
     "generated": "{:.0%}",
+    "truthful": "{:.0%}",
+    "reward": "{:+.2f}",
+    "KL": "{:.2f}",
     "drift": "{:+.1f}",
     "loss": "{:.3f}",
 }
@@ -30,7 +33,7 @@ class Row:
     state: str
     error: str | None
     sets: dict[str, dict[str, float | None]]
-    kl: float | None  # sampled in nats per answer, where eval.sample_steps asks for it
+    kl: float | None  # sampled while training, where eval.sample_steps asks for it
     seconds: float | None
 
     def mean(self, measure: str) -> float | None:
@@ -53,44 +56,58 @@ def _row(run: Run, values: dict[str, str]) -> Row:
     if not run.recipe_file.is_file():
         return Row(run.name, values, "to train", None, {}, None, None)
     status, results = run.status(), read_json(run.path / "results.json") or {"sets": {}}
-    beta = load_recipe(run.recipe_file).train.beta
-    kls = [record["kl"] for record in run.records("metrics.jsonl") if "kl" in record]
+    recipe = load_recipe(run.recipe_file)
+    kls = []
+    if recipe.task != "ppo":  # whose KL is measured on every held-out set
+        kls = [record["kl"] for record in run.records("metrics.jsonl") if "kl" in record]
     return Row(
         run.name,
         values,
         status["state"],
         status.get("error"),
-        {name: _measures(found, beta) for name, found in results["sets"].items()},
+        {name: _measures(found, recipe.train.beta) for name, found in results["sets"].items()},
         kls[-1] if kls else None,
         results.get("seconds"),
     )
 
 
 def _measures(found: dict[str, Any], beta: float) -> dict[str, float | None]:
-    """``drift``: nats that the chosen answers gained or lost, which beta does not scale."""
+    """``drift``: nats that the chosen answers gained or lost, which beta does not scale.
+
+    ``truthful``, ``reward`` and ``KL`` are of PPO's drawn answers, the KL in nats per answer.
+    """
     chosen = found.get("rewards/chosen")
+    drawn = (found.get("drawn") or {}).get("policy", {})
     return {
         "accuracy": found.get("rewards/accuracies"),
         "margin": found.get("rewards/margins"),
         "generated": (found.get("generation") or {}).get("policy"),
+        "truthful": drawn.get("truthful"),
+        "reward": drawn.get("reward"),
+        "KL": drawn.get("kl"),
         "drift": None if chosen is None else chosen / beta,
         "loss": found.get("loss"),
     }
 
 
 def best(rows: Sequence[Row]) -> Row | None:
-    """The run with most chosen claims generated, else the most accurate; of equals the nearest."""
-    for measure in ("generated", "accuracy"):
+    """The run with most chosen claims generated, else the most accurate, of PPO without markers the
+    most rewarded; of equals the one nearest to the reference."""
+    for measure in ("generated", "accuracy", "reward"):
         known = [row for row in rows if row.mean(measure) is not None]
         if known:
-            return max(known, key=lambda row: (row.mean(measure), -abs(row.mean("drift") or 0)))
+            return max(known, key=lambda row: (row.mean(measure), -_distance(row)))
     return None
+
+
+def _distance(row: Row) -> float:
+    return abs(row.mean("KL") or row.mean("drift") or 0.0)
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Head and body of the table: a line per run and held-out set."""
     sets = [found for row in rows for found in row.sets.values()]
-    shown = [m for m in MEASURES if any(found[m] is not None for found in sets)]
+    shown = [m for m in MEASURES if any(found.get(m) is not None for found in sets)]
     has_kl = any(row.kl is not None for row in rows)
     keys = list(rows[0].values)
     leaves = [key.rpartition(".")[2] for key in keys]
@@ -105,13 +122,17 @@ def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
             told = row.state + (f": {row.error}" if row.error else "")
             body.append([*values, told, *["–"] * len(shown), *last])
         for place, (name, found) in enumerate(row.sets.items()):
-            numbers = ["–" if found[m] is None else MEASURES[m].format(found[m]) for m in shown]
+            numbers = [_cell(found.get(m), MEASURES[m]) for m in shown]
             first = place == 0
             body.append(
                 [*(values if first else [""] * len(values)), name, *numbers]
                 + (last if first else [""] * len(last))
             )
     return head, body
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
 
 
 def write_sweep(path: Path, names: Sequence[str] | None = None) -> list[Row]:
@@ -163,7 +184,7 @@ def _lines(axis, rows: Sequence[Row], sets: list[str], measure: str) -> None:
         points = [
             (place, row.sets[name][measure])
             for place, row in enumerate(rows)
-            if name in row.sets and row.sets[name][measure] is not None
+            if row.sets.get(name, {}).get(measure) is not None
         ]
         if points:
             axis.plot(*zip(*points, strict=True), marker="o", label=name, linewidth=1.6)

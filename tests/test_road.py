@@ -4,10 +4,15 @@ import pytest
 from rich.console import Console
 
 from dpo_lite import launching, road
+from dpo_lite.adapters import adapter_folder
+from dpo_lite.columns import columns
 from dpo_lite.errors import UserError
+from dpo_lite.export.run import merge_run
+from dpo_lite.hub.push import preview
+from dpo_lite.implicit_reward import judge_recipe
 from dpo_lite.recipe import load_recipe, to_yaml, validate_recipe
 from dpo_lite.report import print_results
-from dpo_lite.road import plan_road
+from dpo_lite.road import first_look, plan_road, steps_of
 from dpo_lite.road_report import cells, read_rows
 from dpo_lite.runs import Run, list_runs
 from dpo_lite.training import job
@@ -164,3 +169,89 @@ def test_the_frozen_recipe_reads_back(tmp_path):
     again = load_recipe(tmp_path / "frozen.yaml")
     assert plan_road(again, "r") == plan_road(recipe, "r")
     assert road.Kind.__args__ == ("sft", "reward", "ppo", "dpo")
+
+
+def test_a_preflight_is_of_the_first_step():
+    found, told = first_look(road_recipe(), "way")
+    assert (found.task, found.run.name) == ("sft", "way-sft")
+    assert "4 runs" in told
+    assert "way-sft" in told
+    recipe = validate_recipe({"model": {"base": "b"}, "data": {"train": "d"}}, "test")
+    assert first_look(recipe, "way") == (recipe, "")
+    with pytest.raises(UserError, match=r"rlhf\.dpo.*train\.lrr"):
+        first_look(road_recipe(dpo={"train": {"lrr": 1}}), "way")
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """The folder of a road and of one of its runs, with nothing trained."""
+    run = Run(tmp_path / "way")
+    recipe = road_recipe(folder=tmp_path)
+    for folder, text in ((run, recipe), (plan_road(recipe, "way")[0].run, None)):
+        folder.path.mkdir()
+        folder.recipe_file.write_text(to_yaml(text or plan_road(recipe, "way")[0].recipe))
+        folder.update_status(state="finished", step=4, max_steps=4)
+    return run
+
+
+@pytest.mark.parametrize(
+    "wanting",
+    [
+        lambda run: columns(run, ["policy"]),
+        lambda run: columns(Run(run.path.parent / "way-sft"), ["way"], run.path.parent),
+        lambda run: judge_recipe("way", runs=run.path.parent),
+        lambda run: preview(run, repo="me/way"),
+        lambda run: merge_run(run, run.path / "out"),
+        lambda run: job.evaluate_again(run, CONSOLE),
+        lambda run: adapter_folder(str(run.adapter)),
+    ],
+    ids="compare beside score push merge eval start".split(),
+)
+def test_whoever_wants_its_adapter_is_told_its_runs(finished, wanting):
+    with pytest.raises(
+        UserError, match="no adapter of its own; name one of its runs: way-sft, way"
+    ):
+        wanting(finished)
+
+
+def test_its_steps_with_their_states(finished):
+    states = [(run.name, status["state"]) for run, status in steps_of(finished)]
+    assert states[:2] == [("way-sft", "finished"), ("way-reward", "to come")]
+
+
+def test_it_keeps_its_name_and_is_deleted_without_its_runs(finished):
+    with pytest.raises(UserError, match="keeps its name"):
+        launching.rename(finished, "other")
+    assert "its runs stay" in launching.what_is_deleted(finished)
+    launching.delete(finished)
+    assert [run.name for run in list_runs(finished.path.parent)] == ["way-sft"]
+
+
+def test_runs_of_another_road_are_not_taken_for_its_own(finished, monkeypatch):
+    """A road was deleted, and another one is started under its name."""
+    finished.recipe_file.write_text(to_yaml(road_recipe(folder=finished.path.parent, seeds=[7])))
+    finished.update_status(state="stopped")
+    monkeypatch.setattr(launching, "attached", lambda run: pytest.fail("nothing may start"))
+    with pytest.raises(UserError, match="way-sft exists and was made from other keys"):
+        job.resume(finished, CONSOLE)
+
+
+def test_stopping_twice_breaks_its_step_off(tmp_path, monkeypatch):
+    asked = []
+
+    class Slow:
+        """A step that goes on until it was asked twice."""
+
+        def __init__(self, run):
+            self.run = run
+
+        def wait(self):
+            if len(asked) < 2:
+                raise KeyboardInterrupt
+            self.run.update_status(state="stopped")
+
+    monkeypatch.setattr(launching, "attached", Slow)
+    monkeypatch.setattr(launching, "stop", lambda run: asked.append(run.name))
+    run = job.start(road_recipe(folder=tmp_path), "way", CONSOLE)
+    assert asked == ["way-1-sft"] * 2
+    assert run.status()["state"] == "stopped"

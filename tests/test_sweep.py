@@ -8,7 +8,7 @@ from rich.console import Console
 
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import load_recipe, to_yaml, validate_recipe
-from dpo_lite.runs import list_runs, read_json
+from dpo_lite.runs import list_runs, read_json, write_json
 from dpo_lite.sweep import plan_sweep, run_sweep, split_values
 from dpo_lite.sweep_report import Row, best, cells, draw, read_rows, write_sweep
 from dpo_lite.training.callbacks import RunRecorder
@@ -182,3 +182,28 @@ def test_two_keys_are_heat_maps(tmp_path):
     assert "KL" in head
     assert len(body) == 6
     assert body[1][:3] == ["", "", "b"]
+
+
+def test_a_road_is_not_swept(recipe):
+    with pytest.raises(UserError, match=r"rlhf\.ppo_betas"):
+        plan_sweep(recipe, ["task=rlhf", "train.lr=1e-4,1e-3"])
+
+
+def test_what_is_measured_of_ppo(recipe, tmp_path):
+    """Reward, KL and truthfulness of drawn answers; the KL of single rollouts is not shown."""
+    overrides = ["task=ppo", "ppo.reward=someone/judge", "train.beta=0.1,1"]
+    sweep = plan_sweep(recipe, overrides)
+    names = [point.run.name for point in sweep.points]
+    sweep.path.mkdir(parents=True)
+    write_json(sweep.path / "sweep.json", {"runs": {p.run.name: p.values for p in sweep.points}})
+    for point, (reward, kl) in zip(sweep.points, [(2.0, 3.0), (1.0, 0.5)], strict=True):
+        point.run.path.mkdir()
+        point.run.recipe_file.write_text(to_yaml(point.recipe))
+        point.run.append("metrics.jsonl", {"step": 1, "loss": 0.0, "kl": 9.0})
+        drawn = {"policy": {"reward": reward, "kl": kl, "truthful": 0.5}}
+        write_json(point.run.path / "results.json", {"sets": {"test": {"drawn": drawn}}})
+    rows = write_sweep(sweep.path)
+    head, body = cells(rows)
+    assert head == ["beta", "held-out set", "truthful", "reward", "KL", "time"]
+    assert body[0] == ["0.1", "test", "50%", "+2.00", "3.00", "–"]
+    assert best(rows).run == names[0]

@@ -50,11 +50,10 @@ def check(recipe: str, overrides: Overrides = None) -> None:
     Example:  dpo-lite check quickstart train.batch_size=8
     """
     from dpo_lite.device_lock import device_lock
-    from dpo_lite.recipe import load_recipe
     from dpo_lite.training.job import prepare_run
 
     quiet_progress_bars()
-    loaded = load_recipe(recipe, overrides or [])
+    loaded = _first_look(recipe, overrides or [])
     with device_lock(f"dpo-lite check {recipe}", say=console.print):
         prepare_run(loaded, console)
     console.print(f"ready:  dpo-lite train {recipe} {' '.join(overrides or [])}", markup=False)
@@ -73,13 +72,24 @@ def plan(
     Example:  dpo-lite plan qwen3-4b --gpu 12GB
     """
     from dpo_lite.forecast import forecast
-    from dpo_lite.recipe import load_recipe
 
     quiet_progress_bars()
-    loaded = load_recipe(recipe, overrides or [])
+    loaded = _first_look(recipe, overrides or [])
     with Console(stderr=True).status("reading the data") as spinner:
         found = forecast(loaded, gpu, spinner.update)
     for line in found.lines():
         console.print(line, highlight=False, markup=False)
     if not found.fits:
         raise typer.Exit(1)
+
+
+def _first_look(recipe: str, overrides: list[str]):
+    """The recipe to look at, of a road its first step's; says so."""
+    from dpo_lite.recipe import load_recipe, recipe_stem
+    from dpo_lite.road import first_look
+
+    found, told = first_look(load_recipe(recipe, overrides), recipe_stem(recipe))
+    if told:
+        console.print(told, markup=False, highlight=False)
+        console.print()
+    return found

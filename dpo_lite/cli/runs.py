@@ -18,6 +18,7 @@ runs_app = typer.Typer(
 app.add_typer(runs_app, name="runs")
 
 SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected")
+SHOWN_OF_PPO = ("reward", "objective", "kl", "entropy", "clip_fraction", "completions/ended")
 STYLES = {"good": "green", "warn": "yellow", "bad": "red", "info": "dim"}
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -30,6 +31,7 @@ def runs(context: typer.Context, folder: Annotated[str, typer.Option("--runs")] 
     """
     if context.invoked_subcommand is not None:
         return
+    from dpo_lite.metrics import columns_of, number_text
     from dpo_lite.report import clock
     from dpo_lite.runs import list_runs
 
@@ -37,22 +39,27 @@ def runs(context: typer.Context, folder: Annotated[str, typer.Option("--runs")] 
     if not found:
         console.print(f"no runs in {folder}/ yet;  dpo-lite train quickstart")
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("run", "state", "step", "loss", "margin", "accuracy", "left", "started"):
-        table.add_column(column)
-    for run in found:
-        status = run.status()
+    statuses = [run.status() for run in found]
+    numbers = columns_of(statuses)
+    gap = 2 if len(numbers) < 4 else 1  # a terminal of 80 letters shows whole names
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    for column in ("run", "state", "step"):
+        table.add_column(column, no_wrap=True)
+    on_its_way = any(status.get("seconds_left") for status in statuses)
+    for column in (*(number.label for number in numbers), *(["left"] if on_its_way else [])):
+        table.add_column(column, justify="right")
+    table.add_column("started", no_wrap=True)
+    for run, status in zip(found, statuses, strict=True):
         step = f"{status['step']}/{status['max_steps']}" if "step" in status else "–"
-        numbers = [status.get(key) for key in ("loss", "margin", "accuracy")]
         left = status.get("seconds_left")
         started = status.get("started")
         table.add_row(
             run.name,
             "stopping" if status.get("stopping") else status["state"],
             step,
-            *("–" if number is None else f"{number:.3f}" for number in numbers),
-            clock(left) if left else "–",
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(started)) if started else "–",
+            *(number_text(status, number) for number in numbers),
+            *([clock(left) if left else "–"] if on_its_way else []),
+            time.strftime("%d %b %H:%M", time.localtime(started)) if started else "–",
         )
     console.print(table)
 
@@ -65,24 +72,30 @@ def show(
 ) -> None:
     """How a run stands: progress, curves in small, what they mean, the end of its log.
 
+    Of a run of runs (task: rlhf) its runs and the table of what came of them.
+
     Example:  dpo-lite runs show quickstart-1
     """
     from dpo_lite.advice import advise_run
+    from dpo_lite.metrics import unit
+    from dpo_lite.recipe import load_recipe
     from dpo_lite.report import clock
     from dpo_lite.runs import open_run
 
     found = open_run(run, runs)
-    status = found.status()
+    status, task = found.status(), load_recipe(found.recipe_file).task
     words = ["stopping" if status.get("stopping") else status["state"]]
     if "step" in status:
-        words.append(f"update {status['step']} of {status['max_steps']}")
+        words.append(f"{unit(task)} {status['step']} of {status['max_steps']}")
     if status.get("seconds_left"):
         words.append(f"{clock(status['seconds_left'])} left")
     if status.get("doing"):
         words.append(status["doing"])
     console.print(f"{found.name}  {', '.join(words)}", markup=False, highlight=False)
+    if task == "rlhf":
+        _print_steps(found)
     steps = found.steps()
-    for key in SHOWN:
+    for key in SHOWN_OF_PPO if task == "ppo" else SHOWN:
         values = [record[key] for record in steps if record.get(key) is not None]
         if values:
             curve = f"{key:<19}{sparkline(values)}  {values[0]:.3f} → {values[-1]:.3f}"
@@ -91,6 +104,20 @@ def show(
         console.print(f"[{STYLES[advice.kind]}]{escape(advice.text)}[/]", highlight=False)
     for line in found.log_tail(lines):
         console.print(f"  {line}", markup=False, highlight=False, style="dim")
+
+
+def _print_steps(road) -> None:
+    """The runs of a road, each with its state, and the table of those that are measured."""
+    from dpo_lite.road import steps_of
+    from dpo_lite.road_report import POINTS, terminal_table
+
+    for run, status in steps_of(road):
+        step = f"  {status['step']} of {status['max_steps']}" if "step" in status else ""
+        console.print(f"  {run.name}  {status['state']}{step}", markup=False, highlight=False)
+    if road.records(POINTS):
+        console.print()
+        console.print(terminal_table(road))
+        console.print()
 
 
 def sparkline(values: list[float], width: int = 40) -> str:
@@ -135,6 +162,8 @@ def delete(
 ) -> None:
     """Remove a run with its adapter and checkpoints. It cannot be brought back.
 
+    Of a run of runs (task: rlhf) it removes the table and the picture; the runs stay.
+
     Example:  dpo-lite runs delete quickstart-1
     """
     from dpo_lite import launching
@@ -142,6 +171,6 @@ def delete(
 
     found = open_run(run, runs)
     if not yes:
-        typer.confirm(f"Delete {found.path} with its adapter and checkpoints?", abort=True)
+        typer.confirm(f"Delete {found.path} with {launching.what_is_deleted(found)}?", abort=True)
     launching.delete(found)
     console.print(f"deleted {found.path}", markup=False)

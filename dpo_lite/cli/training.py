@@ -81,13 +81,16 @@ def _resume(name: str):
 def _detach(recipe: str | None, overrides: list[str], resume: str | None) -> None:
     from dpo_lite import launching
     from dpo_lite.recipe import load_recipe, recipe_stem
+    from dpo_lite.road import first_look
     from dpo_lite.runs import open_run
 
     if resume:
         run = open_run(resume)
         launching.resume(run)
     else:
-        run = launching.launch(load_recipe(recipe, overrides), recipe_stem(recipe))
+        loaded = load_recipe(recipe, overrides)
+        first_look(loaded, recipe_stem(recipe))  # a fault in a step is told here, not in its log
+        run = launching.launch(loaded, recipe_stem(recipe))
     where = "" if run.path.parent.name == "runs" else f" --runs {run.path.parent}"
     console.print(
         f"{run.name} runs in the background\n"

@@ -13,6 +13,7 @@ from dpo_lite.export.change import Change, measure_change
 from dpo_lite.export.merge import merge
 from dpo_lite.hub.staging import TOKENIZER, find_checkpoint
 from dpo_lite.recipe import load_recipe
+from dpo_lite.road import refuse_road
 from dpo_lite.runs import Run, write_json
 
 
@@ -40,6 +41,7 @@ def merge_run(
 
     ``measure`` reports the change of log-probabilities (only for the finished adapter).
     """
+    refuse_road(run)
     recipe, manifest = load_recipe(run.recipe_file), run.manifest()
     if recipe.task == "reward":
         instead = "its adapter is loaded as its card says (`dpo-lite push --dry-run`)"

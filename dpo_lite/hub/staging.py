@@ -21,6 +21,7 @@ from dpo_lite.hub.public_recipe import public_recipe
 from dpo_lite.model_id import is_public
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.reward_report import draw_calibration
+from dpo_lite.road import refuse_road
 from dpo_lite.runs import Run, read_json, write_json, write_text
 
 # What a tokenizer may consist of. A run saves one beside its adapter only where it differs.
@@ -115,6 +116,7 @@ def stage(
 
 def choose(run: Run, base_id: str | None, checkpoint: str | None) -> Subject:
     """The finished adapter or a checkpoint, over a base that others can load."""
+    refuse_road(run)
     recipe = load_recipe(run.recipe_file)
     manifest = run.manifest()
     if checkpoint is None:

@@ -204,6 +204,7 @@ def _asked_before(run: Run, loaded: Loaded) -> bool:
 
 def evaluate_again(run: Run, console: Console) -> None:
     """Load a finished run's adapter, score its held-out sets and answer anew; updates its files."""
+    road.refuse_road(run)
     with device_lock(f"dpo-lite eval {run.name}", say=console.print):
         _evaluate_again(run, console)
 

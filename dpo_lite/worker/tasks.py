@@ -35,8 +35,10 @@ def plan(
 ) -> dict[str, Any]:
     """``dpo-lite plan``: memory by part in bytes, time, and the lines that the terminal shows."""
     forecast = _import(talk, "dpo_lite.forecast").forecast
-    found = forecast(_recipe(recipe), gpu, talk.say)
+    loaded, told = _first_look(recipe)
+    found = forecast(loaded, gpu, talk.say)
     return {
+        "of": told,
         "plan": _plan(found.plan),
         "memory": found.memory,
         "fits": found.fits,
@@ -53,7 +55,7 @@ def check(talk: Talk, held: Held, recipe: dict[str, Any] | str) -> dict[str, Any
     from dpo_lite.capacity import free_memory
     from dpo_lite.doctor import load_data
 
-    loaded = _recipe(recipe)
+    loaded, told = _first_look(recipe)
     tokenizer, data = load_data(loaded, talk.say)
     with held.only(talk.say):  # a preflight needs the room that a run will have
         talk.say(f"loading {loaded.model.base}")
@@ -62,6 +64,7 @@ def check(talk: Talk, held: Held, recipe: dict[str, Any] | str) -> dict[str, Any
         usable = free_memory(model.device)
         del model
     return {
+        "of": told,
         "facts": asdict(report),
         "plan": _plan(report.plan),
         "memory": usable,
@@ -162,6 +165,13 @@ def _import(talk: Talk, name: str) -> Any:
 
     quiet_progress_bars()
     return module
+
+
+def _first_look(recipe: dict[str, Any] | str):
+    """The recipe to look at, and of a road a line that says that it is the first step's."""
+    from dpo_lite.road import first_look
+
+    return first_look(_recipe(recipe), "road")
 
 
 def _recipe(recipe: dict[str, Any] | str):
