@@ -98,7 +98,7 @@ def draw(
 
 @contextmanager
 def _plain_generation(lm: torch.nn.Module) -> Iterator[None]:
-    """Set the model's own ways to generate aside: generate() takes from them what it is not told."""
+    """Set the model's own settings aside: generate() takes from them all that it is not told."""
     before = lm.generation_config
     lm.generation_config = GenerationConfig()
     try:
