@@ -7,6 +7,7 @@ log.txt: a pipe would fill up and hold the training when nobody reads it any mor
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -113,8 +114,9 @@ def delete(run: Run) -> None:
 
 def what_is_deleted(run: Run) -> str:
     """What goes with a run that is deleted, in words."""
-    if load_recipe(run.recipe_file).task == "rlhf":
-        return "its table and picture (its runs stay)"
+    with contextlib.suppress(UserError):  # a recipe that cannot be read any more is no hindrance
+        if load_recipe(run.recipe_file).task == "rlhf":
+            return "its table and picture (its runs stay)"
     return "its adapter and checkpoints"
 
 

@@ -48,6 +48,8 @@ METRICS = {
     "likes length.",
     "completions/ended": "Share of the drawn answers that came to their end within "
     "ppo.max_new_tokens.",
+    "truthful": "Share of the answers drawn to held-out prompts that make the chosen claim, where "
+    "the data have markers. It should rise with the reward: else the reward is being tricked.",
     "seconds/drawing": "Time of a rollout that drawing its answers took, usually the most.",
     "seconds/judging": "Time for the rewards and log-probabilities of the answers.",
     "seconds/learning": "Time for the steps of the optimiser.",

@@ -6,6 +6,8 @@ reward model's own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from dpo_lite.seen import Advice, Rule, Seen
 
 EARLY = 8  # rollouts: the first three and the last five are then different ones
@@ -110,10 +112,8 @@ def clipped(seen: Seen) -> Advice | None:
 
 def hacked(seen: Seen) -> Advice | None:
     """More reward on held-out prompts, and no more truth."""
-    for name, found in seen.sets.items():
-        drawn = found.get("drawn") or {}
-        before, after = drawn.get("reference", {}), drawn.get("policy", {})
-        if "truthful" not in after or after["truthful"] > before["truthful"]:
+    for name, before, after in _held_out(seen):
+        if after["truthful"] > before["truthful"]:
             continue
         if after["reward"] > before["reward"] + MOVED * seen.start("reward_std"):
             return Advice(
@@ -127,15 +127,26 @@ def hacked(seen: Seen) -> Advice | None:
     return None
 
 
+def _held_out(seen: Seen) -> Iterator[tuple[str, Mapping[str, float], Mapping[str, float]]]:
+    """Set, and reward and truthfulness before and after; while it trains of its evaluations."""
+    for name, found in seen.sets.items():
+        drawn = found.get("drawn") or {}
+        if "truthful" in drawn.get("policy", {}):
+            yield name, drawn["reference"], drawn["policy"]
+    for name, points in seen.evals.items():
+        values = {key: [v for _, v in points.get(key, [])] for key in ("reward", "truthful")}
+        if name not in seen.sets and len(values["truthful"]) > 1:
+            yield name, *({k: v[place] for k, v in values.items()} for place in (0, -1))
+
+
 def well(seen: Seen) -> Advice:
     told = (
         f"reward from {seen.start('reward'):.2f} to {seen.end('reward'):.2f} at a KL of "
         f"{seen.end('kl'):.2f} nats per answer"
     )
     truths = [
-        f"{drawn['reference']['truthful']:.0%} to {drawn['policy']['truthful']:.0%} on {name}"
-        for name, found in seen.sets.items()
-        if "truthful" in (drawn := found.get("drawn") or {}).get("policy", {})
+        f"{before['truthful']:.0%} to {after['truthful']:.0%} on {name}"
+        for name, before, after in _held_out(seen)
     ]
     if truths:
         told += f"; held out, the chosen claim from {', '.join(truths)}"

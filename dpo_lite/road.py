@@ -102,7 +102,8 @@ def _step(
     start: Step | None = None,
     reward: Step | None = None,
 ) -> Step:
-    shared = recipe.model_dump(exclude={"task", "rlhf", "reference", "ppo"}, exclude_unset=True)
+    left_out = {"task", "rlhf", "reference"} | ({"ppo"} if kind != "ppo" else set())
+    shared = recipe.model_dump(exclude=left_out, exclude_unset=True)
     values = _merged(shared, {"task": kind}, getattr(recipe.rlhf, kind))
     label = "-".join(
         [name, kind]

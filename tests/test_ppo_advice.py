@@ -96,6 +96,13 @@ def test_more_reward_without_more_truth():
     assert said(curves(), "finished", drawn(-1.0, 0.2))[0][0] == "good"  # neither rose
 
 
+def test_more_reward_without_more_truth_while_it_trains():
+    metrics = curves()
+    for step, reward, truth in ((8, 0.0, 0.4), (16, 1.0, 0.3)):
+        metrics.append({"step": step, "eval_topics_reward": reward, "eval_topics_truthful": truth})
+    assert "from 40% to 30%" in said(metrics)[0][1]
+
+
 def test_data_without_markers_say_nothing_of_truth():
     found = {"reference": {"reward": -1.0}, "policy": {"reward": 1.0}}
     assert said(curves(), "finished", {"sets": {"test": {"drawn": found}}})[0][0] == "good"

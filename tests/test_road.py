@@ -68,6 +68,13 @@ def test_every_step_is_a_recipe_of_its_own():
     assert {step.recipe.train.seed for step in steps} == {1, 2}
 
 
+def test_the_section_ppo_is_of_the_steps_of_ppo_alone():
+    values = road_recipe().model_dump(exclude_unset=True) | {"ppo": {"passes": 3, "clip": 0.3}}
+    sft, _, ppo, dpo = (step.recipe for step in plan_road(validate_recipe(values, "test"), "r"))
+    assert (ppo.ppo.passes, ppo.ppo.clip) == (1, 0.3)  # the step's own keys over the shared ones
+    assert sft.ppo == dpo.ppo
+
+
 @pytest.mark.parametrize(
     ("rlhf", "words"),
     [

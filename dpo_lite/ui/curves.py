@@ -2,7 +2,8 @@
 
 A panel has one size whatever the data, so nothing on the page moves when a curve grows. The noisy
 measurement is drawn faintly, its running mean over it, held-out points as dots. Invisible strips
-carry the values as a title, which the browser shows under the pointer.
+carry the values as a title, which the browser shows under the pointer. A run has lines only in the
+panels of its task.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import json
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.metrics import split_eval
+from dpo_lite.metrics import split_eval, unit
 from dpo_lite.ui.parts import esc
 
 WIDTH, HEIGHT = 360, 190
@@ -29,19 +30,41 @@ Points = list[tuple[float, float]]
 @dataclass(frozen=True)
 class Panel:
     title: str
-    keys: tuple[str, ...]  # the second is drawn dashed
+    keys: tuple[str, ...]  # the second is drawn dashed, the third dotted
+    tasks: tuple[str, ...] = ("dpo", "sft", "reward", "ppo")
     zero: bool = False  # whether 0 belongs into the picture
     top: float | None = None
     noisy: bool = True  # whether a running mean says more than the measurement
+    always: bool = True  # also where nothing was measured, or the same from first to last
 
 
+PAIRS, PPO = ("dpo", "reward"), ("ppo",)
 PANELS = (
-    Panel("loss", ("loss",)),
-    Panel("reward margin", ("rewards/margins",), zero=True),
-    Panel("accuracy", ("rewards/accuracies",), zero=True, top=1.0),
-    Panel("rewards: chosen, rejected (dashed)", ("rewards/chosen", "rewards/rejected"), zero=True),
-    Panel("log-prob: chosen, rejected (dashed)", ("logps/chosen", "logps/rejected")),
-    Panel("KL to the reference, nats", ("kl",), zero=True, noisy=False),
+    Panel("reward, objective (dashed)", ("reward", "objective"), PPO),
+    Panel("held out: chosen claim", ("truthful",), PPO, zero=True, top=1.0, always=False),
+    Panel("loss", ("loss",), ("dpo", "sft", "reward")),
+    Panel("reward margin", ("rewards/margins",), PAIRS, zero=True),
+    Panel("accuracy", ("rewards/accuracies",), PAIRS, zero=True, top=1.0),
+    Panel(
+        "rewards: chosen, rejected (dashed)",
+        ("rewards/chosen", "rewards/rejected"),
+        PAIRS,
+        zero=True,
+    ),
+    Panel("log-prob: chosen, rejected (dashed)", ("logps/chosen", "logps/rejected"), ("dpo",)),
+    Panel("KL to the reference, nats", ("kl",), ("dpo", "sft", "ppo"), zero=True, noisy=False),
+    Panel("beta", ("beta",), PPO, zero=True, noisy=False, always=False),
+    Panel("entropy of a token, nats", ("entropy",), PPO, zero=True),
+    Panel("loss: policy, value (dashed)", ("loss/policy", "loss/value"), PPO, zero=True),
+    Panel("share of clipped ratios", ("clip_fraction",), PPO, zero=True),
+    Panel("tokens per answer", ("completions/mean_length",), PPO, zero=True),
+    Panel("answers that come to their end", ("completions/ended",), PPO, zero=True, top=1.0),
+    Panel(
+        "seconds to draw, judge (- -), learn (··)",
+        ("seconds/drawing", "seconds/judging", "seconds/learning"),
+        PPO,
+        zero=True,
+    ),
     Panel("learning rate", ("learning_rate",), zero=True, noisy=False),
     Panel("memory, GiB", ("memory",), zero=True, noisy=False),
 )
@@ -51,22 +74,30 @@ def grid(
     runs: Mapping[str, Sequence[Mapping[str, Any]]],
     smooth: float = 0.8,
     colors: Mapping[str, int] | None = None,
-    without: Collection[str] = (),
+    tasks: Mapping[str, str] | None = None,
 ) -> str:
-    """All panels for runs given as name -> lines of metrics.jsonl; ``smooth`` is from 0 to 1.
+    """The panels of runs given as name -> lines of metrics.jsonl; ``smooth`` is from 0 to 1.
 
-    ``colors``: the number of each run's colour, 1 to 6; default: in the order given. ``without``:
-    metrics that these runs cannot have.
+    ``colors``: the number of each run's colour, 1 to 6; default: in the order given. ``tasks``: of
+    each run; default: dpo.
     """
     colors = colors or {name: i % 6 + 1 for i, name in enumerate(runs)}
-    shown = {
-        name: {key: series(records, key) for panel in PANELS for key in panel.keys}
-        for name, records in runs.items()
-    }
-    dots = {name: _dots(records) for name, records in runs.items()}
-    wanted = [panel for panel in PANELS if panel.keys[0] not in without]
-    panels = "".join(_figure(panel, shown, dots, smooth, colors) for panel in wanted)
-    return f'<div class="dl-curves">{panels}</div>'
+    tasks = tasks or dict.fromkeys(runs, "dpo")
+    panels = []
+    for panel in PANELS:
+        own = [name for name in runs if tasks[name] in panel.tasks]
+        shown = {name: {key: series(runs[name], key) for key in panel.keys} for name in own}
+        dots = {name: _dots(runs[name]) for name in own}
+        if own and (panel.always or _says_something(panel, shown, dots)):
+            panels.append(_figure(panel, shown, dots, smooth, colors, tasks))
+    return f'<div class="dl-curves">{"".join(panels)}</div>'
+
+
+def _says_something(panel: Panel, shown, dots) -> bool:
+    """Whether anything was measured that is not the same from first to last."""
+    found = [points for own in shown.values() for points in own.values()]
+    found += [p for own in dots.values() for (_, key), p in own.items() if key in panel.keys]
+    return any(len({value for _, value in points}) > 1 for points in found)
 
 
 def series(records: Sequence[Mapping[str, Any]], key: str) -> Points:
@@ -106,7 +137,9 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [i * step for i in range(first, last + 1)]
 
 
-def _figure(panel: Panel, shown, dots, smooth: float, colors: Mapping[str, int]) -> str:
+def _figure(
+    panel: Panel, shown, dots, smooth: float, colors: Mapping[str, int], tasks: Mapping[str, str]
+) -> str:
     lines = [
         (name, key, points)
         for name, found in shown.items()
@@ -122,15 +155,19 @@ def _figure(panel: Panel, shown, dots, smooth: float, colors: Mapping[str, int])
     ]
     head = f"<figcaption>{esc(panel.title)}</figcaption>"
     if not lines and not marks:
-        note = "set eval.sample_steps to measure it" if panel.keys == ("kl",) else "nothing yet"
+        sampled = panel.keys == ("kl",) and not any(tasks[name] == "ppo" for name in shown)
+        note = "set eval.sample_steps to measure it" if sampled else "nothing yet"
         body = f'<text class="dl-axis" x="50%" y="50%" text-anchor="middle">{note}</text>'
     else:
-        body = _drawing(panel, lines, marks, smooth, colors)
+        units = {name: unit(tasks[name]) for name in shown}
+        body = _drawing(panel, lines, marks, smooth, colors, units)
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{esc(panel.title)}"'
     return f'<figure class="dl-panel">{head}<svg {size}>{body}</svg></figure>'
 
 
-def _drawing(panel: Panel, lines, marks, smooth: float, colors: Mapping[str, int]) -> str:
+def _drawing(
+    panel: Panel, lines, marks, smooth: float, colors: Mapping[str, int], units: Mapping[str, str]
+) -> str:
     values = [v for *_, points in lines for _, v in points] + [point[1] for *_, point in marks]
     steps = [s for *_, points in lines for s, _ in points] + [point[0] for *_, point in marks]
     low, high = min(values), max(values)
@@ -162,7 +199,7 @@ def _drawing(panel: Panel, lines, marks, smooth: float, colors: Mapping[str, int
             f' text-anchor="{anchor}">{int(step):,}</text>'
         )
     for name, key, points in lines:
-        kind = "dl-dashed" if key != panel.keys[0] else ""
+        kind = ("", "dl-dashed", "dl-dotted")[panel.keys.index(key)]
         style = f'style="--dl-color:var(--dl-series-{colors[name]})"'
         about = f'data-run="{esc(name)}" data-key="{esc(key)}" {style}'
         mean = smoothed(points, smooth if panel.noisy else 0.0)
@@ -173,9 +210,9 @@ def _drawing(panel: Panel, lines, marks, smooth: float, colors: Mapping[str, int
             out.append(_dot(x(points[0][0]), y(points[0][1]), name, style, ""))
     for name, held_out, (step, value) in marks:
         style = f'style="--dl-color:var(--dl-series-{colors[name]})"'
-        title = f"{name}, {held_out}, update {step:,}: {_short(value)}"
+        title = f"{name}, {held_out}, {units[name]} {step:,}: {_short(value)}"
         out.append(_dot(x(step), y(value), name, style, title))
-    return "".join(out) + _strips(lines, most, x, len(panel.keys) > 1)
+    return "".join(out) + _strips(lines, most, x, len(panel.keys) > 1, units)
 
 
 def _dot(x: float, y: float, name: str, style: str, title: str) -> str:
@@ -186,7 +223,7 @@ def _dot(x: float, y: float, name: str, style: str, title: str) -> str:
     )
 
 
-def _strips(lines, most: float, x, many_keys: bool) -> str:
+def _strips(lines, most: float, x, many_keys: bool, units: Mapping[str, str]) -> str:
     """Transparent strips that tell the values nearest to the pointer."""
     count = min(STRIPS, int(most) + 1)
     width = (WIDTH - LEFT - RIGHT) / count
@@ -201,7 +238,7 @@ def _strips(lines, most: float, x, many_keys: bool) -> str:
                 place = min(len(steps) - 1, round(len(steps) * middle / most))
                 step = steps[place]
             what = f" {key.rpartition('/')[2]}" if many_keys else ""
-            told.append(f"{name}{what}, update {step:,}: {_short(values[step])}")
+            told.append(f"{name}{what}, {units[name]} {step:,}: {_short(values[step])}")
         title = esc("\n".join(told))
         out.append(
             f'<rect class="dl-strip" x="{LEFT + i * width:.1f}" y="{TOP}" width="{width:.2f}"'

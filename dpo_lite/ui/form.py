@@ -18,6 +18,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe, known_keys, parse_yaml
 from dpo_lite.recipe.edit import UNSET, inline, set_key
 from dpo_lite.recipe.faults import by_key
+from dpo_lite.road import first_look
 
 TITLES = {
     "": "Task",
@@ -31,6 +32,7 @@ TITLES = {
     "eval": "Evaluation",
     "hub": "Publishing",
 }
+OF_TASK = {"ppo": ("ppo", "rlhf"), "rlhf": ("rlhf",)}  # sections that are for some tasks alone
 AUTOMATIC = "default"  # what a choice shows for a key that is not set and has no own default
 
 Kind = Literal["choice", "number", "text", "lines", "yaml"]
@@ -101,6 +103,15 @@ class Checked:
         holder = (self.values or {}).get(section, {}) if section else self.values or {}
         return holder.get(leaf, UNSET) if isinstance(holder, dict) else UNSET
 
+    def shows(self, section: str) -> bool:
+        """Whether a section is of use to the task, or is filled in and must be seen to be wrong."""
+        task = self.value("task")
+        return (
+            section not in OF_TASK
+            or ("dpo" if task is UNSET else task) in OF_TASK[section]
+            or bool((self.values or {}).get(section))
+        )
+
     @property
     def reason(self) -> str:
         """Why the recipe cannot be started, in one line; empty where it can."""
@@ -126,9 +137,15 @@ def check_text(text: str) -> Checked:
     if not isinstance(values, dict):
         return Checked({}, None, {"": "The recipe is empty; it starts with `model:` and `data:`."})
     try:
-        return Checked(values, Recipe.model_validate(values), {})
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
         return Checked(values, None, _beside(by_key(error.errors())))
+    try:
+        first_look(recipe, "road")  # the recipes of a road's steps
+    except UserError as error:
+        key, _, fault = str(error).partition(": ")
+        return Checked(values, None, {key: fault} if key in known_keys() else {"": str(error)})
+    return Checked(values, recipe, {})
 
 
 def change(text: str, field: FormField, shown: str) -> str:

@@ -6,8 +6,18 @@ import html
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 KINDS = ("info", "good", "warn", "bad")
+STATES = {
+    "queued": "info",
+    "preparing": "info",
+    "running": "good",
+    "finished": "good",
+    "stopped": "warn",
+    "interrupted": "warn",
+    "failed": "bad",
+}
 
 
 def esc(text: object) -> str:
@@ -35,6 +45,21 @@ def command(line: str | Sequence[str]) -> str:
 
 def badge(text: object, kind: str = "info") -> str:
     return f'<span class="dl-badge dl-{_kind(kind)}">{esc(text)}</span>'
+
+
+def state_badge(status: Mapping[str, Any]) -> str:
+    state = status["state"]
+    return badge("stopping" if status.get("stopping") else state, STATES.get(state, "info"))
+
+
+def progress(status: Mapping[str, Any]) -> str:
+    if status.get("step") is None:
+        return '<span class="dl-muted">–</span>'
+    step, most = status["step"], max(status["max_steps"], 1)
+    return (
+        f'<span class="dl-progress"><i style="width:{100 * step / most:.0f}%"></i></span>'
+        f'<span class="dl-muted dl-small">{step:,} / {most:,}</span>'
+    )
 
 
 def note(text: object, kind: str = "info") -> str:

@@ -12,22 +12,15 @@ from typing import Any
 from dpo_lite import launching
 from dpo_lite.advice import advise
 from dpo_lite.errors import UserError
-from dpo_lite.metrics import METRICS
+from dpo_lite.metrics import METRICS, Number, columns_of, number_text, unit
+from dpo_lite.model_id import last_name
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report import clock
+from dpo_lite.road_report import PICTURE, POINTS
 from dpo_lite.runs import ACTIVE, Run, list_runs, read_json
-from dpo_lite.ui import curves, parts
+from dpo_lite.ui import curves, parts, road_views
 from dpo_lite.ui.parts import esc
 
-STATES = {
-    "queued": "info",
-    "preparing": "info",
-    "running": "good",
-    "finished": "good",
-    "stopped": "warn",
-    "interrupted": "warn",
-    "failed": "bad",
-}
 LOG_LINES = 40
 SHOWN_PROMPTS = 6
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
@@ -61,7 +54,7 @@ def signature(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
         (folder / name / file).stat().st_size
         for name in selected
         if name in found
-        for file in ("metrics.jsonl", "samples.jsonl", "log.txt", "results.json")
+        for file in ("metrics.jsonl", "samples.jsonl", "log.txt", "results.json", POINTS, PICTURE)
         if (folder / name / file).exists()
     ]
     return f"{hash(tuple(shown))} {list(selected)} {sizes}"
@@ -74,6 +67,7 @@ def run_table(found: Statuses, selected: Sequence[str]) -> str:
             "No runs yet",
             "Open Recipes, pick quickstart and press Launch. It takes about a minute.",
         )
+    numbers = columns_of(found.values())
     heads = "".join(
         f'<th class="{css}">{name}</th>'
         for name, css in (
@@ -81,21 +75,21 @@ def run_table(found: Statuses, selected: Sequence[str]) -> str:
             ("run", ""),
             ("state", ""),
             ("progress", ""),
-            ("loss", "dl-number"),
-            ("margin", "dl-number"),
-            ("accuracy", "dl-number"),
+            *((number.label, "dl-number") for number in numbers),
             ("left", "dl-number"),
             ("started", ""),
         )
     )
-    rows = "".join(_row(name, status, selected) for name, status in found.items())
+    rows = "".join(_row(name, status, selected, numbers) for name, status in found.items())
     return (
         '<div class="dl-scroll dl-runs"><table class="dl-table">'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
-def _row(name: str, status: Mapping[str, Any], selected: Sequence[str]) -> str:
+def _row(
+    name: str, status: Mapping[str, Any], selected: Sequence[str], numbers: Sequence[Number]
+) -> str:
     chosen = name in selected
     color = selected.index(name) % 6 + 1 if chosen else 0
     box = (
@@ -107,36 +101,14 @@ def _row(name: str, status: Mapping[str, Any], selected: Sequence[str]) -> str:
     cells = [
         f'<td class="dl-pick" title="Select several">{box}</td>',
         f'<td class="dl-name">{esc(name)}</td>',
-        f"<td>{state_badge(status)}</td>",
-        f"<td>{_progress(status)}</td>",
-        *(
-            f'<td class="dl-number">{_number(status.get(key), digits)}</td>'
-            for key, digits in (("loss", 3), ("margin", 2), ("accuracy", 2))
-        ),
+        f"<td>{parts.state_badge(status)}</td>",
+        f"<td>{parts.progress(status)}</td>",
+        *(f'<td class="dl-number">{number_text(status, number)}</td>' for number in numbers),
         f'<td class="dl-number">{esc(_left(status))}</td>',
         f'<td class="dl-muted">{_when(started)}</td>',
     ]
     css = ' class="dl-chosen"' if chosen else ""
     return f'<tr data-run="{esc(name)}"{css} tabindex="0">{"".join(cells)}</tr>'
-
-
-def state_badge(status: Mapping[str, Any]) -> str:
-    state = status["state"]
-    return parts.badge("stopping" if status.get("stopping") else state, STATES.get(state, "info"))
-
-
-def _progress(status: Mapping[str, Any]) -> str:
-    if status.get("step") is None:
-        return '<span class="dl-muted">–</span>'
-    step, most = status["step"], max(status["max_steps"], 1)
-    return (
-        f'<span class="dl-progress"><i style="width:{100 * step / most:.0f}%"></i></span>'
-        f'<span class="dl-muted dl-small">{step:,} / {most:,}</span>'
-    )
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _left(status: Mapping[str, Any]) -> str:
@@ -154,9 +126,9 @@ def detail(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
         return parts.note("Select a run to see it; the boxes select several to compare.")
     run = Run(folder / selected[0])
     status, recipe = found[run.name], recipe_of(run)
-    words = [state_badge(status)]
+    words = [parts.state_badge(status)]
     if status.get("step") is not None:
-        words.append(f"update {status['step']:,} of {status['max_steps']:,}")
+        words.append(f"{unit(recipe['task'])} {status['step']:,} of {status['max_steps']:,}")
     if _left(status) != "–":
         words.append(f"{_left(status)} left")
     if status.get("doing") and status["state"] in ACTIVE:
@@ -181,15 +153,23 @@ def detail(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
 
 def _facts(run: Run, recipe: Mapping[str, Any]) -> str:
     train, manifest = recipe["train"], run.manifest()
+    ppo, task = recipe["ppo"], recipe["task"]
+    if task == "rlhf":
+        return ", ".join([recipe["model"]["base"], *road_views.facts(recipe)])
+    target = f"steered to a KL of {ppo['kl_target']:g}" if ppo["kl_target"] else ""
     held = {
         "sft": ["supervised fine-tuning"],
         "reward": [f"reward model, centering {train['centering'] or 0:g}"],
+        "ppo": [
+            f"{ppo['estimator']} on {last_name(ppo['reward'] or '?').removesuffix('/adapter')}",
+            " ".join(filter(None, [f"beta {train['beta']:g}", target])),
+        ],
     }
     said = [
         recipe["model"]["base"],
-        *held.get(recipe["task"], [f"beta {train['beta']:g}"]),
+        *held.get(task, [f"beta {train['beta']:g}"]),
         f"lr {train['lr']:g}",
-        f"{train['batch_size']} examples per update",
+        f"{train['batch_size']} {'prompts' if task == 'ppo' else 'examples'} per {unit(task)}",
     ]
     if manifest:
         said += [f"{manifest['data']['examples']:,} examples", f"on {manifest['device']}"]
@@ -213,22 +193,34 @@ def recipe_of(run: Run) -> dict[str, Any]:
 
 
 def curve_grid(folder: Path, selected: Sequence[str], smooth: float) -> str:
-    if not selected:
-        return ""
-    records = {name: TAILS.read(folder / name / "metrics.jsonl") for name in selected}
+    """The curves of the selected runs over each other; above them what a road has instead."""
+    tasks = {name: task_of(folder, name) for name in selected}
+    roads = "".join(
+        road_views.road(Run(folder / name)) for name, task in tasks.items() if task == "rlhf"
+    )
+    colors = {name: i % 6 + 1 for i, name in enumerate(selected)}
+    records = {
+        name: TAILS.read(folder / name / "metrics.jsonl")
+        for name, task in tasks.items()
+        if task != "rlhf"
+    }
+    if not records:
+        return roads
     legend = "".join(
-        f'<li><i style="background:var(--dl-series-{i % 6 + 1})"></i>{esc(name)}</li>'
-        for i, name in enumerate(selected)
+        f'<li><i style="background:var(--dl-series-{colors[name]})"></i>{esc(name)}</li>'
+        for name in records
     )
     legend = f'<ul class="dl-legend">{legend}</ul>' if len(selected) > 1 else ""
-    only_judges = all(is_judge(folder, name) for name in selected)
-    without = ("logps/chosen", "kl") if only_judges else ()
-    return legend + curves.grid(records, smooth, without=without)
+    return roads + legend + curves.grid(records, smooth, colors, tasks)
 
 
-def is_judge(folder: Path, name: str) -> bool:
-    """Whether a run trains a reward model, which gives no answers."""
-    return recipe_of(Run(folder / name))["task"] == "reward"
+def task_of(folder: Path, name: str) -> str:
+    return recipe_of(Run(folder / name))["task"]
+
+
+def can_answer(folder: Path, name: str) -> bool:
+    """Whether a run has a policy: a reward model gives no answers, and of a road its runs do."""
+    return task_of(folder, name) not in ("reward", "rlhf")
 
 
 def log_tail(folder: Path, selected: Sequence[str]) -> str:
@@ -244,10 +236,13 @@ def samples(folder: Path, selected: Sequence[str]) -> str:
     if not selected:
         return ""
     answers: dict[str, dict[str, str]] = {}
+    task = task_of(folder, selected[0])
     for record in TAILS.read(folder / selected[0] / "samples.jsonl"):
-        when = f"update {record['step']:,}" if record["when"] == "during" else record["when"]
+        when = f"{unit(task)} {record['step']:,}" if record["when"] == "during" else record["when"]
         answers.setdefault(record["prompt"], {})[when] = record["answer"]
-    if not answers and is_judge(folder, selected[0]):
+    if task == "rlhf":
+        return parts.empty("No answers here", "Each of its runs has its own; open one above.")
+    if not answers and task == "reward":
         return parts.empty("No answers", "A reward model judges answers and gives none.")
     if not answers:
         return parts.empty("No answers yet", "The run answers its prompts before it trains.")

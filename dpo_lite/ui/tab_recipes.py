@@ -21,6 +21,7 @@ from dpo_lite.ui import parts
 from dpo_lite.ui import recipe_views as views
 from dpo_lite.ui.draft import Draft, opened, restored, with_data
 from dpo_lite.ui.form import (
+    OF_TASK,
     TITLES,
     Checked,
     FormField,
@@ -69,11 +70,21 @@ class Desk:
     difference: gr.HTML = None
     save_name: gr.Textbox = None
     inputs: dict[str, Any] = field(default_factory=dict)
+    folds: list[tuple[str, gr.Column]] = field(default_factory=list)  # of a task: section, its part
 
     def everything(self) -> list[Any]:
         """What a change of the draft may touch."""
+        parts = [part for _, part in self.folds]
         shown = [self.yaml, self.yaml_fault, self.more, self.launch, self.command, self.difference]
-        return [self.draft, self.kept, self.cards, self.save_name, *shown, *self.inputs.values()]
+        return [
+            self.draft,
+            self.kept,
+            self.cards,
+            self.save_name,
+            *shown,
+            *self.inputs.values(),
+            *parts,
+        ]
 
 
 def build(page: Page) -> None:
@@ -117,11 +128,21 @@ def build(page: Page) -> None:
 def _lay_out_form(desk: Desk) -> None:
     for section, title in TITLES.items():
         own = [f for f in FIELDS if f.section == section and f.common]
-        _lay_out_section(desk, title, own)
+        _lay_out_part(desk, section, title, own)
     with gr.Accordion("All other keys", open=False, elem_id="recipes-more") as desk.more:
         for section, title in TITLES.items():
             own = [f for f in FIELDS if f.section == section and not f.common]
-            _lay_out_section(desk, title, own)
+            _lay_out_part(desk, section, title, own)
+
+
+def _lay_out_part(desk: Desk, section: str, title: str, own: list[FormField]) -> None:
+    """A section's fields; those that are of use to some tasks alone come and go with the task."""
+    if section not in OF_TASK:
+        _lay_out_section(desk, title, own)
+        return
+    with gr.Column(visible=False, elem_classes=["dl-part"]) as part:
+        _lay_out_section(desk, title, own)
+    desk.folds.append((section, part))
 
 
 def _lay_out_section(desk: Desk, title: str, own: list[FormField]) -> None:
@@ -153,8 +174,8 @@ def _component(form_field: FormField) -> gr.Textbox | gr.Dropdown:
     }
     if form_field.kind == "choice":
         return gr.Dropdown([name for name, _ in form_field.choices], filterable=False, **how)
-    lines = {"lines": 3, "max_lines": 8} if form_field.kind == "lines" else {"max_lines": 1}
-    return gr.Textbox(**lines, **how)
+    lines = {"lines": {"lines": 3, "max_lines": 8}, "yaml": {"max_lines": 6}}
+    return gr.Textbox(**lines.get(form_field.kind, {"max_lines": 1}), **how)
 
 
 def element_id(key: str) -> str:
@@ -276,6 +297,9 @@ def _fields(desk: Desk, before: Checked | None, now: Checked, typing: str | None
     if now.values is None:
         return updates
     known = before is not None and before.values is not None
+    for section, part in desk.folds:
+        if not known or before.shows(section) != now.shows(section):
+            updates[part] = gr.update(visible=now.shows(section))
     for form_field in FIELDS:
         key, change = form_field.key, {}
         text = form_field.shown(now.value(key))

@@ -81,7 +81,7 @@ def build(page: Page) -> None:
         stop = gr.Button("Stop and save", elem_id="runs-stop", **off)
         resume = gr.Button("Resume", elem_id="runs-resume", **off)
         compare = gr.Button("Compare", elem_id="runs-compare", **off)
-    curves = gr.HTML(elem_id="runs-curves")
+    curves = gr.HTML(elem_id="runs-curves", js_on_load=TABLE_SCRIPT)  # a road's rows open its runs
     with gr.Accordion("Smoothing and what the metrics mean", open=False, elem_id="runs-help"):
         smooth = gr.Slider(0, 0.98, 0.8, step=0.02, label="Smoothing", elem_id="runs-smooth")
         gr.HTML(views.explanations())
@@ -135,7 +135,8 @@ def build(page: Page) -> None:
     def pick(selected, event: gr.EventData):
         return picked(selected or [], event.run, event.add)
 
-    table.click(pick, page.selected, page.selected, concurrency_limit=None, **parts.QUIET)
+    for rows in (table, curves):
+        rows.click(pick, page.selected, page.selected, concurrency_limit=None, **parts.QUIET)
 
     _act(page, stop, message, lambda run: launching.stop(run))
     _act(page, resume, message, lambda run: _resume(run))
@@ -160,7 +161,7 @@ def shown(page: Page, selected: Sequence[str] | None, smooth: float, seen: dict)
     }
     state = found[selected[0]]["state"] if selected else None
     active = state in ACTIVE
-    answers = state == "finished" and not views.is_judge(page.runs, selected[0])
+    answers = state == "finished" and views.can_answer(page.runs, selected[0])
     again = active and found[selected[0]].get("stopping")
     looks = {
         "stop": ("Break off" if again else "Stop and save", active),
@@ -217,7 +218,11 @@ def _manage(page: Page, message, name, rename, delete, sure, question, yes, no) 
         return parts.note(f"Renamed to {run.name}."), [run.name, *selected[1:]], ""
 
     def ask(selected):
-        text = f"Delete {selected[0]} with its adapter and checkpoints? It cannot be brought back."
+        try:
+            what = launching.what_is_deleted(named_run(selected[0], page.runs))
+        except UserError as error:
+            return gr.Row(visible=False), parts.note(error, "bad")
+        text = f"Delete {selected[0]} with {what}? It cannot be brought back."
         return gr.Row(visible=True), parts.note(text, "warn")
 
     def deleted(selected):

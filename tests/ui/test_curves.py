@@ -41,10 +41,10 @@ def test_every_run_has_its_lines_in_its_own_colour():
 def test_a_panel_has_one_size_whatever_the_data():
     sizes = [
         re.findall(r'viewBox="([^"]*)"', curves.grid(runs))
-        for runs in ({}, {"a": lines(1)}, {"a": lines(5000), "b": []})
+        for runs in ({"a": []}, {"a": lines(1)}, {"a": lines(5000), "b": []})
     ]
     assert sizes[0] == sizes[1] == sizes[2]
-    assert len(sizes[0]) == len(curves.PANELS)
+    assert len(sizes[0]) == sum("dpo" in panel.tasks for panel in curves.PANELS)
 
 
 def test_all_that_is_drawn_lies_inside():
@@ -100,3 +100,40 @@ def test_a_growing_file_is_read_line_by_line(tmp_path):
     assert tails.read(path) == [{"step": 1}, {"step": 2}]
     path.write_text(json.dumps({"step": 9}) + "\n")  # another run of the same name
     assert tails.read(path) == [{"step": 9}]
+
+
+ROLLOUTS = [
+    {"step": s, "loss": 0.02, "reward": s / 2, "objective": s / 3, "kl": s / 4, "beta": 0.1}
+    for s in (1, 2, 3)
+]
+
+
+def titles(html):
+    return re.findall("<figcaption>([^<]*)", html)
+
+
+def test_each_run_has_lines_in_the_panels_of_its_task():
+    """The loss of PPO is not drawn beside one of DPO, their KL is."""
+    html = curves.grid({"d": lines(3), "p": ROLLOUTS}, 0.0, tasks={"d": "dpo", "p": "ppo"})
+    drawn = set(
+        re.findall(r'<polyline class="dl-line ?[^"]*" data-run="(.)" data-key="([^"]*)"', html)
+    )
+    assert {("d", "loss"), ("p", "reward"), ("p", "objective"), ("p", "kl")} <= drawn
+    assert ("p", "loss") not in drawn
+    assert {"KL to the reference, nats", "reward margin", "entropy of a token, nats"} <= set(
+        titles(html)
+    )
+    assert "p, rollout 2: 0.5" in html
+    assert "d, update 2:" in html
+
+
+def test_some_panels_wait_until_they_have_something_to_say():
+    def shown(records):
+        return titles(curves.grid({"p": records}, 0.0, tasks={"p": "ppo"}))
+
+    assert "beta" not in shown(ROLLOUTS)  # always the same
+    assert "held out: chosen claim" not in shown(ROLLOUTS)
+    steered = [*ROLLOUTS, {"step": 4, "loss": 0.0, "beta": 0.2}]
+    steered += [{"step": s, "eval_t_truthful": s / 10} for s in (2, 4)]
+    assert {"beta", "held out: chosen claim"} <= set(shown(steered))
+    assert "loss" not in titles(curves.grid({"j": []}, tasks={"j": "ppo"}))

@@ -4,7 +4,7 @@ import pytest
 
 from dpo_lite.recipe import RECIPES_FOLDER, known_keys, parse_yaml
 from dpo_lite.recipe.edit import UNSET
-from dpo_lite.ui.form import TITLES, change, check_text, fields
+from dpo_lite.ui.form import OF_TASK, TITLES, change, check_text, fields
 
 FIELDS = {field.key: field for field in fields()}
 QUICKSTART = (RECIPES_FOLDER / "quickstart.yaml").read_text()
@@ -29,6 +29,9 @@ def test_every_key_has_a_field_and_few_stand_in_front():
         ("data.columns", "yaml", ""),
         ("eval.prompts", "lines", "one per line"),
         ("run.name", "text", ""),
+        ("rlhf.ppo", "yaml", ""),
+        ("rlhf.ppo_betas", "yaml", "default [0.1]"),
+        ("ppo.reward", "text", ""),
     ],
 )
 def test_kinds_and_bounds_come_from_the_types(key, kind, hint):
@@ -50,6 +53,9 @@ VALUES = {
     "data.eval": "my file.jsonl",
     "data.columns": {"prompt": "question"},
     "adapter.targets": ["q_proj"],
+    "rlhf.sft": {"train": {"lr": 1e-4, "epochs": 2}},
+    "rlhf.ppo_betas": [0.1, 1.0],
+    "rlhf.seeds": [1, 2],
 }
 
 
@@ -135,3 +141,31 @@ def test_a_text_that_is_no_recipe(text, message):
 
 def test_a_missing_section_is_said_beside_what_it_lacks():
     assert set(check_text("task: dpo").faults) == {"model.base", "data.train"}
+
+
+ROAD = "task: rlhf\nmodel: {base: b}\ndata: {train: d}\nrlhf:\n  ppo: {train: {lr: 1.0e-4}}\n"
+
+
+def test_a_wrong_key_of_a_step_is_said_beside_it():
+    assert check_text(ROAD).faults == {}
+    wrong = check_text(ROAD.replace("lr:", "lrr:"))
+    assert wrong.recipe is None
+    assert "did you mean train.lr" in wrong.faults["rlhf.ppo"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sections"),
+    [
+        (QUICKSTART, set()),
+        (ROAD, {"ppo", "rlhf"}),
+        ("task: ppo\nmodel: {base: b}", {"ppo"}),
+        (f"{QUICKSTART}\nppo: {{clip: 0.1}}\n", {"ppo"}),  # wrong, so it must be seen
+        ("a: [", set()),
+    ],
+    ids="dpo road ppo misplaced no-yaml".split(),
+)
+def test_sections_are_shown_to_the_tasks_that_use_them(text, sections):
+    checked = check_text(text)
+    assert {
+        section for section in TITLES if not checked.shows(section)
+    } == OF_TASK.keys() - sections
