@@ -91,12 +91,12 @@ def checked(result: Mapping[str, Any], line: Sequence[str]) -> str:
         ("data", f"{data['kept']:,} of {data['rows']:,} rows to train on, {data['format']}"),
         *((row[:11].strip(), row[11:]) for row in result["lines"]),
     ]
-    notes = _of(result) + "".join(note(text, "warn") for text in data.get("notes", []))
+    notes = "".join(note(text, "warn") for text in data.get("notes", []))
     fits = memory is None or result["plan"]["total"] <= memory
     verdict = note("Ready to launch: all checks passed on this machine.", "good")
     if not fits:
         verdict = note("The plan needs more memory than is free on this card.", "warn")
-    return _outcome(verdict, result["plan"], memory, facts, notes, line)
+    return _outcome(verdict + _of(result), result["plan"], memory, facts, notes, line)
 
 
 def planned(result: Mapping[str, Any], card: str, line: Sequence[str]) -> str:
@@ -113,8 +113,8 @@ def planned(result: Mapping[str, Any], card: str, line: Sequence[str]) -> str:
     facts = [("split", plan["split"])]
     facts += [("time", text) for text in told]
     notes = f'<p>Change one of these:</p><ul class="dl-list">{advice}</ul>' if advice else ""
-    notes = _of(result) + notes + "".join(note(text, "warn") for text in result["notes"])
-    return _outcome(verdict, plan, result["memory"], facts, notes, line)
+    notes += "".join(note(text, "warn") for text in result["notes"])
+    return _outcome(verdict + _of(result), plan, result["memory"], facts, notes, line)
 
 
 def _of(result: Mapping[str, Any]) -> str:
