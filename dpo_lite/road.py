@@ -82,10 +82,13 @@ def steps_of(run: Run) -> list[tuple[Run, dict[str, Any]]]:
 
 def refuse_road(run: Run) -> None:
     """Raise UserError where an adapter is wanted of a road: only its steps have one."""
-    recipe = load_recipe(run.recipe_file)
-    if recipe.task != "rlhf":
+    try:
+        recipe = load_recipe(run.recipe_file)
+        names = [s.run.name for s in plan_road(recipe, run.name)] if recipe.task == "rlhf" else []
+    except UserError:  # whoever needs the recipe will tell
         return
-    names = [step.run.name for step in plan_road(recipe, run.name)]
+    if not names:
+        return
     named = ", ".join(names[:MOST_NAMED]) + ", …" * (len(names) > MOST_NAMED)
     raise UserError(
         f"{run.name} is a whole road (task: rlhf) and has no adapter of its own; name one of its "
