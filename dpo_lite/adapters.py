@@ -102,7 +102,7 @@ def keep_start(run: Run, recipe: Recipe) -> None:
     if recipe.model.adapter:
         source = adapter_folder(recipe.model.adapter)
         names = [path for path in source.iterdir() if path.suffix in (".json", ".jinja", ".model")]
-        run.start.mkdir()
+        run.start.mkdir(exist_ok=True)
         for path in [*names, source / WEIGHTS]:
             shutil.copyfile(path, run.start / path.name)
 

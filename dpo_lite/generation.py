@@ -4,14 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from transformers import GenerationConfig
 
+from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.scoring import causal_lm
 
 BATCH = 64
+T = TypeVar("T")
+
+
+def halving(work: Callable[[int], T], at_once: int) -> tuple[T, int]:
+    """``work(at_once)``, and with how many it was done: where memory runs out, half as many.
+
+    Raises UserError where there is no room for a single answer.
+    """
+    while True:
+        try:
+            return work(at_once), at_once
+        except torch.OutOfMemoryError as error:
+            if at_once == 1:
+                raise UserError(
+                    "There is no room to draw a single answer; lower max_new_tokens or "
+                    "data.max_length."
+                ) from error
+        at_once //= 2
+        torch.cuda.empty_cache()
 
 
 @torch.no_grad()
@@ -29,8 +50,16 @@ def generate(
     model.eval()
     try:
         with (roles.policy if role == "policy" else roles.reference)(model):
-            answers = answer_ids(
-                model, prompts, max_new_tokens=max_new_tokens, temperature=0.0, progress=progress
+            answers, _ = halving(
+                lambda at_once: answer_ids(
+                    model,
+                    prompts,
+                    max_new_tokens=max_new_tokens,
+                    temperature=0.0,
+                    at_once=at_once,
+                    progress=progress,
+                ),
+                BATCH,
             )
     finally:
         model.train(was_training)
@@ -73,7 +102,7 @@ def answer_ids(
         for row, i in enumerate(part):
             ids[row, width - len(prompts[i]) :] = torch.tensor(list(prompts[i]))
             mask[row, width - len(prompts[i]) :] = 1
-        with _plain_generation(lm):
+        with plain_generation(lm):
             out = lm.generate(
                 input_ids=ids.to(lm.device),
                 attention_mask=mask.to(lm.device),
@@ -97,7 +126,7 @@ def draw(
 
 
 @contextmanager
-def _plain_generation(lm: torch.nn.Module) -> Iterator[None]:
+def plain_generation(lm: torch.nn.Module) -> Iterator[None]:
     """Set the model's own settings aside: generate() takes from them all that it is not told."""
     before = lm.generation_config
     lm.generation_config = GenerationConfig()

@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel
 
 from dpo_lite.data.packing import pad
-from dpo_lite.generation import end_ids
+from dpo_lite.generation import end_ids, plain_generation
 from dpo_lite.model.base import compute_dtype
 from dpo_lite.model.scoring import causal_lm, response_token_logps, scoring_context
 
@@ -88,7 +88,7 @@ def answer(
     was_training = model.training
     model.eval()
     try:
-        with adapter_rows(model, names):
+        with adapter_rows(model, names), plain_generation(lm):
             lm.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),

@@ -187,7 +187,7 @@ def check(
     # What is measured of PPO is the gradient of drawn answers' likelihood: as large as its own.
     measured = replace(objective, task="sft") if on_policy else objective
 
-    longest = int(lengths.whole.max())
+    longest = int(lengths.whole.max())  # a prompt with one response
     lengths = lengths.of_batch(shared=choice.way == "forest")
     say("measuring what an update keeps in memory")
     costs = _costs(model, few, choice.way)
@@ -235,7 +235,7 @@ def check(
         objective=recipe.objective,
         reference="none" if recipe.task == "reward" else roles.reference_name(model),
         linear_4bit=count_4bit(model),
-        trained=sum(p.numel() for p in roles.trainable_parameters(model)),
+        trained=costs.trained,
         total=causal_lm(model).num_parameters(),
         scoring=choice,
         plan=plan,
@@ -362,8 +362,8 @@ def _check_responses(recipe: Recipe, responses: dict[str, int]) -> None:
     fewest, most = responses["fewest"], responses["most"]
     if fewest < 2:
         raise UserError(
-            "data.train holds single responses; DPO needs at least two per prompt, one preferred. "
-            "To learn from them as they are set task: sft."
+            f"data.train holds single responses; task: {recipe.task} needs at least two per prompt,"
+            " one preferred. To learn from them as they are set task: sft."
         )
     if most > 2 and recipe.train.loss != "plackett_luce":
         raise UserError(

@@ -67,15 +67,20 @@ def clipped_surrogate(
     return -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
 
 
-def clipped_value_losses(
-    values: torch.Tensor, old_values: torch.Tensor, returns: torch.Tensor, clip: float
+def value_losses(
+    values: torch.Tensor,
+    old_values: torch.Tensor,
+    returns: torch.Tensor,
+    clip: float | None = None,
 ) -> torch.Tensor:
-    """max((V - R)^2, (clip(V, V_old - clip, V_old + clip) - R)^2) / 2, any one shape -> that shape.
+    """(V - R)^2 / 2, any one shape -> that shape: PPO, Eq. 9's second term.
 
-    Not in the paper: OpenAI's own code clips values as it clips ratios, so that neither goes far
-    in one rollout (openai/baselines, ppo2; Huang et al. 2022, "The 37 implementation details of
-    PPO", number 9).
+    With ``clip`` max((V - R)^2, (clip(V, V_old - clip, V_old + clip) - R)^2) / 2. That is not in
+    the paper but in OpenAI's code (openai/baselines, ppo2), so that values go no further in one
+    rollout than ratios; Andrychowicz et al. 2020, arXiv:2006.05990, find that it does harm.
     """
+    if clip is None:
+        return (values - returns) ** 2 / 2
     near = old_values + (values - old_values).clamp(-clip, clip)
     return torch.maximum((values - returns) ** 2, (near - returns) ** 2) / 2
 

@@ -121,7 +121,7 @@ def _step(
     if reward:
         own["ppo"] = {"reward": str(reward.run.adapter)}
     if kind == "reward":  # it answers nothing
-        own["eval"] = {"prompts": []}
+        own["eval"] = {"prompts": [], "sample_steps": None}
     return Step(kind, seed, beta, validate_recipe(_merged(values, own), f"rlhf.{kind}"))
 
 
@@ -205,6 +205,8 @@ def _refuse_another(step: Step) -> None:
 
 def _measure_what_can_be(run: Run, recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
     """Append a point for every step that has none yet and whose reward model there is."""
+    from dpo_lite.road_measure import measured  # with all that loads a model
+
     known = {point["run"] for point in run.records(POINTS)}
     for reward in (step for step in steps if step.kind == "reward"):
         sft = next(s for s in steps if s.kind == "sft" and s.seed == reward.seed)
@@ -228,36 +230,3 @@ def _measure_what_can_be(run: Run, recipe: Recipe, steps: Sequence[Step], consol
                 with console.status(f"measuring {step.run.name}"):
                     point["sets"] = measured(ruler, step.run.adapter, recipe.rlhf.answers)
             run.append(POINTS, point)
-
-
-def measured(ruler: Recipe, adapter: Path, answers: int) -> dict[str, dict[str, float]]:
-    """What a policy's drawn answers to each held-out set are worth: reward, KL, truthfulness.
-
-    ``ruler``: a recipe of PPO that names the reward model and, as its start, the SFT adapter.
-    """
-    from dpo_lite.device_lock import device_lock
-    from dpo_lite.doctor import load_data
-    from dpo_lite.model import roles
-    from dpo_lite.model.base import compute_dtype, load_base
-    from dpo_lite.model.scoring import choose_way
-    from dpo_lite.preflight import Loaded, plan_run
-    from dpo_lite.training.ppo_preflight import expected
-    from dpo_lite.training.ppo_trainer import earned_held_out
-    from dpo_lite.training.update import Objective
-
-    with device_lock("measuring"):
-        tokenizer, data = load_data(ruler)
-        model = roles.load_policy(load_base(ruler.model), adapter)
-        roles.add_start(model, ruler.model.adapter)
-        few, lengths = expected(ruler, data)
-        way = choose_way(model, few).way
-        objective = Objective.of(ruler, way, compute_dtype(model.device))
-        lengths = lengths.of_batch(shared=way == "forest")
-        budget = plan_run(model, ruler, few, way, lengths).budget
-        loaded = Loaded(ruler, tokenizer, data, model)
-        return {
-            name: earned_held_out(
-                loaded, list(rows), objective, budget, answers=answers, names=("policy",)
-            )["drawn"]["policy"]
-            for name, rows in data.evals.items()
-        }

@@ -7,11 +7,11 @@ import torch
 
 from dpo_lite.rl import (
     clipped_surrogate,
-    clipped_value_losses,
     generalized_advantages,
     kl_shaped_rewards,
     leave_one_out,
     steered_beta,
+    value_losses,
     whitened,
 )
 
@@ -83,14 +83,13 @@ def test_the_letters_rewards_sum_to_the_regularised_reward():
     assert rewards.sum().item() == pytest.approx(1 - 0.1 * math.log(2))
 
 
-def test_clipped_value_losses():
+def test_value_losses():
     # clip 1. From 0 to 3, return 5: clipped to 1, (1 - 5)^2 / 2 = 8 is worse than (3 - 5)^2 / 2.
     # From 0 to 0.5, return 2: not clipped, 1.5^2 / 2 = 1.125.
     # From 0 to 3, return 0: the way back is not clipped away, 9 / 2 beats 1 / 2.
-    losses = clipped_value_losses(
-        torch.tensor([3.0, 0.5, 3.0]), torch.zeros(3), torch.tensor([5.0, 2.0, 0.0]), 1.0
-    )
-    assert losses.tolist() == [8.0, 1.125, 4.5]
+    new, old, returns = torch.tensor([[3.0, 0.5, 3.0], [0.0, 0.0, 0.0], [5.0, 2.0, 0.0]])
+    assert value_losses(new, old, returns, 1.0).tolist() == [8.0, 1.125, 4.5]
+    assert value_losses(new, old, returns).tolist() == [2.0, 1.125, 4.5]
 
 
 def test_whitened():

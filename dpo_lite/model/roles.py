@@ -160,14 +160,16 @@ def _does_not_load(adapter: str | Path, error: Exception) -> UserError:
     )
 
 
-def _check_all_loaded(model: PeftModel, folder: Path, name: str) -> None:
+def _check_all_loaded(
+    model: PeftModel, folder: Path, name: str, role: str = POLICY, key: str = "model.adapter"
+) -> None:
     """PEFT leaves out tensors that find no layer, and says so in a warning that nobody reads."""
-    loaded = get_peft_model_state_dict(model, adapter_name=POLICY, save_embedding_layers=False)
+    loaded = get_peft_model_state_dict(model, adapter_name=role, save_embedding_layers=False)
     saved = tensor_places(folder / WEIGHTS)
     fresh_head = {HEAD_WEIGHT} - set(saved)
     if strangers := sorted(set(saved) ^ set(loaded) - fresh_head):
         raise UserError(
-            f"model.adapter: {name} does not fit this base: {len(strangers)} of its tensors have "
+            f"{key}: {name} does not fit this base: {len(strangers)} of its tensors have "
             f"no counterpart, such as {strangers[0]}; check model.base."
         )
 
@@ -179,20 +181,30 @@ def add_start(model: PeftModel, adapter: str | Path) -> None:
 
 
 def add_reward(model: PeftModel, adapter: str | Path) -> None:
-    """Load a frozen reward model beside the policy."""
+    """Load a frozen reward model beside the policy; raises UserError where it does not fit."""
     attach_head(model)
-    model.load_adapter(str(adapter), REWARD, is_trainable=False, use_safetensors=True)
-    model.set_adapter(POLICY)
+    _load_headed(model, adapter, REWARD, trained=False)
 
 
 def add_value(model: PeftModel, section: AdapterSection, adapter: str | Path | None) -> None:
     """Add a trainable value function: a copy of a reward model, else fresh with a zero head."""
     attach_head(model)
     if adapter is not None:
-        model.load_adapter(str(adapter), VALUE, is_trainable=True, use_safetensors=True)
+        _load_headed(model, adapter, VALUE, trained=True)
     else:
         model.add_adapter(VALUE, _fresh(section, head=True))
         _call_headed(model, VALUE)
+        model.set_adapter(POLICY)
+
+
+def _load_headed(model: PeftModel, adapter: str | Path, role: str, trained: bool) -> None:
+    try:
+        model.load_adapter(str(adapter), role, is_trainable=trained, use_safetensors=True)
+    except (ValueError, OSError, RuntimeError, KeyError) as error:
+        raise UserError(
+            f"ppo.reward: {adapter} does not load on this base: {str(error).splitlines()[0]}"
+        ) from error
+    _check_all_loaded(model, Path(adapter), str(adapter), role, "ppo.reward")
     model.set_adapter(POLICY)
 
 
@@ -205,7 +217,7 @@ def _worn(model: PeftModel, name: str, frozen: bool = False) -> Iterator[None]:
         yield
     finally:
         if before != name:
-            model.set_adapter(before)
+            model.set_adapter(before, inference_mode=before not in (POLICY, VALUE))
 
 
 def policy(model: PeftModel) -> AbstractContextManager[None]:

@@ -26,7 +26,7 @@ from dpo_lite.recipe.sections import (
     TrainSection,
 )
 
-OF_VALUES = ("value_clip", "value_weight", "gamma", "lam", "whiten_rewards")  # what GAE needs
+OF_VALUES = ("value_clip", "value_lr", "gamma", "lam", "whiten_rewards")  # what GAE needs
 
 
 class Recipe(Section):
@@ -72,10 +72,8 @@ class Recipe(Section):
     @property
     def examples_per_step(self) -> int:
         """What a step of the optimiser learns from: an update's examples, of PPO a minibatch's
-        prompts."""
-        if self.task == "ppo":
-            return max(1, self.ppo.minibatch // self.ppo.answers)
-        return self.train.batch_size
+        answers."""
+        return self.ppo.minibatch if self.task == "ppo" else self.train.batch_size
 
     @model_validator(mode="after")
     def settle(self) -> Recipe:

@@ -318,11 +318,18 @@ class PPOSection(Section):
     clip: float = Field(
         0.2, gt=0, lt=1, description="How far a probability may move, as a ratio, per rollout."
     )
-    value_clip: float = Field(
-        0.2, gt=0, description="How far a value may move per rollout before its loss is clipped."
+    value_clip: float | None = Field(
+        None,
+        gt=0,
+        description="How far a value may move per rollout, in units of reward, before its loss is"
+        " clipped; default: as far as it likes.",
     )
-    value_weight: float = Field(
-        0.1, gt=0, description="Weight of the value loss beside the policy's."
+    value_lr: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Peak learning rate of the value function; default: train.lr. It may be ten"
+        " times as high, more so where the value function starts fresh.",
     )
     gamma: float = Field(1.0, gt=0, le=1, description="Discount per token.")
     lam: float = Field(
@@ -340,8 +347,8 @@ class PPOSection(Section):
     kl_target: float | None = Field(
         None,
         gt=0,
-        description="Nats per answer that the KL is steered to by changing beta; default: beta"
-        " stays as it is.",
+        description="Nats per answer that the KL is steered to by changing beta, at most 2 % per"
+        " rollout; default: beta stays as it is.",
     )
 
 
@@ -366,7 +373,10 @@ class RLHFSection(Section):
         json_schema_extra=COMMON,
     )
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
-        [42], description="The whole road is gone once with each.", json_schema_extra=COMMON
+        [42],
+        min_length=1,
+        description="The whole road is gone once with each.",
+        json_schema_extra=COMMON,
     )
     answers: int = Field(
         2, ge=1, description="Answers drawn per held-out prompt to measure reward and KL."

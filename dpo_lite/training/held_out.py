@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from dpo_lite.data.tokens import Encoder
+from dpo_lite.drawn import ROLES, measure, ruler_of
 from dpo_lite.evaluation import answer_held_out, generation_share, score_held_out
 from dpo_lite.generation import generate
 from dpo_lite.markers import has_markers
@@ -15,7 +16,6 @@ from dpo_lite.preflight import Loaded
 from dpo_lite.runs import Run
 from dpo_lite.training.callbacks import progress_bar
 from dpo_lite.training.comparisons import MEAN_OVER, mean_reward
-from dpo_lite.training.ppo_trainer import earned_held_out
 from dpo_lite.training.reference_cache import ReferenceCache
 from dpo_lite.training.update import Objective
 
@@ -96,8 +96,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score every held-out set and generate the answers after; the content of results.json."""
     results: dict[str, Any] = {"sets": {}}
-    on_policy = loaded.recipe.task == "ppo"
-    sets = to_ask(loaded) if on_policy else held_out(loaded)
+    ruler = ruler_of(loaded, objective, budget) if loaded.recipe.task == "ppo" else None
+    sets = {name: rows for name, rows in held_out(loaded).items() if rows}
     with progress_bar(console) as bar:
         task = bar.add_task("evaluating", total=sum(map(len, sets.values())), note="")
         for name, rows in sets.items():
@@ -105,8 +105,10 @@ def evaluate_run(
             def advance(count: int) -> None:
                 bar.advance(task, count)
 
-            if on_policy:
-                results["sets"][name] = earned_held_out(loaded, rows, objective, budget, advance)
+            if ruler:
+                drawn = {role: measure(ruler, rows, role) for role in ROLES}
+                results["sets"][name] = {"drawn": drawn}
+                advance(len(rows))
             else:
                 results["sets"][name] = score_held_out(
                     loaded.model, rows, objective, budget, advance, references

@@ -37,7 +37,7 @@ from dpo_lite.training.manifest import manifest
 from dpo_lite.training.ppo_preflight import expected
 from dpo_lite.training.ppo_trainer import policy_trainer
 from dpo_lite.training.reference_cache import ReferenceCache, open_cache
-from dpo_lite.training.reward_source import keep_reward, kept_reward
+from dpo_lite.training.reward_source import function_print, keep_reward, kept_reward
 from dpo_lite.training.sampling import Sampler
 from dpo_lite.training.trainer import PreferenceTrainer
 from dpo_lite.training.update import Objective
@@ -97,6 +97,11 @@ def _resume(run: Run, console: Console) -> Run:
             raise UserError(
                 f"The data of {run.path} have changed since it started (fingerprint "
                 f"{loaded.data.fingerprint}, not {expected}); put them back, or start a new run."
+            )
+        if run.manifest().get("reward_print") != function_print(recipe):
+            raise UserError(
+                f"{recipe.ppo.reward} has changed since {run.path} started; put it back, or start a"
+                " new run."
             )
         return execute(run, loaded, report, objective, console, resume=True)
 
@@ -175,9 +180,10 @@ def execute(
         if recorder.stop_asked and trainer.state.global_step < trainer.state.max_steps:
             run.update_status(state="stopped", seconds_left=None, doing=None)
             return run
-        results = evaluate_run(run, loaded, objective, report.plan.budget, console, references)
+        # First of all what was trained: whatever happens to the evaluation.
         roles.save_policy(model, run.adapter, recipe.model.base, recipe.model.revision)
         save_own_template(loaded.tokenizer, recipe.model, run.adapter)
+        results = evaluate_run(run, loaded, objective, report.plan.budget, console, references)
         if recipe.task == "reward":
             budget = report.plan.budget
             results["mean_reward"] = keep_mean(run, loaded, objective, budget, console)
@@ -238,7 +244,7 @@ def build_trainer(
 ):
     """The recipe's engine: our own update or rollouts, or TRL's DPOTrainer on the same ids."""
     if loaded.recipe.task == "ppo":
-        sets = to_ask(loaded)
+        sets = held_out(loaded)
         return policy_trainer(loaded, report, objective, run.checkpoints, recorder, sets)
     if loaded.recipe.train.engine == "trl":
         from dpo_lite.training.trl_engine import trl_trainer

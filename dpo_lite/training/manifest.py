@@ -11,6 +11,7 @@ import torch
 import dpo_lite
 from dpo_lite.model.base import compute_device, true_base
 from dpo_lite.preflight import Loaded, Report
+from dpo_lite.training.reward_source import function_print
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl", "datasets")
 
@@ -41,6 +42,7 @@ def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:
             "beta": recipe.train.beta,
             "label_smoothing": recipe.train.label_smoothing,
         },
+        "reward_print": function_print(recipe),
         "seed": recipe.train.seed,
         "data": {
             "fingerprint": loaded.data.fingerprint,

@@ -20,19 +20,21 @@ arXiv:1909.08593; Ouyang et al. 2022 (InstructGPT), arXiv:2203.02155.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from dpo_lite.data.packing import Batch
+from dpo_lite.data.packing import Batch, Encoded
 from dpo_lite.errors import UserError
 from dpo_lite.generation import answer_ids
 from dpo_lite.model import roles
 from dpo_lite.model.logprobs import sum_by_response
 from dpo_lite.model.scoring import (
+    Way,
+    batch_tokens,
     lay_out,
     micro_batches,
     response_token_logps,
@@ -42,16 +44,17 @@ from dpo_lite.model.scoring import (
 from dpo_lite.recipe import PPOSection, Recipe
 from dpo_lite.rl import (
     clipped_surrogate,
-    clipped_value_losses,
     generalized_advantages,
     kl_shaped_rewards,
     leave_one_out,
+    value_losses,
     whitened,
 )
 from dpo_lite.training.update import Objective
 
 Examples = Sequence[dict[str, Any]]
-Rewarder = Callable[[Examples], torch.Tensor]  # examples with answers -> (A,), on the CPU
+# Examples with their answers, and tokens per packed batch -> (A,) on the CPU.
+Rewarder = Callable[[Examples, int], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,39 @@ class Rollout:
         """log pi - log pi_ref of whole answers, (A,): its mean estimates the KL without bias."""
         return ((self.policy_logps - self.reference_logps) * self.mask).sum(-1)
 
-    def rows(self, places: Sequence[int]) -> torch.Tensor:
-        """The rows of the answers to some of the prompts."""
-        each = len(self.rewards) // len(self.examples)
-        return torch.cat([torch.arange(p * each, (p + 1) * each) for p in places])
+
+@dataclass(frozen=True)
+class Piece:
+    """A prompt with so many of its answers as go into one micro-batch; ``rows``: which of the A."""
+
+    example: Encoded
+    rows: list[int]
+
+
+def pieces(examples: Examples, places: Sequence[int], way: Way, budget: int) -> list[Piece]:
+    """The prompts at ``places`` with their answers, together unless they are over the budget."""
+    found = []
+    for place in places:
+        prompt, answers = examples[place]["prompt_ids"], examples[place]["response_ids"]
+        together = len(answers)
+        if batch_tokens(examples[place], way) > budget:
+            longest = max(map(len, answers))
+            alone = longest + len(prompt) * (way != "forest")
+            room = budget - len(prompt) * (way == "forest")
+            together = min(max(room // alone, 1), len(answers))
+        for start in range(0, len(answers), together):
+            some = answers[start : start + together]
+            first = place * len(answers) + start
+            rows = list(range(first, first + len(some)))
+            found.append(Piece({"prompt_ids": prompt, "response_ids": some}, rows))
+    return found
+
+
+def batches_of(found: Sequence[Piece], way: Way, budget: int) -> Iterator[tuple[Batch, list[int]]]:
+    """Pieces in packed batches of at most ``budget`` tokens, with the rows of their answers."""
+    examples = [piece.example for piece in found]
+    for part in micro_batches(examples, way, budget):
+        yield lay_out([examples[i] for i in part], way), [r for i in part for r in found[i].rows]
 
 
 @dataclass(frozen=True)
@@ -126,39 +158,33 @@ def judge(
 ) -> Rollout:
     """Score drawn answers by every role, in packed rows without gradients."""
     model.eval()
-    has_value = roles.VALUE in model.peft_config
-    found: dict[str, dict[int, tuple[torch.Tensor, ...]]] = {"policy": {}, "ref": {}, "value": {}}
-    for places in micro_batches(examples, objective.way, budget):
-        batch = lay_out([examples[place] for place in places], objective.way).to(model.device)
-
-        def keep(name: str, numbers: torch.Tensor, batch=batch, places=places) -> None:
-            answers = numbers.float().cpu().split(batch.response_lengths.tolist())
-            each = len(answers) // len(places)
-            for row, place in enumerate(places):
-                found[name][place] = answers[row * each : (row + 1) * each]
-
-        with scoring_context(model, batch, objective.dtype):
-            with roles.policy(model):
-                keep("policy", response_token_logps(model, batch, objective.way))
-            with roles.reference(model):
-                keep("ref", response_token_logps(model, batch, objective.way))
-            if has_value:
-                with roles.value(model):
-                    keep("value", token_values(model, batch))
-    padded = {
-        name: pad_sequence([row for place in sorted(rows) for row in rows[place]], batch_first=True)
-        for name, rows in found.items()
-        if rows
-    }
     answers = [ids for example in examples for ids in example["response_ids"]]
+    roles_to_ask: dict[str, tuple[Callable, Callable]] = {
+        "policy": (roles.policy, response_token_logps),
+        "reference": (roles.reference, response_token_logps),
+    }
+    if roles.VALUE in model.peft_config:
+        roles_to_ask["value"] = (roles.value, lambda model, batch, way: token_values(model, batch))
+    found = {name: [torch.empty(0)] * len(answers) for name in roles_to_ask}
+    way = objective.way
+    for batch, rows in batches_of(pieces(examples, range(len(examples)), way, budget), way, budget):
+        batch = batch.to(model.device)
+        with scoring_context(model, batch, objective.dtype):
+            for name, (role, score) in roles_to_ask.items():
+                with role(model):
+                    numbers = score(model, batch, way).float().cpu()
+                answer_numbers = numbers.split(batch.response_lengths.tolist())
+                for row, own in zip(rows, answer_numbers, strict=True):
+                    found[name][row] = own
+    padded = {name: pad_sequence(rows, batch_first=True) for name, rows in found.items()}
     lengths = torch.tensor([len(ids) for ids in answers])
     return Rollout(
         examples=examples,
-        rewards=rewarder(examples),
+        rewards=rewarder(examples, budget),
         ended=torch.tensor([ids[-1] in ends for ids in answers]),
         mask=torch.arange(int(lengths.max())) < lengths[:, None],
         policy_logps=padded["policy"],
-        reference_logps=padded["ref"],
+        reference_logps=padded["reference"],
         values=padded.get("value", torch.zeros_like(padded["policy"])),
     )
 
@@ -187,7 +213,7 @@ def minibatch_gradient(
     model: torch.nn.Module,
     rollout: Rollout,
     places: Sequence[int],
-    credit: Credit,
+    earned: Credit,
     ppo: PPOSection,
     objective: Objective,
     budget: int,
@@ -197,21 +223,19 @@ def minibatch_gradient(
     Losses are means over its tokens, of RLOO over its answers. Returns metrics.
     """
     model.train()
-    rows = rollout.rows(places)
-    tokens = int(rollout.mask[rows].sum())
-    examples = [rollout.examples[place] for place in places]
+    way = objective.way
+    found = pieces(rollout.examples, places, way, budget)
+    tokens = int(rollout.mask[[row for piece in found for row in piece.rows]].sum())
     sums = {"loss/policy": 0.0, "loss/value": 0.0, "clip_fraction": 0.0}
-    for part in micro_batches(examples, objective.way, budget):
-        batch = lay_out([examples[i] for i in part], objective.way).to(model.device)
-        rows = rollout.rows([places[i] for i in part])
-        mask = rollout.mask[rows]
+    for batch, rows in batches_of(found, way, budget):
+        batch, mask = batch.to(model.device), rollout.mask[rows]
 
         def flat(numbers: torch.Tensor, rows=rows, mask=mask) -> torch.Tensor:
             return numbers[rows][mask].to(model.device)
 
         with scoring_context(model, batch, objective.dtype), roles.policy(model):
-            logps = response_token_logps(model, batch, objective.way)
-            old, advantages, over = flat(rollout.policy_logps), credit.advantages, tokens
+            logps = response_token_logps(model, batch, way)
+            old, advantages, over = flat(rollout.policy_logps), earned.advantages, tokens
             if ppo.estimator == "rloo":  # a whole answer is one action
                 logps, old = (_whole(numbers, batch) for numbers in (logps, old))
                 advantages, over = advantages[rows].to(model.device), len(places) * ppo.answers
@@ -226,13 +250,13 @@ def minibatch_gradient(
             continue
         with scoring_context(model, batch, objective.dtype), roles.value(model):
             values = token_values(model, batch)
-            losses = clipped_value_losses(
-                values, flat(rollout.values), flat(credit.returns), ppo.value_clip
+            losses = value_losses(
+                values, flat(rollout.values), flat(earned.returns), ppo.value_clip
             )
             loss = losses.sum() / tokens
-            (ppo.value_weight * loss).backward()
+            loss.backward()
         sums["loss/value"] += loss.item()
-    return sums | {"loss": sums["loss/policy"] + ppo.value_weight * sums["loss/value"]}
+    return sums | {"loss": sums["loss/policy"] + sums["loss/value"]}
 
 
 def _whole(token_logps: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -259,7 +283,7 @@ def rollout_metrics(rollout: Rollout, ppo: PPOSection, beta: float) -> dict[str,
 def rollouts(recipe: Recipe, prompts: int) -> int:
     """How many a run has: as many as its epochs need, the last one filled up from the next."""
     train = recipe.train
-    return train.max_steps or max(1, round(train.epochs * prompts / train.batch_size))
+    return train.max_steps or math.ceil(train.epochs * prompts / train.batch_size)
 
 
 def prompts_of_rollout(step: int, count: int, batch: int, seed: int) -> list[int]:
@@ -302,6 +326,8 @@ def learn(
                 torch.nn.utils.clip_grad_norm_(group["params"], max_grad_norm).item()
                 for group in optimizer.param_groups
             ]
+            if not all(map(math.isfinite, norms)):
+                raise UserError("A gradient is not finite; lower train.lr, or look at the rewards.")
             optimizer.step()
             after_step()
             measured.append(found | {"grad_norm": norms[0]})

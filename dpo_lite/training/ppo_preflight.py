@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from dpo_lite.data.lengths import Lengths
 from dpo_lite.data.prepare import PreparedData
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
-from dpo_lite.generation import end_ids
+from dpo_lite.generation import end_ids, halving
 from dpo_lite.model import roles
 from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.planning import MemoryPlan
@@ -24,7 +24,7 @@ from dpo_lite.training.reward_source import rewarder
 from dpo_lite.training.update import Objective
 
 CPU_AT_ONCE = 256  # answers drawn together where no card's memory limits them
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1}  # of a log-ratio per token
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}  # of a log-ratio per token
 
 
 @dataclass(frozen=True)
@@ -55,28 +55,21 @@ def expected(recipe: Recipe, data: PreparedData) -> tuple[list[dict[str, Any]], 
 
 
 def expected_answers(recipe: Recipe, examples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The prompts with as many and as long answers as may be drawn, of the prompts' own tokens."""
-    longest, count = recipe.ppo.max_new_tokens, recipe.ppo.answers
+    """The prompts with an answer as long as may be drawn, of the prompts' own tokens. One answer
+    each: of several to one prompt each may go into another micro-batch."""
+    longest = recipe.ppo.max_new_tokens
     found = []
     for example in examples:
         ids = list(example["prompt_ids"])
-        answer = (ids * -(-longest // len(ids)))[:longest]
-        found.append({**example, "response_ids": [answer] * count})
+        found.append({**example, "response_ids": [(ids * -(-longest // len(ids)))[:longest]]})
     return found
 
 
 def expected_lengths(recipe: Recipe, lengths: Lengths) -> Lengths:
     """Lengths of the same: nothing drawn can be longer."""
-    longest, count = recipe.ppo.max_new_tokens, recipe.ppo.answers
-    same = np.full_like(lengths.prompt, longest)
-    return replace(
-        lengths,
-        first=same,
-        last=same,
-        longest=same,
-        responses=same * count,
-        count=np.full_like(same, count),
-    )
+    same = np.full_like(lengths.prompt, recipe.ppo.max_new_tokens)
+    one = np.ones_like(same)
+    return Lengths(lengths.prompt, first=same, last=same, longest=same, responses=same, count=one)
 
 
 def answers_at_once(model: torch.nn.Module, plan: MemoryPlan, tokens: int) -> int:
@@ -112,21 +105,12 @@ def try_rollout(
     or the reward fails."""
     ends = all_ends(model, encoder)
     at_once = answers_at_once(model, plan, tokens)
-    judged_by = rewarder(model, recipe, objective, plan.budget, encoder.decode)
+    judged_by = rewarder(model, recipe, objective, encoder.tokenizer)
     torch.manual_seed(recipe.train.seed)
     started = time.perf_counter()
-    while True:
-        try:
-            drawn = draw(model, list(prompts), recipe.ppo, ends, at_once)
-            break
-        except torch.OutOfMemoryError:
-            if at_once == 1:
-                raise UserError(
-                    "There is no room to draw a single answer; lower ppo.max_new_tokens or "
-                    "data.max_length."
-                ) from None
-            at_once //= 2
-        torch.cuda.empty_cache()
+    drawn, at_once = halving(
+        lambda count: draw(model, list(prompts), recipe.ppo, ends, count), at_once
+    )
     seconds = time.perf_counter() - started
     rollout = judge(model, drawn, judged_by, ends, objective, plan.budget)
     apart = recipe.reference == "base" and recipe.model.adapter is not None

@@ -11,9 +11,11 @@ present ``chosen_markers`` and ``rejected_markers``.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import math
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from dpo_lite.model.heads import read_mean
 from dpo_lite.model_id import is_function
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs import Run
+from dpo_lite.tensor_files import tensor_places
 from dpo_lite.training.comparisons import rewards_of
 from dpo_lite.training.update import Objective
 
@@ -47,17 +50,30 @@ def reward_folder(recipe: Recipe) -> Path | None:
         if not is_reward(folder):
             raise UserError(f"{name} is no reward model; train one with task: reward.")
         check_adapter(folder, recipe.model.base, name, head=True)
+        _check_head(folder, name)
     except UserError as error:
         words = str(error).removeprefix("model.adapter: ")
         raise UserError(f"ppo.reward: {words}") from None
     return folder
 
 
+def _check_head(folder: Path, name: str) -> None:
+    """An adapter of another maker may have another head; ours is one number without a bias."""
+    places = tensor_places(folder / WEIGHTS)
+    heads = sorted(key for key in places if "lora_" not in key)
+    if heads != [roles.HEAD_WEIGHT] or places[roles.HEAD_WEIGHT].shape[0] != 1:
+        found = ", ".join(f"{key} {list(places[key].shape)}" for key in heads) or "none"
+        raise UserError(
+            f"{name} has another head than a linear one with a single number and no bias "
+            f"({roles.HEAD_WEIGHT}); it has: {found}."
+        )
+
+
 def keep_reward(run: Run, recipe: Recipe) -> None:
     """Copy the reward adapter into the run's folder: its source may go away before a resume."""
     source = reward_folder(recipe) if recipe.task == "ppo" else None
     if source:
-        run.reward.mkdir()
+        run.reward.mkdir(exist_ok=True)
         for name in (CONFIG, WEIGHTS, REWARD_FILE):
             if (source / name).is_file():
                 shutil.copyfile(source / name, run.reward / name)
@@ -69,34 +85,62 @@ def kept_reward(run: Run, recipe: Recipe) -> str | None:
 
 
 def rewarder(
-    model: torch.nn.Module, recipe: Recipe, objective: Objective, budget: int, decode: Callable
-) -> Callable[[Sequence[dict[str, Any]]], torch.Tensor]:
-    """What gives answers their rewards: examples with answers -> (A,), on the CPU."""
+    model: torch.nn.Module, recipe: Recipe, objective: Objective, tokenizer
+) -> Callable[[Sequence[dict[str, Any]], int], torch.Tensor]:
+    """What gives answers their rewards: examples with answers, and tokens per packed batch of the
+    reward model -> (A,), on the CPU."""
     if folder := reward_folder(recipe):
         mean = read_mean(folder)
 
-        def by_model(examples: Sequence[dict[str, Any]]) -> torch.Tensor:
+        def by_model(examples: Sequence[dict[str, Any]], budget: int) -> torch.Tensor:
             way, dtype = objective.way, objective.dtype
-            found = rewards_of(model, examples, way, dtype, budget, role=roles.reward)
+            # One answer an example: so many to one prompt may be over the budget.
+            alone = [
+                {"prompt_ids": example["prompt_ids"], "response_ids": [ids]}
+                for example in examples
+                for ids in example["response_ids"]
+            ]
+            found = rewards_of(model, alone, way, dtype, budget, role=roles.reward)
             return torch.tensor([score for scores in found for score in scores]) - mean
 
         return by_model
     name = recipe.ppo.reward
     function = load_function(name)
-    return lambda examples: called(function, name, examples, decode)
+
+    def plain(ids: Sequence[int]) -> str:
+        return tokenizer.decode(ids, skip_special_tokens=True)
+
+    return lambda examples, budget: called(function, name, examples, plain)
 
 
-def load_function(reward: str) -> Function:
-    """The function that ``file.py:function`` names, in a file under the current folder."""
-    file, _, name = reward.rpartition(":")
+def function_file(reward: str) -> Path:
+    """The file that holds the function, in or under the current folder."""
+    file = reward.rpartition(":")[0]
     path = Path(file).resolve()
     if not path.is_relative_to(Path.cwd()) or not path.is_file():
         raise UserError(f"ppo.reward: there is no file {file} in or under the current folder.")
+    return path
+
+
+def function_print(recipe: Recipe) -> str | None:
+    """A hash of the file that rewards, for a resumed run must be rewarded by the same code."""
+    if recipe.task != "ppo" or not is_function(recipe.ppo.reward):
+        return None
+    return hashlib.sha256(function_file(recipe.ppo.reward).read_bytes()).hexdigest()
+
+
+def load_function(reward: str) -> Function:
+    """The function that ``file.py:function`` names; what its file imports may lie beside it."""
+    path = function_file(reward)
+    file, _, name = reward.rpartition(":")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look for their module there
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"ppo.reward: {file} does not load: {error!r}.") from error
     function = getattr(module, name, None)
     if not callable(function):

@@ -15,7 +15,9 @@ from dpo_lite.training.ppo import (
     credit,
     draw,
     judge,
+    learn,
     minibatch_gradient,
+    pieces,
     prompts_of_rollout,
     rollout_metrics,
 )
@@ -65,7 +67,7 @@ def four_roles(base_folder, reward_folder, quantization="none", value=True):
 def head_rewards(model):
     """The reward adapter's scores, each answer in a row of its own."""
 
-    def rewards(examples):
+    def rewards(examples, budget):
         found = []
         lm = causal_lm(model)
         with roles.reward(model), torch.no_grad():
@@ -135,8 +137,10 @@ def test_judged_in_packed_rows_as_each_alone(base_folder, reward_folder):
                 values.append(lm.score(hidden[batch.source]).squeeze(-1))
     assert torch.allclose(rollout.values[mask], torch.cat(values), atol=1e-4)
     assert (rollout.policy_logps != rollout.reference_logps)[mask].any()
-    # A value before the last token is another number than the reward after it.
-    assert rollout.rewards.std() > 0
+    assert torch.allclose(rollout.rewards, head_rewards(model)(rollout.examples, 0))
+    # A value stands before its token, a reward behind the last one: they are other numbers.
+    last = mask.sum(-1) - 1
+    assert (rollout.values[torch.arange(len(last)), last] - rollout.rewards).abs().min() > 1e-5
     lengths = [len(a) for e in rollout.examples for a in e["response_ids"]]
     assert mask.sum(-1).tolist() == lengths
     ended = [a[-1] == END for e in rollout.examples for a in e["response_ids"]]
@@ -152,14 +156,43 @@ def test_the_split_changes_no_gradient(base_folder, reward_folder, quantization,
     earned = credit(rollout, ppo, 0.1)
     stir(roles.parameters(model, roles.POLICY), 0.02)  # no longer the policy that drew them
     found = []
-    for budget in (1, 10_000):
+    for budget in (1, 30, 10_000):
         model.zero_grad(set_to_none=True)
         metrics = minibatch_gradient(model, rollout, [3, 0, 4], earned, ppo, OBJECTIVE, budget)
         found.append((gradients(model), metrics))
-    (split, split_metrics), (whole, whole_metrics) = found
-    for name in whole:
-        assert relative(split[name], whole[name]) < 1e-5, name
-    assert split_metrics == pytest.approx(whole_metrics, abs=1e-5)
+    *splits, (whole, whole_metrics) = found
+    for split, metrics in splits:
+        for name in whole:
+            assert relative(split[name], whole[name]) < 1e-5, name
+        assert metrics == pytest.approx(whole_metrics, abs=1e-5)
+
+
+def test_answers_to_one_prompt_that_are_over_the_budget_are_split():
+    examples = [{"prompt_ids": [1] * 10, "response_ids": [[2] * n for n in (5, 3, 4, 1)]}]
+    whole = [((5, 3, 4, 1), [0, 1, 2, 3])]
+    assert [cut(p) for p in pieces(examples, [0], "forest", 23)] == whole
+    split = [((5, 3), [0, 1]), ((4, 1), [2, 3])]
+    assert [cut(p) for p in pieces(examples, [0], "forest", 20)] == split
+    assert [cut(p) for p in pieces(examples, [0], "separate", 30)] == split
+    alone = [((n,), [row]) for row, n in enumerate((5, 3, 4, 1))]
+    assert [cut(p) for p in pieces(examples, [0], "forest", 1)] == alone
+
+
+def cut(piece):
+    return tuple(map(len, piece.example["response_ids"])), piece.rows
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight():
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([weight])
+
+    def gradient(places):
+        weight.grad = torch.tensor([1.0, float("nan")])
+        return {"loss": 0.0}
+
+    with pytest.raises(UserError, match="not finite"):
+        learn(4, 2, 1, gradient, optimizer, 1.0)
+    assert weight.tolist() == [1.0, 1.0]
 
 
 def test_drawing_leaves_nf4_gradients_right(base_folder, reward_folder):

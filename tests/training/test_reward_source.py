@@ -48,6 +48,7 @@ def test_it_is_called_as_trl_does(tmp_path, monkeypatch):
         ("def score(**k): return ['good'] * 4", "failed: ValueError"),
         ("other = 1", "has no function score"),
         ("def score(:", "does not load: SyntaxError"),
+        ("import sys; sys.exit(1)", "does not load: SystemExit"),
     ],
 )
 def test_what_can_be_wrong_with_it(tmp_path, monkeypatch, text, words):
@@ -56,6 +57,22 @@ def test_what_can_be_wrong_with_it(tmp_path, monkeypatch, text, words):
     with pytest.raises(UserError, match=r"^ppo\.reward: ") as error:
         called(load_function(name), name, EXAMPLES, decode)
     assert words in str(error.value)
+
+
+def test_it_may_use_what_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "lengths_of_words.py").write_text("def of(text): return len(text)\n")
+    (tmp_path / "deep" / "judge.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "import lengths_of_words\n"
+        "@dataclass\nclass Scale:\n    by: float = 2.0\n"
+        "def score(completions, **k): return [Scale().by * lengths_of_words.of(c) for c in"
+        " completions]\n"
+    )
+    name = "deep/judge.py:score"
+    assert called(load_function(name), name, EXAMPLES, decode).tolist() == [6.0, 2.0, 2.0, 6.0]
 
 
 @pytest.mark.parametrize("name", ["none.py:score", "../judge.py:score"])
