@@ -93,6 +93,24 @@ def test_the_section_is_for_that_task_alone():
         validate_recipe(values, "test")
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"train": {"beta": 0.3}}, "does not take train.beta; see rlhf.ppo_betas"),
+        ({"train": {"seed": 3}}, "see rlhf.seeds"),
+        ({"ppo": {"reward": "x"}}, "does not take ppo.reward"),
+        ({"hub": {"repo": "a/b", "push": "end"}}, "does not take hub.push"),
+        ({"rlhf": {"seeds": []}}, "must have at least one entry"),
+        ({"rlhf": {"ppo_betas": [0.1, 0.1]}}, "rlhf.ppo_betas has a value twice"),
+    ],
+)
+def test_what_no_step_would_take(values, words):
+    base = {"task": "rlhf", "model": {"base": "b"}, "data": {"train": "d"}}
+    with pytest.raises(UserError) as error:
+        validate_recipe(base | values, "test")
+    assert words in str(error.value)
+
+
 class Child:
     """A step that runs in this process, for the time that a process of its own takes."""
 

@@ -82,7 +82,7 @@ class Recipe(Section):
             "sft": self._settle_sft,
             "reward": self._settle_reward,
             "ppo": self._settle_ppo,
-            "rlhf": lambda: None,  # each of its steps is a recipe, settled when it is made
+            "rlhf": self._settle_rlhf,
         }[self.task]()
         if self.reference is None:
             self.reference = "start" if self.model.adapter else "base"
@@ -167,6 +167,24 @@ class Recipe(Section):
             if changed:
                 named = ", ".join(f"ppo.{key}" for key in changed)
                 raise ValueError(f"ppo.estimator: rloo has no value function; leave {named} away")
+
+    def _settle_rlhf(self) -> None:
+        """Each of its steps is a recipe, settled when it is made; here what no step would take."""
+        rlhf, plain = self.rlhf, TrainSection()
+        places = {
+            "train.beta": (self.train.beta != plain.beta, "rlhf.ppo_betas and rlhf.dpo_betas"),
+            "train.seed": (self.train.seed != plain.seed, "rlhf.seeds"),
+            "adapter.extra_r": (self.adapter.extra_r, "rlhf.sft"),
+            "ppo.reward": (self.ppo.reward, "rlhf.reward, whose model it is"),
+            "hub.push": (self.hub.push, "`push` of one of its runs"),
+        }
+        for key, (is_set, place) in places.items():
+            if is_set:
+                raise ValueError(f"task: rlhf does not take {key}; see {place}")
+        for key in ("ppo_betas", "dpo_betas", "seeds"):
+            values = getattr(rlhf, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"rlhf.{key} has a value twice; name each once")
 
     def _refuse_losses(self, losses: tuple[str, ...], others: tuple[str, ...]) -> None:
         """Keys of another task's loss must not stand there and do nothing."""
