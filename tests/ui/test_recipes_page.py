@@ -8,7 +8,7 @@ import pytest
 from dpo_lite.launching import stop
 from dpo_lite.recipe import load_recipe, parse_yaml
 from dpo_lite.runs import list_runs
-from dpo_lite.ui.form import fields
+from dpo_lite.ui.form import OF_TASK, fields
 from tests.ui.pages import field, put, says
 
 pytestmark = pytest.mark.browser
@@ -57,7 +57,8 @@ def test_form_and_yaml_follow_each_other_and_survive_a_reload(page):
 
 def test_wrong_input_in_each_number_and_name_is_said_beside_it(page):
     page.locator("#recipes-more button").first.click()
-    wrong = [f.key for f in fields() if f.kind == "number"] + ["run.name", "hub.repo"]
+    numbers = [f for f in fields() if f.kind == "number" and f.section not in OF_TASK]
+    wrong = [f.key for f in numbers] + ["run.name", "hub.repo"]
     for key in wrong:
         field(page, key).fill("../<b>x</b>")
     for key in wrong:
@@ -68,6 +69,21 @@ def test_wrong_input_in_each_number_and_name_is_said_beside_it(page):
     assert page.locator("#recipes-launch").is_disabled()
     field(page, "train.beta").fill("0.2")
     page.wait_for_function("!document.querySelector('#recipes-train-beta.dl-wrong')")
+
+
+def test_sections_come_and_go_with_the_task(page):
+    assert field(page, "ppo.reward").count() == 0
+    page.click("[data-recipe='shipped:rlhf-quickstart']")
+    field(page, "rlhf.ppo_betas").wait_for()
+    field(page, "rlhf.ppo_betas").fill("[0.5, 1]")
+    says(page, "#recipes-command", "rlhf.ppo_betas=")
+    page.locator("#recipes-more button").first.click()
+    field(page, "rlhf.sft").fill("{train: {lrr: 1}}")
+    says(page, "#recipes-rlhf-sft", "did you mean train.lr")
+    assert page.locator("#recipes-launch").is_disabled()
+    page.click("[data-recipe='shipped:ppo-quickstart']")
+    field(page, "rlhf.ppo_betas").wait_for(state="detached")
+    assert field(page, "ppo.reward").input_value() == "reward-quickstart-1"
 
 
 def test_broken_yaml_names_its_line_and_keeps_the_form(page):
