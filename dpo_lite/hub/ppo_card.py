@@ -25,7 +25,6 @@ def objective_rows(subject: Subject) -> list[tuple[str, str]]:
     beta = f"{train.beta:g}, fixed"
     if ppo.kl_target:
         beta = f"from {train.beta:g} on, steered to a KL of {ppo.kl_target:g} nats per answer"
-    minibatch = subject.recipe.examples_per_step * ppo.answers
     per = "pass" if ppo.passes == 1 else "passes"
     return [
         ("objective", f"`{ppo.estimator}`: {GOAL}, by {WAYS[ppo.estimator]}"),
@@ -37,7 +36,7 @@ def objective_rows(subject: Subject) -> list[tuple[str, str]]:
             f"{ppo.answers} per prompt at temperature 1, up to {ppo.max_new_tokens} tokens; "
             f"{ppo.no_end_penalty:g} off the reward of one that does not end",
         ),
-        ("learned from", f"{ppo.passes} {per} over a rollout, {minibatch} answers per step"),
+        ("learned from", f"{ppo.passes} {per} over a rollout, {ppo.minibatch} answers per step"),
         ("clip", f"{ppo.clip:g}"),
     ]
 

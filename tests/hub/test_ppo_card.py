@@ -62,6 +62,7 @@ FACTS = (
     "the reward model `judge-1` (of the author)",
     "| β | 0.1, fixed |",
     "64 prompts per rollout",
+    "2 passes over a rollout, 32 answers per step",
     "| rollouts | 24 rollouts |",
     "base, adapters off",
     "| test | chosen claim, drawn | 25% | 75% |",
