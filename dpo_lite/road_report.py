@@ -71,10 +71,10 @@ def _row(kind: str, beta: float | None, points: list[dict[str, Any]]) -> Row:
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Head and body of the table, a line per step and held-out set."""
-    head = ["step", "held-out set", "truthful", "reward", "KL, nats", "time", "memory"]
+    head = ["step", "set", "truthful", "reward", "KL, nats", "time", "MiB"]
     body = []
     for row in rows:
-        cost = [clock(row.seconds), f"{row.memory / 2**20:,.0f} MiB"]
+        cost = [clock(row.seconds), f"{row.memory / 2**20:,.0f}"]
         for place, (name, found) in enumerate(row.sets.items()):
             numbers = [
                 _number(found.get("truthful"), "{:.0%}", 100),
@@ -125,7 +125,7 @@ def terminal_table(run: Run) -> Table:
     head, body = cells(read_rows(run))
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for place, column in enumerate(head):
-        shown.add_column(column, justify="left" if place < 2 else "right")
+        shown.add_column(column, justify="left" if place < 2 else "right", no_wrap=True)
     for line in body:
         shown.add_row(*line)
     return shown
