@@ -11,7 +11,15 @@ from safetensors.torch import load_file
 from dpo_lite.comparison import compare_answers
 from dpo_lite.errors import UserError
 from dpo_lite.lockstep import Sampling
-from dpo_lite.recipe import RECIPES_FOLDER, load_recipe, validate_recipe
+from dpo_lite.model import roles
+from dpo_lite.model.base import load_base
+from dpo_lite.recipe import (
+    RECIPES_FOLDER,
+    AdapterSection,
+    ModelSection,
+    load_recipe,
+    validate_recipe,
+)
 from dpo_lite.runs import list_runs, read_json
 from dpo_lite.training import job
 from dpo_lite.training.callbacks import RunRecorder
@@ -228,11 +236,26 @@ def test_bad_input_is_one_sentence(tiny_base, pairs, tmp_path, console, change, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.fixture(scope="module")
+def reward_adapter(tiny_base, tmp_path_factory):
+    """A reward model with random numbers."""
+    folder = tmp_path_factory.mktemp("reward")
+    section = ModelSection(base=tiny_base)
+    model = roles.add_policy(load_base(section), AdapterSection(r=4), seed=0, head=True)
+    with torch.no_grad():
+        for parameter in roles.trainable_parameters(model):
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    roles.save_policy(model, folder, tiny_base, None)
+    return str(folder)
+
+
 @pytest.mark.parametrize("path", sorted(RECIPES_FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_recipes_pass_the_preflight(path, tiny_base, pairs, console):
+def test_shipped_recipes_pass_the_preflight(path, tiny_base, pairs, reward_adapter, console):
     """Each recipe's own numbers, on a base and data that are at hand here."""
     stand_ins = [f"model.base={tiny_base}", f"data.train={pairs}", "data.eval=test"]
     stand_ins += ["model.adapter=null", "reference=null", "data.max_length=auto"]
+    if load_recipe(path).task == "ppo":
+        stand_ins.append(f"ppo.reward={reward_adapter}")
     _, report, objective = job.prepare_run(load_recipe(path, stand_ins), console)
     assert report.linear_4bit == 14
     assert objective.way == "forest"
