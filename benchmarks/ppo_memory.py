@@ -53,8 +53,8 @@ def save_reward(folder: str, out: str) -> None:
     roles.save_policy(model, Path(out), folder, None)
 
 
-def measure(task: str, folder: str, reward: str, prompts: int, vocabulary: int, out) -> None:
-    """Two updates or rollouts in this process; puts peak bytes and seconds of the second."""
+def measure(task: str, folder: str, reward: str, prompts: int, vocabulary: int):
+    """Two updates or rollouts in this process; peak bytes, and seconds of the second."""
     import dpo_lite.training.job  # noqa: F401  all imports are over before the first look
     from dpo_lite.model import roles
     from dpo_lite.preflight import load_model
@@ -90,7 +90,7 @@ def measure(task: str, folder: str, reward: str, prompts: int, vocabulary: int, 
             optimizer.zero_grad()
         else:
             asked = [{"prompt_ids": ids(PROMPT), "prompt": ""} for _ in range(prompts)]
-            judged_by = rewarder(model, recipe, objective, BUDGET, str)
+            judged_by = rewarder(model, recipe, objective, None)
             drawn = draw(model, asked, recipe.ppo, {2}, 64)
             rollout = judge(model, drawn, judged_by, {2}, objective, BUDGET)
             earned = credit(rollout, recipe.ppo, 0.1)
@@ -106,7 +106,13 @@ def measure(task: str, folder: str, reward: str, prompts: int, vocabulary: int, 
             )
         seconds = time.perf_counter() - started
     peak = torch.cuda.max_memory_allocated() if GPU else resident_bytes("VmHWM")
-    out.put((peak - before, seconds))
+    return peak - before, seconds
+
+
+def alone(work, *arguments):
+    """Do it in a process of its own, which leaves no memory behind."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
 
 
 def main() -> None:
@@ -115,24 +121,12 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=16)
     asked = parser.parse_args()
     vocabulary = MODELS[asked.model]["vocab_size"]
-    context = multiprocessing.get_context("spawn")
     found = {}
     with tempfile.TemporaryDirectory() as base, tempfile.TemporaryDirectory() as reward:
-        for work, options in (
-            (save_model, (base, asked.model, None)),
-            (save_reward, (base, reward)),
-        ):
-            process = context.Process(target=work, args=options)  # leaves no memory behind
-            process.start()
-            process.join()
+        alone(save_model, base, asked.model, None)
+        alone(save_reward, base, reward)
         for task in ROLES:
-            out = context.Queue()
-            process = context.Process(
-                target=measure, args=(task, base, reward, asked.prompts, vocabulary, out)
-            )
-            process.start()
-            found[task] = out.get()
-            process.join()
+            found[task] = alone(measure, task, base, reward, asked.prompts, vocabulary)
     ratio = found["ppo"][0] / found["dpo"][0]
     where = torch.cuda.get_device_name() if GPU else "CPU, fp32"
     print(f"{asked.model} on {where}, {asked.prompts} prompts of {PROMPT}, answers of {ANSWER}:\n")
