@@ -54,9 +54,10 @@ def add_policy(
     try:
         model = get_peft_model(base, config, adapter_name=POLICY)
     except ValueError as error:
-        raise UserError(
-            f"adapter.targets: {str(error).splitlines()[0]} `all-linear` fits every model."
-        ) from error
+        # PEFT refuses some layers of recurrent models, which `all-linear` then must not name.
+        is_all = section.targets == "all-linear"
+        hint = "Name modules in its place" if is_all else "`all-linear` fits nearly every model"
+        raise UserError(f"adapter.targets: {str(error).splitlines()[0]} {hint}.") from error
     if head:
         _call_headed(model, POLICY)
     return _checked(model)
