@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dpo_lite.generation import draw, end_ids
+from dpo_lite.generation import all_ends, draw
 from dpo_lite.implicit_reward import Judge
 from dpo_lite.model import roles
 from dpo_lite.model.scoring import choose_way
@@ -49,7 +49,7 @@ def best_of(
     """
     encoder, tokenizer = judge.encoder, judge.tokenizer
     ids = encoder.prompt_ids(prompt)
-    ends = {encoder.end_id, tokenizer.eos_token_id, *end_ids(judge.model)}
+    ends = all_ends(judge.model, encoder)
     judge.model.eval()
     torch.manual_seed(seed)
     drawn = []

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dpo_lite.data.tokens import Encoder
-from dpo_lite.generation import BATCH, halving
+from dpo_lite.generation import BATCH, all_ends, halving
 from dpo_lite.markers import classify, has_markers
 from dpo_lite.model import roles
 from dpo_lite.recipe import PPOSection
 from dpo_lite.training.ppo import Rewarder, draw, judge
-from dpo_lite.training.ppo_preflight import all_ends
 from dpo_lite.training.reward_source import reward_folder, rewarder
 from dpo_lite.training.update import Objective
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from transformers import GenerationConfig
 
+from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.scoring import causal_lm
@@ -134,6 +135,11 @@ def plain_generation(lm: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         lm.generation_config = before
+
+
+def all_ends(model: torch.nn.Module, encoder: Encoder) -> set[int]:
+    """Every token that ends an answer: of the chat template, the tokenizer and the model."""
+    return {encoder.end_id, encoder.tokenizer.eos_token_id, *end_ids(model)} - {None}
 
 
 def end_ids(model: torch.nn.Module) -> list[int]:

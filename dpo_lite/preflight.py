@@ -211,8 +211,7 @@ def check(
     planned = choose(1.0)
     plan, trial = settle(costs, choose, attempt)
     apply_plan(model, plan)
-    apart = recipe.reference == "base" and recipe.model.adapter is not None
-    if recipe.task == "dpo" and not apart:
+    if recipe.task == "dpo" and not recipe.starts_apart:
         check_identity(trial.loss, objective, _fullest(largest, plan.budget, choice.way))
 
     average = float(lengths.mean()) * min(recipe.train.batch_size, len(lengths))
@@ -241,7 +240,7 @@ def check(
         plan=plan,
         trial=trial,
         expected=predict(costs, planned.choice, trial.tokens),
-        start_loss=None if apart and recipe.task in ("dpo", "ppo") else trial.loss,
+        start_loss=None if recipe.starts_apart and recipe.task in ("dpo", "ppo") else trial.loss,
         fresh_head=head_is_zero(model),
         seconds_per_update=seconds,
         updates=updates,
@@ -249,6 +248,16 @@ def check(
         drawing=drawing,
     )
     return report, objective
+
+
+def how_to_score(loaded: Loaded) -> tuple[Objective, int]:
+    """The objective in the fastest right way, and tokens per packed batch: for a trained run that
+    is looked at again, without a preflight."""
+    recipe, model = loaded.recipe, loaded.model
+    few, lengths = expected(recipe, loaded.data)
+    way = choose_way(model, few).way
+    budget = plan_run(model, recipe, few, way, lengths.of_batch(shared=way == "forest")).budget
+    return Objective.of(recipe, way, compute_dtype(model.device)), budget
 
 
 def plan_run(

@@ -11,12 +11,9 @@ from dpo_lite.device_lock import device_lock
 from dpo_lite.doctor import load_data
 from dpo_lite.drawn import measure, ruler_of
 from dpo_lite.model import roles
-from dpo_lite.model.base import compute_dtype, load_base
-from dpo_lite.model.scoring import choose_way
-from dpo_lite.preflight import Loaded, plan_run
+from dpo_lite.model.base import load_base
+from dpo_lite.preflight import Loaded, how_to_score
 from dpo_lite.recipe import Recipe
-from dpo_lite.training.ppo_preflight import expected
-from dpo_lite.training.update import Objective
 
 
 def measured(ruler: Recipe, adapter: Path, answers: int) -> dict[str, dict[str, float]]:
@@ -37,9 +34,6 @@ def _measured(ruler: Recipe, adapter: Path, answers: int) -> dict[str, dict[str,
     tokenizer, data = load_data(ruler)
     model = roles.load_policy(load_base(ruler.model), adapter)
     roles.add_start(model, ruler.model.adapter)
-    few, lengths = expected(ruler, data)
-    way = choose_way(model, few).way
-    objective = Objective.of(ruler, way, compute_dtype(model.device))
-    budget = plan_run(model, ruler, few, way, lengths.of_batch(shared=way == "forest")).budget
-    by = ruler_of(Loaded(ruler, tokenizer, data, model), objective, budget)
+    loaded = Loaded(ruler, tokenizer, data, model)
+    by = ruler_of(loaded, *how_to_score(loaded))
     return {name: measure(by, list(rows), "policy", answers) for name, rows in data.evals.items()}

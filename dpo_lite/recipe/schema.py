@@ -75,6 +75,11 @@ class Recipe(Section):
         answers."""
         return self.ppo.minibatch if self.task == "ppo" else self.train.batch_size
 
+    @property
+    def starts_apart(self) -> bool:
+        """Whether the policy differs from its reference before the first update."""
+        return self.reference == "base" and self.model.adapter is not None
+
     @model_validator(mode="after")
     def settle(self) -> Recipe:
         {

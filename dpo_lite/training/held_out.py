@@ -100,11 +100,11 @@ def evaluate_run(
     sets = {name: rows for name, rows in held_out(loaded).items() if rows}
     with progress_bar(console) as bar:
         task = bar.add_task("evaluating", total=sum(map(len, sets.values())), note="")
+
+        def advance(count: int) -> None:
+            bar.advance(task, count)
+
         for name, rows in sets.items():
-
-            def advance(count: int) -> None:
-                bar.advance(task, count)
-
             if ruler:
                 drawn = {role: measure(ruler, rows, role) for role in ROLES}
                 results["sets"][name] = {"drawn": drawn}

@@ -19,9 +19,8 @@ from dpo_lite.errors import UserError
 from dpo_lite.hub.while_training import TrainingPush, check_push
 from dpo_lite.measured import memory_by_part
 from dpo_lite.model import roles
-from dpo_lite.model.base import compute_dtype, save_own_template
-from dpo_lite.model.scoring import choose_way
-from dpo_lite.preflight import Loaded, Report, check, load_model, plan_run
+from dpo_lite.model.base import save_own_template
+from dpo_lite.preflight import Loaded, Report, check, how_to_score, load_model
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report import write_report
 from dpo_lite.runs import Run, create_run, read_json, recorded, write_json, write_text
@@ -34,7 +33,6 @@ from dpo_lite.training.held_out import (
     to_ask,
 )
 from dpo_lite.training.manifest import manifest
-from dpo_lite.training.ppo_preflight import expected
 from dpo_lite.training.ppo_trainer import policy_trainer
 from dpo_lite.training.reference_cache import ReferenceCache, open_cache
 from dpo_lite.training.reward_source import function_print, keep_reward, kept_reward
@@ -219,14 +217,9 @@ def _evaluate_again(run: Run, console: Console) -> None:
     recipe, _, model = load_trained(run)
     tokenizer, data = load_data(recipe)
     loaded = Loaded(recipe, tokenizer, data, model)
-    dtype = compute_dtype(model.device)
-    few, lengths = expected(recipe, data)
-    way = choose_way(model, few).way
-    objective = Objective.of(recipe, way, dtype)
+    objective, budget = how_to_score(loaded)
     kept = [s for s in run.records("samples.jsonl") if s["when"] != "after"]
     write_text(run.path / "samples.jsonl", "".join(json.dumps(s) + "\n" for s in kept))
-    lengths = lengths.of_batch(shared=way == "forest")
-    budget = plan_run(model, recipe, few, way, lengths).budget
     results = read_json(run.path / "results.json") or {}
     references = open_cache(recipe, model, objective, console.print)
     results |= evaluate_run(run, loaded, objective, budget, console, references)

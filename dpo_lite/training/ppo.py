@@ -72,6 +72,10 @@ class Rollout:
     reference_logps: torch.Tensor  # (A, T)
     values: torch.Tensor  # (A, T) before each token; zeros where no value function is trained
 
+    def scores(self, ppo: PPOSection) -> torch.Tensor:
+        """The rewards, less what an answer without an end pays: (A,)."""
+        return self.rewards - ppo.no_end_penalty * ~self.ended
+
     @property
     def kl(self) -> torch.Tensor:
         """log pi - log pi_ref of whole answers, (A,): its mean estimates the KL without bias."""
@@ -195,7 +199,7 @@ def judge(
 def credit(rollout: Rollout, ppo: PPOSection, beta: float) -> Credit:
     """Which token, or which whole answer, was better than expected."""
     mask = rollout.mask
-    scores = rollout.rewards - ppo.no_end_penalty * ~rollout.ended
+    scores = rollout.scores(ppo)
     if ppo.estimator == "rloo":
         earned = (scores - beta * rollout.kl).view(-1, ppo.answers)
         return Credit(leave_one_out(earned).flatten(), rollout.values)
@@ -266,7 +270,7 @@ def _whole(token_logps: torch.Tensor, batch: Batch) -> torch.Tensor:
 def rollout_metrics(rollout: Rollout, ppo: PPOSection, beta: float) -> dict[str, float]:
     """What was drawn and earned. ``objective`` is what PPO maximises: reward - beta * KL."""
     kl, lengths = rollout.kl.mean().item(), rollout.mask.sum(-1).float()
-    earned = (rollout.rewards - ppo.no_end_penalty * ~rollout.ended).mean().item()
+    earned = rollout.scores(ppo).mean().item()
     entropy = -(rollout.policy_logps * rollout.mask).sum() / rollout.mask.sum()
     return {
         "reward": rollout.rewards.mean().item(),
@@ -289,12 +293,12 @@ def rollouts(recipe: Recipe, prompts: int) -> int:
 def prompts_of_rollout(step: int, count: int, batch: int, seed: int) -> list[int]:
     """Which prompts the rollout ``step`` (from 0) takes: every epoch in an order of its own, so
     that a resumed run goes on with the same ones without having kept any."""
-    places = []
-    for number in range(step * batch, (step + 1) * batch):
-        epoch, place = divmod(number, count)
-        shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch))
-        places.append(int(shuffled[place]))
-    return places
+    first, last = step * batch, (step + 1) * batch - 1
+    orders = {
+        epoch: torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch)).tolist()
+        for epoch in range(first // count, last // count + 1)
+    }
+    return [orders[number // count][number % count] for number in range(first, last + 1)]
 
 
 def learn(

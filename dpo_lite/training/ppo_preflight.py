@@ -14,7 +14,7 @@ from dpo_lite.data.lengths import Lengths
 from dpo_lite.data.prepare import PreparedData
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
-from dpo_lite.generation import end_ids, halving
+from dpo_lite.generation import all_ends, halving
 from dpo_lite.model import roles
 from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.planning import MemoryPlan
@@ -87,11 +87,6 @@ def answers_at_once(model: torch.nn.Module, plan: MemoryPlan, tokens: int) -> in
     return max(1, (plan.activations + plan.head + plan.workspace) // each)
 
 
-def all_ends(model: torch.nn.Module, encoder: Encoder) -> set[int]:
-    """Every token that ends an answer: of the chat template, the tokenizer and the model."""
-    return {encoder.end_id, encoder.tokenizer.eos_token_id, *end_ids(model)} - {None}
-
-
 def try_rollout(
     model: torch.nn.Module,
     recipe: Recipe,
@@ -113,8 +108,7 @@ def try_rollout(
     )
     seconds = time.perf_counter() - started
     rollout = judge(model, drawn, judged_by, ends, objective, plan.budget)
-    apart = recipe.reference == "base" and recipe.model.adapter is not None
-    if not apart:
+    if not recipe.starts_apart:
         _check_identity(rollout, objective)
     rewards = rollout.rewards
     return Drawing(

@@ -11,6 +11,7 @@ present ``chosen_markers`` and ``rejected_markers``.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import math
@@ -18,6 +19,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -31,6 +33,7 @@ from dpo_lite.recipe import Recipe
 from dpo_lite.runs import Run
 from dpo_lite.tensor_files import tensor_places
 from dpo_lite.training.comparisons import rewards_of
+from dpo_lite.training.ppo import pieces
 from dpo_lite.training.update import Objective
 
 COLUMNS = ("chosen_markers", "rejected_markers")
@@ -94,13 +97,9 @@ def rewarder(
 
         def by_model(examples: Sequence[dict[str, Any]], budget: int) -> torch.Tensor:
             way, dtype = objective.way, objective.dtype
-            # One answer an example: so many to one prompt may be over the budget.
-            alone = [
-                {"prompt_ids": example["prompt_ids"], "response_ids": [ids]}
-                for example in examples
-                for ids in example["response_ids"]
-            ]
-            found = rewards_of(model, alone, way, dtype, budget, role=roles.reward)
+            parts = pieces(examples, range(len(examples)), way, budget)
+            packed = [part.example for part in parts]
+            found = rewards_of(model, packed, way, dtype, budget, role=roles.reward)
             return torch.tensor([score for scores in found for score in scores]) - mean
 
         return by_model
@@ -133,7 +132,17 @@ def load_function(reward: str) -> Function:
     """The function that ``file.py:function`` names; what its file imports may lie beside it."""
     path = function_file(reward)
     file, _, name = reward.rpartition(":")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = _module(file, path, path.read_bytes())
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UserError(f"ppo.reward: {file} has no function {name}.")
+    return function
+
+
+@functools.cache
+def _module(file: str, path: Path, code: bytes) -> ModuleType:
+    """The file as a module, run once as long as its ``code`` is the same: it may load a model."""
+    spec = importlib.util.spec_from_file_location(f"ppo_reward_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look for their module there
     if str(path.parent) not in sys.path:
@@ -142,10 +151,7 @@ def load_function(reward: str) -> Function:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise UserError(f"ppo.reward: {file} does not load: {error!r}.") from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise UserError(f"ppo.reward: {file} has no function {name}.")
-    return function
+    return module
 
 
 def called(

@@ -9,7 +9,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.model.scoring import causal_lm, true_token_logps
-from dpo_lite.recipe import AdapterSection, ModelSection, PPOSection
+from dpo_lite.recipe import AdapterSection, ModelSection, PPOSection, validate_recipe
 from dpo_lite.training.ppo import (
     Credit,
     credit,
@@ -21,6 +21,7 @@ from dpo_lite.training.ppo import (
     prompts_of_rollout,
     rollout_metrics,
 )
+from dpo_lite.training.reward_source import rewarder
 from dpo_lite.training.update import Objective
 from tests.model.small_models import random_examples, small_model
 
@@ -145,6 +146,24 @@ def test_judged_in_packed_rows_as_each_alone(base_folder, reward_folder):
     assert mask.sum(-1).tolist() == lengths
     ended = [a[-1] == END for e in rollout.examples for a in e["response_ids"]]
     assert rollout.ended.tolist() == ended
+
+
+@pytest.mark.parametrize("budget", [1, 30, 1000])
+def test_rewards_in_packed_rows_as_each_alone(base_folder, reward_folder, budget):
+    """Also where the answers to one prompt do not fit into one row."""
+    model = four_roles(base_folder, reward_folder, value=False)
+    examples = rolled(model, ppo=PPOSection(answers=3, max_new_tokens=6)).examples
+    recipe = validate_recipe(
+        {
+            "task": "ppo",
+            "model": {"base": base_folder, "quantization": "none"},
+            "data": {"train": "d"},
+            "ppo": {"reward": str(reward_folder)},
+        },
+        "test",
+    )
+    found = rewarder(model, recipe, OBJECTIVE, None)(examples, budget)
+    assert torch.allclose(found, head_rewards(model)(examples, 0), atol=1e-4)
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4"])

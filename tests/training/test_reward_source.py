@@ -75,6 +75,18 @@ def test_it_may_use_what_lies_beside_it(tmp_path, monkeypatch):
     assert called(load_function(name), name, EXAMPLES, decode).tolist() == [6.0, 2.0, 2.0, 6.0]
 
 
+def test_the_file_runs_once(tmp_path, monkeypatch):
+    """A reward may load a model; a changed file is another."""
+    monkeypatch.chdir(tmp_path)
+    code = "open('ran', 'a').write('x')\ndef score(**k): return [0.0] * 4\n"
+    name = write(tmp_path, code)
+    assert load_function(name) is load_function(name)
+    assert (tmp_path / "ran").read_text() == "x"
+    write(tmp_path, code + "# another\n")
+    load_function(name)
+    assert (tmp_path / "ran").read_text() == "xx"
+
+
 @pytest.mark.parametrize("name", ["none.py:score", "../judge.py:score"])
 def test_only_files_under_the_current_folder(tmp_path, monkeypatch, name):
     write(tmp_path, "def score(**k): return []")
