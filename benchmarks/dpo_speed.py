@@ -127,7 +127,7 @@ def row_length(pair: dict) -> int:
 def our_trainer(model, recipe, pairs: list[dict], folder: str):
     from datasets import Dataset
 
-    from dpo_lite.preflight import apply_plan, plan_run
+    from dpo_lite.memory.of_model import apply_plan, plan_run
     from dpo_lite.training.trainer import PreferenceTrainer
     from dpo_lite.training.update import Objective
 

@@ -55,9 +55,9 @@ def save_reward(folder: str, out: str) -> None:
 
 def measure(task: str, folder: str, reward: str, prompts: int, vocabulary: int):
     """Two updates or rollouts in this process; peak bytes, and seconds of the second."""
-    import dpo_lite.training.job  # noqa: F401  all imports are over before the first look
+    import dpo_lite.jobs.train  # noqa: F401  all imports are over before the first look
     from dpo_lite.model import roles
-    from dpo_lite.preflight import load_model
+    from dpo_lite.training.loaded import load_model
     from dpo_lite.training.ppo import credit, draw, judge, learn, minibatch_gradient
     from dpo_lite.training.reward_source import rewarder
     from dpo_lite.training.update import Objective, update_gradient

@@ -21,11 +21,12 @@ import time
 import urllib.request
 from pathlib import Path
 
+from dpo_lite.files import write_text
 from dpo_lite.recipe import load_recipe, to_yaml
-from dpo_lite.runs import Run, create_run, write_text
+from dpo_lite.runs.folder import Run, create_run
 from dpo_lite.ui import run_views as views
 from dpo_lite.ui import tab_runs
-from dpo_lite.ui.page import Page
+from dpo_lite.ui.shared import Page
 
 RUNS, UPDATES, REPEATS = 200, 300, 20
 CHROMIUM = "/usr/bin/chromium"

@@ -10,11 +10,11 @@ memory of the plan for its card and how long an epoch takes on a card that one c
 import torch
 from transformers import CONFIG_MAPPING
 
-from dpo_lite.capacity import GIB, card, seconds_per_epoch
+from dpo_lite.memory.capacity import GIB, card, seconds_per_epoch
+from dpo_lite.memory.plan import choose_plan
 from dpo_lite.model.dry_run import costs_of_config
-from dpo_lite.planning import choose_plan
 from dpo_lite.recipe.library import shipped
-from dpo_lite.report import clock
+from dpo_lite.report.words import clock
 
 PROMPT, RESPONSE = 200, 300  # tokens of an assumed pair: the prompt once and two responses
 PAIRS = 61_000

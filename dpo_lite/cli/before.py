@@ -32,7 +32,7 @@ def data(
     Example:  dpo-lite data Anthropic/hh-rlhf data.limit=1000 --json
     """
     from dpo_lite.data.report_view import print_report
-    from dpo_lite.doctor import examine
+    from dpo_lite.jobs.doctor import examine
 
     quiet_progress_bars()
     with Console(stderr=True).status("reading the data") as spinner:
@@ -49,8 +49,8 @@ def check(recipe: str, overrides: Overrides = None) -> None:
 
     Example:  dpo-lite check quickstart train.batch_size=8
     """
-    from dpo_lite.device_lock import device_lock
-    from dpo_lite.training.job import prepare_run
+    from dpo_lite.jobs.train import prepare_run
+    from dpo_lite.runs.device_lock import device_lock
 
     quiet_progress_bars()
     loaded = _first_look(recipe, overrides or [])
@@ -71,7 +71,7 @@ def plan(
 
     Example:  dpo-lite plan qwen3-4b --gpu 12GB
     """
-    from dpo_lite.forecast import forecast
+    from dpo_lite.jobs.forecast import forecast
 
     quiet_progress_bars()
     loaded = _first_look(recipe, overrides or [])
@@ -86,7 +86,7 @@ def plan(
 def _first_look(recipe: str, overrides: list[str]):
     """The recipe to look at, of a road its first step's; says so."""
     from dpo_lite.recipe import load_recipe, recipe_stem
-    from dpo_lite.road import first_look
+    from dpo_lite.runs.rlhf_steps import first_look
 
     found, told = first_look(load_recipe(recipe, overrides), recipe_stem(recipe))
     if told:

@@ -50,9 +50,9 @@ def compare(
     Example:  dpo-lite compare quickstart-1 --prompt "Are bats blind?"
     Example:  dpo-lite compare quickstart-2 --with quickstart-1 --blind
     """
-    from dpo_lite.columns import POLICY, REFERENCE, columns
-    from dpo_lite.device_lock import device_lock
-    from dpo_lite.runs import open_run
+    from dpo_lite.compare.columns import POLICY, REFERENCE, columns
+    from dpo_lite.runs.device_lock import device_lock
+    from dpo_lite.runs.folder import open_run
 
     found = open_run(run, runs)
     names = [*([REFERENCE] if reference else []), POLICY, *(beside or [])]
@@ -60,8 +60,8 @@ def compare(
     if blind and len(set(fingerprints)) < 2:
         raise UserError("A blind vote needs two different models; name another run by --with.")
 
-    from dpo_lite.comparison import compare_answers
-    from dpo_lite.lockstep import Sampling
+    from dpo_lite.compare.answers import compare_answers
+    from dpo_lite.compare.lockstep import Sampling
 
     quiet_progress_bars()
     sampling = Sampling(temperature, top_p, top_k, repetition_penalty, max_new_tokens, seed)
@@ -110,7 +110,7 @@ def _vote(
     shuffle: Callable[[list], None] = random.shuffle,
 ) -> bool:
     """Show the answers without names, ask, keep the vote and reveal; False when asked to quit."""
-    from dpo_lite.votes import BAD, LETTERS, TIE, add_vote
+    from dpo_lite.compare.votes import BAD, LETTERS, TIE, add_vote
 
     shown = list(answers)
     shuffle(shown)
@@ -169,7 +169,7 @@ def votes_export(
     """
     import shlex
 
-    from dpo_lite.votes import export_votes, read_votes, training_command
+    from dpo_lite.compare.votes import export_votes, read_votes, training_command
 
     export = export_votes(runs, file, run)
     console.print(f"{len(export.rows)} rows in {file}", markup=False, highlight=False)
@@ -186,7 +186,7 @@ def votes_export(
 
 
 def _print_rates(runs: str) -> None:
-    from dpo_lite.votes import read_votes, win_rates
+    from dpo_lite.compare.votes import read_votes, win_rates
 
     pairs, names = win_rates(read_votes(runs))
     if not pairs:

@@ -41,7 +41,7 @@ def score(
     Example:  dpo-lite score quickstart-1 builtin:myths:topics --out scores.jsonl
     Example:  dpo-lite score user/some-dpo-lora pairs.jsonl model.quantization=none
     """
-    from dpo_lite.implicit_reward import judge_recipe
+    from dpo_lite.evaluate.judge import judge_recipe
 
     recipe, adapter = judge_recipe(run, data, overrides or [], runs)
     if not isinstance(recipe.data.train, str):
@@ -49,9 +49,9 @@ def score(
     if out and not out.absolute().parent.is_dir():
         raise UserError(f"--out: there is no folder {out.parent}; make it first.")
 
-    from dpo_lite.device_lock import device_lock
-    from dpo_lite.implicit_reward import load_judge, read_rows, score_source
-    from dpo_lite.training.callbacks import progress_bar
+    from dpo_lite.evaluate.judge import load_judge, read_rows, score_source
+    from dpo_lite.runs.device_lock import device_lock
+    from dpo_lite.runs.transcript import progress_bar
 
     quiet_progress_bars()
     told = Console(stderr=True)
@@ -154,7 +154,7 @@ def best(
     Example:  dpo-lite best-of quickstart-1 --prompt "Are bats blind?" --n 8
     Example:  dpo-lite best-of quickstart-1 --from policy --out ranked.jsonl
     """
-    from dpo_lite.implicit_reward import judge_recipe
+    from dpo_lite.evaluate.judge import judge_recipe
 
     recipe, adapter = judge_recipe(run, None, overrides or [], runs)
     if recipe.task == "reward" and source == "policy":
@@ -163,9 +163,9 @@ def best(
     if not prompts:
         raise UserError('There is nothing to ask: give --prompt "...".')
 
-    from dpo_lite.best_of import best_of
-    from dpo_lite.device_lock import device_lock
-    from dpo_lite.implicit_reward import load_judge
+    from dpo_lite.evaluate.best_of import best_of
+    from dpo_lite.evaluate.judge import load_judge
+    from dpo_lite.runs.device_lock import device_lock
 
     quiet_progress_bars()
     with console.status("loading the base") as spinner, device_lock("best-of", say=spinner.update):

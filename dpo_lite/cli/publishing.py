@@ -44,7 +44,7 @@ def push(
     Example:  dpo-lite push zephyr-7b-1 --repo me/zephyr-dpo --dry-run
     """
     from dpo_lite.hub import push as hub
-    from dpo_lite.runs import open_run
+    from dpo_lite.runs.folder import open_run
 
     found = open_run(run, runs)
     options = {"repo": repo, "base_id": base_id, "checkpoint": checkpoint, "private": private}
@@ -123,7 +123,7 @@ def merge(
     Example:  dpo-lite merge zephyr-7b-1 merged/zephyr --gguf-ready
     """
     from dpo_lite.export.run import merge_run
-    from dpo_lite.runs import open_run
+    from dpo_lite.runs.folder import open_run
 
     quiet_progress_bars()
     found = open_run(run, runs)

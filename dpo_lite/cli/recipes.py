@@ -12,8 +12,8 @@ from rich.table import Table
 
 from dpo_lite.cli.common import Overrides, app, console
 from dpo_lite.errors import UserError
+from dpo_lite.files import write_text
 from dpo_lite.recipe.loading import RECIPES_FOLDER
-from dpo_lite.runs import write_text
 
 recipes_app = typer.Typer(
     help="List, copy and compare recipes.  Example:  dpo-lite recipes cp quickstart"

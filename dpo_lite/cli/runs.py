@@ -31,9 +31,9 @@ def runs(context: typer.Context, folder: Annotated[str, typer.Option("--runs")] 
     """
     if context.invoked_subcommand is not None:
         return
-    from dpo_lite.metrics import columns_of, number_text
-    from dpo_lite.report import clock
-    from dpo_lite.runs import list_runs
+    from dpo_lite.report.metrics import columns_of, number_text
+    from dpo_lite.report.words import clock
+    from dpo_lite.runs.folder import list_runs
 
     found = list_runs(folder)
     if not found:
@@ -76,11 +76,11 @@ def show(
 
     Example:  dpo-lite runs show quickstart-1
     """
-    from dpo_lite.advice import advise_run
-    from dpo_lite.metrics import unit
     from dpo_lite.recipe import load_recipe
-    from dpo_lite.report import clock
-    from dpo_lite.runs import open_run
+    from dpo_lite.report.advise import advise_run
+    from dpo_lite.report.metrics import unit
+    from dpo_lite.report.words import clock
+    from dpo_lite.runs.folder import open_run
 
     found = open_run(run, runs)
     status, task = found.status(), load_recipe(found.recipe_file).task
@@ -108,8 +108,8 @@ def show(
 
 def _print_steps(road) -> None:
     """The runs of a road, each with its state, and the table of those that are measured."""
-    from dpo_lite.road import steps_of
-    from dpo_lite.road_report import POINTS, terminal_table
+    from dpo_lite.report.rlhf import POINTS, terminal_table
+    from dpo_lite.runs.rlhf_steps import steps_of
 
     for run, status in steps_of(road):
         step = f"  {status['step']} of {status['max_steps']}" if "step" in status else ""
@@ -136,10 +136,10 @@ def stop(run: str, runs: RunsFolder = "runs") -> None:
 
     Example:  dpo-lite runs stop quickstart-1
     """
-    from dpo_lite import launching
-    from dpo_lite.runs import open_run
+    from dpo_lite.runs import processes
+    from dpo_lite.runs.folder import open_run
 
-    console.print(launching.stop(open_run(run, runs)), markup=False, highlight=False)
+    console.print(processes.stop(open_run(run, runs)), markup=False, highlight=False)
 
 
 @runs_app.command()
@@ -148,10 +148,10 @@ def rename(run: str, name: str, runs: RunsFolder = "runs") -> None:
 
     Example:  dpo-lite runs rename quickstart-1 gentle
     """
-    from dpo_lite import launching
-    from dpo_lite.runs import open_run
+    from dpo_lite.runs import processes
+    from dpo_lite.runs.folder import open_run
 
-    console.print(f"→ {launching.rename(open_run(run, runs), name).path}", markup=False)
+    console.print(f"→ {processes.rename(open_run(run, runs), name).path}", markup=False)
 
 
 @runs_app.command()
@@ -166,11 +166,11 @@ def delete(
 
     Example:  dpo-lite runs delete quickstart-1
     """
-    from dpo_lite import launching
-    from dpo_lite.runs import open_run
+    from dpo_lite.runs import processes
+    from dpo_lite.runs.folder import open_run
 
     found = open_run(run, runs)
     if not yes:
-        typer.confirm(f"Delete {found.path} with {launching.what_is_deleted(found)}?", abort=True)
-    launching.delete(found)
+        typer.confirm(f"Delete {found.path} with {processes.what_is_deleted(found)}?", abort=True)
+    processes.delete(found)
     console.print(f"deleted {found.path}", markup=False)

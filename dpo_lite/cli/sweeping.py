@@ -30,7 +30,7 @@ def sweep(
     Example:  dpo-lite sweep quickstart train.beta=0.03,0.1,0.3 train.lr=1e-4,2e-4
     Example:  dpo-lite sweep qwen3-4b train.beta=0.05,0.1 eval.sample_steps=50 --dry-run
     """
-    from dpo_lite.sweep import plan_sweep, run_sweep
+    from dpo_lite.studies.sweep import plan_sweep, run_sweep
 
     planned = plan_sweep(recipe, overrides, name)
     if dry_run:
@@ -39,8 +39,8 @@ def sweep(
             console.print(f"{point.run.name}  {state}", markup=False, highlight=False)
         return
 
-    from dpo_lite.sweep_report import write_sweep
-    from dpo_lite.transcript import Transcript
+    from dpo_lite.report.sweep import write_sweep
+    from dpo_lite.runs.transcript import Transcript
 
     quiet_progress_bars()
     names = [point.run.name for point in planned.points]
@@ -62,7 +62,7 @@ def sweep(
 
 
 def _print_rows(rows, path) -> None:
-    from dpo_lite.sweep_report import best, cells
+    from dpo_lite.report.sweep import best, cells
 
     head, body = cells(rows)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

@@ -12,9 +12,9 @@ def evaluate(run: str, runs: RunsFolder = "runs") -> None:
 
     Example:  dpo-lite eval quickstart-1
     """
-    from dpo_lite.report import print_results
-    from dpo_lite.runs import open_run
-    from dpo_lite.training import job
+    from dpo_lite.cli.results import print_results
+    from dpo_lite.jobs import train as job
+    from dpo_lite.runs.folder import open_run
 
     quiet_progress_bars()
     found = open_run(run, runs)

@@ -44,15 +44,15 @@ def train(
         console.print(f"stopped and saved. Go on with:  dpo-lite train --resume {run.path}")
         raise typer.Exit(130)
 
-    from dpo_lite.report import print_results
+    from dpo_lite.cli.results import print_results
 
     print_results(run, console)
 
 
 def _start(recipe: str, overrides: list[str]):
+    from dpo_lite.jobs import train as job
     from dpo_lite.recipe import load_recipe, recipe_stem
-    from dpo_lite.training import job
-    from dpo_lite.transcript import Transcript
+    from dpo_lite.runs.transcript import Transcript
 
     quiet_progress_bars()
     return job.start(load_recipe(recipe, overrides), recipe_stem(recipe), Transcript())
@@ -60,8 +60,8 @@ def _start(recipe: str, overrides: list[str]):
 
 def _resume(name: str):
     """Also what a detached run is: it can be stopped from its first moment on."""
-    from dpo_lite.runs import open_run, recorded
-    from dpo_lite.transcript import Transcript
+    from dpo_lite.runs.folder import open_run, recorded
+    from dpo_lite.runs.transcript import Transcript
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores Ctrl-C
@@ -70,7 +70,7 @@ def _resume(name: str):
     run.take_up()
 
     def work():
-        from dpo_lite.training import job
+        from dpo_lite.jobs import train as job
 
         quiet_progress_bars()
         return job.resume(run, Transcript())
@@ -79,18 +79,18 @@ def _resume(name: str):
 
 
 def _detach(recipe: str | None, overrides: list[str], resume: str | None) -> None:
-    from dpo_lite import launching
     from dpo_lite.recipe import load_recipe, recipe_stem
-    from dpo_lite.road import first_look
-    from dpo_lite.runs import open_run
+    from dpo_lite.runs import processes
+    from dpo_lite.runs.folder import open_run
+    from dpo_lite.runs.rlhf_steps import first_look
 
     if resume:
         run = open_run(resume)
-        launching.resume(run)
+        processes.resume(run)
     else:
         loaded = load_recipe(recipe, overrides)
         first_look(loaded, recipe_stem(recipe))  # a fault in a step is told here, not in its log
-        run = launching.launch(loaded, recipe_stem(recipe))
+        run = processes.launch(loaded, recipe_stem(recipe))
     where = "" if run.path.parent.name == "runs" else f" --runs {run.path.parent}"
     console.print(
         f"{run.name} runs in the background\n"

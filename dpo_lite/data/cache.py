@@ -11,15 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dpo_lite.errors import UserError
+from dpo_lite.files import cache_folder
 
 KEEP_SECONDS = 30 * 24 * 3600
-
-
-def cache_folder() -> Path:
-    """Where they lie: ``$DPO_LITE_CACHE``, else a folder beside the Hugging Face cache."""
-    from huggingface_hub.constants import HF_HOME
-
-    return Path(os.environ.get("DPO_LITE_CACHE") or Path(HF_HOME) / "dpo_lite").expanduser()
 
 
 def kept(key: str, files: Sequence[str], make: Callable[[Path], None], kind: str = "data") -> Path:

@@ -23,13 +23,7 @@ from dpo_lite.data.examples import Reason
 from dpo_lite.data.files import file_kind, split_name
 from dpo_lite.data.formats import FORMATS
 from dpo_lite.data.lengths import Lengths, lengths_of
-from dpo_lite.data.report import (
-    DataReport,
-    Ledger,
-    chosen_longer,
-    describe_lengths,
-    shared_saving,
-)
+from dpo_lite.data.report import DataReport, Ledger, chosen_longer, describe_lengths, shared_saving
 from dpo_lite.data.sources import Source, read_source
 from dpo_lite.data.tokens import CharacterEncoder, Encoder
 from dpo_lite.errors import UserError

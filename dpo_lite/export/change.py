@@ -13,13 +13,12 @@ from pathlib import Path
 
 import torch
 
-from dpo_lite.comparison import load_trained
-from dpo_lite.doctor import load_data
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.model.scoring import true_token_logps
 from dpo_lite.recipe import ModelSection
-from dpo_lite.runs import Run
+from dpo_lite.runs.folder import Run
+from dpo_lite.training.loaded import load_data, load_trained
 
 
 @dataclass(frozen=True)

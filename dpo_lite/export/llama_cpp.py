@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from dpo_lite.errors import UserError
-from dpo_lite.runs import read_json, write_json
+from dpo_lite.files import read_json, write_json
 
 VOCABULARIES = ("tokenizer.json", "tokenizer.model")
 

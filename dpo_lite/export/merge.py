@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from dpo_lite.adapters import WEIGHTS, adapter_folder
 from dpo_lite.errors import UserError
+from dpo_lite.files import read_json, write_json
+from dpo_lite.model.adapter_files import WEIGHTS, adapter_folder
 from dpo_lite.model.base import base_location
-from dpo_lite.runs import read_json, write_json
-from dpo_lite.tensor_files import Place, tensor_places
+from dpo_lite.model.safetensors_header import Place, tensor_places
 
 ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -11,10 +11,11 @@ from dpo_lite.errors import UserError
 from dpo_lite.export import llama_cpp, ollama
 from dpo_lite.export.change import Change, measure_change
 from dpo_lite.export.merge import merge
-from dpo_lite.hub.staging import TOKENIZER, find_checkpoint
+from dpo_lite.files import write_json
+from dpo_lite.hub.staging import TOKENIZER
 from dpo_lite.recipe import load_recipe
-from dpo_lite.road import refuse_road
-from dpo_lite.runs import Run, write_json
+from dpo_lite.runs.folder import Run, find_checkpoint
+from dpo_lite.runs.rlhf_steps import refuse_road
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from dpo_lite.files import read_json
 from dpo_lite.hub import ppo_card, reward_card
 from dpo_lite.hub.licence import base_licence
-from dpo_lite.model_id import is_public, repository
-from dpo_lite.report import result_rows, sample_pairs, table_head
-from dpo_lite.runs import read_json
+from dpo_lite.names import is_public, repository
+from dpo_lite.report.run import result_rows, sample_pairs, table_head
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-    from dpo_lite.hub.staging import Subject
+    from dpo_lite.hub.subject import Subject
 
 SHOWN_SAMPLES = 4
 FORMULAS = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dpo_lite.model_id import is_function, is_public, last_name
+from dpo_lite.names import is_function, is_public, last_name
 
 if TYPE_CHECKING:
-    from dpo_lite.hub.staging import Subject
+    from dpo_lite.hub.subject import Subject
 
 GOAL = "max E[r(x, y)] − β · KL(π ‖ π_ref)"
 WAYS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dpo_lite.model_id import ON_THIS_MACHINE, is_function, is_public, last_name
+from dpo_lite.names import ON_THIS_MACHINE, is_function, is_public, last_name
 from dpo_lite.recipe import Recipe, to_yaml
 
 

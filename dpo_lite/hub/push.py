@@ -11,7 +11,7 @@ from pathlib import Path
 from dpo_lite.errors import UserError
 from dpo_lite.hub.account import NEW_TOKEN, Account, who
 from dpo_lite.hub.staging import TOKENIZER, Staged, stage
-from dpo_lite.runs import Run
+from dpo_lite.runs.folder import Run
 
 # huggingface_hub repeats each request for about half a minute. After that the whole push is begun
 # anew: what is up already is not sent again.

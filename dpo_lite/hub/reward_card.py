@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpo_lite.adapters import REWARD_FILE
-from dpo_lite.runs import read_json
+from dpo_lite.files import read_json
+from dpo_lite.model.adapter_files import REWARD_FILE
 
 if TYPE_CHECKING:
-    from dpo_lite.hub.staging import Subject
+    from dpo_lite.hub.subject import Subject
 
 LOSSES = {
     "sigmoid": "−log σ(r_chosen − r_rejected) (Bradley-Terry; InstructGPT, arXiv:2203.02155)",

@@ -13,28 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.adapters import REWARD_FILE
-from dpo_lite.curves_picture import draw_curves
 from dpo_lite.errors import UserError
+from dpo_lite.files import read_json, write_json, write_text
 from dpo_lite.hub.card import model_card
 from dpo_lite.hub.public_recipe import public_recipe
-from dpo_lite.model_id import is_public
+from dpo_lite.hub.subject import Subject
+from dpo_lite.model.adapter_files import REWARD_FILE, TOKENIZER
+from dpo_lite.names import is_public
 from dpo_lite.recipe import Recipe, load_recipe
-from dpo_lite.reward_report import draw_calibration
-from dpo_lite.road import refuse_road
-from dpo_lite.runs import Run, read_json, write_json, write_text
+from dpo_lite.report.curves import draw_curves
+from dpo_lite.report.reward import draw_calibration
+from dpo_lite.runs.folder import Run, find_checkpoint
+from dpo_lite.runs.rlhf_steps import refuse_road
 
-# What a tokenizer may consist of. A run saves one beside its adapter only where it differs.
-TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-)
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
 LONGEST_REPO = 96
 TOKEN = re.compile(rb"hf_[A-Za-z0-9]{20,}")
@@ -49,23 +40,6 @@ class Staged:
     files: list[tuple[str, int]]  # name, bytes
     card: str
     notes: list[str] = field(default_factory=list)  # what differs from the run's own files
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Which adapter of a run is published, and what is known of it."""
-
-    run: Run
-    recipe: Recipe
-    adapter: Path
-    base: str  # public id
-    revision: str | None  # the base's commit
-    step: int | None  # of a checkpoint; None for the finished run
-    results: dict[str, Any]  # the content of metrics.json
-
-    @property
-    def label(self) -> str:
-        return self.run.name if self.step is None else f"{self.run.name}, update {self.step}"
 
 
 def stage(
@@ -148,23 +122,6 @@ def public_base(recipe: Recipe, base_id: str | None = None) -> str:
             "under another name, give --base-id user/name (hub.base_id in the recipe)."
         )
     return base
-
-
-def find_checkpoint(run: Run, wanted: str) -> tuple[Path, int]:
-    """The folder and the update of a complete checkpoint: a number, or ``last``."""
-    complete = {
-        int(path.name.rpartition("-")[2]): path
-        for path in run.checkpoints.glob("checkpoint-*")
-        if (path / "trainer_state.json").is_file()
-    }
-    if not complete:
-        raise UserError(f"{run.path} has no checkpoint yet; the first comes at train.save_steps.")
-    number = str(wanted).removeprefix("checkpoint-")
-    step = max(complete) if number == "last" else int(number) if number.isdigit() else None
-    if step not in complete:
-        there = ", ".join(map(str, sorted(complete)))
-        raise UserError(f"{run.path} has no checkpoint {wanted}; there are {there}, and `last`.")
-    return complete[step], step
 
 
 def checked_repo(repo: str | None) -> str:

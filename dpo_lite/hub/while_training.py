@@ -16,7 +16,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.hub import push as hub
 from dpo_lite.hub.staging import Staged, public_base, stage
 from dpo_lite.recipe import Recipe
-from dpo_lite.runs import Run
+from dpo_lite.runs.folder import Run
 
 
 def check_push(recipe: Recipe, say: Callable[[str], None]) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dpo_lite.adapters import adapter_folder
 from dpo_lite.errors import UserError
-from dpo_lite.model_id import is_public
+from dpo_lite.model.adapter_files import adapter_folder
+from dpo_lite.names import is_public
 from dpo_lite.recipe import ModelSection
 
 if TYPE_CHECKING:

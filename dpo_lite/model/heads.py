@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from dpo_lite.adapters import REWARD_FILE
+from dpo_lite.model.adapter_files import REWARD_FILE
 from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
 
 

@@ -23,14 +23,14 @@ from peft import (
 )
 from safetensors.torch import load_file
 
-from dpo_lite.adapters import CONFIG, WEIGHTS, adapter_folder, check_adapter
 from dpo_lite.errors import UserError
+from dpo_lite.files import read_json
+from dpo_lite.model.adapter_files import CONFIG, WEIGHTS, adapter_folder, check_adapter
 from dpo_lite.model.heads import attach_head
+from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.model.scoring import SCALAR_HEAD
 from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
 from dpo_lite.recipe import AdapterSection
-from dpo_lite.runs import read_json
-from dpo_lite.tensor_files import tensor_places
 
 POLICY = "default"  # what is trained: in task: reward it is the reward model
 START = "start"

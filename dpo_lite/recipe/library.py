@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lite.errors import UserError
+from dpo_lite.files import NAME, write_text
 from dpo_lite.recipe.edit import inline
 from dpo_lite.recipe.loading import (
     MAX_RECIPE_BYTES,
@@ -26,7 +27,6 @@ from dpo_lite.recipe.loading import (
 )
 from dpo_lite.recipe.schema import Recipe
 from dpo_lite.recipe.tables import known_keys
-from dpo_lite.runs import NAME, write_text
 
 FIRST = "quickstart"
 

@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
-from dpo_lite.capacity import peak_memory
-from dpo_lite.runs import Run
+from dpo_lite.memory.capacity import memory_in_use
+from dpo_lite.runs.folder import Run
+from dpo_lite.runs.transcript import progress_bar
 
 if TYPE_CHECKING:
     from dpo_lite.training.sampling import Sampler
 
 LOG_SECONDS = 2.0
-
-
-def progress_bar(console: Console) -> Progress:
-    """The one look of all bars: description, bar, count, time left, and what is measured."""
-    return Progress(
-        TextColumn("{task.description:<11}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
-        console=console,
-        transient=True,
-    )
-
-
-def memory_in_use() -> int:
-    """Bytes that this process occupies now: of the GPU by its allocator, else of the machine.
-
-    Where the system does not tell the present size (outside of Linux), the largest so far.
-    """
-    if torch.cuda.is_available():
-        return torch.cuda.memory_reserved()
-    try:
-        with open("/proc/self/statm") as stream:
-            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return peak_memory(torch.device("cpu"))
 
 
 class RunRecorder(TrainerCallback):

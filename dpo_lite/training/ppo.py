@@ -9,9 +9,9 @@ from. A rollout is
     credit   rewards per token and their advantages: GAE, or leave-one-out over whole answers
     learn    some passes over minibatches: the clipped surrogate, and the value's own loss
 
-The equations are in dpo_lite.rl. Answers are packed behind their prompts as everywhere; minibatches
-are split by tokens, which changes no gradient. A loop of its own and not transformers' Trainer,
-because one rollout feeds many steps of the optimiser.
+The equations are in dpo_lite.objectives.policy_gradient. Answers are packed behind their prompts as
+everywhere; minibatches are split by tokens, which changes no gradient. A loop of its own and not
+transformers' Trainer, because one rollout feeds many steps of the optimiser.
 
 PPO: Schulman et al. 2017, arXiv:1707.06347. On language models: Ziegler et al. 2019,
 arXiv:1909.08593; Ouyang et al. 2022 (InstructGPT), arXiv:2203.02155.
@@ -29,8 +29,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from dpo_lite.data.packing import Batch, Encoded
 from dpo_lite.errors import UserError
-from dpo_lite.generation import answer_ids
 from dpo_lite.model import roles
+from dpo_lite.model.generation import answer_ids
 from dpo_lite.model.logprobs import sum_by_response
 from dpo_lite.model.scoring import (
     Way,
@@ -41,8 +41,7 @@ from dpo_lite.model.scoring import (
     scoring_context,
     token_values,
 )
-from dpo_lite.recipe import PPOSection, Recipe
-from dpo_lite.rl import (
+from dpo_lite.objectives.policy_gradient import (
     clipped_surrogate,
     generalized_advantages,
     kl_shaped_rewards,
@@ -50,6 +49,7 @@ from dpo_lite.rl import (
     value_losses,
     whitened,
 )
+from dpo_lite.recipe import PPOSection, Recipe
 from dpo_lite.training.update import Objective
 
 Examples = Sequence[dict[str, Any]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from datasets import Dataset
@@ -14,13 +14,12 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import TrainerControl, TrainerState, get_scheduler
 
-from dpo_lite.adapters import WEIGHTS
-from dpo_lite.drawn import measure, ruler_of
 from dpo_lite.errors import UserError
-from dpo_lite.generation import halving
 from dpo_lite.model import roles
+from dpo_lite.model.adapter_files import WEIGHTS
+from dpo_lite.model.generation import halving
+from dpo_lite.objectives.policy_gradient import steered_beta
 from dpo_lite.recipe import Recipe
-from dpo_lite.rl import steered_beta
 from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.training.ppo import (
     Rewarder,
@@ -37,44 +36,11 @@ from dpo_lite.training.ppo import (
 from dpo_lite.training.update import Objective
 
 if TYPE_CHECKING:
-    from dpo_lite.preflight import Loaded, Report
+    pass
 
 KEPT = 2  # checkpoints
 VALUE_FILE, OPTIMIZER_FILE = "value.safetensors", "optimizer.pt"
 T = TypeVar("T")
-
-
-def policy_trainer(
-    loaded: Loaded,
-    report: Report,
-    objective: Objective,
-    folder: Path,
-    recorder: RunRecorder,
-    held_out: Mapping[str, Sequence[dict[str, Any]]],
-) -> PolicyTrainer:
-    """The trainer of a run whose preflight is over."""
-    ruler = ruler_of(loaded, objective, report.plan.budget)
-
-    def evaluate() -> dict[str, float]:
-        return {
-            f"eval_{name}_{key}": value
-            for name, rows in held_out.items()
-            for key, value in measure(ruler, rows, "policy").items()
-        }
-
-    return PolicyTrainer(
-        model=loaded.model,
-        recipe=loaded.recipe,
-        objective=objective,
-        budget=report.plan.budget,
-        folder=folder,
-        train=loaded.data.train,
-        rewarder=ruler.rewarder,
-        ends=ruler.ends,
-        at_once=report.drawing.at_once,
-        recorder=recorder,
-        evaluate=evaluate,
-    )
 
 
 class PolicyTrainer:

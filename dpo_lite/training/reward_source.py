@@ -24,16 +24,23 @@ from typing import Any
 
 import torch
 
-from dpo_lite.adapters import CONFIG, REWARD_FILE, WEIGHTS, adapter_folder, check_adapter, is_reward
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
+from dpo_lite.model.adapter_files import (
+    CONFIG,
+    REWARD_FILE,
+    WEIGHTS,
+    adapter_folder,
+    check_adapter,
+    is_reward,
+)
 from dpo_lite.model.heads import read_mean
-from dpo_lite.model_id import is_function
+from dpo_lite.model.safetensors_header import tensor_places
+from dpo_lite.names import is_function
 from dpo_lite.recipe import Recipe
-from dpo_lite.runs import Run
-from dpo_lite.tensor_files import tensor_places
-from dpo_lite.training.comparisons import rewards_of
+from dpo_lite.runs.folder import Run
 from dpo_lite.training.ppo import pieces
+from dpo_lite.training.reward_model import rewards_of
 from dpo_lite.training.update import Objective
 
 COLUMNS = ("chosen_markers", "rejected_markers")

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 
 from dpo_lite.data.tokens import Encoder
-from dpo_lite.generation import draw, generate
 from dpo_lite.model import roles
 from dpo_lite.model.base import compute_dtype
-from dpo_lite.preflight import Loaded
-from dpo_lite.runs import Run
+from dpo_lite.model.generation import draw, generate
+from dpo_lite.runs.folder import Run
+from dpo_lite.training.loaded import Loaded
 from dpo_lite.training.update import Objective, evaluate_examples
 
 PROMPTS = 4  # of the held-out data, where the recipe names none

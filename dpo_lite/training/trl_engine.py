@@ -15,7 +15,7 @@ from trl import DPOConfig, DPOTrainer
 
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
-from dpo_lite.preflight import Loaded
+from dpo_lite.training.loaded import Loaded
 from dpo_lite.training.trainer import training_arguments
 
 LARGEST_MICRO_BATCH = 4

@@ -15,13 +15,9 @@ import torch
 from dpo_lite.data.packing import Encoded
 from dpo_lite.model import roles
 from dpo_lite.model.scoring import Way, lay_out, micro_batches, response_logps, scoring_context
-from dpo_lite.objectives import PER_TOKEN, implicit_rewards, preference_losses, sft_loss
-from dpo_lite.training.comparisons import Compared, reward_metrics, score_comparisons
-from dpo_lite.training.demonstrations import (
-    Demonstrated,
-    response_tokens,
-    score_demonstrations,
-)
+from dpo_lite.objectives.preference import PER_TOKEN, implicit_rewards, preference_losses, sft_loss
+from dpo_lite.training.reward_model import Compared, reward_metrics, score_comparisons
+from dpo_lite.training.sft import Demonstrated, response_tokens, score_demonstrations
 
 if TYPE_CHECKING:
     from dpo_lite.recipe import Recipe

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from dpo_lite.compare.votes import LETTERS, Pairing
 from dpo_lite.ui.parts import esc
-from dpo_lite.votes import LETTERS, Pairing
 
 STRONGEST = 55  # per cent of colour for the token with the largest reward
 

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.data.cache import cache_folder
 from dpo_lite.errors import UserError
+from dpo_lite.files import cache_folder
 
 BEAT = 1.0  # seconds without news after which the last event is said again
 STUCK = 20.0  # seconds that a cancelled task may take to stop before its process is ended

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dpo_lite.columns import POLICY, REFERENCE, columns
+from dpo_lite.compare.columns import POLICY, REFERENCE, columns
+from dpo_lite.compare.votes import BAD, TIE, add_vote, read_votes, win_rates
 from dpo_lite.errors import UserError
-from dpo_lite.runs import named_run, safe_name
+from dpo_lite.files import safe_name
+from dpo_lite.runs.folder import named_run
 from dpo_lite.ui import parts
 from dpo_lite.ui.answers import answers, win_table
-from dpo_lite.votes import BAD, TIE, add_vote, read_votes, win_rates
 
 if TYPE_CHECKING:
-    from dpo_lite.ui.page import Page
+    from dpo_lite.ui.shared import Page
 
 FRAME = 0.08  # seconds between two looks at a growing answer
 MOST_COLUMNS = 4

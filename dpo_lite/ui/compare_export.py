@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from dpo_lite.compare.votes import export_votes, read_votes, training_command
 from dpo_lite.errors import UserError
-from dpo_lite.runs import NAME
+from dpo_lite.files import NAME
 from dpo_lite.ui import parts
-from dpo_lite.votes import export_votes, read_votes, training_command
 
 if TYPE_CHECKING:
-    from dpo_lite.ui.page import Page
+    from dpo_lite.ui.shared import Page
 
 
 def connect_export(page: Page, button, run, file, exported, train) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.metrics import split_eval, unit
+from dpo_lite.report.metrics import split_eval, unit
 from dpo_lite.ui.parts import esc
 
 WIDTH, HEIGHT = 360, 190

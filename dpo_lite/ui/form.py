@@ -18,7 +18,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe, known_keys, parse_yaml
 from dpo_lite.recipe.edit import UNSET, inline, set_key
 from dpo_lite.recipe.faults import by_key
-from dpo_lite.road import first_look
+from dpo_lite.runs.rlhf_steps import first_look
 
 TITLES = {
     "": "Task",

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from dpo_lite.runs import NAME
+from dpo_lite.files import NAME
 from dpo_lite.ui import parts, status, tab_compare, tab_data, tab_publish, tab_recipes, tab_runs
+from dpo_lite.ui.shared import Page
 
 if TYPE_CHECKING:
-    from dpo_lite.ui.client import Worker
+    pass
 
 TABS = {
     "recipes": ("Recipes", tab_recipes.build),
@@ -23,24 +23,6 @@ TABS = {
 }
 # Fixed, so that what the browser keeps can be read after the server started anew. It hides nothing.
 BROWSER_SECRET = "dpo-lite"
-
-
-@dataclass(frozen=True)
-class Page:
-    """What every tab is given.
-
-    Another tab is opened by returning ``gr.Tabs(selected="compare")`` for ``tabs``. ``selected`` is
-    a list of run names that the browser remembers: the runs that were clicked in the table, in that
-    order. A tab that works on one run starts with the first of them. Setting ``wanted_data`` to
-    [source, overrides, time] puts the source into the recipe that is being made.
-    """
-
-    runs: Path
-    recipes: Path
-    worker: Worker
-    tabs: gr.Tabs | None = None
-    selected: gr.BrowserState | None = None
-    wanted_data: gr.State | None = None
 
 
 def build(page: Page) -> gr.Blocks:

@@ -7,12 +7,13 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from dpo_lite.adapters import REWARD_FILE
 from dpo_lite.errors import UserError
+from dpo_lite.files import NAME
 from dpo_lite.hub.account import Account
 from dpo_lite.hub.push import Published
 from dpo_lite.hub.staging import TOKENIZER, Staged
-from dpo_lite.runs import NAME, Run, list_runs, named_run
+from dpo_lite.model.adapter_files import REWARD_FILE
+from dpo_lite.runs.folder import Run, list_runs, named_run
 from dpo_lite.ui import parts
 
 RESULT = "the finished adapter"

@@ -9,16 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpo_lite import launching
-from dpo_lite.advice import advise
 from dpo_lite.errors import UserError
-from dpo_lite.metrics import METRICS, Number, columns_of, number_text, unit
-from dpo_lite.model_id import last_name
+from dpo_lite.files import read_json
+from dpo_lite.names import last_name
 from dpo_lite.recipe import load_recipe
-from dpo_lite.report import clock
-from dpo_lite.road_report import PICTURE, POINTS
-from dpo_lite.runs import ACTIVE, Run, list_runs, read_json
-from dpo_lite.ui import curves, parts, road_views
+from dpo_lite.report.advise import advise
+from dpo_lite.report.metrics import METRICS, Number, columns_of, number_text, unit
+from dpo_lite.report.rlhf import PICTURE, POINTS
+from dpo_lite.report.words import clock
+from dpo_lite.runs import processes
+from dpo_lite.runs.folder import ACTIVE, Run, list_runs
+from dpo_lite.ui import curves, parts, rlhf_views
 from dpo_lite.ui.parts import esc
 
 LOG_LINES = 40
@@ -143,7 +144,7 @@ def detail(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
     notes = "".join(parts.note(hide_tokens(a.text), a.kind) for a in told)
     line = ["dpo-lite", "runs", "show", run.name, *parts.runs_option(run.path.parent)]
     if status["state"] in ("stopped", "failed", "interrupted"):
-        line = launching.command(run)
+        line = processes.command(run)
     return (
         f'<div class="dl-run-head"><span class="dl-title">{esc(run.name)}</span>'
         f'<span class="dl-muted">{" · ".join(words)}</span></div>'
@@ -155,7 +156,7 @@ def _facts(run: Run, recipe: Mapping[str, Any]) -> str:
     train, manifest = recipe["train"], run.manifest()
     ppo, task = recipe["ppo"], recipe["task"]
     if task == "rlhf":
-        return ", ".join([recipe["model"]["base"], *road_views.facts(recipe)])
+        return ", ".join([recipe["model"]["base"], *rlhf_views.facts(recipe)])
     target = f"steered to a KL of {ppo['kl_target']:g}" if ppo["kl_target"] else ""
     held = {
         "sft": ["supervised fine-tuning"],
@@ -196,7 +197,7 @@ def curve_grid(folder: Path, selected: Sequence[str], smooth: float) -> str:
     """The curves of the selected runs over each other; above them what a road has instead."""
     tasks = {name: task_of(folder, name) for name in selected}
     roads = "".join(
-        road_views.road(Run(folder / name)) for name, task in tasks.items() if task == "rlhf"
+        rlhf_views.road(Run(folder / name)) for name, task in tasks.items() if task == "rlhf"
     )
     colors = {name: i % 6 + 1 for i, name in enumerate(selected)}
     records = {

@@ -20,7 +20,8 @@ from starlette.middleware import Middleware
 from dpo_lite.errors import UserError
 from dpo_lite.ui.client import Worker
 from dpo_lite.ui.guard import LOOPBACK, Guard
-from dpo_lite.ui.page import Page, build
+from dpo_lite.ui.page import build
+from dpo_lite.ui.shared import Page
 
 HERE = Path(__file__).parent
 PASSWORD_VARIABLE = "DPO_LITE_PASSWORD"

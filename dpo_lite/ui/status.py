@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from dpo_lite.report import clock
-from dpo_lite.runs import ACTIVE, Run, list_runs
+from dpo_lite.report.words import clock
+from dpo_lite.runs.folder import ACTIVE, Run, list_runs
 from dpo_lite.ui.parts import esc
 
 if TYPE_CHECKING:
-    from dpo_lite.ui.page import Page
+    from dpo_lite.ui.shared import Page
 
 SECONDS = 2.0
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.context import Context
 
-from dpo_lite.adapters import CONFIG, is_reward
-from dpo_lite.columns import REFERENCE, columns, prompts_of
+from dpo_lite.compare.columns import REFERENCE, columns, prompts_of
+from dpo_lite.compare.votes import BAD, LETTERS, TIE, read_votes, win_rates
 from dpo_lite.errors import UserError
-from dpo_lite.runs import Run, list_runs, named_run
+from dpo_lite.model.adapter_files import CONFIG, is_reward
+from dpo_lite.runs.folder import Run, list_runs, named_run
 from dpo_lite.ui import parts
 from dpo_lite.ui.answers import win_table
 from dpo_lite.ui.compare_asking import (
@@ -25,10 +26,9 @@ from dpo_lite.ui.compare_asking import (
     vote,
 )
 from dpo_lite.ui.compare_export import connect_export
-from dpo_lite.votes import BAD, LETTERS, TIE, read_votes, win_rates
 
 if TYPE_CHECKING:
-    from dpo_lite.ui.page import Page
+    from dpo_lite.ui.shared import Page
 
 SECONDS = 2.0
 

@@ -16,7 +16,7 @@ from dpo_lite.ui.recipe_views import failed, working
 from dpo_lite.ui.uploads import ACCEPTED, keep_upload
 
 if TYPE_CHECKING:
-    from dpo_lite.ui.page import Page
+    from dpo_lite.ui.shared import Page
 
 EXAMPLES = 50  # to leaf through
 BUILTIN = "builtin:myths"

@@ -16,7 +16,7 @@ from dpo_lite.ui import parts
 from dpo_lite.ui import publish_views as views
 
 if TYPE_CHECKING:
-    from dpo_lite.ui.page import Page
+    from dpo_lite.ui.shared import Page
 
 # The archive is made when it is asked for; then the hidden button of its file is pressed.
 SAVE = "() => setTimeout(() => document.querySelector('#publish-archive').click(), 150)"

@@ -13,26 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dpo_lite.cards import CARDS
 from dpo_lite.errors import UserError
-from dpo_lite.launching import launch
+from dpo_lite.memory.cards import CARDS
 from dpo_lite.recipe import library
+from dpo_lite.runs.processes import launch
 from dpo_lite.ui import parts
 from dpo_lite.ui import recipe_views as views
 from dpo_lite.ui.draft import Draft, opened, restored, with_data
-from dpo_lite.ui.form import (
-    OF_TASK,
-    TITLES,
-    Checked,
-    FormField,
-    change,
-    check_text,
-    fields,
-    plain,
-)
+from dpo_lite.ui.form import OF_TASK, TITLES, Checked, FormField, change, check_text, fields, plain
 
 if TYPE_CHECKING:
-    from dpo_lite.ui.page import Page
+    from dpo_lite.ui.shared import Page
 
 HERE = "this machine"
 OFFERED = [HERE, "6GB", "8GB", "12GB", "16GB", "24GB", *CARDS]

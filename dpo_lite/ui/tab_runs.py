@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dpo_lite import launching
 from dpo_lite.errors import UserError
-from dpo_lite.runs import ACTIVE, Run, named_run
+from dpo_lite.runs import processes
+from dpo_lite.runs.folder import ACTIVE, Run, named_run
 from dpo_lite.ui import parts
 from dpo_lite.ui import run_views as views
 
 if TYPE_CHECKING:
-    from dpo_lite.ui.page import Page
+    from dpo_lite.ui.shared import Page
 
 SECONDS = 1.5
 MOST_SELECTED = 6
@@ -138,7 +138,7 @@ def build(page: Page) -> None:
     for rows in (table, curves):
         rows.click(pick, page.selected, page.selected, concurrency_limit=None, **parts.QUIET)
 
-    _act(page, stop, message, lambda run: launching.stop(run))
+    _act(page, stop, message, lambda run: processes.stop(run))
     _act(page, resume, message, lambda run: _resume(run))
     compare.click(lambda: gr.Tabs(selected="compare"), None, page.tabs, **parts.QUIET)
     _manage(page, message, name, rename, delete, sure, question, yes, no)
@@ -191,7 +191,7 @@ def picked(selected: Sequence[str], name: str, add: bool) -> list[str]:
 
 
 def _resume(run: Run) -> str:
-    launching.resume(run)
+    processes.resume(run)
     return f"{run.name} goes on; it waits for the device by itself."
 
 
@@ -212,14 +212,14 @@ def _act(page: Page, button: gr.Button, message: gr.HTML, do: Callable[[Run], st
 def _manage(page: Page, message, name, rename, delete, sure, question, yes, no) -> None:
     def renamed(selected, new):
         try:
-            run = launching.rename(named_run(selected[0], page.runs), new.strip())
+            run = processes.rename(named_run(selected[0], page.runs), new.strip())
         except UserError as error:
             return parts.note(error, "bad"), gr.skip(), gr.skip()
         return parts.note(f"Renamed to {run.name}."), [run.name, *selected[1:]], ""
 
     def ask(selected):
         try:
-            what = launching.what_is_deleted(named_run(selected[0], page.runs))
+            what = processes.what_is_deleted(named_run(selected[0], page.runs))
         except UserError as error:
             return gr.Row(visible=False), parts.note(error, "bad")
         text = f"Delete {selected[0]} with {what}? It cannot be brought back."
@@ -227,7 +227,7 @@ def _manage(page: Page, message, name, rename, delete, sure, question, yes, no) 
 
     def deleted(selected):
         try:
-            launching.delete(named_run(selected[0], page.runs))
+            processes.delete(named_run(selected[0], page.runs))
         except UserError as error:
             return gr.Row(visible=False), parts.note(error, "bad"), gr.skip()
         told = parts.note(f"Deleted {selected[0]}.")

@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 from dpo_lite.errors import UserError
 from dpo_lite.quiet import quiet_libraries
-from dpo_lite.worker.talk import Cancelled, Replies, Talk
+from dpo_lite.worker.protocol import Cancelled, Replies, Talk
 
 POLL_SECONDS = 0.5
 LEAVE_SECONDS = 5.0
@@ -51,7 +51,7 @@ class Server:
     """Reads requests in one thread and does them in the main one, where they can be interrupted."""
 
     def __init__(self, requests: TextIO, replies: Replies, runs: Path):
-        from dpo_lite.worker.held import Held
+        from dpo_lite.worker.model_cache import Held
 
         self.requests = requests
         self.replies = replies

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from dpo_lite.worker.held import Held
-from dpo_lite.worker.talk import Cancelled, Talk
+from dpo_lite.worker.model_cache import Held
+from dpo_lite.worker.protocol import Cancelled, Talk
 
 Task = Callable[..., Any]
 
@@ -25,7 +25,7 @@ def doctor(
     examples: int = 3,
 ) -> dict[str, Any]:
     """The data doctor's report as ``dpo-lite data --json`` gives it, with its notes."""
-    examine = _import(talk, "dpo_lite.doctor").examine
+    examine = _import(talk, "dpo_lite.jobs.doctor").examine
     report = examine(source, list(overrides), model, talk.say, examples)
     return report.to_json() | {"notes": report.notes}
 
@@ -34,7 +34,7 @@ def plan(
     talk: Talk, held: Held, recipe: dict[str, Any] | str, gpu: str | None = None
 ) -> dict[str, Any]:
     """``dpo-lite plan``: memory by part in bytes, time, and the lines that the terminal shows."""
-    forecast = _import(talk, "dpo_lite.forecast").forecast
+    forecast = _import(talk, "dpo_lite.jobs.forecast").forecast
     loaded, told = _first_look(recipe)
     found = forecast(loaded, gpu, talk.say)
     return {
@@ -51,16 +51,17 @@ def plan(
 
 def check(talk: Talk, held: Held, recipe: dict[str, Any] | str) -> dict[str, Any]:
     """``dpo-lite check``: the preflight's facts and lines, the plan, and the data's report."""
-    preflight = _import(talk, "dpo_lite.preflight")
-    from dpo_lite.capacity import free_memory
-    from dpo_lite.doctor import load_data
+    preflight = _import(talk, "dpo_lite.jobs.preflight")
+    ready = _import(talk, "dpo_lite.training.loaded")
+    from dpo_lite.memory.capacity import free_memory
+    from dpo_lite.training.loaded import load_data
 
     loaded, told = _first_look(recipe)
     tokenizer, data = load_data(loaded, talk.say)
     with held.only(talk.say):  # a preflight needs the room that a run will have
         talk.say(f"loading {loaded.model.base}")
-        model = preflight.load_model(loaded)
-        report, _ = preflight.check(preflight.Loaded(loaded, tokenizer, data, model), talk.say)
+        model = ready.load_model(loaded)
+        report, _ = preflight.check(ready.Loaded(loaded, tokenizer, data, model), talk.say)
         usable = free_memory(model.device)
         del model
     return {
@@ -81,20 +82,20 @@ def generate(
     prompt: str,
     sampling: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """One answer per column (``dpo_lite.columns``), streamed as ``token`` events with all texts.
+    """One answer per column (``compare.columns``), streamed as ``token`` events with all texts.
 
-    ``sampling``: the fields of ``dpo_lite.lockstep.Sampling``. Each column of the result has label,
+    ``sampling``: the fields of ``compare.lockstep.Sampling``. Each column of the result has label,
     fingerprint, text, ended, reward and tokens, a list of (text, implicit reward).
     """
-    from dpo_lite.columns import columns as find_columns
+    from dpo_lite.compare.columns import columns as find_columns
     from dpo_lite.recipe import load_recipe
-    from dpo_lite.runs import open_run
+    from dpo_lite.runs.folder import open_run
 
     found = open_run(run, held.runs)
     wanted = find_columns(found, columns, held.runs)
     base = load_recipe(found.recipe_file).model
-    lineups = _import(talk, "dpo_lite.lineup")
-    lockstep = _import(talk, "dpo_lite.lockstep")
+    lineups = _import(talk, "dpo_lite.compare.shared_base")
+    lockstep = _import(talk, "dpo_lite.compare.lockstep")
     held.take_device(talk.say)
     if not (isinstance(held.model, lineups.Lineup) and held.model.fits(base)):
         held.drop()
@@ -122,7 +123,7 @@ def merge(
     """``dpo-lite merge``: folder, base, weights changed, and lines, notes and commands to show."""
     from pathlib import Path
 
-    from dpo_lite.runs import open_run
+    from dpo_lite.runs.folder import open_run
 
     found = open_run(run, held.runs)
     merge_run = _import(talk, "dpo_lite.export.run").merge_run
@@ -169,7 +170,7 @@ def _import(talk: Talk, name: str) -> Any:
 
 def _first_look(recipe: dict[str, Any] | str):
     """The recipe to look at, and of a road a line that says that it is the first step's."""
-    from dpo_lite.road import first_look
+    from dpo_lite.runs.rlhf_steps import first_look
 
     return first_look(_recipe(recipe), "road")
 

@@ -352,8 +352,8 @@ def test_what_happens_to_long_prompts(tmp_path, chat_tokenizer):
 
 
 def test_a_recipe_keeps_room_for_what_ppo_draws(tmp_path, tiny_base):
-    from dpo_lite.doctor import load_data
     from dpo_lite.recipe import validate_recipe
+    from dpo_lite.training.loaded import load_data
 
     rows = [{"prompt": "q" * n} for n in range(1, 510, 4)]
     values = {

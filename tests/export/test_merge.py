@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from dpo_lite.errors import UserError
 from dpo_lite.export import merge as merging
 from dpo_lite.export.merge import INDEX, merge, weight_places
-from dpo_lite.runs import read_json, write_json
+from dpo_lite.files import read_json, write_json
 from tests.model.small_models import VOCAB, small_model
 
 IDS = torch.arange(3, 20)[None]

@@ -5,7 +5,7 @@ import pytest
 from dpo_lite.errors import UserError
 from dpo_lite.export.llama_cpp import commands, make_ready
 from dpo_lite.export.ollama import find_wraps, modelfile
-from dpo_lite.runs import read_json, write_json
+from dpo_lite.files import read_json, write_json
 
 LLAMA3 = (
     "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dpo_lite.files import write_json, write_text
 from dpo_lite.recipe import to_yaml, validate_recipe
-from dpo_lite.runs import Run, write_json, write_text
+from dpo_lite.runs.folder import Run
 from tests.fake_hub import WRITE, FakeHub
 
 RESULTS = {

@@ -3,11 +3,11 @@
 import pytest
 from huggingface_hub import ModelCard
 
+from dpo_lite.files import write_json
 from dpo_lite.hub import card
 from dpo_lite.hub.licence import base_licence
 from dpo_lite.hub.push import preview
-from dpo_lite.model_id import is_public, plain_name
-from dpo_lite.runs import write_json
+from dpo_lite.names import is_public, plain_name
 from tests.hub.conftest import MANIFEST
 
 

@@ -5,9 +5,9 @@ import re
 import pytest
 from huggingface_hub import ModelCard
 
-from dpo_lite.calibration import reliability
+from dpo_lite.files import write_json
 from dpo_lite.hub.push import preview
-from dpo_lite.runs import write_json
+from dpo_lite.objectives.calibration import reliability
 
 
 @pytest.fixture

@@ -6,13 +6,7 @@ import pytest
 import yaml
 
 from dpo_lite.errors import UserError
-from dpo_lite.recipe import (
-    RECIPES_FOLDER,
-    keys_table,
-    known_keys,
-    load_recipe,
-    to_yaml,
-)
+from dpo_lite.recipe import RECIPES_FOLDER, keys_table, known_keys, load_recipe, to_yaml
 from dpo_lite.recipe.library import head
 
 MINIMAL = "model: {base: builtin:myths}\ndata: {train: builtin:myths}\n"

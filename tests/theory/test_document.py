@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from dpo_lite.theory.document import fill, tables_in
-from dpo_lite.theory.identities import EXACT, gradients, identities
-from dpo_lite.theory.learners import train_pairs
-from dpo_lite.theory.measure import BETA, margin, measure, place, shortfall
-from dpo_lite.theory.pictures import draw
-from dpo_lite.theory.toy import all_pairs, optimal_policy, preferences, total_variation
+from scripts.theory.document import fill, tables_in
+from scripts.theory.identities import EXACT, gradients, identities
+from scripts.theory.learners import train_pairs
+from scripts.theory.measure import BETA, margin, measure, place, shortfall
+from scripts.theory.pictures import draw
+from scripts.theory.toy import all_pairs, optimal_policy, preferences, total_variation
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "theory.md"

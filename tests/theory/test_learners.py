@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dpo_lite.theory import learners
-from dpo_lite.theory.toy import PROMPTS, make_world
+from scripts.theory import learners
+from scripts.theory.toy import PROMPTS, make_world
 
 
 def test_pair_loss_by_hand():

@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 import torch
 
-from dpo_lite.theory.learners import prefix_values
-from dpo_lite.theory.toy import (
+from scripts.theory.learners import prefix_values
+from scripts.theory.toy import (
     ALPHABET,
     ANSWERS,
     LENGTH,

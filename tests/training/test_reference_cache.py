@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from dpo_lite.jobs import train as job
 from dpo_lite.model import identity, roles
 from dpo_lite.model.base import load_base
 from dpo_lite.recipe import AdapterSection, ModelSection, validate_recipe
-from dpo_lite.training import job
 from dpo_lite.training.reference_cache import (
     RECORD,
     ReferenceCache,

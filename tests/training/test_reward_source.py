@@ -3,7 +3,7 @@
 import pytest
 
 from dpo_lite.errors import UserError
-from dpo_lite.model_id import is_function
+from dpo_lite.names import is_function
 from dpo_lite.training.reward_source import called, load_function
 
 EXAMPLES = [

@@ -1,7 +1,7 @@
 """Answers as HTML: escaped, marked where they differ, coloured by reward, nameless while blind."""
 
+from dpo_lite.compare.votes import Pairing
 from dpo_lite.ui.answers import answers, win_table
-from dpo_lite.votes import Pairing
 
 COLUMNS = [
     {

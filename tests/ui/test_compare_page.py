@@ -11,7 +11,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from tests.test_lockstep import make_run
+    from tests.compare.test_lockstep import make_run
 
     folder = tmp_path_factory.mktemp("page")
     for seed, name in enumerate(["one", "two.b"]):

@@ -112,7 +112,7 @@ def test_what_the_worker_finds_is_what_the_page_shows():
 
 
 def test_the_report_names_rows_and_draws_each_part_to_one_scale(tmp_path):
-    from dpo_lite.doctor import examine
+    from dpo_lite.jobs.doctor import examine
 
     path = tmp_path / "pairs.jsonl"
     rows = [{"prompt": f"p {n}", "chosen": "<i>a</i>" * n, "rejected": "b"} for n in range(1, 20)]
@@ -131,7 +131,7 @@ def test_the_report_names_rows_and_draws_each_part_to_one_scale(tmp_path):
 
 
 def test_a_report_on_prompts_alone_speaks_of_no_answers(tmp_path):
-    from dpo_lite.doctor import examine
+    from dpo_lite.jobs.doctor import examine
 
     path = tmp_path / "asked.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"p {n}"}) + "\n" for n in range(20)))

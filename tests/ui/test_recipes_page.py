@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dpo_lite.launching import stop
 from dpo_lite.recipe import load_recipe, parse_yaml
-from dpo_lite.runs import list_runs
+from dpo_lite.runs.folder import list_runs
+from dpo_lite.runs.processes import stop
 from dpo_lite.ui.form import OF_TASK, fields
 from tests.ui.pages import field, put, says
 

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from dpo_lite.files import write_json
 from dpo_lite.recipe import load_recipe, to_yaml
-from dpo_lite.runs import create_run, write_json
+from dpo_lite.runs.folder import create_run
 from dpo_lite.ui import run_views as views
 from dpo_lite.ui import tab_compare, tab_runs
 
@@ -88,7 +89,7 @@ def test_selecting(selected, name, add, after):
 def test_nothing_is_sent_twice(folder):
     import gradio as gr
 
-    from dpo_lite.ui.page import Page
+    from dpo_lite.ui.shared import Page
 
     page = Page(folder, folder, worker=None)
     first = tab_runs.shown(page, ["one"], 0.8, {})

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dpo_lite import launching
 from dpo_lite.recipe import load_recipe
-from dpo_lite.runs import ACTIVE, Run, list_runs
+from dpo_lite.runs import processes
+from dpo_lite.runs.folder import ACTIVE, Run, list_runs
 from tests.ui.conftest import free_port, start_page
 
 pytestmark = pytest.mark.browser
@@ -65,7 +65,7 @@ def open_runs(context, server):
 def launched(server, **options) -> Run:
     changes = ["data.limit=64", "eval.limit=2", "eval.max_new_tokens=4", "train.max_steps=2000"]
     recipe = load_recipe("quickstart", [*changes, *(f"{k}={v}" for k, v in options.items())])
-    return launching.launch(recipe, "demo", server.folder / "runs")
+    return processes.launch(recipe, "demo", server.folder / "runs")
 
 
 def state(page, run, *words):

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from dpo_lite.recipe import load_recipe
-from dpo_lite.runs import list_runs
+from dpo_lite.runs.folder import list_runs
 from tests.ui.pages import put, says
 
 pytestmark = pytest.mark.browser

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from dpo_lite.errors import UserError
-from dpo_lite.worker.held import Held
-from dpo_lite.worker.talk import Cancelled, Replies, Talk
+from dpo_lite.worker.model_cache import Held
+from dpo_lite.worker.protocol import Cancelled, Replies, Talk
 from dpo_lite.worker.tasks import TASKS
 
 RECIPE = """
@@ -86,7 +86,7 @@ def test_faults_are_sentences(ask):
 
 
 def test_generating_streams_and_keeps_the_base(tmp_path, ask_of):
-    from tests.test_lockstep import PROMPT, make_run
+    from tests.compare.test_lockstep import PROMPT, make_run
 
     make_run(tmp_path, "one", 0)
     make_run(tmp_path, "two", 1)
@@ -109,7 +109,7 @@ def test_generating_streams_and_keeps_the_base(tmp_path, ask_of):
 
 
 def test_a_cancelled_generation_stops_at_its_next_token(tmp_path):
-    from tests.test_lockstep import PROMPT, make_run
+    from tests.compare.test_lockstep import PROMPT, make_run
 
     make_run(tmp_path, "one", 0)
     held = Held(tmp_path, lambda state: None)

@@ -1,0 +1,1 @@
+"""What the curves of a run mean: rules over its metrics, pure functions and no model."""

@@ -1,0 +1,99 @@
+"""What is compared with what: a column is one set of weights, named and fingerprinted.
+
+Read from run folders alone; nothing is loaded here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpo_lite.errors import UserError
+from dpo_lite.model.adapter_files import (
+    CONFIG,
+    WEIGHTS,
+    is_reward,
+    judges_only,
+    start_adapter,
+    trained_adapter,
+)
+from dpo_lite.recipe import Recipe, load_recipe
+from dpo_lite.runs.folder import Run, open_run
+from dpo_lite.runs.rlhf_steps import refuse_road
+
+REFERENCE = "reference"
+POLICY = "policy"
+
+
+@dataclass(frozen=True)
+class Column:
+    """``adapter``: a folder or Hub id, None for the bare base. Equal fingerprints, equal model."""
+
+    label: str
+    adapter: str | None
+    fingerprint: str
+
+
+def columns(main: Run, names: Sequence[str], folder: str | Path = "runs") -> list[Column]:
+    """Columns by name: ``reference`` and ``policy`` of the main run, or another run's name.
+
+    Raises UserError where a run has no adapter, a reward model's, or not the main run's base.
+    """
+    refuse_road(main)
+    recipe = load_recipe(main.recipe_file)
+    if recipe.task == "reward":
+        raise UserError(judges_only(main.name, f"see them by `dpo-lite best-of {main.name}`"))
+    found = [_column(main, recipe, name, folder) for name in names]
+    if not found:
+        raise UserError("There is nothing to compare; name reference, policy or a run.")
+    return found
+
+
+def _column(main: Run, recipe: Recipe, name: str, folder: str | Path) -> Column:
+    if name == REFERENCE:
+        adapter = start_adapter(main, recipe) if recipe.reference == "start" else None
+        return Column(REFERENCE, adapter, fingerprint(recipe, adapter))
+    run = main if name in (POLICY, main.name) else open_run(name, folder)
+    adapter = str(trained_adapter(run))
+    if is_reward(Path(adapter)):
+        raise UserError(judges_only(run.name, "name the run of a policy"))
+    if run.path != main.path:
+        _check_same_base(main, recipe, run, load_recipe(run.recipe_file))
+    return Column(run.name, adapter, fingerprint(recipe, adapter))
+
+
+def _check_same_base(main: Run, recipe: Recipe, run: Run, other: Recipe) -> None:
+    """One loaded base serves all columns, and one prompt is laid out in one way for all."""
+    facts = {
+        "model.base": lambda r: r.model.base,
+        "model.revision": lambda r: r.model.revision,
+        "model.quantization": lambda r: r.model.quantization,
+        "data.format raw": lambda r: r.data.raw,
+        "data.template": lambda r: r.data.template,
+    }
+    for key, of in facts.items():
+        if of(recipe) != of(other):
+            raise UserError(
+                f"{run.name} cannot stand beside {main.name}: its {key} is {of(other)}, not "
+                f"{of(recipe)}; compare runs of one base."
+            )
+
+
+def fingerprint(recipe: Recipe, adapter: str | None) -> str:
+    """Twelve digits of a hash: of the adapter's files, else of the names of base and adapter."""
+    digest = hashlib.sha256()
+    if adapter and Path(adapter).is_dir():
+        for name in (CONFIG, WEIGHTS):
+            digest.update((Path(adapter) / name).read_bytes())
+    else:
+        model = recipe.model
+        digest.update(repr((model.base, model.revision, model.quantization, adapter)).encode())
+    return digest.hexdigest()[:12]
+
+
+def prompts_of(run: Run) -> list[str]:
+    """What the run was asked before and after its training: the recipe's prompts come first."""
+    asked = load_recipe(run.recipe_file).eval.prompts
+    return list(dict.fromkeys([*asked, *(s["prompt"] for s in run.records("samples.jsonl"))]))

@@ -1,0 +1,212 @@
+"""Several adapters answer one prompt at once: a row of the batch each, one forward pass for all.
+
+All columns draw from the same noise (Gumbel-max: the token with the highest log p / T + g, one g
+per step and token for all rows). So equal models give equal text at any temperature, and models
+that differ little mostly differ little in what they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+
+from dpo_lite.data.packing import pad
+from dpo_lite.model.base import compute_dtype
+from dpo_lite.model.generation import end_ids, plain_generation
+from dpo_lite.model.scoring import causal_lm, response_token_logps, scoring_context
+
+BASE = "__base__"  # PEFT's name for a row without an adapter
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """``temperature`` 0 is greedy; ``top_p`` 1 and ``top_k`` 0 are off."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    max_new_tokens: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``ids``: the tokens as generated, with the end of turn where it ``ended`` by itself."""
+
+    text: str
+    ids: list[int]
+    ended: bool
+
+
+@contextmanager
+def adapter_rows(model: PeftModel, names: Sequence[str]) -> Iterator[None]:
+    """Inside, row i of every batch wears the adapter ``names[i]``; BASE is none.
+
+    PEFT takes its hooks away only where nothing was raised; here they always go.
+    """
+    hooks = model.base_model._enable_peft_forward_hooks(adapter_names=list(names))
+    hooks.__enter__()
+    try:
+        yield
+    finally:
+        hooks.__exit__(None, None, None)
+
+
+@torch.no_grad()
+def answer(
+    model: PeftModel,
+    tokenizer,
+    prompt_ids: Sequence[int],
+    names: Sequence[str],
+    ends: Collection[int],
+    sampling: Sampling,
+    show: Callable[[list[str]], None] = lambda texts: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Answer]:
+    """One answer per adapter name, all in lockstep; ``ends``: tokens that end an answer.
+
+    ``show`` gets the texts so far after each token. When ``stop`` says so it ends within a token,
+    and what there is comes back.
+    """
+    from transformers import StoppingCriteriaList
+
+    device = model.device
+    lm = causal_lm(model)
+    ends = {*ends, *end_ids(model)}
+    rows = _Rows(tokenizer, len(names), ends, show)
+    ids = torch.tensor([list(prompt_ids)] * len(names), device=device)
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+
+    def stopped(input_ids, scores):
+        return torch.full((len(input_ids),), stop(), dtype=torch.bool, device=input_ids.device)
+
+    was_training = model.training
+    model.eval()
+    try:
+        with adapter_rows(model, names), plain_generation(lm):
+            lm.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=sampling.max_new_tokens,
+                eos_token_id=sorted(ends),
+                pad_token_id=pad_id,
+                use_cache=True,
+                do_sample=False,  # the processors below leave one token to choose from
+                repetition_penalty=sampling.repetition_penalty,
+                logits_processor=_processors(sampling),
+                stopping_criteria=StoppingCriteriaList([stopped]),
+                streamer=rows,
+            )
+    finally:
+        model.train(was_training)
+    return rows.answers()
+
+
+@torch.no_grad()
+def token_rewards(
+    model: PeftModel,
+    prompt_ids: Sequence[int],
+    answers: Sequence[Sequence[int]],
+    policy: str,
+    reference: str,
+    beta: float,
+) -> list[list[float]]:
+    """beta * (log pi - log pi_ref) of every token of every answer; their sum is the reward.
+
+    ``policy`` and ``reference`` are adapter names; both score in the same forward pass.
+    """
+    device = model.device
+    scored = [list(ids) for ids in answers if len(ids)]
+    if not scored:
+        return [[] for _ in answers]
+    batch = pad([{"prompt_ids": list(prompt_ids), "response_ids": scored + scored}]).to(device)
+    names = [policy] * len(scored) + [reference] * len(scored)
+    was_training = model.training
+    model.eval()
+    try:
+        with adapter_rows(model, names), scoring_context(model, batch, compute_dtype(device)):
+            logps = response_token_logps(model, batch, "plain").cpu()
+    finally:
+        model.train(was_training)
+    half = len(logps) // 2
+    rewards = iter((beta * (logps[:half] - logps[half:])).split([len(ids) for ids in scored]))
+    return [next(rewards).tolist() if len(ids) else [] for ids in answers]
+
+
+def token_texts(tokenizer, ids: Sequence[int]) -> list[str]:
+    """The text that each token adds; a character of several tokens belongs to the last of them."""
+    texts, before = [], ""
+    for count in range(1, len(ids) + 1):
+        now = tokenizer.decode(ids[:count])
+        if now.endswith("\ufffd") and count < len(ids):
+            texts.append("")
+            continue
+        texts.append(now[len(before) :])
+        before = now
+    return texts
+
+
+class _Rows:
+    """A streamer for a batch: transformers' own take one row."""
+
+    def __init__(self, tokenizer, count: int, ends: set[int], show: Callable[[list[str]], None]):
+        self.tokenizer = tokenizer
+        self.ends = ends
+        self.show = show
+        self.ids: list[list[int]] = [[] for _ in range(count)]
+        self.prompt_seen = False
+
+    def put(self, tokens: torch.Tensor) -> None:
+        if not self.prompt_seen:  # generate() starts with the prompt
+            self.prompt_seen = True
+            return
+        for ids, token in zip(self.ids, tokens.tolist(), strict=True):
+            if not self._ended(ids):  # behind its end a row is padding
+                ids.append(token)
+        self.show([self._text(ids).removesuffix("\ufffd") for ids in self.ids])
+
+    def end(self) -> None:
+        """Asked for by generate(); the answers are taken when it has returned."""
+
+    def answers(self) -> list[Answer]:
+        return [Answer(self._text(ids).strip(), ids, self._ended(ids)) for ids in self.ids]
+
+    def _ended(self, ids: list[int]) -> bool:
+        return bool(ids) and ids[-1] in self.ends
+
+    def _text(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def _processors(sampling: Sampling):
+    """Temperature, top-k and top-p in transformers' order, then the choice of one token."""
+    from transformers import (
+        LogitsProcessorList,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    if sampling.temperature <= 0:
+        return LogitsProcessorList()
+    processors = [TemperatureLogitsWarper(sampling.temperature)]
+    if sampling.top_k > 0:
+        processors.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        processors.append(TopPLogitsWarper(sampling.top_p))
+    # Noise from the CPU is the same on every device.
+    generator = torch.Generator().manual_seed(sampling.seed)
+
+    def choose(input_ids, scores):
+        uniform = torch.rand(scores.shape[-1], generator=generator, dtype=torch.float64)
+        gumbel = -torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16)))
+        noisy = scores.float().log_softmax(-1) + gumbel.float().to(scores.device)
+        only = torch.full_like(scores, -torch.inf)
+        return only.scatter(-1, noisy.argmax(-1, keepdim=True), 0.0)
+
+    return LogitsProcessorList([*processors, choose])

@@ -1,0 +1,136 @@
+"""One loaded base that wears the adapters of any runs trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from peft import PeftModel
+
+from dpo_lite.compare.columns import POLICY, REFERENCE, Column, columns
+from dpo_lite.compare.lockstep import BASE, Answer, Sampling, answer, token_rewards, token_texts
+from dpo_lite.data.tokens import Encoder
+from dpo_lite.errors import UserError
+from dpo_lite.model import roles
+from dpo_lite.model.base import load_base, load_tokenizer
+from dpo_lite.objectives.preference import PER_TOKEN
+from dpo_lite.recipe import ModelSection, Recipe, load_recipe
+from dpo_lite.runs.folder import Run
+
+MOST_ADAPTERS = 6
+
+
+@dataclass
+class Lineup:
+    """``worn``: fingerprint → PEFT's name of the adapter; the one last used stands last."""
+
+    section: ModelSection
+    tokenizer: Any
+    model: PeftModel
+    worn: dict[str, str] = field(default_factory=dict)
+    made: int = 0
+
+    def fits(self, section: ModelSection) -> bool:
+        """Whether the base and the tokenizer of another recipe are those that are loaded."""
+        ours, theirs = self.section, section
+        if bool(ours.adapter) != bool(theirs.adapter) and not self.tokenizer.chat_template:
+            return False  # an adapter may bring the chat template
+        keys = ("base", "revision", "quantization", "trust_remote_code")
+        return all(getattr(ours, key) == getattr(theirs, key) for key in keys)
+
+    def names(self, wanted: Sequence[Column]) -> list[str]:
+        """PEFT's names for the columns; adapters that are not there yet are loaded."""
+        for column in wanted:
+            if column.adapter is None:
+                continue
+            name = self.worn.pop(column.fingerprint, None) or self._load(column)
+            self.worn[column.fingerprint] = name
+        self._forget({column.fingerprint for column in wanted})
+        return [BASE if c.adapter is None else self.worn[c.fingerprint] for c in wanted]
+
+    def _load(self, column: Column) -> str:
+        self.made += 1
+        name = f"column{self.made}"
+        try:
+            self.model.load_adapter(column.adapter, name, is_trainable=False, use_safetensors=True)
+        except (ValueError, OSError, RuntimeError) as error:
+            raise UserError(
+                f"{column.label}: {column.adapter} does not load on this base: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        return name
+
+    def _forget(self, needed: set[str]) -> None:
+        """Adapters take memory too: the ones not used for longest go first."""
+        spare = [f for f in self.worn if f not in needed and self.worn[f] != roles.POLICY]
+        for old in spare[: max(0, len(self.worn) - MOST_ADAPTERS)]:
+            self.model.delete_adapter(self.worn.pop(old))
+
+
+def load_lineup(run: Run) -> Lineup:
+    """The run's base with the run's adapter on it, nothing trainable."""
+    recipe = load_recipe(run.recipe_file)
+    (column,) = columns(run, [POLICY])
+    tokenizer = load_tokenizer(recipe.model)
+    model = roles.load_policy(load_base(recipe.model), column.adapter)
+    model.requires_grad_(False)
+    model.eval()
+    return Lineup(recipe.model, tokenizer, model, {column.fingerprint: roles.POLICY})
+
+
+@dataclass(frozen=True)
+class Said:
+    """One column's answer; ``tokens`` are (text, implicit reward) and sum up to ``reward``."""
+
+    label: str
+    fingerprint: str
+    text: str
+    ended: bool
+    tokens: list[tuple[str, float]]
+
+    @property
+    def reward(self) -> float:
+        return sum(reward for _, reward in self.tokens)
+
+
+def ask(
+    lineup: Lineup,
+    run: Run,
+    wanted: Sequence[Column],
+    prompt: str,
+    sampling: Sampling,
+    show: Callable[[list[str]], None] = lambda texts: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Said]:
+    """Answers of the columns to a prompt, each with its implicit reward under the *run*'s policy.
+
+    The reward beta * log(pi / pi_ref) is always the one run's, whoever answered: how much more
+    likely its training made this text.
+    """
+    recipe: Recipe = load_recipe(run.recipe_file)
+    encoder = Encoder(lineup.tokenizer, recipe.data.raw, recipe.data.template)
+    ids = encoder.prompt_ids(prompt)
+    judges = columns(run, [POLICY, REFERENCE])
+    *names, policy, reference = lineup.names([*wanted, *judges])
+    ends = {encoder.end_id, lineup.tokenizer.eos_token_id}
+    answers: list[Answer] = answer(
+        lineup.model, lineup.tokenizer, ids, names, ends, sampling, show, stop
+    )
+    if stop():
+        return []
+    rewards = token_rewards(
+        lineup.model, ids, [a.ids for a in answers], policy, reference, recipe.train.beta
+    )
+    if recipe.train.loss in PER_TOKEN:  # the mean is the reward, so each token adds its share
+        rewards = [[value / len(values) for value in values] for values in rewards]
+    return [
+        Said(
+            column.label,
+            column.fingerprint,
+            given.text,
+            given.ended,
+            list(zip(token_texts(lineup.tokenizer, given.ids), values, strict=True)),
+        )
+        for column, given, values in zip(wanted, answers, rewards, strict=True)
+    ]

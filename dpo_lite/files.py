@@ -1,0 +1,48 @@
+"""Small files that anybody may read at any time: replaced in one step, named safely."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from dpo_lite.errors import UserError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z", re.IGNORECASE)  # on Windows
+
+
+def safe_name(name: str) -> str:
+    """The name, if it can be a folder's on every system and nothing else; raises UserError."""
+    if not NAME.match(name) or DEVICE_NAME.match(name):
+        raise UserError(
+            f"run.name: {name!r} cannot name a run; use up to 64 letters, digits, dots, dashes and"
+            " underscores, with a letter or digit first."
+        )
+    return name
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader sees the old text or the new, never half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def cache_folder() -> Path:
+    """Where they lie: ``$DPO_LITE_CACHE``, else a folder beside the Hugging Face cache."""
+    from huggingface_hub.constants import HF_HOME
+
+    return Path(os.environ.get("DPO_LITE_CACHE") or Path(HF_HOME) / "dpo_lite").expanduser()

@@ -1,0 +1,45 @@
+"""The data doctor: look at a data set before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from dpo_lite.data.prepare import FEW, prepare
+from dpo_lite.data.report import DataReport
+from dpo_lite.recipe import Recipe, apply_override, load_recipe, validate_recipe
+from dpo_lite.recipe.sections import PROMPTS
+from dpo_lite.training.loaded import load_data
+
+NO_BASE = "none"
+NO_REWARD = "none"
+
+
+def examine(
+    source: str,
+    overrides: Sequence[str] = (),
+    base: str | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    shown: int = FEW,
+) -> DataReport:
+    """Report on a source, or on the data of a recipe (``.yaml``); ``overrides`` are recipe keys.
+
+    With a base the text is rendered with its chat template and counted in its tokens, exactly as a
+    run would train on it; without one lengths are in characters. ``shown`` is how many rendered
+    examples the report holds. Raises UserError in one sentence.
+    """
+    recipe = _recipe(source, overrides, base)
+    if recipe.model.base == NO_BASE:
+        return prepare(recipe.data, None, seed=recipe.train.seed, shown=shown, say=say).report
+    return load_data(recipe, say, shown)[1].report
+
+
+def _recipe(source: str, overrides: Sequence[str], base: str | None) -> Recipe:
+    if source.endswith((".yaml", ".yml")):
+        return load_recipe(source, [*overrides, *([f"model.base={base}"] if base else [])])
+    values = {"model": {"base": base or NO_BASE}, "data": {"train": source}}
+    if {"task=ppo", f"data.pairs={PROMPTS}"} & set(overrides):
+        # What rewards the answers has nothing to do with the data.
+        values |= {"task": "ppo", "ppo": {"reward": NO_REWARD}}
+    for override in overrides:
+        apply_override(values, override)
+    return validate_recipe(values, "dpo-lite data")

@@ -1,0 +1,146 @@
+"""What a run says of held-out data: answers before and after, scores, what drawn answers earn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from dpo_lite.data.markers import has_markers
+from dpo_lite.data.tokens import Encoder
+from dpo_lite.evaluate.held_out import answer_held_out, generation_share, score_held_out
+from dpo_lite.model import heads
+from dpo_lite.model.generation import generate
+from dpo_lite.runs.folder import Run
+from dpo_lite.runs.transcript import progress_bar
+from dpo_lite.training.loaded import Loaded
+from dpo_lite.training.ppo_evaluation import ROLES, measure, ruler_of
+from dpo_lite.training.reference_cache import ReferenceCache
+from dpo_lite.training.reward_model import MEAN_OVER, mean_reward
+from dpo_lite.training.update import Objective
+
+
+def held_out(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
+    """The held-out sets as lists of examples, cut to eval.limit."""
+    limit = loaded.recipe.eval.limit
+    return {
+        name: list(examples if limit is None else examples.select(range(min(limit, len(examples)))))
+        for name, examples in loaded.data.evals.items()
+    }
+
+
+def to_ask(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
+    """Whose prompts are answered: all of a held-out set with markers, else the first few.
+
+    None of a reward model's, which answers nothing.
+    """
+    if loaded.recipe.task == "reward":
+        return {}
+    few = loaded.recipe.eval.generate
+    return {
+        name: rows if has_markers(rows) else rows[:few] for name, rows in held_out(loaded).items()
+    }
+
+
+def ask_all(
+    run: Run, loaded: Loaded, role: str, when: str, console: Console
+) -> dict[str, float | None]:
+    """Generate for the recipe's prompts and the held-out sets; write samples.jsonl.
+
+    Returns the share of answers with the chosen claim for every set that has markers.
+    """
+    recipe, tokenizer, model = loaded.recipe, loaded.tokenizer, loaded.model
+    asked = to_ask(loaded)
+    prompts = recipe.eval.prompts
+    total = len(prompts) + sum(len({tuple(e["prompt_ids"]) for e in r}) for r in asked.values())
+    shares: dict[str, float | None] = {}
+    with progress_bar(console) as bar:
+        task = bar.add_task(f"asking {when}", total=total, note="")
+        encoder = Encoder(tokenizer, recipe.data.raw, recipe.data.template)
+        ids = [encoder.prompt_ids(prompt) for prompt in prompts]
+        answers = generate(
+            model,
+            tokenizer,
+            ids,
+            role=role,
+            max_new_tokens=recipe.eval.max_new_tokens,
+            progress=lambda count: bar.advance(task, count),
+        )
+        for prompt, answer in zip(prompts, answers, strict=True):
+            run.append(
+                "samples.jsonl",
+                {"when": when, "set": "prompts", "prompt": prompt, "answer": answer},
+            )
+        for name, rows in asked.items():
+            records = answer_held_out(
+                model,
+                tokenizer,
+                rows,
+                role=role,
+                max_new_tokens=recipe.eval.max_new_tokens,
+                progress=lambda count: bar.advance(task, count),
+            )
+            shares[name] = generation_share(records)
+            for record in records:
+                run.append("samples.jsonl", {"when": when, "set": name, **record})
+    return shares
+
+
+def evaluate_run(
+    run: Run,
+    loaded: Loaded,
+    objective: Objective,
+    budget: int,
+    console: Console,
+    references: ReferenceCache | None,
+) -> dict[str, Any]:
+    """Score every held-out set and generate the answers after; the content of results.json."""
+    results: dict[str, Any] = {"sets": {}}
+    ruler = ruler_of(loaded, objective, budget) if loaded.recipe.task == "ppo" else None
+    sets = {name: rows for name, rows in held_out(loaded).items() if rows}
+    with progress_bar(console) as bar:
+        task = bar.add_task("evaluating", total=sum(map(len, sets.values())), note="")
+
+        def advance(count: int) -> None:
+            bar.advance(task, count)
+
+        for name, rows in sets.items():
+            if ruler:
+                drawn = {role: measure(ruler, rows, role) for role in ROLES}
+                results["sets"][name] = {"drawn": drawn}
+                advance(len(rows))
+            else:
+                results["sets"][name] = score_held_out(
+                    loaded.model, rows, objective, budget, advance, references
+                )
+    if loaded.recipe.task == "reward":  # it says nothing
+        return results
+    after = ask_all(run, loaded, "policy", "after", console)
+    samples = run.records("samples.jsonl")
+    for name, share in after.items():
+        before = [s for s in samples if s["when"] == "before" and s["set"] == name]
+        results["sets"][name]["generation"] = {
+            "reference": generation_share(before),
+            "policy": share,
+        }
+    return results
+
+
+def keep_mean(
+    run: Run, loaded: Loaded, objective: Objective, budget: int, console: Console
+) -> dict[str, Any]:
+    """Write the mean reward of the training data beside the adapter, for centred rewards."""
+    train, seed = loaded.data.train, loaded.recipe.train.seed
+    with progress_bar(console) as bar:
+        task = bar.add_task("mean reward", total=min(len(train), MEAN_OVER), note="")
+        mean, responses = mean_reward(
+            loaded.model,
+            train,
+            objective.way,
+            objective.dtype,
+            budget,
+            seed,
+            lambda count: bar.advance(task, count),
+        )
+    heads.write_mean(run.adapter, mean, responses)
+    return {"mean": mean, "responses": responses}

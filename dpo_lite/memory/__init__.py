@@ -1,0 +1,1 @@
+"""What a run needs of a card, what to give up for it, and what it took."""

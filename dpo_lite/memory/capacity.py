@@ -1,0 +1,94 @@
+"""The card at hand, or one that is named: its memory, its speed, and what a run took of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import torch
+
+from dpo_lite.errors import UserError
+from dpo_lite.memory.cards import CARDS
+from dpo_lite.memory.plan import Choice
+from dpo_lite.model.dry_run import Costs
+
+GIB = 2**30
+CONTEXT = 0.7 * GIB  # what CUDA itself and the allocator's gaps take on a card
+USABLE = 0.9  # of the free memory of the card at hand
+
+UTILISATION = (0.35, 0.6)  # share of that peak that QLoRA training reaches, from published runs
+SELECTIVE = 0.1  # of a forward pass: norms, rotations, activations and the adapter again, assumed
+
+
+def free_memory(device: torch.device) -> float | None:
+    """Bytes that a run may take on this machine's card, what it holds already included."""
+    if device.type == "cpu":
+        return None
+    held = torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - held
+    return USABLE * free + held
+
+
+def card(name: str) -> tuple[float, float | None]:
+    """Usable bytes and peak FLOP/s of a card: ``3090``, or ``12GB`` for its memory alone."""
+    short = name.lower().replace(" ", "").removeprefix("rtx")
+    if short in CARDS:
+        gib, tera = CARDS[short]
+        return gib * GIB - CONTEXT, tera * 1e12
+    number = short.removesuffix("b").removesuffix("i").removesuffix("g")
+    try:
+        gib = float(number)
+    except ValueError:
+        gib = 0
+    if not 0.5 < gib < 1000:
+        raise UserError(
+            f"--gpu {name} is no card that is known; give its memory, such as 12GB, or one of "
+            f"{', '.join(CARDS)}."
+        )
+    return gib * GIB - CONTEXT, None
+
+
+def passes(choice: Choice, layers: int, cached: bool = False) -> float:
+    """Forward passes' worth of work in an update: the policy's, its gradient's, the reference's.
+
+    The base is frozen, so the backward pass costs one, not two. ``cached``: the reference's numbers
+    are known.
+    """
+    again = {"none": 0.0, "selective": SELECTIVE}.get(choice.recompute, choice.recomputed / layers)
+    return 2 + again + (0 if cached else 1)
+
+
+def seconds_per_epoch(
+    costs: Costs, choice: Choice, tokens: int, scored: int, flops: float
+) -> tuple[float, float]:
+    """From best to worst, for ``tokens`` computed and ``scored`` response tokens, at ``flops``.
+
+    Two operations per token and weight for each forward pass' worth (``passes``).
+    """
+    work = 2 * costs.linear * tokens * passes(choice, costs.layers) + 2 * costs.head * scored * 3
+    worst, best = UTILISATION
+    return work / flops / best, work / flops / worst
+
+
+def peak_memory(device: torch.device) -> int:
+    """Measured peak in bytes: of the allocator on a GPU, of the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def memory_in_use() -> int:
+    """Bytes that this process occupies now: of the GPU by its allocator, else of the machine.
+
+    Where the system does not tell the present size (outside of Linux), the largest so far.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.memory_reserved()
+    try:
+        with open("/proc/self/statm") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return peak_memory(torch.device("cpu"))

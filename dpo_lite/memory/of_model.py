@@ -1,0 +1,76 @@
+"""The plan of a loaded model: measured on short examples, chosen for this machine, applied."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from peft import PeftModel
+
+from dpo_lite.data.packing import Encoded
+from dpo_lite.memory.capacity import free_memory
+from dpo_lite.memory.plan import MemoryPlan, choose_plan, largest_update
+from dpo_lite.model import roles
+from dpo_lite.model.base import compute_dtype
+from dpo_lite.model.dry_run import Costs, costs_of_model
+from dpo_lite.model.host_embedding import park_embedding, return_embedding
+from dpo_lite.model.recompute import recompute
+from dpo_lite.model.scoring import (
+    Way,
+    batch_tokens,
+    causal_lm,
+    micro_batches,
+)
+from dpo_lite.recipe import Recipe
+
+MEASURED = 64  # tokens of a prompt or response by which memory per token is measured
+
+
+def plan_run(
+    model: PeftModel, recipe: Recipe, examples: list[Encoded], way: Way, lengths: np.ndarray
+) -> MemoryPlan:
+    """The plan for a loaded model on this machine, by what it keeps of these examples."""
+    return plan_here(model, costs_here(model, examples, way), recipe, lengths, 1.0)
+
+
+def plan_here(
+    model: PeftModel, costs: Costs, recipe: Recipe, lengths: np.ndarray, factor: float
+) -> MemoryPlan:
+    most = largest_update(lengths, recipe.examples_per_step)
+    memory = free_memory(model.device)
+    return choose_plan(costs, recipe, int(lengths.max()), memory, most, factor)
+
+
+def apply_plan(model: PeftModel, plan: MemoryPlan) -> None:
+    """Make the model do what the plan gives up."""
+    recompute(model, plan.choice.recompute, plan.choice.recomputed)
+    move = park_embedding if plan.choice.embeddings == "cpu" else return_embedding
+    move(causal_lm(model))
+    model.train()
+
+
+def costs_here(model: PeftModel, examples: list[Encoded], way: Way) -> Costs:
+    """What an update of the model keeps, measured on short parts of the examples.
+
+    Per token it does not grow with the length, and before there is a plan nothing is recomputed, so
+    whole examples might not fit.
+    """
+    short: list[Encoded] = [
+        {
+            "prompt_ids": example["prompt_ids"][:MEASURED],
+            "response_ids": [ids[:MEASURED] for ids in example["response_ids"][:2]],
+        }
+        for example in examples
+    ]
+    costs = costs_of_model(model, compute_dtype(model.device), short, way)
+    if roles.VALUE not in model.peft_config:
+        return costs
+    # The value function is trained beside the policy, but its gradient comes after the policy's.
+    value = sum(p.numel() for p in roles.parameters(model, roles.VALUE))
+    return replace(costs, trained=costs.trained + value, weights=costs.weights - 4 * value)
+
+
+def fullest(examples: list[Encoded], budget: int, way: Way) -> list[Encoded]:
+    """The micro-batch with most tokens of the update of these examples."""
+    batches = [[examples[i] for i in part] for part in micro_batches(examples, way, budget)]
+    return max(batches, key=lambda part: sum(batch_tokens(example, way) for example in part))

@@ -1,0 +1,214 @@
+"""What came of a road: a table of all steps, and reward and truthfulness against KL."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dpo_lite.files import write_text
+from dpo_lite.recipe import load_recipe
+from dpo_lite.report.words import clock
+from dpo_lite.runs.folder import Run
+
+POINTS = "points.jsonl"
+PICTURE = "frontier.png"
+NAMES = {"sft": "SFT", "reward": "reward model", "ppo": "PPO", "dpo": "DPO"}
+COLOURS = {"ppo": "#c2571a", "dpo": "#1f5fa8"}
+MEASURES = ("truthful", "reward", "kl", "accuracy")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Steps of one kind and beta over all seeds: of each measure the mean and, with several seeds,
+    the standard deviation."""
+
+    kind: str
+    beta: float | None
+    seeds: int
+    sets: dict[str, dict[str, tuple[float, float | None]]]  # by held-out set and measure
+    seconds: float
+    memory: float
+
+    @property
+    def name(self) -> str:
+        return NAMES[self.kind] + (f", β {self.beta:g}" if self.beta is not None else "")
+
+
+def read_rows(run: Run) -> list[Row]:
+    """The road's points, those that differ in the seed alone as one."""
+    groups: dict[tuple[str, float | None], list[dict[str, Any]]] = defaultdict(list)
+    for point in run.records(POINTS):
+        groups[point["kind"], point["beta"]].append(point)
+    order = list(NAMES)
+    keys = sorted(groups, key=lambda key: (order.index(key[0]), key[1] or 0.0))
+    return [_row(*key, groups[key]) for key in keys]
+
+
+def _row(kind: str, beta: float | None, points: list[dict[str, Any]]) -> Row:
+    sets: dict[str, dict[str, tuple[float, float | None]]] = {}
+    for name in points[0]["sets"]:
+        for measure in MEASURES:
+            found = [p["sets"][name].get(measure) for p in points]
+            found = [value for value in found if value is not None]
+            if found:
+                spread = stdev(found) if len(found) > 1 else None
+                sets.setdefault(name, {})[measure] = (mean(found), spread)
+    return Row(
+        kind,
+        beta,
+        len(points),
+        sets,
+        mean(p["seconds"] or 0.0 for p in points),
+        mean(p["memory"] or 0.0 for p in points),
+    )
+
+
+def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Head and body of the table, a line per step and held-out set."""
+    head = ["step", "set", "truthful", "reward", "KL, nats", "time", "MiB"]
+    body = []
+    for row in rows:
+        cost = [clock(row.seconds), f"{row.memory / 2**20:,.0f}"]
+        for place, (name, found) in enumerate(row.sets.items()):
+            numbers = [
+                _number(found.get("truthful"), "{:.0%}", 100),
+                _number(found.get("reward"), "{:+.2f}"),
+                _number(found.get("kl"), "{:.2f}"),
+            ]
+            if "accuracy" in found:
+                numbers = [f"accuracy {_number(found['accuracy'], '{:.0%}', 100)}", "", ""]
+            first = place == 0
+            body.append([row.name if first else "", name, *numbers, *(cost if first else ["", ""])])
+    return head, body
+
+
+def _number(found: tuple[float, float | None] | None, form: str, scale: float = 1.0) -> str:
+    """A mean with its spread over the seeds, in the unit of ``form`` times ``scale``."""
+    if found is None:
+        return "–"
+    value, spread = found
+    digits = "{:.0f}" if scale != 1 else "{:.2f}"
+    value = round(value, 2) + 0.0  # no minus before a zero
+    return form.format(value) + ("" if spread is None else f" ± {digits.format(spread * scale)}")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The table as Markdown."""
+    head, body = cells(rows)
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def write_road(run: Run) -> None:
+    """report.md and the picture, from the points."""
+    rows = read_rows(run)
+    draw(rows, run.path / PICTURE)
+    recipe = load_recipe(run.recipe_file)
+    seeds = len(recipe.rlhf.seeds)
+    text = (
+        f"# {run.name}\n\n{recipe.objective} over `{recipe.model.base}`. Every policy is held to "
+        "the SFT adapter; reward (of the reward model, centred), KL and truthfulness are of drawn "
+        f"answers to held-out prompts. Mean {'and deviation ' if seeds > 1 else ''}over {seeds} "
+        f"seed{'s' * (seeds > 1)}; time and peak of memory of each step's own process.\n\n"
+        f"{table(rows)}\n![frontier]({PICTURE})\n"
+    )
+    write_text(run.path / "report.md", text)
+
+
+def terminal_table(run: Run) -> Table:
+    head, body = cells(read_rows(run))
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, column in enumerate(head):
+        shown.add_column(column, justify="left" if place < 2 else "right", no_wrap=True)
+    for line in body:
+        shown.add_row(*line)
+    return shown
+
+
+def print_road(run: Run, console: Console) -> None:
+    """The last screen: the table, the picture, and what to do with a step."""
+    policies = [p["run"] for p in run.records(POINTS) if p["kind"] in COLOURS]
+    console.print(terminal_table(run))
+    console.print(
+        f"\npicture  {run.path / PICTURE}\nreport   {run.path / 'report.md'}\n\nnext\n"
+        + "".join(
+            f"  dpo-lite compare {run.path.parent / name}\n"
+            for name in policies[:1] + policies[-1:]
+        ),
+        markup=False,
+        highlight=False,
+    )
+
+
+def draw(rows: Sequence[Row], file: Path) -> None:
+    """For each held-out set: truthfulness and reward against the KL, a line per method."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    sets = [name for row in rows if row.kind == "sft" for name in row.sets]
+    figure, axes = plt.subplots(
+        2,
+        max(len(sets), 1),
+        figsize=(5.4 * max(len(sets), 1), 7.6),
+        squeeze=False,
+        constrained_layout=True,
+    )
+    for column, name in enumerate(sets):
+        for line, (measure, label) in enumerate(
+            [("truthful", "truthful, per cent of drawn answers"), ("reward", "reward")]
+        ):
+            _draw_panel(axes[line][column], rows, name, measure)
+            axes[line][column].set_ylabel(label)
+        axes[0][column].set_title(f"held out: {name}", fontsize=11)
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+def _draw_panel(axis, rows: Sequence[Row], name: str, measure: str) -> None:
+    scale = 100 if measure == "truthful" else 1
+    start = next((row for row in rows if row.kind == "sft" and measure in row.sets[name]), None)
+    for kind, colour in COLOURS.items():
+        points = sorted(
+            (row for row in rows if row.kind == kind and measure in row.sets.get(name, {})),
+            key=lambda row: row.sets[name]["kl"][0],
+        )
+        if not points:
+            continue
+        found = [row.sets[name] for row in points]
+        xs, ys = [f["kl"][0] for f in found], [scale * f[measure][0] for f in found]
+        first = ([0.0], [scale * start.sets[name][measure][0]]) if start else ([], [])
+        axis.plot(first[0] + xs, first[1] + ys, color=colour, linewidth=1.2, alpha=0.5)
+        axis.errorbar(
+            xs,
+            ys,
+            xerr=[f["kl"][1] or 0.0 for f in found],
+            yerr=[scale * (f[measure][1] or 0.0) for f in found],
+            fmt="o",
+            color=colour,
+            capsize=2,
+            label=NAMES[kind],
+        )
+        for row, x, y in zip(points, xs, ys, strict=True):
+            axis.annotate(
+                f"{row.beta:g}",
+                (x, y),
+                textcoords="offset points",
+                xytext=(6, -11),
+                fontsize=8,
+                color=colour,
+            )
+    if start:
+        axis.plot(0, scale * start.sets[name][measure][0], "s", color="#444444", label="SFT")
+    axis.set_xlabel("KL to the SFT policy, nats per answer (numbers: β)")
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=9, loc="lower right")

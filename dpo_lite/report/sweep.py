@@ -1,0 +1,222 @@
+"""What came of a sweep: one table and one picture, from the run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_lite.files import read_json, write_text
+from dpo_lite.recipe import load_recipe
+from dpo_lite.report.words import clock
+from dpo_lite.runs.folder import Run
+
+# What is measured on a held-out set: name, and how a cell shows it.
+MEASURES = {
+    "accuracy": "{:.0%}",
+    "margin": "{:.2f}",
+    "generated": "{:.0%}",
+    "truthful": "{:.0%}",
+    "reward": "{:+.2f}",
+    "KL": "{:.2f}",
+    "drift": "{:+.1f}",
+    "loss": "{:.3f}",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: ``sets`` has the measures by held-out set, empty where it is not finished."""
+
+    run: str
+    values: dict[str, str]
+    state: str
+    error: str | None
+    sets: dict[str, dict[str, float | None]]
+    kl: float | None  # sampled while training, where eval.sample_steps asks for it
+    seconds: float | None
+
+    def mean(self, measure: str) -> float | None:
+        """Over the held-out sets that have it."""
+        found = [m[measure] for m in self.sets.values() if m.get(measure) is not None]
+        return sum(found) / len(found) if found else None
+
+
+def read_rows(path: Path, names: Sequence[str] | None = None) -> list[Row]:
+    """The runs of a sweep's folder, or those of them that are named, in their order."""
+    runs = (read_json(path / "sweep.json") or {"runs": {}})["runs"]
+    return [
+        _row(Run(path.parent / name), values)
+        for name, values in runs.items()
+        if names is None or name in names
+    ]
+
+
+def _row(run: Run, values: dict[str, str]) -> Row:
+    if not run.recipe_file.is_file():
+        return Row(run.name, values, "to train", None, {}, None, None)
+    status, results = run.status(), read_json(run.path / "results.json") or {"sets": {}}
+    recipe = load_recipe(run.recipe_file)
+    kls = []
+    if recipe.task != "ppo":  # whose KL is measured on every held-out set
+        kls = [record["kl"] for record in run.records("metrics.jsonl") if "kl" in record]
+    return Row(
+        run.name,
+        values,
+        status["state"],
+        status.get("error"),
+        {name: _measures(found, recipe.train.beta) for name, found in results["sets"].items()},
+        kls[-1] if kls else None,
+        results.get("seconds"),
+    )
+
+
+def _measures(found: dict[str, Any], beta: float) -> dict[str, float | None]:
+    """``drift``: nats that the chosen answers gained or lost, which beta does not scale.
+
+    ``truthful``, ``reward`` and ``KL`` are of PPO's drawn answers, the KL in nats per answer.
+    """
+    chosen = found.get("rewards/chosen")
+    drawn = (found.get("drawn") or {}).get("policy", {})
+    return {
+        "accuracy": found.get("rewards/accuracies"),
+        "margin": found.get("rewards/margins"),
+        "generated": (found.get("generation") or {}).get("policy"),
+        "truthful": drawn.get("truthful"),
+        "reward": drawn.get("reward"),
+        "KL": drawn.get("kl"),
+        "drift": None if chosen is None else chosen / beta,
+        "loss": found.get("loss"),
+    }
+
+
+def best(rows: Sequence[Row]) -> Row | None:
+    """The run with most chosen claims generated, else the most accurate, of PPO without markers the
+    most rewarded; of equals the one nearest to the reference."""
+    for measure in ("generated", "accuracy", "reward"):
+        known = [row for row in rows if row.mean(measure) is not None]
+        if known:
+            return max(known, key=lambda row: (row.mean(measure), -_distance(row)))
+    return None
+
+
+def _distance(row: Row) -> float:
+    return abs(row.mean("KL") or row.mean("drift") or 0.0)
+
+
+def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Head and body of the table: a line per run and held-out set."""
+    sets = [found for row in rows for found in row.sets.values()]
+    shown = [m for m in MEASURES if any(found.get(m) is not None for found in sets)]
+    has_kl = any(row.kl is not None for row in rows)
+    keys = list(rows[0].values)
+    leaves = [key.rpartition(".")[2] for key in keys]
+    names = leaves if len(set(leaves)) == len(leaves) else keys
+    head = [*names, "held-out set", *shown, *(["KL"] if has_kl else []), "time"]
+    body = []
+    for row in rows:
+        values = [row.values.get(key, "–") for key in keys]
+        last = [] if not has_kl else ["–" if row.kl is None else f"{row.kl:.2f}"]
+        last.append("–" if row.seconds is None else clock(row.seconds))
+        if not row.sets:
+            told = row.state + (f": {row.error}" if row.error else "")
+            body.append([*values, told, *["–"] * len(shown), *last])
+        for place, (name, found) in enumerate(row.sets.items()):
+            numbers = [_cell(found.get(m), MEASURES[m]) for m in shown]
+            first = place == 0
+            body.append(
+                [*(values if first else [""] * len(values)), name, *numbers]
+                + (last if first else [""] * len(last))
+            )
+    return head, body
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def write_sweep(path: Path, names: Sequence[str] | None = None) -> list[Row]:
+    """Write table.md and sweep.png into the sweep's folder; returns the rows."""
+    rows = read_rows(path, names)
+    head, body = cells(rows)
+    lines = [head, ["---"] * len(head), *body]
+    text = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    write_text(path / "table.md", f"# {path.stem}\n\n{text}\n\n![measures](sweep.png)\n")
+    if any(row.sets for row in rows):
+        draw(rows, path / "sweep.png", path.stem)
+    return rows
+
+
+def draw(rows: Sequence[Row], file: Path, title: str) -> None:
+    """A heat map per measure and set for two keys, else each measure by the runs' values."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    sets = list(dict.fromkeys(name for row in rows for name in row.sets))
+    measures = [m for m in MEASURES if any(row.mean(m) is not None for row in rows)]
+    two = len(rows[0].values) == 2
+    height = len(sets) if two else 1
+    figure, axes = plt.subplots(
+        height,
+        len(measures),
+        figsize=(3.4 * len(measures), 3.2 * height),
+        squeeze=False,
+        constrained_layout=True,
+    )
+    for column, measure in enumerate(measures):
+        if two:
+            for line, name in enumerate(sets):
+                _heat(axes[line][column], rows, name, measure)
+                axes[line][column].set_title(f"{measure}, {name}", fontsize=10)
+        else:
+            _lines(axes[0][column], rows, sets, measure)
+            axes[0][column].set_title(measure, fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def _lines(axis, rows: Sequence[Row], sets: list[str], measure: str) -> None:
+    labels = [" ".join(row.values.values()) for row in rows]
+    for name in sets:
+        points = [
+            (place, row.sets[name][measure])
+            for place, row in enumerate(rows)
+            if row.sets.get(name, {}).get(measure) is not None
+        ]
+        if points:
+            axis.plot(*zip(*points, strict=True), marker="o", label=name, linewidth=1.6)
+    axis.set_xticks(range(len(rows)), labels, fontsize=8, rotation=0 if len(rows) < 7 else 60)
+    axis.set_xlabel(", ".join(rows[0].values), fontsize=9)
+    if MEASURES[measure].endswith("%}"):
+        axis.set_ylim(0, 1.05)
+    axis.grid(alpha=0.25, axis="y")
+    axis.spines[["top", "right"]].set_visible(False)
+    if len(sets) > 1:
+        axis.legend(frameon=False, fontsize=8)
+
+
+def _heat(axis, rows: Sequence[Row], name: str, measure: str) -> None:
+    import numpy as np
+
+    down, across = rows[0].values
+    ys = list(dict.fromkeys(row.values[down] for row in rows))
+    xs = list(dict.fromkeys(row.values[across] for row in rows))
+    grid = np.full((len(ys), len(xs)), np.nan)
+    for row in rows:
+        value = row.sets.get(name, {}).get(measure)
+        if value is not None:
+            grid[ys.index(row.values[down]), xs.index(row.values[across])] = value
+    shares = MEASURES[measure].endswith("%}")
+    axis.imshow(grid, aspect="auto", **({"vmin": 0, "vmax": 1} if shares else {}))
+    for y, x in np.argwhere(~np.isnan(grid)):
+        text = MEASURES[measure].format(grid[y, x])
+        box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}
+        axis.text(x, y, text, ha="center", va="center", fontsize=8, bbox=box)
+    axis.set_xticks(range(len(xs)), xs, fontsize=8)
+    axis.set_yticks(range(len(ys)), ys, fontsize=8)
+    axis.set_xlabel(across, fontsize=9)
+    axis.set_ylabel(down, fontsize=9)

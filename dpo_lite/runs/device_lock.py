@@ -1,0 +1,176 @@
+"""One at a time on the device: whoever loads a model for long holds the lock, others wait in line.
+
+The lock is a file lock, so the system gives it back when its holder ends, however it ends. Each
+waiter leaves a ticket, a small file named by the time of asking; the oldest ticket whose process
+lives goes next. Everybody can read who holds and who waits, so a holder that is idle (the page's
+worker with a loaded model) can see that it is wanted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from dpo_lite.errors import UserError
+from dpo_lite.files import cache_folder, read_json, write_json
+from dpo_lite.runs.folder import is_alive, process_started
+
+POLL_SECONDS = 0.2
+
+# The locked file of each folder whose lock this process holds, and how often it was entered.
+_held: dict[Path, tuple[IO, int]] = {}
+_held_guard = threading.Lock()
+
+
+def lock_folder() -> Path:
+    """Where the lock of this process's device lies: one per GPU that CUDA would take first."""
+    device = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() or "none"
+    safe = "".join(c if c.isalnum() or c in "-." else "_" for c in device)
+    return cache_folder() / f"device-{safe}"
+
+
+@contextlib.contextmanager
+def device_lock(
+    owner: str, wait: bool = True, say: Callable[[str], None] = lambda text: None
+) -> Iterator[None]:
+    """Hold the device. ``owner`` is what others read, such as ``run quickstart-1``.
+
+    While others hold it, ``say`` is told who, whenever that changes; without ``wait`` a UserError
+    is raised instead. A process that holds the lock already passes at once.
+    """
+    folder = lock_folder()
+    if not _enter_again(folder):
+        _acquire(folder, owner, wait, say)
+    try:
+        yield
+    finally:
+        _leave(folder)
+
+
+def holder() -> str | None:
+    """Who holds the device; None where nobody does."""
+    facts = _read(lock_folder() / "holder.json")
+    return facts["owner"] if facts and _lives(facts) else None
+
+
+def waiters() -> list[str]:
+    """Who waits for the device, the next one first."""
+    return [facts["owner"] for _, facts in _line(lock_folder())]
+
+
+def _enter_again(folder: Path) -> bool:
+    """Pass where this process holds the lock already."""
+    with _held_guard:
+        if folder not in _held:
+            return False
+        stream, depth = _held[folder]
+        _held[folder] = (stream, depth + 1)
+        return True
+
+
+def _leave(folder: Path) -> None:
+    """The last of this process to leave gives the lock back."""
+    with _held_guard:
+        stream, depth = _held.pop(folder)
+        if depth > 1:
+            _held[folder] = (stream, depth - 1)
+            return
+    (folder / "holder.json").unlink(missing_ok=True)
+    stream.close()  # which unlocks it
+
+
+def _acquire(folder: Path, owner: str, wait: bool, say: Callable[[str], None]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    stream = open(folder / "lock", "a+")  # noqa: SIM115  (open as long as the lock is held)
+    ticket = _take_ticket(folder, owner)
+    try:
+        _wait_for_turn(folder, ticket, stream, wait, say)
+        write_json(folder / "holder.json", _me(owner))
+        with _held_guard:
+            _held[folder] = (stream, 1)
+    except BaseException:
+        stream.close()
+        raise
+    finally:
+        ticket.unlink(missing_ok=True)
+
+
+def _wait_for_turn(folder: Path, ticket: Path, stream, wait: bool, say) -> None:
+    said = None
+    while True:
+        line = _line(folder)
+        before = [facts["owner"] for path, facts in line if path.name < ticket.name]
+        if not before and _try_lock(stream):
+            return
+        held_by = holder()
+        if not wait:
+            raise UserError(
+                f"The device is in use by {held_by or before[0]}; wait for its end or stop it."
+            )
+        text = f"waiting for the device: {held_by or 'another process'} has it"
+        if before:
+            text += f", {', '.join(before)} {'is' if len(before) == 1 else 'are'} next"
+        if text != said and (held_by or before):
+            say(text)
+            said = text
+        time.sleep(POLL_SECONDS)
+
+
+def _take_ticket(folder: Path, owner: str) -> Path:
+    """Tickets sort by the time of asking; the name appears with its content."""
+    ticket = folder / f"ticket-{time.time_ns():020d}-{os.getpid()}-{threading.get_ident()}.json"
+    write_json(ticket, _me(owner))
+    return ticket
+
+
+def _line(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The tickets of living processes, oldest first; those of dead ones are removed."""
+    line = []
+    for path in sorted(folder.glob("ticket-*.json")):
+        facts = _read(path)
+        if facts is None:
+            continue
+        if _lives(facts):
+            line.append((path, facts))
+        else:
+            path.unlink(missing_ok=True)
+    return line
+
+
+def _me(owner: str) -> dict[str, Any]:
+    pid = os.getpid()
+    return {"owner": owner, "pid": pid, "pid_started": process_started(pid)}
+
+
+def _lives(facts: dict[str, Any]) -> bool:
+    return is_alive(facts["pid"], facts["pid_started"])
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_json(path)
+    except (OSError, json.JSONDecodeError):  # gone between two looks
+        return None
+
+
+def _try_lock(stream: IO) -> bool:
+    """Lock an open file, if nobody else has; closing it unlocks."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            stream.seek(0)
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

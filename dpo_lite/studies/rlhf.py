@@ -1,0 +1,120 @@
+"""The whole road of RLHF in one run: SFT, a reward model, PPO on its rewards; DPO beside it.
+
+Every step is an ordinary run in the same folder, made from the recipe's shared sections and the
+keys of its own in ``rlhf``; the road's own folder keeps what is compared in the end. DPO starts
+from the same SFT adapter as PPO and is held to it too: both trade reward for KL from one point.
+
+What is on disk is the memory: a step that is finished is passed over, one that stopped goes on.
+Each step is a process of its own, so that what it takes of the memory is told of it alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from dpo_lite.errors import UserError
+from dpo_lite.files import read_json, write_json, write_text
+from dpo_lite.recipe import Recipe, load_recipe, to_yaml
+from dpo_lite.report.rlhf import POINTS, write_road
+from dpo_lite.runs import processes
+from dpo_lite.runs.folder import ACTIVE, Run
+from dpo_lite.runs.rlhf_steps import Step, make_step, plan_road
+
+
+def go(run: Run, console: Console) -> Run:
+    """Take every step that is not done; stop where somebody stops it. Ends with the report."""
+    recipe = load_recipe(run.recipe_file)
+    steps = plan_road(recipe, run.name)
+    for step in steps:
+        _refuse_another(step)
+    run.begin(step=0, max_steps=len(steps), doing="training")
+    started, taken = time.time(), 0
+    for number, step in enumerate(steps):
+        told = f"{number + 1} of {len(steps)}  {step.run.name}: {step.recipe.objective}"
+        console.rule(told, align="left", style="dim")
+        run.update_status(step=number, doing=step.run.name)
+        taken += _train(step)
+        if step.run.status()["state"] == "stopped":
+            run.update_status(state="stopped", seconds_left=None, doing=None)
+            return run
+        _measure_what_can_be(run, recipe, steps[: number + 1], console)
+        left = (time.time() - started) / max(taken, 1) * (len(steps) - number - 1)
+        run.update_status(step=number + 1, seconds_left=round(left))
+    write_json(run.path / "results.json", {"sets": {}, "steps": [step.run.name for step in steps]})
+    write_road(run)
+    run.update_status(state="finished", seconds_left=0, finished=time.time(), doing=None)
+    return run
+
+
+def _train(step: Step) -> bool:
+    """Take the step in a process of its own; returns whether there was anything to do.
+
+    Its session is its own too: Ctrl-C reaches it through us, once. Raises UserError where it fails.
+    """
+    run = step.run
+    if not run.recipe_file.is_file():
+        run.path.mkdir(parents=True, exist_ok=True)
+        run.update_status(state="queued", launched=time.time())
+        write_text(run.recipe_file, to_yaml(step.recipe))
+    elif (state := run.status()["state"]) == "finished":
+        return False
+    elif state in ACTIVE and run.status().get("pid"):
+        raise UserError(f"{run.path} is {state} by itself; wait for it or stop it, then resume.")
+    process = processes.attached(run)
+    while True:
+        try:
+            process.wait()
+            break
+        except KeyboardInterrupt:  # a second one breaks off
+            with contextlib.suppress(UserError):  # it has just ended by itself
+                processes.stop(run)
+    status = run.status()
+    if status["state"] not in ("finished", "stopped"):
+        raise UserError(f"{run.path} {status['state']}: {status.get('error') or 'see its log.txt'}")
+    return True
+
+
+def _refuse_another(step: Step) -> None:
+    """A folder of that name may be of a road that was deleted, or whose recipe was another."""
+    if not step.run.recipe_file.is_file():
+        return
+    kept = load_recipe(step.run.recipe_file)
+    kept.train.optimizer = step.recipe.train.optimizer  # settled when it started
+    if kept != step.recipe:
+        raise UserError(
+            f"{step.run.path} exists and was made from other keys; delete it and resume, or start "
+            "the road under another run.name."
+        )
+
+
+def _measure_what_can_be(run: Run, recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
+    """Append a point for every step that has none yet and whose reward model there is."""
+    from dpo_lite.studies.rlhf_points import measured  # with all that loads a model
+
+    known = {point["run"] for point in run.records(POINTS)}
+    for reward in (step for step in steps if step.kind == "reward"):
+        sft = next(s for s in steps if s.kind == "sft" and s.seed == reward.seed)
+        ruler = make_step(recipe, run.name, "ppo", reward.seed, 1.0, sft, reward).recipe
+        for step in (s for s in steps if s.seed == reward.seed and s.run.name not in known):
+            results = read_json(step.run.path / "results.json") or {"sets": {}}
+            point = {
+                "run": step.run.name,
+                "kind": step.kind,
+                "seed": step.seed,
+                "beta": step.beta,
+                "seconds": results.get("seconds"),
+                "memory": results.get("peak_memory"),
+            }
+            if step.kind == "reward":
+                point["sets"] = {
+                    name: {"accuracy": found.get("rewards/accuracies")}
+                    for name, found in results["sets"].items()
+                }
+            else:
+                with console.status(f"measuring {step.run.name}"):
+                    point["sets"] = measured(ruler, step.run.adapter, recipe.rlhf.answers)
+            run.append(POINTS, point)

@@ -1,0 +1,240 @@
+"""A sweep: one recipe at every combination of some keys' values, run after run in one process.
+
+Each run is an ordinary run, named after its values. What is on disk is the sweep's memory: a run
+that is finished is passed over, one that stopped or failed goes on, so giving the same command
+again continues. Beside them lies ``<name>.sweep/``, which is no run: it holds no recipe.yaml.
+
+The base is loaded anew for each run: it is small beside a training, and every run then starts from
+the same state. The data's ids and the reference's log-probabilities come from their caches.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from dpo_lite.errors import UserError
+from dpo_lite.files import read_json, safe_name, write_json, write_text
+from dpo_lite.recipe import (
+    Recipe,
+    apply_override,
+    find_recipe,
+    load_recipe,
+    parse_yaml,
+    recipe_stem,
+    to_yaml,
+)
+from dpo_lite.runs.folder import Run, create_run
+
+SUFFIX = ".sweep"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep: ``values`` by key, as they were written."""
+
+    values: dict[str, str]
+    recipe: Recipe
+
+    @property
+    def run(self) -> Run:
+        return Run(Path(self.recipe.run.folder) / self.recipe.run.name)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """``given``: the recipe as it was written, with the overrides of one value."""
+
+    name: str
+    stem: str
+    folder: Path
+    given: dict[str, Any]
+    points: list[Point]
+
+    @property
+    def keys(self) -> list[str]:
+        return list(self.points[0].values)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.name}{SUFFIX}"
+
+
+def plan_sweep(recipe: str, overrides: Sequence[str], name: str | None = None) -> Sweep:
+    """Every combination as a validated recipe; a fault in any is raised before one is trained.
+
+    An override with commas, such as ``train.beta=0.03,0.1``, is a key that is swept.
+    """
+    fixed, swept = [], {}
+    for override in overrides:
+        key, _, text = override.partition("=")
+        values = split_values(text)
+        if len(values) == 1:
+            fixed.append(override)
+        elif key.startswith("run."):
+            raise UserError(f"{key} cannot be swept: runs are named after their values.")
+        elif key in swept or len(set(values)) < len(values):
+            raise UserError(f"{key} has a value twice; name each once.")
+        else:
+            swept[key] = values
+    if not swept:
+        raise UserError("A sweep needs several values of a key, such as train.beta=0.03,0.1,0.3.")
+    if any(override.startswith("run.name=") for override in fixed):
+        raise UserError("The runs of a sweep are named after their values; name it by --name.")
+    stem = recipe_stem(recipe)
+    leaves = [key.rpartition(".")[2] for key in swept]
+    name = safe_name(name or _plain("-".join([stem, *leaves]))[:40])
+    grid = [dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
+    names = _run_names(name, leaves, grid)
+    points = [
+        Point(values, _recipe_at(recipe, [*fixed, *map("=".join, values.items())], run))
+        for values, run in zip(grid, names, strict=True)
+    ]
+    if any(point.recipe.task == "rlhf" for point in points):
+        raise UserError(
+            "task: rlhf is not swept: it has values of its own to run through, rlhf.ppo_betas, "
+            "rlhf.dpo_betas and rlhf.seeds; start it by `dpo-lite train`."
+        )
+    folders = {point.recipe.run.folder for point in points}
+    given = parse_yaml(find_recipe(recipe).read_text(encoding="utf-8"), recipe)
+    for override in fixed:
+        apply_override(given, override)
+    return Sweep(name, stem, Path(folders.pop()), given, points)
+
+
+def split_values(text: str) -> list[str]:
+    """A text at its commas, but for those within brackets, braces or quotation marks."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'":
+            quote = letter
+        elif letter in "[{":
+            depth += 1
+        elif letter in "]}":
+            depth -= 1
+        if letter == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def _recipe_at(recipe: str, overrides: list[str], run: str) -> Recipe:
+    found = load_recipe(recipe, overrides)
+    found.run.name = safe_name(run)
+    return found
+
+
+def _run_names(name: str, leaves: list[str], grid: list[dict[str, str]]) -> list[str]:
+    """After the values, as long as that makes different names of 64 letters; else numbers."""
+    names = [
+        "-".join([name, *(leaf + _plain(v) for leaf, v in zip(leaves, at.values(), strict=True))])
+        for at in grid
+    ]
+    if len(set(names)) == len(names) and max(map(len, names)) <= 64:
+        return names
+    return [f"{name}-{number:02d}" for number in range(1, len(grid) + 1)]
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
+
+
+def run_sweep(
+    sweep: Sweep, say: Say, console: Callable[[], Console], after: Say = lambda name: None
+) -> bool:
+    """Train what is not finished yet; True at the end, False where somebody stopped a run.
+
+    ``console()`` gives each run one of its own; ``after`` is called with a run's name when it has
+    ended. A run that fails is told, and the others go on.
+    """
+    _take_up(sweep)
+    total = len(sweep.points)
+    for number, point in enumerate(sweep.points, 1):
+        run = point.run
+        if run.path.exists() and run.status()["state"] == "finished":
+            say(f"{number} of {total}  {run.name}: finished before")
+            continue
+        say(f"{number} of {total}  {run.name}")
+        if not run.path.exists():
+            _make(sweep, point)
+        try:
+            _train(run, console())
+        except Exception as error:  # whatever it is, it concerns this run alone
+            if os.environ.get("DPO_LITE_DEBUG"):
+                raise
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            say(f"{run.name} failed: {kind}{error}")
+        after(run.name)
+        if run.status()["state"] == "stopped":
+            return False
+    return True
+
+
+def _take_up(sweep: Sweep) -> None:
+    """Make the sweep's folder, or make sure that it is of this recipe."""
+    file = sweep.path / "sweep.json"
+    facts = read_json(file)
+    mine = set(facts["runs"]) if facts else set()
+    if facts and facts["given"] != sweep.given:
+        raise UserError(
+            f"{sweep.path} is of another recipe or other overrides; give this sweep another --name."
+        )
+    for point in sweep.points:
+        if facts and facts["runs"].get(point.run.name, point.values) != point.values:
+            raise UserError(
+                f"{point.run.path} was trained with other values; give this sweep another --name."
+            )
+        if point.run.path.exists() and point.run.name not in mine:
+            raise UserError(
+                f"{point.run.path} exists and is not of this sweep; give it another --name."
+            )
+    sweep.path.mkdir(parents=True, exist_ok=True)
+    runs = {point.run.name: point.values for point in sweep.points}
+    known = facts["runs"] if facts else {}
+    write_json(file, {"given": sweep.given, "keys": sweep.keys, "runs": known | runs})
+
+
+def _make(sweep: Sweep, point: Point) -> None:
+    """A launched run's folder: the frozen recipe, and the answers before where they are known."""
+    run = create_run(sweep.folder, point.recipe.run.name, sweep.stem)
+    run.update_status(state="queued", launched=time.time())
+    write_text(run.recipe_file, to_yaml(point.recipe))
+    for other in sweep.points:
+        if other.run.path != run.path and _asked(other.recipe) == _asked(point.recipe):
+            before = [s for s in other.run.records("samples.jsonl") if s["when"] == "before"]
+            if before and other.run.status()["state"] == "finished":
+                for record in before:
+                    run.append("samples.jsonl", record)
+                return
+
+
+def _asked(recipe: Recipe) -> dict[str, Any]:
+    """All that the reference's answers before a training depend on."""
+    values = recipe.model_dump(include={"model", "reference", "data", "eval", "task"})
+    return values | {"seed": recipe.train.seed}
+
+
+def _train(run: Run, console: Console) -> None:
+    from dpo_lite.jobs import train as job
+
+    try:
+        job.resume(run, console)
+    finally:
+        gc.collect()
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

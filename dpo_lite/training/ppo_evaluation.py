@@ -1,0 +1,97 @@
+"""What a policy's drawn answers to held-out prompts are worth: reward, KL, truthfulness.
+
+Drawn and not greedy, for the KL is a number of the whole distribution: reward and KL of one and the
+same answers are what PPO and DPO trade against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dpo_lite.data.markers import classify, has_markers
+from dpo_lite.data.tokens import Encoder
+from dpo_lite.model import roles
+from dpo_lite.model.generation import BATCH, all_ends, halving
+from dpo_lite.recipe import PPOSection
+from dpo_lite.training.ppo import Rewarder, draw, judge
+from dpo_lite.training.reward_source import reward_folder, rewarder
+from dpo_lite.training.update import Objective
+
+if TYPE_CHECKING:
+    from dpo_lite.training.loaded import Loaded
+
+SEED = 20_000  # of the answers drawn for an evaluation, whatever the training's
+MOST = 512  # held-out prompts that are answered
+ROLES = {"reference": roles.reference, "policy": roles.policy}
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """All that drawn answers are measured by; ``budget``: tokens per packed batch."""
+
+    model: torch.nn.Module
+    tokenizer: Any
+    ppo: PPOSection
+    rewarder: Rewarder
+    ends: Collection[int]
+    objective: Objective
+    budget: int
+
+
+def ruler_of(loaded: Loaded, objective: Objective, budget: int) -> Ruler:
+    """The ruler of a recipe of PPO; its reward model joins the loaded roles where it is missing."""
+    model, recipe, tokenizer = loaded.model, loaded.recipe, loaded.tokenizer
+    adapter = reward_folder(recipe)
+    if adapter and roles.REWARD not in model.peft_config:
+        roles.add_reward(model, adapter)
+    ends = all_ends(model, Encoder(tokenizer, recipe.data.raw, recipe.data.template))
+    judged_by = rewarder(model, recipe, objective, tokenizer)
+    return Ruler(model, tokenizer, recipe.ppo, judged_by, ends, objective, budget)
+
+
+def measure(
+    ruler: Ruler, prompts: Sequence[dict[str, Any]], role: str, answers: int = 1
+) -> dict[str, float]:
+    """Of so many answers to each prompt, drawn by the ``policy`` or the ``reference``:
+
+    ``reward``, ``kl`` in nats per answer with its standard error (0 of the reference), ``ended``,
+    and with markers ``truthful``, the share that makes the chosen claim. Of more than 512 prompts
+    the first ones count.
+    """
+    asked = list(prompts)[:MOST]
+    some = ruler.ppo.model_copy(update={"answers": answers})
+
+    def drawing(at_once: int) -> list[dict[str, Any]]:
+        torch.manual_seed(SEED)
+        return draw(ruler.model, asked, some, ruler.ends, at_once, ROLES[role])
+
+    drawn, _ = halving(drawing, BATCH)
+    rollout = judge(ruler.model, drawn, ruler.rewarder, ruler.ends, ruler.objective, ruler.budget)
+    kl = rollout.kl if role == "policy" else torch.zeros(1)
+    found = {
+        "reward": rollout.rewards.mean().item(),
+        "kl": kl.mean().item(),
+        "kl_error": (kl.std(unbiased=False) / len(kl) ** 0.5).item(),
+        "ended": rollout.ended.float().mean().item(),
+    }
+    if has_markers(asked):
+        found["truthful"] = chosen_share(drawn, ruler.tokenizer)
+    return found
+
+
+def chosen_share(drawn: Sequence[dict[str, Any]], tokenizer) -> float:
+    """Share of the drawn answers that make the chosen claim."""
+    verdicts = [
+        classify(
+            tokenizer.decode(ids, skip_special_tokens=True),
+            example["chosen_markers"],
+            example["rejected_markers"],
+        )
+        for example in drawn
+        for ids in example["response_ids"]
+    ]
+    return verdicts.count("chosen") / len(verdicts)

@@ -1,0 +1,169 @@
+"""The reward model: the same rows as DPO's and the same loss, only the score is another.
+
+Bradley and Terry's model says p(y_w preferred to y_l) = sigma(r(x, y_w) - r(x, y_l)), where r is a
+linear head on the last token's hidden state (DPO, arXiv:2305.18290, Eq. 1 and 2; InstructGPT,
+arXiv:2203.02155, Eq. 1). Where the data say by how much a response is better, in a column
+``margin``, the loss asks for that much: Llama 2, arXiv:2307.09288, Eq. 2.
+
+Only differences are learned, so r + f(x) is as good as r. A small penalty keeps the rewards around
+zero while they are trained (Eisenstein et al. 2023, arXiv:2312.09244), and the mean that
+is left over the training data is subtracted afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from dpo_lite.data.packing import Encoded
+from dpo_lite.errors import UserError
+from dpo_lite.model import roles
+from dpo_lite.model.scoring import Way, lay_out, micro_batches, response_scores, scoring_context
+from dpo_lite.objectives.calibration import reliability
+from dpo_lite.objectives.preference import preference_losses
+
+MEAN_OVER = 2000  # examples that the mean reward is taken over
+
+
+def check_margins(name: str, rows: Dataset) -> None:
+    """Raise UserError where a row's margin is no lead of its chosen response.
+
+    A negative one says that the rejected response is better, and one that is no number says nothing
+    that the loss could ask for. Nothing is guessed, and other tasks do not read the column.
+    """
+    for margin, row in zip(rows["margin"], rows["row"], strict=True):
+        if margin is not None and not margin >= 0:
+            wrong = "no number" if math.isnan(margin) else f"negative ({margin:g})"
+            raise UserError(
+                f"{name}: the margin of row {row} is {wrong}; it is by how much the chosen response"
+                " is better. Leave such rows out with data.where={margin: '>= 0'}, or rename the"
+                " column if it means something else."
+            )
+
+
+@dataclass
+class Compared:
+    """Of each example (E,), on the CPU: its loss and the rewards of its best and worst response."""
+
+    losses: torch.Tensor  # of the preference alone, without the penalty
+    rewards_first: torch.Tensor
+    rewards_last: torch.Tensor
+    order: list[int] = field(default_factory=list)  # places of the examples in the input
+
+    @property
+    def loss(self) -> float:
+        return self.losses.mean().item()
+
+    def metrics(self) -> dict[str, float]:
+        return {"loss": self.loss} | reward_metrics(self.rewards_first, self.rewards_last)
+
+    def calibration(self) -> dict[str, Any]:
+        """Whether it was right as often as it was sure; of best and worst response."""
+        return reliability((self.rewards_first - self.rewards_last).tolist())
+
+
+def reward_metrics(chosen: torch.Tensor, rejected: torch.Tensor) -> dict[str, float]:
+    """TRL's names for rewards (E,) and (E,); ties are left out of the accuracy."""
+    margins = chosen - rejected
+    decided = margins != 0
+    found = {
+        "rewards/chosen": chosen.mean().item(),
+        "rewards/rejected": rejected.mean().item(),
+        "rewards/margins": margins.mean().item(),
+    }
+    if decided.any():
+        found["rewards/accuracies"] = (margins[decided] > 0).float().mean().item()
+    return found
+
+
+def centering_penalties(scores: torch.Tensor, group_sizes: list[int]) -> torch.Tensor:
+    """(r_w + r_l)^2 of every pair, (R,) -> (E,); of K responses twice their mean, squared."""
+    return torch.stack([(2 * group.mean()) ** 2 for group in scores.split(group_sizes)])
+
+
+def score_comparisons(
+    model: torch.nn.Module,
+    examples: Sequence[Encoded],
+    way: Way,
+    dtype: torch.dtype,
+    *,
+    loss: str = "sigmoid",
+    label_smoothing: float = 0.0,
+    centering: float = 0.0,
+    backward_over: int | None = None,
+) -> Compared:
+    """Score one micro-batch; with ``backward_over`` = n examples also backward of the sum / n."""
+    batch = lay_out(examples, way).to(model.device)
+    ends = torch.tensor(batch.group_sizes).cumsum(0)
+    last, first = ends - 1, ends - torch.tensor(batch.group_sizes)
+    with scoring_context(model, batch, dtype), roles.policy(model):
+        scores = response_scores(model, batch)
+        wanted = scores
+        if any(example.get("margin") for example in examples):  # the chosen one is to win by it
+            asked = [example.get("margin") or 0.0 for example in examples]
+            wanted = scores.clone()
+            wanted[first] = scores[first] - torch.tensor(asked, device=scores.device)
+        losses = preference_losses(
+            loss, wanted, batch.response_lengths, batch.group_sizes, 1.0, label_smoothing
+        )
+        if backward_over is not None:
+            penalties = centering_penalties(scores, batch.group_sizes)
+            ((losses + centering * penalties).sum() / backward_over).backward()
+    found = scores.detach().cpu()
+    return Compared(losses.detach().cpu(), found[first], found[last])
+
+
+@torch.no_grad()
+def rewards_of(
+    model: torch.nn.Module,
+    examples: Sequence[Encoded],
+    way: Way,
+    dtype: torch.dtype,
+    budget: int,
+    progress: Callable[[int], None] = lambda count: None,
+    role: Callable = roles.policy,
+) -> list[list[float]]:
+    """The head's score of every response of every example, in their order.
+
+    ``role``: roles.policy where the reward model is what is trained, roles.reward where it stands
+    beside a policy. Call it with the model in eval mode.
+    """
+    found: list[list[float]] = [[] for _ in examples]
+    for places in micro_batches(examples, way, budget):
+        batch = lay_out([examples[place] for place in places], way).to(model.device)
+        with scoring_context(model, batch, dtype), role(model):
+            scores = response_scores(model, batch).cpu()
+        for place, values in zip(places, scores.split(batch.group_sizes), strict=True):
+            found[place] = values.tolist()
+        progress(len(places))
+    return found
+
+
+def mean_reward(
+    model: torch.nn.Module,
+    train: Dataset,
+    way: Way,
+    dtype: torch.dtype,
+    budget: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> tuple[float, int]:
+    """Mean reward of all responses of the training data, and their number.
+
+    Of more than MEAN_OVER examples so many are drawn by the seed: a mean needs no more.
+    """
+    places = np.random.default_rng(seed).permutation(len(train))[:MEAN_OVER]
+    was_training = model.training
+    model.eval()
+    try:
+        found = rewards_of(model, train.select(places).to_list(), way, dtype, budget, progress)
+    finally:
+        model.train(was_training)
+    rewards = [reward for row in found for reward in row]
+    return sum(rewards) / len(rewards), len(rewards)

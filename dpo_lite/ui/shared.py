@@ -1,0 +1,30 @@
+"""What the tabs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+if TYPE_CHECKING:
+    from dpo_lite.ui.client import Worker
+
+
+@dataclass(frozen=True)
+class Page:
+    """What every tab is given.
+
+    Another tab is opened by returning ``gr.Tabs(selected="compare")`` for ``tabs``. ``selected`` is
+    a list of run names that the browser remembers: the runs that were clicked in the table, in that
+    order. A tab that works on one run starts with the first of them. Setting ``wanted_data`` to
+    [source, overrides, time] puts the source into the recipe that is being made.
+    """
+
+    runs: Path
+    recipes: Path
+    worker: Worker
+    tabs: gr.Tabs | None = None
+    selected: gr.BrowserState | None = None
+    wanted_data: gr.State | None = None

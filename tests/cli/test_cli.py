@@ -1,0 +1,184 @@
+"""The command line as a user meets it: help, faults, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = (
+    "recipes data plan check train sweep eval score best-of compare votes runs push whoami merge ui"
+).split()
+
+
+def run(*arguments, cwd=None):
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    return subprocess.run(
+        [sys.executable, "-m", "dpo_lite", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": root, "COLUMNS": "120", "NO_COLOR": "1"},
+    )
+
+
+@pytest.fixture
+def cli(monkeypatch):
+    """Commands in this process, for what needs no torch."""
+    from typer.testing import CliRunner
+
+    from dpo_lite.cli import app
+
+    return lambda *arguments: CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(cli, command):
+    result = cli(command, "--help")
+    assert result.exit_code == 0
+    assert "Example" in result.output
+
+
+def test_help_needs_no_torch():
+    code = "import sys, dpo_lite.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_fault_is_one_sentence_without_a_traceback(tmp_path):
+    result = run("train", "quickstart", "train.betta=1", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "did you mean train.beta?" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Traceback" in run("--debug", "train", "nothing", cwd=tmp_path).stderr
+
+
+def test_recipes_are_listed_and_copied(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    listed = cli("recipes").output
+    assert "quickstart" in listed
+    assert "zephyr-7b" in listed
+    assert "train.beta" in cli("recipes", "keys").output
+    assert cli("recipes", "cp", "quickstart", "mine.yaml").exit_code == 0
+    assert "builtin:myths" in (tmp_path / "mine.yaml").read_text()
+    assert "exists" in str(cli("recipes", "cp", "quickstart", "mine.yaml").exception)
+
+
+PAIRS = [
+    {"prompt": f"Are bats blind? {i}", "chosen": "Bats can see.", "rejected": "Bats are blind."}
+    for i in range(50)
+] + [{"prompt": "x", "chosen": "a", "rejected": "a"}]
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "unit", "response"),
+    [
+        ([], "characters", "Bats can see."),
+        (["--model", "builtin:myths"], "tokens", "Bats can see.<|im_end|>"),
+    ],
+    ids=["without a base", "with a base"],
+)
+def test_the_data_doctor(cli, pairs, options, unit, response):
+    report = json.loads(cli("data", pairs, *options, "--json").stdout)
+    assert report["format"] == "triples"
+    assert report["unit"] == unit
+    assert report["kept"] + sum(report["evals"].values()) == 50
+    assert report["dropped"]["responses identical"]["rows"] == [50]
+    assert report["lengths"]["chosen"]["max"] > 0
+    assert report["examples"][0]["responses"][0] == response
+
+
+def test_the_data_doctor_for_people(pairs):
+    shown = run("data", pairs, "data.limit=40").stdout
+    assert "triples (prompt is text, chosen is " in shown
+    assert "preferred Bats can see." in shown
+    assert "dropped" not in shown  # the fault stands behind the first forty rows
+    assert "responses identical" in run("data", pairs).stdout
+
+
+def test_the_data_doctor_of_prompts_alone(cli, pairs, tmp_path):
+    shown = run("data", pairs, "--model", "builtin:myths", "data.pairs=prompts").stdout
+    assert "prompts to train on" in shown
+    assert "none: the policy answers by itself" in shown
+    assert "tokens of a prompt (data.max_length)" in shown
+    for word in ("longer", "chosen  ", "coloured", "dropped"):  # equal answers are no fault
+        assert word not in shown.replace("chosen is ", "")
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in PAIRS))
+    assert "task: ppo answers them" in str(cli("data", str(asked)).exception)
+    report = json.loads(cli("data", str(asked), "task=ppo", "--json").stdout)
+    assert (report["format"], report["responses"]) == ("prompts", {"fewest": 0, "most": 0})
+    assert report["chosen_longer"] is None
+    assert set(report["lengths"]) == {"prompt"}
+
+
+def test_the_data_doctor_of_a_recipe(cli, tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("model: {base: builtin:myths}\ndata: {train: builtin:myths, limit: 20}\n")
+    report = json.loads(cli("data", str(recipe), "--json").stdout)
+    assert (report["rows"], set(report["evals"])) == (20, {"phrasings", "topics"})
+
+
+def test_faults_of_the_data_doctor(cli, pairs):
+    fault = str(cli("data", pairs, "data.fromat=orca").exception)
+    assert "did you mean data.format?" in fault
+    assert "did you mean orca?" in str(cli("data", pairs, "data.format=orka").exception)
+    missing = str(cli("data", pairs, "data.columns={q: prompt}").exception)
+    assert "the prompt is never guessed" in missing
+
+
+def test_runs_of_an_empty_folder(cli, tmp_path):
+    assert "no runs in" in cli("runs", "--runs", str(tmp_path)).output
+
+
+def test_missing_things(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "There is no run x" in str(cli("compare", "x").exception)
+    assert "Which recipe" in str(cli("train").exception)
+    assert "leave the recipe" in str(cli("train", "quickstart", "--resume", "x").exception)
+
+
+def test_a_plan_for_a_card_that_is_not_here(cli):
+    found = cli("plan", "quickstart", "--gpu", "3060")
+    assert found.exit_code == 0
+    assert "it fits" in found.output
+    assert "usable on the card" in found.output
+    assert "is no card that is known" in str(cli("plan", "quickstart", "--gpu", "abc").exception)
+    much = ("train.batch_size=512", "train.token_budget=100000", "train.checkpointing=false")
+    tight = cli("plan", "quickstart", *much, "--gpu", "1GB")
+    assert tight.exit_code == 1
+    assert "it does not fit" in tight.output
+
+
+def test_a_blind_vote_in_the_terminal(cli, tmp_path, monkeypatch):
+    """Shown without names, asked again after a slip, kept, revealed; q leaves it."""
+    import typer
+
+    from dpo_lite.cli import comparing
+    from dpo_lite.compare.shared_base import Said
+    from dpo_lite.compare.votes import read_votes
+
+    typed = iter(["x", "b", "q"])
+    monkeypatch.setattr(typer, "prompt", lambda text: next(typed))
+    answers = [Said("reference", "f1", "no [b]", True, []), Said("demo", "f2", "yes", True, [])]
+    arguments = ("demo", "Is it?", answers, {"seed": 0}, str(tmp_path))
+    with comparing.console.capture() as capture:
+        assert comparing._vote(*arguments, shuffle=list.reverse)
+        assert not comparing._vote(*arguments)
+    shown = capture.get()
+    assert shown.index("A  yes") < shown.index("B  no [b]") < shown.index("A was demo")
+    assert "B was reference" in shown
+    (vote,) = read_votes(tmp_path)
+    assert (vote["verdict"], vote["columns"][1]["label"]) == ("B", "reference")
+
+    shown = cli("votes", "--runs", str(tmp_path)).output
+    assert "demo" in shown
+    assert "0%" in shown
+    assert "no votes in" in cli("votes", "--runs", str(tmp_path / "none")).output

@@ -1,0 +1,192 @@
+"""Votes: kept whole, counted with care, and given back as data that trains."""
+
+import json
+import math
+import multiprocessing
+
+import pytest
+
+from dpo_lite.compare.votes import (
+    add_vote,
+    export_votes,
+    preference_rows,
+    read_votes,
+    training_command,
+    votes_file,
+    wilson,
+    win_rates,
+)
+from dpo_lite.errors import UserError
+
+
+def vote(folder, verdict, answers=("yes", "no"), labels=("reference", "demo"), prompt="Is it?"):
+    return add_vote(
+        folder,
+        run="demo",
+        prompt=prompt,
+        shown=[
+            {"label": label, "fingerprint": f"print of {label}", "answer": answer}
+            for label, answer in zip(labels, answers, strict=True)
+        ],
+        sampling={"seed": 0, "temperature": 0.7},
+        verdict=verdict,
+        blind=True,
+    )
+
+
+def test_a_vote_is_kept_whole(tmp_path):
+    vote(tmp_path / "runs", "B", answers=("<b>é\n🐈", "no"))
+    (found,) = read_votes(tmp_path / "runs")
+    assert found["columns"][0] == {
+        "label": "reference",
+        "fingerprint": "print of reference",
+        "answer": "<b>é\n🐈",
+    }
+    assert (found["verdict"], found["blind"], found["sampling"]["seed"]) == ("B", True, 0)
+    with pytest.raises(ValueError, match="no verdict"):
+        vote(tmp_path, "C")
+
+
+def test_a_line_cut_short_costs_nothing_but_itself(tmp_path):
+    vote(tmp_path, "A")
+    with open(votes_file(tmp_path), "ab") as file:
+        file.write(b'{"prompt": "half')
+    vote(tmp_path, "B", prompt="And this?")
+    assert [v["verdict"] for v in read_votes(tmp_path)] == ["A", "B"]
+
+
+def _many(folder, name):
+    for number in range(50):
+        vote(folder, "A", prompt=f"{name} {number}", answers=("x" * 5000, "y"))
+
+
+def test_writers_at_the_same_time_do_not_mix_their_lines(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_many, args=(tmp_path, name)) for name in "abcd"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(read_votes(tmp_path)) == 200
+    # Who looks while another's line is half on the disk begins a new one: an empty line, no loss.
+    assert len(list(filter(None, votes_file(tmp_path).read_text().splitlines()))) == 200
+
+
+def test_who_votes_again_on_the_same_answers_has_changed_their_mind(tmp_path):
+    vote(tmp_path, "A")
+    vote(tmp_path, "A", answers=("no", "yes"), labels=("demo", "reference"))  # the other way round
+    (only,) = read_votes(tmp_path)
+    assert preference_rows([only]).rows == [{"prompt": "Is it?", "chosen": "no", "rejected": "yes"}]
+    vote(tmp_path, "A", answers=("yes", "another"))
+    assert len(read_votes(tmp_path)) == 2
+
+
+def test_wilson_by_hand():
+    """8 of 10 with z = 1.96: (0.8 + 0.19208 ± 1.96 * sqrt(0.016 + 0.009604)) / 1.38416."""
+    low, high = wilson(0.8, 10)
+    spread = 1.96 * math.sqrt(0.8 * 0.2 / 10 + 1.96**2 / 400)
+    assert low == pytest.approx((0.8 + 0.19208 - spread) / 1.38416)
+    assert high == pytest.approx((0.8 + 0.19208 + spread) / 1.38416)
+    assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
+    assert wilson(0.0, 3)[0] == 0.0
+    assert wilson(1.0, 3)[1] == 1.0
+
+
+def test_win_rates_count_ties_as_half_and_bad_ones_apart(tmp_path):
+    for number, verdict in enumerate(["B", "B", "tie", "A", "bad"]):
+        vote(tmp_path, verdict, prompt=str(number))
+    ((pair,), names) = win_rates(read_votes(tmp_path))
+    assert (names[pair.first], names[pair.second]) == ("demo", "reference")
+    assert (pair.wins, pair.losses, pair.ties, pair.bad) == (2, 1, 1, 1)
+    assert pair.rate == 2.5 / 4
+    assert pair.interval == wilson(2.5 / 4, 4)
+
+
+def test_the_best_of_three_beats_the_two_others_alone(tmp_path):
+    labels = ("reference", "one", "two")
+    vote(tmp_path, "C", answers=("a", "b", "c"), labels=labels)
+    vote(tmp_path, "B", answers=("a", "b", "b"), labels=("reference", "one", "one"), prompt="2")
+    pairs, names = win_rates(read_votes(tmp_path))
+    won = {(names[p.first], names[p.second]): (p.wins, p.losses) for p in pairs}
+    assert won[("two", "reference")] == (1, 0)
+    assert won[("one", "reference")] == (1, 0)
+    assert sorted(won[pair] for pair in won if "reference" not in pair) in ([(0, 1)], [(1, 0)])
+    rows = preference_rows(read_votes(tmp_path))
+    assert [r["rejected"] for r in rows.rows] == ["a", "b", "a"]
+    assert rows.left_out == {"equal answers": 1}
+
+
+def test_a_name_for_two_models_is_told_apart():
+    votes = [
+        {
+            "verdict": "A",
+            "columns": [
+                {"label": "demo", "fingerprint": print_, "answer": "a"},
+                {"label": "reference", "fingerprint": "base", "answer": "b"},
+            ],
+        }
+        for print_ in ("111111aa", "222222bb")
+    ]
+    _, names = win_rates(votes)
+    assert names == {"111111aa": "demo (111111)", "222222bb": "demo (222222)", "base": "reference"}
+
+
+def test_export_says_what_it_leaves_out(tmp_path):
+    vote(tmp_path, "A", prompt="1")
+    vote(tmp_path, "tie", prompt="2")
+    vote(tmp_path, "bad", prompt="3")
+    vote(tmp_path, "A", prompt="4", answers=("", "no"))
+    vote(tmp_path, "A", prompt="5", labels=("two", "one"))
+    vote(tmp_path, "B", prompt="5", labels=("reference", "one"))
+    export = export_votes(tmp_path, tmp_path / "votes" / "mine.jsonl")
+    assert export.left_out == {
+        "ties": 1,
+        "both bad": 1,
+        "empty answers": 1,
+        "voted on again later": 1,
+    }
+    lines = (tmp_path / "votes" / "mine.jsonl").read_text().splitlines()
+    assert [json.loads(line)["chosen"] for line in lines] == ["yes", "no"]
+    with pytest.raises(UserError, match="exists; choose another name"):
+        export_votes(tmp_path, tmp_path / "votes" / "mine.jsonl")
+    with pytest.raises(UserError, match=r"end it with \.jsonl"):
+        export_votes(tmp_path, tmp_path / "mine.txt")
+    with pytest.raises(UserError, match=r"no votes in .* that prefer one answer"):
+        export_votes(tmp_path / "nowhere", tmp_path / "other.jsonl")
+    assert len(preference_rows(read_votes(tmp_path), run="two").rows) == 1
+
+
+def test_votes_are_data_that_trains(tiny_base, tmp_path):
+    """The loop closes: votes → export → the data doctor knows it → two updates from the adapter."""
+    from rich.console import Console
+
+    from dpo_lite.files import read_json
+    from dpo_lite.jobs import train as job
+    from dpo_lite.jobs.doctor import examine
+    from dpo_lite.recipe import load_recipe, validate_recipe
+
+    runs = tmp_path / "runs"
+    for number in range(8):
+        vote(runs, "AB"[number % 2], answers=("the cat", "a dog"), prompt=f"who is {number}?")
+    file = tmp_path / "mine.jsonl"
+    export_votes(runs, file)
+    assert examine(str(file)).format == "triples"
+
+    values = {
+        "model": {"base": tiny_base},
+        "data": {"train": str(file)},
+        "train": {"max_steps": 2, "batch_size": 4, "lr": 1e-3},
+        "eval": {"max_new_tokens": 2, "generate": 1},
+        "run": {"folder": str(runs), "name": "demo"},
+    }
+    console = Console(quiet=True)
+    job.start(validate_recipe(values, "test"), "demo", console)
+    command = training_command(runs, "demo", file)
+    assert command[:2] == ["dpo-lite", "train"]
+    run = job.start(load_recipe(command[2], command[3:]), "demo", console)
+    assert run.name == "demo-votes-1"
+    assert run.status()["state"] == "finished"
+    assert run.manifest()["reference"] == "start adapter, frozen"
+    assert len([m for m in run.records("metrics.jsonl") if "loss" in m]) == 2
+    assert read_json(run.path / "data.json")["kept"] < 8  # some of them are held out
+    assert training_command(runs, "demo", file)[3] == "run.name=demo-votes-2"

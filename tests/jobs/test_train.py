@@ -1,0 +1,266 @@
+"""Whole runs on a tiny base: what they leave, how they stop, resume, and fail."""
+
+import os
+import signal
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from dpo_lite.compare.answers import compare_answers
+from dpo_lite.compare.lockstep import Sampling
+from dpo_lite.errors import UserError
+from dpo_lite.files import read_json
+from dpo_lite.jobs import train as job
+from dpo_lite.model import roles
+from dpo_lite.model.base import load_base
+from dpo_lite.recipe import (
+    RECIPES_FOLDER,
+    AdapterSection,
+    ModelSection,
+    load_recipe,
+    validate_recipe,
+)
+from dpo_lite.runs.folder import list_runs
+from dpo_lite.training.callbacks import RunRecorder
+from tests.cats import write_cats
+
+FILES = (
+    "recipe.yaml manifest.json data.json metrics.jsonl status.json samples.jsonl results.json "
+    "report.md curves.png adapter/adapter_model.safetensors adapter/adapter_config.json"
+)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Chosen answers say sat, rejected ones ran; markers tell them apart."""
+    folder = tmp_path_factory.mktemp("pairs")
+    write_cats(folder, train=range(40), test=range(40, 52))
+    return str(folder)
+
+
+def recipe_for(base, data, folder, **train):
+    options = {"lr": 1e-3, "batch_size": 8, "max_steps": 6, "save_steps": 2} | train
+    return validate_recipe(
+        {
+            "model": {"base": base},
+            "data": {"train": data},
+            "train": options,
+            "eval": {"prompts": ["hello <b>[red]"], "max_new_tokens": 4},
+            "run": {"folder": str(folder)},
+        },
+        "test",
+    )
+
+
+@pytest.fixture
+def console():
+    return Console(quiet=True)
+
+
+def weights(run):
+    return load_file(run.adapter / "adapter_model.safetensors")
+
+
+def test_a_run_leaves_its_folder(tiny_base, pairs, tmp_path, console):
+    run = job.start(recipe_for(tiny_base, pairs, tmp_path, eval_steps=3), "demo", console)
+    assert run.name == "demo-1"
+    for name in FILES.split():
+        assert (run.path / name).stat().st_size > 0, name
+    assert run.status()["state"] == "finished"
+    steps = [m for m in run.records("metrics.jsonl") if "loss" in m]
+    assert [m["step"] for m in steps] == list(range(1, 7))
+    assert steps[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert {"rewards/chosen", "rewards/margins", "logps/chosen", "grad_norm"} <= set(steps[0])
+    evals = [m for m in run.records("metrics.jsonl") if "eval_test_loss" in m]
+    assert [m["step"] for m in evals] == [3, 6]
+    held_out = read_json(run.path / "results.json")["sets"]["test"]
+    assert held_out["rewards/margins"] > 0
+    assert set(held_out["generation"]) == {"reference", "policy"}
+    samples = run.records("samples.jsonl")
+    assert len([s for s in samples if s["when"] == "before"]) == 13
+    assert len([s for s in samples if s["when"] == "after"]) == 13
+    assert run.manifest()["linear_4bit"] == 14
+    assert run.manifest()["reference"] == "base, adapters off"
+    assert {w.dtype for w in weights(run).values()} == {torch.float32}
+    assert [r.name for r in list_runs(tmp_path)] == ["demo-1"]
+
+    job.evaluate_again(run, console)
+    again = read_json(run.path / "results.json")["sets"]["test"]
+    assert again["rewards/margins"] == pytest.approx(held_out["rewards/margins"], abs=1e-4)
+
+    sampling = Sampling(max_new_tokens=4)
+    (row,) = compare_answers(run, ["reference", "policy"], ["hello"], sampling, tmp_path)
+    assert row[0] == "hello"
+    assert [said.label for said in row[1]] == ["reference", "demo-1"]
+
+
+@pytest.mark.parametrize("how", ["selective", True, "offload"])
+def test_what_is_given_up_for_memory_changes_no_result(tiny_base, pairs, tmp_path, console, how):
+    """The same weights after six updates, evaluations and answers in between."""
+    plain = job.start(recipe_for(tiny_base, pairs, tmp_path / "a"), "plain", console)
+    asked = recipe_for(tiny_base, pairs, tmp_path / "b", checkpointing=how, eval_steps=3)
+    frugal = job.start(asked, "frugal", console)
+    expected = weights(plain)
+    for name, found in weights(frugal).items():
+        assert torch.allclose(found, expected[name], atol=1e-6), name
+    assert "optimizer: adamw\n" in frugal.recipe_file.read_text()
+    parts = read_json(frugal.path / "results.json")["memory"]
+    assert parts["activations"]["measured"] is None
+    assert parts["weights"]["measured"] == pytest.approx(parts["weights"]["predicted"], rel=0.05)
+
+
+def test_memory_is_predicted_and_measured_by_part(tiny_base, pairs, tmp_path, console):
+    run = job.start(recipe_for(tiny_base, pairs, tmp_path), "demo", console)
+    parts = read_json(run.path / "results.json")["memory"]
+    for name in ("weights", "adapter and optimiser", "activations"):
+        found = parts[name]
+        assert found["measured"] == pytest.approx(found["predicted"], rel=0.1), name
+    assert "| activations |" in (run.path / "report.md").read_text()
+
+
+def test_memory_that_runs_out_in_an_update_loses_nothing(
+    tiny_base, pairs, tmp_path, console, monkeypatch
+):
+    """The budget is halved, then every layer recomputed; the result is that of no fault at all."""
+    from dpo_lite.model.recompute import decoder_layers
+    from dpo_lite.training import trainer
+
+    plain = job.start(recipe_for(tiny_base, pairs, tmp_path / "a"), "plain", console)
+    real, budgets = trainer.update_gradient, []
+
+    def tight(model, inputs, objective, budget, references):
+        budgets.append(budget)
+        if not decoder_layers(model)[0].gradient_checkpointing:
+            real(model, inputs[:2], objective, budget, references)  # some gradients are there
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(model, inputs, objective, budget, references)
+
+    monkeypatch.setattr(trainer, "update_gradient", tight)
+    run = job.start(recipe_for(tiny_base, pairs, tmp_path / "b"), "tight", console)
+    assert budgets[1] == budgets[0] // 2
+    assert run.status()["state"] == "finished"
+    for name, found in weights(run).items():
+        assert torch.allclose(found, weights(plain)[name], atol=1e-5), name
+
+
+def test_resuming_equals_not_stopping(tiny_base, pairs, tmp_path, console, monkeypatch):
+    whole = job.start(recipe_for(tiny_base, pairs, tmp_path / "a"), "whole", console)
+
+    interrupted = RunRecorder.on_step_end
+
+    def stop_at_three(self, args, state, control, **kwargs):
+        if state.global_step == 3:
+            os.kill(os.getpid(), signal.SIGINT)  # the user's Ctrl-C
+        return interrupted(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(RunRecorder, "on_step_end", stop_at_three)
+    run = job.start(recipe_for(tiny_base, pairs, tmp_path / "b"), "part", console)
+    assert run.status()["state"] == "stopped"
+    assert run.last_checkpoint().name == "checkpoint-3"
+    assert not run.adapter.exists()
+    monkeypatch.undo()
+
+    job.resume(run, console)
+    assert run.status()["state"] == "finished"
+    expected, found = weights(whole), weights(run)
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+    losses = [[m["loss"] for m in r.records("metrics.jsonl") if "loss" in m] for r in (whole, run)]
+    assert losses[0] == losses[1]
+    with pytest.raises(UserError, match="is finished"):
+        job.resume(run, console)
+
+
+def test_the_trl_engine_gives_the_same_training(tiny_base, pairs, tmp_path, console):
+    ours = job.start(recipe_for(tiny_base, pairs, tmp_path, max_steps=4), "ours", console)
+    theirs = job.start(
+        recipe_for(tiny_base, pairs, tmp_path, max_steps=4, engine="trl"), "theirs", console
+    )
+    losses = [
+        [m["loss"] for m in run.records("metrics.jsonl") if "loss" in m] for run in (ours, theirs)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-4)
+    assert losses[0][0] != losses[0][-1]
+
+
+def test_no_update_after_a_failed_preflight(tiny_base, pairs, tmp_path, console, monkeypatch):
+    """A reference that is not the policy's start stops the run before it has a folder."""
+    from dpo_lite.jobs import preflight
+
+    honest = preflight.load_model
+
+    def broken(recipe):
+        model = honest(recipe)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.add_(0.1)
+        return model
+
+    monkeypatch.setattr(job, "load_model", broken)
+    with pytest.raises(UserError, match="the reference is wrong"):
+        job.start(recipe_for(tiny_base, pairs, tmp_path), "bad", console)
+    assert list_runs(tmp_path) == []
+
+
+def test_the_real_hh_file_trains(tiny_base, hh_file, tmp_path, console):
+    recipe = recipe_for(tiny_base, str(hh_file), tmp_path, max_steps=2)
+    recipe.data.max_length = 300
+    recipe.eval.limit = 8
+    run = job.start(recipe, "hh", console)
+    assert run.status()["state"] == "finished"
+    assert read_json(run.path / "data.json")["format"] == "hh-rlhf"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"base": "./nowhere"}}, "there is no folder ./nowhere"),
+        ({"model": {"base": "builtin:facts"}}, "there is no builtin:facts"),
+        ({"data": {"train": "missing.jsonl"}}, "there is no file missing.jsonl"),
+        ({"data": {"max_length": 100_000}}, "over the base's limit of 512"),
+        ({"data": {"max_length": 8}}, "no row of 40 is left"),
+        ({"adapter": {"targets": ["nothing"]}}, "adapter.targets"),
+        ({"model": {"adapter": "./nowhere"}}, "model.adapter"),
+    ],
+)
+def test_bad_input_is_one_sentence(tiny_base, pairs, tmp_path, console, change, message):
+    values = recipe_for(tiny_base, pairs, tmp_path).model_dump()
+    for section, keys in change.items():
+        values[section] |= keys
+    if "adapter" in change.get("model", {}):
+        values["reference"] = None
+    with pytest.raises(UserError, match=message) as caught:
+        job.start(validate_recipe(values, "test"), "bad", console)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def reward_adapter(tiny_base, tmp_path_factory):
+    """A reward model with random numbers."""
+    folder = tmp_path_factory.mktemp("reward")
+    section = ModelSection(base=tiny_base)
+    model = roles.add_policy(load_base(section), AdapterSection(r=4), seed=0, head=True)
+    with torch.no_grad():
+        for parameter in roles.trainable_parameters(model):
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    roles.save_policy(model, folder, tiny_base, None)
+    return str(folder)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES_FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes_pass_the_preflight(path, tiny_base, pairs, reward_adapter, console):
+    """Each recipe's own numbers, on a base and data that are at hand here."""
+    stand_ins = [f"model.base={tiny_base}", f"data.train={pairs}", "data.eval=test"]
+    stand_ins += ["model.adapter=null", "reference=null", "data.max_length=auto"]
+    if load_recipe(path).task == "ppo":
+        stand_ins.append(f"ppo.reward={reward_adapter}")
+    _, report, objective = job.prepare_run(load_recipe(path, stand_ins), console)
+    assert report.linear_4bit == 14
+    assert objective.way == "forest"
+    assert report.plan.budget >= report.trial.tokens > 0
+    if objective.task == "dpo":
+        assert report.start_loss == pytest.approx(0.693147, abs=1e-5)
+        assert any("policy equals reference" in line for line in report.lines())

@@ -1,0 +1,68 @@
+"""Drawing: the distribution that is scored and no other, whatever the model's own settings are."""
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from dpo_lite.model.generation import answer_ids, draw
+from tests.model.small_models import random_examples, small_model
+
+BENT = {
+    "temperature": 0.01,
+    "top_k": 1,
+    "top_p": 0.01,
+    "min_p": 0.9,
+    "typical_p": 0.1,
+    "repetition_penalty": 5.0,
+    "no_repeat_ngram_size": 1,
+    "suppress_tokens": list(range(3, 50)),
+    "min_new_tokens": 8,
+}
+
+
+@pytest.fixture
+def model():
+    return small_model("llama").eval()
+
+
+def drawn(model, **options):
+    torch.manual_seed(3)
+    prompts = [example["prompt_ids"] for example in random_examples(4, 1)]
+    return answer_ids(model, prompts, max_new_tokens=8, ends=[2], **options)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_models_own_settings_bend_nothing(model, temperature):
+    model.generation_config = GenerationConfig()
+    plain = drawn(model, temperature=temperature)
+    model.generation_config = own = GenerationConfig(**BENT, do_sample=True)
+    assert drawn(model, temperature=temperature) == plain
+    assert model.generation_config is own
+
+
+def test_the_models_own_ends_still_end(model):
+    model.generation_config = GenerationConfig(eos_token_id=list(range(3, 97)))
+    assert all(token < 3 for answer in drawn(model) for token in answer[:-1])
+
+
+def test_draws_follow_the_distribution_that_is_scored(model):
+    """Of 4,000 first tokens the frequencies are the softmax of the logits, within 5 deviations."""
+    prompt, count = [5, 6, 7], 4000
+    with torch.no_grad():
+        expected = model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+    torch.manual_seed(0)
+    firsts = [answer[0] for answer in draw(model, prompt, count, max_new_tokens=1)]
+    found = torch.bincount(torch.tensor(firsts), minlength=len(expected)) / count
+    deviation = (expected * (1 - expected) / count).sqrt() + 1 / count
+    assert ((found - expected).abs() < 5 * deviation).all()
+
+
+def test_a_greedy_answer_does_not_depend_on_the_others(model):
+    prompts = [example["prompt_ids"] for example in random_examples(5, 1)]
+    together = answer_ids(model, prompts, max_new_tokens=6, temperature=0.0, at_once=3)
+    alone = [answer_ids(model, [p], max_new_tokens=6, temperature=0.0)[0] for p in prompts]
+    assert together == alone
+
+
+def test_nothing_asked_nothing_answered(model):
+    assert answer_ids(model, [], max_new_tokens=4) == []

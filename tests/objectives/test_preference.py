@@ -1,0 +1,142 @@
+"""Each loss against arithmetic done by hand."""
+
+import math
+
+import pytest
+import torch
+
+from dpo_lite.objectives.preference import (
+    PER_TOKEN,
+    hinge_loss,
+    implicit_rewards,
+    ipo_loss,
+    loss_at_start,
+    plackett_luce_loss,
+    preference_losses,
+    robust_loss,
+    sigmoid_loss,
+)
+
+
+def test_implicit_rewards():
+    # beta 0.5, log-ratios 2 and -4 -> rewards 1 and -2.
+    rewards = implicit_rewards(torch.tensor([-8.0, -14.0]), torch.tensor([-10.0, -10.0]), 0.5)
+    assert rewards.tolist() == [1.0, -2.0]
+
+
+def test_sigmoid():
+    # margin 3: -log(1 / (1 + e^-3)) = log(1 + e^-3) = 0.0485873516
+    assert sigmoid_loss(torch.tensor([[1.0, -2.0]])).item() == pytest.approx(math.log1p(math.e**-3))
+
+
+def test_conservative_dpo():
+    # margin log 3: sigma = 3/4, so log(4/3) with weight 0.9 and log 4 with weight 0.1
+    loss = sigmoid_loss(torch.tensor([[math.log(3), 0.0]]), 0.1)
+    assert loss.item() == pytest.approx(0.9 * math.log(4 / 3) + 0.1 * math.log(4))
+
+
+def test_conservative_dpo_rests_at_the_log_odds():
+    # e = 0.1: the margin log(0.9 / 0.1) = log 9 is the least, so its gradient is zero
+    rewards = torch.tensor([[math.log(9), 0.0]], dtype=torch.float64, requires_grad=True)
+    sigmoid_loss(rewards, 0.1).sum().backward()
+    assert rewards.grad.abs().max() < 1e-12
+
+
+def test_robust():
+    # margin log 3, e = 0.2: (0.8 log(4/3) - 0.2 log 4) / 0.6
+    loss = robust_loss(torch.tensor([[math.log(3), 0.0]]), 0.2)
+    assert loss.item() == pytest.approx((0.8 * math.log(4 / 3) - 0.2 * math.log(4)) / 0.6)
+
+
+def test_robust_is_unbiased_under_flips():
+    """Over labels of which 0.3 are flipped it is DPO on the true ones, also its gradient."""
+    rewards = (torch.randn(64, 2, dtype=torch.float64) * 3).requires_grad_()
+    seen = 0.7 * robust_loss(rewards, 0.3) + 0.3 * robust_loss(rewards.flip(1), 0.3)
+    assert torch.allclose(seen, sigmoid_loss(rewards))
+    (found,) = torch.autograd.grad(seen.sum(), rewards)
+    (true,) = torch.autograd.grad(sigmoid_loss(rewards).sum(), rewards)
+    assert torch.allclose(found, true)
+
+
+def test_sigmoid_norm():
+    # beta 5: log-ratios 4 and -3 nats over 10 and 5 tokens -> rewards 2 and -3, margin 5
+    lengths = torch.tensor([10, 5])
+    rewards = implicit_rewards(
+        torch.tensor([-6.0, -13.0]), torch.tensor([-10.0, -10.0]), 5, lengths
+    )
+    assert rewards.tolist() == [2.0, -3.0]
+    loss = preference_losses("sigmoid_norm", rewards, lengths, [2], 5)
+    assert loss.item() == pytest.approx(math.log1p(math.e**-5))
+    assert "sigmoid_norm" in PER_TOKEN
+
+
+def test_hinge():
+    # margins 3 and 0.25 -> 0 and 0.75
+    assert hinge_loss(torch.tensor([[1.0, -2.0], [0.5, 0.25]])).tolist() == [0.0, 0.75]
+
+
+def test_ipo():
+    # beta 0.1: log-ratios 10 and -20 over 5 and 4 tokens -> 2 - (-5) = 7; (7 - 5)^2 = 4
+    loss = ipo_loss(torch.tensor([[1.0, -2.0]]), torch.tensor([[5, 4]]), 0.1)
+    assert loss.item() == pytest.approx(4.0)
+
+
+def test_plackett_luce_three():
+    # rewards 2, 1, 0: P = e^2/(e^2+e+1) * e/(e+1)
+    e = math.e
+    expected = -math.log(e**2 / (e**2 + e + 1) * e / (e + 1))
+    loss = plackett_luce_loss(torch.tensor([[2.0, 1.0, 0.0]], dtype=torch.float64))
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_plackett_luce_of_two_is_dpo():
+    rewards = torch.randn(64, 2, dtype=torch.float64) * 5
+    assert torch.allclose(plackett_luce_loss(rewards), sigmoid_loss(rewards), atol=1e-12)
+
+
+def test_plackett_luce_probabilities_sum_to_one():
+    from itertools import permutations
+
+    rewards = torch.randn(4, dtype=torch.float64)
+    orders = rewards[torch.tensor(list(permutations(range(4))))]
+    assert (-plackett_luce_loss(orders)).exp().sum().item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "ipo", "hinge", "plackett_luce"])
+def test_a_shift_per_prompt_changes_nothing(loss):
+    """beta log Z(x) cancels. (For IPO only where both responses are of one length.)"""
+    rewards, lengths = torch.randn(8, dtype=torch.float64), torch.full((8,), 3)
+    shift = torch.randn(4, dtype=torch.float64).repeat_interleave(2)
+    sizes = [2, 2, 2, 2]
+    plain = preference_losses(loss, rewards, lengths, sizes, 0.1)
+    assert torch.allclose(plain, preference_losses(loss, rewards + shift, lengths, sizes, 0.1))
+
+
+def test_ragged_rankings():
+    rewards, lengths = torch.randn(5), torch.ones(5)
+    losses = preference_losses("plackett_luce", rewards, lengths, [2, 3], 0.1)
+    assert losses[0].item() == pytest.approx(sigmoid_loss(rewards[None, :2]).item())
+    assert losses[1].item() == pytest.approx(plackett_luce_loss(rewards[None, 2:]).item())
+
+
+@pytest.mark.parametrize(
+    ("loss", "responses", "value"),
+    [
+        ("sigmoid", 2, math.log(2)),
+        ("plackett_luce", 4, math.log(24)),
+        ("hinge", 2, 1.0),
+        ("sigmoid_norm", 2, math.log(2)),
+        ("robust", 2, math.log(2)),
+        ("ipo", 2, 25.0),
+    ],
+)
+def test_loss_at_start(loss, responses, value):
+    assert loss_at_start(loss, responses, 0.1) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "robust"])
+def test_smoothing_moves_no_start(loss):
+    """So the step-0 identity needs no label smoothing: equal rewards are equal when flipped."""
+    zeros, lengths = torch.zeros(2), torch.ones(2)
+    start = preference_losses(loss, zeros, lengths, [2], 0.1, 0.3)
+    assert start.item() == pytest.approx(math.log(2))

@@ -1,0 +1,34 @@
+"""Which numbers of runs stand in a table, and what their steps are called."""
+
+from dpo_lite.report.metrics import METRICS, NUMBERS, columns_of, number_text, unit
+
+DPO = {"loss": 0.5, "margin": 1.0, "accuracy": 0.75, "reward": None, "kl": None}
+PPO = {"loss": 0.02, "margin": None, "accuracy": None, "reward": 1.25, "kl": 2.0}
+ROAD = {"step": 3, "max_steps": 5}
+
+
+def labels(*statuses):
+    return [number.label for number in columns_of(statuses)]
+
+
+def test_columns_are_those_that_some_run_has():
+    assert labels(DPO) == labels() == labels(ROAD) == ["loss", "margin", "accuracy"]
+    assert labels(PPO) == ["reward", "KL"]
+    assert labels(DPO, PPO, ROAD) == ["loss", "margin", "accuracy", "reward", "KL"]
+
+
+def test_the_loss_of_ppo_is_not_shown():
+    assert [number_text(PPO, number) for number in NUMBERS] == ["–", "–", "–", "1.25", "2.00"]
+    assert number_text(DPO, NUMBERS[0]) == "0.500"
+    assert number_text(ROAD, NUMBERS[0]) == "–"
+
+
+def test_what_a_run_counts():
+    assert [unit(task) for task in ("dpo", "sft", "reward")] == ["update"] * 3
+    assert (unit("ppo"), unit("rlhf")) == ("rollout", "run")
+
+
+def test_what_ppo_logs_is_explained():
+    logged = "reward reward_std kl objective beta entropy loss/policy loss/value clip_fraction"
+    logged += " completions/mean_length completions/ended seconds/drawing seconds/judging"
+    assert set(f"{logged} seconds/learning".split()) <= METRICS.keys()

@@ -1,0 +1,130 @@
+"""One at a time, first come first served, and nothing is kept by the dead."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from dpo_lite.errors import UserError
+from dpo_lite.runs import device_lock as lock
+
+HOLD = """
+import sys
+from dpo_lite.device_lock import device_lock
+with device_lock(sys.argv[1], say=lambda text: print(text, flush=True)):
+    print("has it", flush=True)
+    sys.stdin.readline()
+print("gave it back", flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPO_LITE_CACHE", str(tmp_path))
+
+
+@pytest.fixture
+def hold():
+    """Start a process that holds the device until a line is sent to it."""
+    started = []
+
+    def start(owner):
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, owner],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def wait_until(true):
+    deadline = time.time() + 20
+    while not true():
+        assert time.time() < deadline
+        time.sleep(0.05)
+
+
+def test_a_process_that_holds_it_passes_again():
+    with lock.device_lock("outer"), lock.device_lock("inner", wait=False):
+        assert lock.holder() == "outer"
+    assert lock.holder() is None
+    with lock.device_lock("again", wait=False):
+        assert lock.holder() == "again"
+
+
+def test_first_come_first_served(hold):
+    first = hold("run a")
+    assert first.stdout.readline() == "has it\n"
+    with pytest.raises(UserError, match="in use by run a"), lock.device_lock("me", wait=False):
+        pass
+    second = hold("run b")
+    assert second.stdout.readline() == "waiting for the device: run a has it\n"
+    third = hold("run c")
+    assert third.stdout.readline() == "waiting for the device: run a has it, run b is next\n"
+    assert lock.waiters() == ["run b", "run c"]
+    first.communicate("\n")
+    assert second.stdout.readline() == "has it\n"
+    wait_until(lambda: lock.holder() == "run b")
+    second.communicate("\n")
+    assert "has it\n" in iter(third.stdout.readline, "")
+    assert lock.waiters() == []
+
+
+def test_the_dead_hold_and_wait_for_nothing(hold):
+    first, second = hold("run a"), None
+    assert first.stdout.readline() == "has it\n"
+    second = hold("run b")
+    wait_until(lambda: lock.waiters() == ["run b"])
+    for process in (second, first):
+        process.kill()
+        process.wait()
+    assert lock.holder() is None
+    assert lock.waiters() == []
+    with lock.device_lock("me", wait=False):
+        assert lock.holder() == "me"
+
+
+def test_interrupted_while_waiting_leaves_no_ticket(hold):
+    first = hold("run a")
+    first.stdout.readline()
+
+    def interrupt(text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), lock.device_lock("me", say=interrupt):
+        pass
+    assert lock.waiters() == []
+
+
+def test_two_gpus_are_two_locks(hold, monkeypatch):
+    hold("run a").stdout.readline()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with lock.device_lock("me", wait=False):
+        assert lock.holder() == "me"
+
+
+def test_the_last_thread_of_a_process_gives_it_back():
+    entered, leave = threading.Event(), threading.Event()
+
+    def inner():
+        with lock.device_lock("thread", wait=False):
+            entered.set()
+            leave.wait(5)
+
+    thread = threading.Thread(target=inner)
+    with lock.device_lock("process"):
+        thread.start()
+        assert entered.wait(5)
+    assert lock.holder() == "process"
+    leave.set()
+    thread.join()
+    assert lock.holder() is None

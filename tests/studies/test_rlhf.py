@@ -1,0 +1,283 @@
+"""The whole road: its steps' recipes, a small one from end to end, and how it goes on."""
+
+import pytest
+from rich.console import Console
+
+from dpo_lite.cli.results import print_results
+from dpo_lite.compare.columns import columns
+from dpo_lite.errors import UserError
+from dpo_lite.evaluate.judge import judge_recipe
+from dpo_lite.export.run import merge_run
+from dpo_lite.hub.push import preview
+from dpo_lite.jobs import train as job
+from dpo_lite.model.adapter_files import adapter_folder
+from dpo_lite.recipe import load_recipe, to_yaml, validate_recipe
+from dpo_lite.report.rlhf import cells, read_rows
+from dpo_lite.runs import processes
+from dpo_lite.runs.folder import Run, list_runs
+from dpo_lite.runs.rlhf_steps import first_look, plan_road, steps_of
+from dpo_lite.studies import rlhf
+from tests.cats import write_cats
+
+CONSOLE = Console(quiet=True)
+
+
+def road_recipe(base="b", data="d", folder="runs", **rlhf):
+    short = {"train": {"max_steps": 2, "batch_size": 8, "lr": 1e-3}}
+    return validate_recipe(
+        {
+            "task": "rlhf",
+            "model": {"base": base},
+            "data": {"train": data},
+            "train": {"batch_size": 4},
+            "eval": {"limit": 4, "max_new_tokens": 4, "prompts": ["hello"]},
+            "run": {"folder": str(folder)},
+            "rlhf": {
+                "sft": short,
+                "reward": short,
+                "ppo": {**short, "ppo": {"max_new_tokens": 6, "passes": 1}},
+                "dpo": {},
+                "ppo_betas": [0.1],
+                "dpo_betas": [0.5],
+            }
+            | rlhf,
+        },
+        "test",
+    )
+
+
+def test_every_step_is_a_recipe_of_its_own():
+    steps = plan_road(road_recipe(seeds=[1, 2], ppo_betas=[0.1, 1.0]), "r")
+    assert [step.run.name for step in steps][:5] == [
+        "r-sft-s1",
+        "r-reward-s1",
+        "r-ppo-b0.1-s1",
+        "r-ppo-b1-s1",
+        "r-dpo-b0.5-s1",
+    ]
+    assert len(steps) == 10
+    sft, reward, ppo, _, dpo = (step.recipe for step in steps[:5])
+    assert [r.task for r in (sft, reward, ppo, dpo)] == ["sft", "reward", "ppo", "dpo"]
+    # The same start and the same reference for both.
+    assert ppo.model.adapter == dpo.model.adapter == reward.model.adapter == "runs/r-sft-s1/adapter"
+    assert ppo.reference == dpo.reference == "start"
+    assert ppo.ppo.reward == "runs/r-reward-s1/adapter"
+    assert (ppo.train.beta, dpo.train.beta) == (0.1, 0.5)
+    assert [r.data.pairs for r in (sft, reward, ppo)] == ["best", "best_worst", "prompts"]
+    # A step's own keys over the shared ones.
+    assert (sft.train.batch_size, dpo.train.batch_size) == (8, 4)
+    assert {step.recipe.train.seed for step in steps} == {1, 2}
+
+
+def test_the_section_ppo_is_of_the_steps_of_ppo_alone():
+    values = road_recipe().model_dump(exclude_unset=True) | {"ppo": {"passes": 3, "clip": 0.3}}
+    sft, _, ppo, dpo = (step.recipe for step in plan_road(validate_recipe(values, "test"), "r"))
+    assert (ppo.ppo.passes, ppo.ppo.clip) == (1, 0.3)  # the step's own keys over the shared ones
+    assert sft.ppo == dpo.ppo
+
+
+@pytest.mark.parametrize(
+    ("rlhf", "words"),
+    [
+        ({"sft": {"train": {"lrr": 1}}}, r"rlhf\.sft.*train\.lrr"),
+        ({"ppo": {"train": {"loss": "ipo"}}}, r"rlhf\.ppo.*loss of its own"),
+    ],
+)
+def test_a_wrong_key_of_a_step_is_told_at_once(rlhf, words):
+    with pytest.raises(UserError, match=words):
+        plan_road(road_recipe(**rlhf), "r")
+
+
+def test_the_section_is_for_that_task_alone():
+    values = {"model": {"base": "b"}, "data": {"train": "d"}, "rlhf": {"seeds": [1]}}
+    with pytest.raises(UserError, match="is for task: rlhf"):
+        validate_recipe(values, "test")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"train": {"beta": 0.3}}, "does not take train.beta; see rlhf.ppo_betas"),
+        ({"train": {"seed": 3}}, "see rlhf.seeds"),
+        ({"ppo": {"reward": "x"}}, "does not take ppo.reward"),
+        ({"hub": {"repo": "a/b", "push": "end"}}, "does not take hub.push"),
+        ({"rlhf": {"seeds": []}}, "must have at least one entry"),
+        ({"rlhf": {"ppo_betas": [0.1, 0.1]}}, "rlhf.ppo_betas has a value twice"),
+    ],
+)
+def test_what_no_step_would_take(values, words):
+    base = {"task": "rlhf", "model": {"base": "b"}, "data": {"train": "d"}}
+    with pytest.raises(UserError) as error:
+        validate_recipe(base | values, "test")
+    assert words in str(error.value)
+
+
+class Child:
+    """A step that runs in this process, for the time that a process of its own takes."""
+
+    def __init__(self, run):
+        self.run = run
+
+    def wait(self):
+        job.resume(self.run, Console(quiet=True))
+
+
+@pytest.fixture
+def cats(tmp_path):
+    folder = tmp_path / "cats"
+    folder.mkdir()
+    write_cats(folder, train=range(16), test=range(16, 20))
+    return str(folder)
+
+
+def test_the_road_from_end_to_end(tiny_base, cats, tmp_path, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(processes, "attached", lambda run: started.append(run.name) or Child(run))
+    recipe = road_recipe(tiny_base, cats, tmp_path / "runs")
+    run = job.start(recipe, "way", CONSOLE)
+    assert run.status() | {"step": 4, "max_steps": 4} == run.status()
+    assert run.status()["state"] == "finished"
+    names = ["way-1-sft", "way-1-reward", "way-1-ppo-b0.1", "way-1-dpo-b0.5"]
+    assert started == names
+    assert {r.name for r in list_runs(tmp_path / "runs")} == {"way-1", *names}
+    rows = {row.kind: row for row in read_rows(run)}
+    assert rows["sft"].sets["test"]["kl"] == (0.0, None)  # it is what the others are held to
+    assert abs(rows["ppo"].sets["test"]["kl"][0]) > 1e-6
+    assert "accuracy" in rows["reward"].sets["test"]
+    assert all(row.seconds > 0 and row.memory > 0 for row in rows.values())
+    _, body = cells(read_rows(run))
+    assert [line[0] for line in body] == ["SFT", "reward model", "PPO, β 0.1", "DPO, β 0.5"]
+    assert "frontier.png" in (run.path / "report.md").read_text()
+    assert (run.path / "frontier.png").stat().st_size > 10_000
+    print_results(run, Console(width=120))
+    assert "PPO, β 0.1" in capsys.readouterr().out
+
+
+def test_a_road_that_stopped_goes_on_where_it_was(tiny_base, cats, tmp_path, monkeypatch):
+    started = []
+
+    def stopping(run):
+        started.append(run.name)
+        if run.name.endswith("reward"):
+            run.update_status(state="stopped")
+            return type("Stopped", (), {"wait": lambda self: None})()
+        return Child(run)
+
+    monkeypatch.setattr(processes, "attached", stopping)
+    run = job.start(road_recipe(tiny_base, cats, tmp_path / "runs"), "way", CONSOLE)
+    assert run.status()["state"] == "stopped"
+    assert started == ["way-1-sft", "way-1-reward"]
+    monkeypatch.setattr(processes, "attached", lambda run: started.append(run.name) or Child(run))
+    job.resume(run, CONSOLE)
+    assert started[2:] == ["way-1-reward", "way-1-ppo-b0.1", "way-1-dpo-b0.5"]
+    assert [point["kind"] for point in run.records("points.jsonl")] == [
+        "sft",
+        "reward",
+        "ppo",
+        "dpo",
+    ]
+
+
+def test_a_step_that_fails_is_named(tmp_path, monkeypatch):
+    def failing(run):
+        run.update_status(state="failed", error="no room")
+        return type("Failed", (), {"wait": lambda self: None})()
+
+    monkeypatch.setattr(processes, "attached", failing)
+    with pytest.raises(UserError, match="way-1-sft failed: no room"):
+        job.start(road_recipe(folder=tmp_path), "way", CONSOLE)
+    assert Run(tmp_path / "way-1").status()["state"] == "failed"
+
+
+def test_the_frozen_recipe_reads_back(tmp_path):
+    recipe = road_recipe(folder=tmp_path)
+    (tmp_path / "frozen.yaml").write_text(to_yaml(recipe))
+    again = load_recipe(tmp_path / "frozen.yaml")
+    assert plan_road(again, "r") == plan_road(recipe, "r")
+    assert rlhf.Kind.__args__ == ("sft", "reward", "ppo", "dpo")
+
+
+def test_a_preflight_is_of_the_first_step():
+    found, told = first_look(road_recipe(), "way")
+    assert (found.task, found.run.name) == ("sft", "way-sft")
+    assert "4 runs" in told
+    assert "way-sft" in told
+    recipe = validate_recipe({"model": {"base": "b"}, "data": {"train": "d"}}, "test")
+    assert first_look(recipe, "way") == (recipe, "")
+    with pytest.raises(UserError, match=r"rlhf\.dpo.*train\.lrr"):
+        first_look(road_recipe(dpo={"train": {"lrr": 1}}), "way")
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """The folder of a road and of one of its runs, with nothing trained."""
+    run = Run(tmp_path / "way")
+    recipe = road_recipe(folder=tmp_path)
+    for folder, text in ((run, recipe), (plan_road(recipe, "way")[0].run, None)):
+        folder.path.mkdir()
+        folder.recipe_file.write_text(to_yaml(text or plan_road(recipe, "way")[0].recipe))
+        folder.update_status(state="finished", step=4, max_steps=4)
+    return run
+
+
+@pytest.mark.parametrize(
+    "wanting",
+    [
+        lambda run: columns(run, ["policy"]),
+        lambda run: columns(Run(run.path.parent / "way-sft"), ["way"], run.path.parent),
+        lambda run: judge_recipe("way", runs=run.path.parent),
+        lambda run: preview(run, repo="me/way"),
+        lambda run: merge_run(run, run.path / "out"),
+        lambda run: job.evaluate_again(run, CONSOLE),
+        lambda run: adapter_folder(str(run.adapter)),
+    ],
+    ids="compare beside score push merge eval start".split(),
+)
+def test_whoever_wants_its_adapter_is_told_its_runs(finished, wanting):
+    with pytest.raises(
+        UserError, match="no adapter of its own; name one of its runs: way-sft, way"
+    ):
+        wanting(finished)
+
+
+def test_its_steps_with_their_states(finished):
+    states = [(run.name, status["state"]) for run, status in steps_of(finished)]
+    assert states[:2] == [("way-sft", "finished"), ("way-reward", "to come")]
+
+
+def test_it_keeps_its_name_and_is_deleted_without_its_runs(finished):
+    with pytest.raises(UserError, match="keeps its name"):
+        processes.rename(finished, "other")
+    assert "its runs stay" in processes.what_is_deleted(finished)
+    processes.delete(finished)
+    assert [run.name for run in list_runs(finished.path.parent)] == ["way-sft"]
+
+
+def test_runs_of_another_road_are_not_taken_for_its_own(finished, monkeypatch):
+    """A road was deleted, and another one is started under its name."""
+    finished.recipe_file.write_text(to_yaml(road_recipe(folder=finished.path.parent, seeds=[7])))
+    finished.update_status(state="stopped")
+    monkeypatch.setattr(processes, "attached", lambda run: pytest.fail("nothing may start"))
+    with pytest.raises(UserError, match="way-sft exists and was made from other keys"):
+        job.resume(finished, CONSOLE)
+
+
+def test_stopping_twice_breaks_its_step_off(tmp_path, monkeypatch):
+    asked = []
+
+    class Slow:
+        """A step that goes on until it was asked twice."""
+
+        def __init__(self, run):
+            self.run = run
+
+        def wait(self):
+            if len(asked) < 2:
+                raise KeyboardInterrupt
+            self.run.update_status(state="stopped")
+
+    monkeypatch.setattr(processes, "attached", Slow)
+    monkeypatch.setattr(processes, "stop", lambda run: asked.append(run.name))
+    run = job.start(road_recipe(folder=tmp_path), "way", CONSOLE)
+    assert asked == ["way-1-sft"] * 2
+    assert run.status()["state"] == "stopped"
