@@ -155,9 +155,10 @@ def best(
     Example:  dpo-lite best-of quickstart-1 --from policy --out ranked.jsonl
     """
     from dpo_lite.evaluate.judge import judge_recipe
+    from dpo_lite.tasks import TASKS
 
     recipe, adapter = judge_recipe(run, None, overrides or [], runs)
-    if recipe.task == "reward" and source == "policy":
+    if TASKS[recipe.task].head and source == "policy":
         raise UserError(f"{run} is a reward model and answers nothing; leave --from policy away.")
     prompts = prompt or recipe.eval.prompts
     if not prompts:

@@ -50,12 +50,13 @@ def train(
 
 
 def _start(recipe: str, overrides: list[str]):
-    from dpo_lite.jobs import train as job
     from dpo_lite.recipe import load_recipe, recipe_stem
     from dpo_lite.runs.transcript import Transcript
+    from dpo_lite.tasks import TASKS
 
     quiet_progress_bars()
-    return job.start(load_recipe(recipe, overrides), recipe_stem(recipe), Transcript())
+    loaded = load_recipe(recipe, overrides)
+    return TASKS[loaded.task].run.start(loaded, recipe_stem(recipe), Transcript())
 
 
 def _resume(name: str):
@@ -70,10 +71,11 @@ def _resume(name: str):
     run.take_up()
 
     def work():
-        from dpo_lite.jobs import train as job
+        from dpo_lite.recipe import load_recipe
+        from dpo_lite.tasks import TASKS
 
         quiet_progress_bars()
-        return job.resume(run, Transcript())
+        return TASKS[load_recipe(run.recipe_file).task].run.resume(run, Transcript())
 
     return recorded(run, work)
 

@@ -14,7 +14,7 @@ from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base, load_tokenizer
-from dpo_lite.objectives.preference import PER_TOKEN
+from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.recipe import ModelSection, Recipe, load_recipe
 from dpo_lite.runs.folder import Run
 
@@ -122,7 +122,7 @@ def ask(
     rewards = token_rewards(
         lineup.model, ids, [a.ids for a in answers], policy, reference, recipe.train.beta
     )
-    if recipe.train.loss in PER_TOKEN:  # the mean is the reward, so each token adds its share
+    if LOSSES[recipe.train.loss].per_token:  # the mean is the reward, so each token adds its share
         rewards = [[value / len(values) for value in values] for values in rewards]
     return [
         Said(

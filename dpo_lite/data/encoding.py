@@ -28,7 +28,7 @@ from dpo_lite.data.sources import Row, Source
 from dpo_lite.data.tokens import EncodedExample, Encoder, Rendered
 from dpo_lite.data.where import row_filter
 from dpo_lite.errors import UserError
-from dpo_lite.recipe.sections import PROMPTS
+from dpo_lite.tasks.spec import PROMPTS
 
 SAMPLE = 256  # rows that a format is recognised by
 GLANCE = 200  # characters of a dropped row that are shown

@@ -9,7 +9,7 @@ from itertools import combinations, product
 
 from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Ranked, Reason
 from dpo_lite.data.fields import Row, is_dialogue, is_number
-from dpo_lite.recipe.sections import DEMONSTRATIONS, PROMPTS
+from dpo_lite.tasks.spec import DEMONSTRATIONS, PROMPTS
 
 PLACES = {
     "best_worst": lambda k: [(0, k - 1)],

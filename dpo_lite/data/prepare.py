@@ -28,7 +28,7 @@ from dpo_lite.data.sources import Source, read_source
 from dpo_lite.data.tokens import CharacterEncoder, Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection, OneSource
-from dpo_lite.recipe.sections import PROMPTS
+from dpo_lite.tasks.spec import PROMPTS
 
 HELD_OUT_SHARE = 0.05
 FEW = 3

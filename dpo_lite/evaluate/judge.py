@@ -47,12 +47,13 @@ from dpo_lite.model.scoring import (
     response_logps,
     scoring_context,
 )
-from dpo_lite.objectives.preference import PER_TOKEN
+from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.recipe import Recipe, apply_override, load_recipe, validate_recipe
 from dpo_lite.runs.folder import Run, open_run
+from dpo_lite.tasks import TASKS
+from dpo_lite.training.method import Objective
 from dpo_lite.training.reference_cache import ReferenceCache, open_cache
 from dpo_lite.training.reward_model import rewards_of
-from dpo_lite.training.update import Objective
 
 AT_ONCE = 1024  # rows whose ids are in memory
 Say = Callable[[str], None]
@@ -77,7 +78,7 @@ class Judge:
     @property
     def has_head(self) -> bool:
         """Whether it is a reward model; else its rewards are implicit."""
-        return self.recipe.task == "reward"
+        return TASKS[self.recipe.task].head
 
     @property
     def words(self) -> str:
@@ -107,7 +108,7 @@ class Judge:
             return [np.array(rewards) - self.mean for rewards in found]
         ratios = log_ratios(self.model, examples, objective, budget, references, progress)
         rewards = [self.recipe.train.beta * np.array(row) for row in ratios]
-        if self.recipe.train.loss not in PER_TOKEN:
+        if not LOSSES[self.recipe.train.loss].per_token:
             return rewards
         lengths = [np.array([len(ids) for ids in row["response_ids"]]) for row in examples]
         return [row / count for row, count in zip(rewards, lengths, strict=True)]
@@ -139,7 +140,7 @@ def judge_recipe(
     for override in overrides:
         apply_override(values, override)
     recipe = validate_recipe(values, name)
-    check_adapter(adapter, recipe.model.base, name, head=recipe.task == "reward")
+    check_adapter(adapter, recipe.model.base, name, head=TASKS[recipe.task].head)
     return recipe, adapter
 
 
@@ -148,7 +149,7 @@ def load_judge(recipe: Recipe, adapter: Path) -> Judge:
 
     A reward model stands beside what it started from too, which answers in `best-of`.
     """
-    head = recipe.task == "reward"
+    head = TASKS[recipe.task].head
     model = roles.load_policy(load_base(recipe.model), adapter, head)
     start = adapter_folder(recipe.model.adapter) if recipe.reference == "start" else None
     if start and not is_reward(start):

@@ -4,36 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
 from transformers import GenerationConfig
 
 from dpo_lite.data.tokens import Encoder
-from dpo_lite.errors import UserError
 from dpo_lite.model import roles
+from dpo_lite.model.device_memory import halving
 from dpo_lite.model.scoring import causal_lm
 
 BATCH = 64
-T = TypeVar("T")
-
-
-def halving(work: Callable[[int], T], at_once: int) -> tuple[T, int]:
-    """``work(at_once)``, and with how many it was done: where memory runs out, half as many.
-
-    Raises UserError where there is no room for a single answer.
-    """
-    while True:
-        try:
-            return work(at_once), at_once
-        except torch.OutOfMemoryError as error:
-            if at_once == 1:
-                raise UserError(
-                    "There is no room to draw a single answer; lower max_new_tokens or "
-                    "data.max_length."
-                ) from error
-        at_once //= 2
-        torch.cuda.empty_cache()
 
 
 @torch.no_grad()

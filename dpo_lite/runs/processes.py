@@ -21,6 +21,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.files import safe_name, write_text
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.runs.folder import ACTIVE, Run, create_run
+from dpo_lite.tasks import TASKS
 
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 NOT_FOR_RUNS = ("DPO_LITE_PASSWORD",)  # HF_TOKEN stays: a base behind a licence needs it
@@ -86,7 +87,7 @@ def stop(run: Run, patience: float = 15.0) -> str:
 def rename(run: Run, name: str) -> Run:
     """Give a run that is not at work another name."""
     _refuse_active(run, "rename")
-    if load_recipe(run.recipe_file).task == "rlhf":
+    if TASKS[load_recipe(run.recipe_file).task].composed:
         raise UserError(
             f"{run.name} is a road, and its runs are named after it; it keeps its name."
         )
@@ -116,7 +117,7 @@ def delete(run: Run) -> None:
 def what_is_deleted(run: Run) -> str:
     """What goes with a run that is deleted, in words."""
     with contextlib.suppress(UserError):  # a recipe that cannot be read any more is no hindrance
-        if load_recipe(run.recipe_file).task == "rlhf":
+        if TASKS[load_recipe(run.recipe_file).task].composed:
             return "its table and picture (its runs stay)"
     return "its adapter and checkpoints"
 

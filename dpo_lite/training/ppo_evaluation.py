@@ -15,14 +15,15 @@ import torch
 from dpo_lite.data.markers import classify, has_markers
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.model import roles
-from dpo_lite.model.generation import BATCH, all_ends, halving
+from dpo_lite.model.device_memory import halving
+from dpo_lite.model.generation import BATCH, all_ends
 from dpo_lite.recipe import PPOSection
+from dpo_lite.training.method import Objective
 from dpo_lite.training.ppo import Rewarder, draw, judge
 from dpo_lite.training.reward_source import reward_folder, rewarder
-from dpo_lite.training.update import Objective
 
 if TYPE_CHECKING:
-    from dpo_lite.training.loaded import Loaded
+    from dpo_lite.training.method import Loaded
 
 SEED = 20_000  # of the answers drawn for an evaluation, whatever the training's
 MOST = 512  # held-out prompts that are answered

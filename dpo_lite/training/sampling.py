@@ -11,8 +11,8 @@ from dpo_lite.model import roles
 from dpo_lite.model.base import compute_dtype
 from dpo_lite.model.generation import draw, generate
 from dpo_lite.runs.folder import Run
-from dpo_lite.training.loaded import Loaded
-from dpo_lite.training.update import Objective, evaluate_examples
+from dpo_lite.training.method import Loaded, Objective
+from dpo_lite.training.update import evaluate_examples
 
 PROMPTS = 4  # of the held-out data, where the recipe names none
 ANSWERS = 16  # drawn for one estimate of the KL, over all prompts

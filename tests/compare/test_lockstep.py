@@ -20,7 +20,8 @@ from dpo_lite.model.base import load_base
 from dpo_lite.model.generation import generate
 from dpo_lite.recipe import to_yaml, validate_recipe
 from dpo_lite.runs.folder import Run
-from dpo_lite.training.update import Objective, evaluate_examples
+from dpo_lite.training.method import Objective
+from dpo_lite.training.update import evaluate_examples
 
 PROMPT = "Are bats blind?"
 

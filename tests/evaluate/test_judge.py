@@ -16,7 +16,8 @@ from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.recipe import to_yaml, validate_recipe
 from dpo_lite.runs.folder import Run
-from dpo_lite.training.update import Objective, evaluate_examples
+from dpo_lite.training.method import Objective
+from dpo_lite.training.update import evaluate_examples
 
 ROWS = [
     {"prompt": f"what did cat {i} do?", "chosen": f"the cat {i} sat on the mat", "rejected": "ran"}

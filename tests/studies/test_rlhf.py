@@ -12,7 +12,7 @@ from dpo_lite.hub.push import preview
 from dpo_lite.jobs import train as job
 from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.recipe import load_recipe, to_yaml, validate_recipe
-from dpo_lite.report.rlhf import cells, read_rows
+from dpo_lite.report.rlhf import cells, read_points
 from dpo_lite.runs import processes
 from dpo_lite.runs.folder import Run, list_runs
 from dpo_lite.runs.rlhf_steps import first_look, plan_road, steps_of
@@ -140,12 +140,12 @@ def test_the_road_from_end_to_end(tiny_base, cats, tmp_path, monkeypatch, capsys
     names = ["way-1-sft", "way-1-reward", "way-1-ppo-b0.1", "way-1-dpo-b0.5"]
     assert started == names
     assert {r.name for r in list_runs(tmp_path / "runs")} == {"way-1", *names}
-    rows = {row.kind: row for row in read_rows(run)}
+    rows = {row.kind: row for row in read_points(run)}
     assert rows["sft"].sets["test"]["kl"] == (0.0, None)  # it is what the others are held to
     assert abs(rows["ppo"].sets["test"]["kl"][0]) > 1e-6
     assert "accuracy" in rows["reward"].sets["test"]
     assert all(row.seconds > 0 and row.memory > 0 for row in rows.values())
-    _, body = cells(read_rows(run))
+    _, body = cells(read_points(run))
     assert [line[0] for line in body] == ["SFT", "reward model", "PPO, β 0.1", "DPO, β 0.5"]
     assert "frontier.png" in (run.path / "report.md").read_text()
     assert (run.path / "frontier.png").stat().st_size > 10_000

@@ -15,6 +15,7 @@ from dpo_lite.jobs import train as job
 from dpo_lite.model import identity, roles
 from dpo_lite.model.base import load_base
 from dpo_lite.recipe import AdapterSection, ModelSection, validate_recipe
+from dpo_lite.training.method import Objective
 from dpo_lite.training.reference_cache import (
     RECORD,
     ReferenceCache,
@@ -22,7 +23,7 @@ from dpo_lite.training.reference_cache import (
     open_cache,
     response_keys,
 )
-from dpo_lite.training.update import Objective, evaluate_examples, update_gradient
+from dpo_lite.training.update import evaluate_examples, update_gradient
 from tests.model.small_models import random_examples, small_model
 
 DPO = Objective("sigmoid", 0.5, "forest")
