@@ -100,11 +100,10 @@ def plan_sweep(recipe: str, overrides: Sequence[str], name: str | None = None) -
         Point(values, _recipe_at(recipe, [*fixed, *map("=".join, values.items())], run))
         for values, run in zip(grid, names, strict=True)
     ]
-    for task in {point.recipe.task for point in points}:
-        if TASKS[task].composed:
+    for name_of_task in {point.recipe.task for point in points}:
+        if why := TASKS[name_of_task].not_swept:
             raise UserError(
-                f"task: {task} is not swept: it is made of runs, with values of its own to run "
-                f"through (the section {task}); start it by `dpo-lite train`."
+                f"task: {name_of_task} is not swept: {why}; start it by `dpo-lite train`."
             )
     folders = {point.recipe.run.folder for point in points}
     given = parse_yaml(find_recipe(recipe).read_text(encoding="utf-8"), recipe)

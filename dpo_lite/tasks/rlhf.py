@@ -16,6 +16,9 @@ class RLHF(Task):
     pairs = (*PAIRWISE, *DEMONSTRATIONS, PROMPTS)  # each of its steps takes its own
     sections = ("ppo", "rlhf")
     composed = True
+    not_swept = (
+        "it has values of its own to run through, rlhf.ppo_betas, rlhf.dpo_betas and rlhf.seeds"
+    )
     no_answers = ("No answers here", "Each of its runs has its own; open one above.")
 
     def settle(self, recipe: Recipe) -> None:

@@ -49,6 +49,7 @@ class Task:
 
     head = False  # whether it trains a scalar head, which judges answers and gives none
     composed = False  # whether its run is made of runs, and has no adapter of its own
+    not_swept = ""  # why its runs are not points of a sweep
     engines: tuple[str, ...] = ("dpo_lite",)
 
     panels: tuple[Panel, ...] = ()
