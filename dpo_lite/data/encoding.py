@@ -1,7 +1,7 @@
 """A whole source as token ids in a memory-mapped table, made once and kept by its content.
 
 The table is kept under a hash of all that it depends on: the rows, the options, the tokenizer and
-its template, and the code in this folder. A stale table can therefore not be met.
+its template, and the version of how one becomes the other (``algorithms.ENCODING``).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset
 
+from dpo_lite.algorithms import ENCODING
 from dpo_lite.data.cache import kept
 from dpo_lite.data.examples import BadRow, Dropped, Example, Reason
 from dpo_lite.data.formats import Format, recognise
@@ -86,18 +87,21 @@ def encode_source(
 
     Raises UserError where no format fits, a file is broken or the cache cannot be written.
     """
-    facts = [_code(), source.key, asdict(options), encoder.key]
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
     def write(folder: Path) -> None:
         facts = _write(folder / ROWS, source, options, encoder, say)
         (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
-    folder = kept(key, (ROWS, FACTS), write)
+    folder = kept(_table_key(source.key, options, encoder.key), (ROWS, FACTS), write)
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     dropped = [Dropped(row, Reason(reason), detail) for row, reason, detail in facts["dropped"]]
     table = Dataset.from_file(str(folder / ROWS))
     return EncodedSource(source.name, facts["format"], facts["rows"], table, dropped)
+
+
+def _table_key(source_key: str, options: Options, encoder_key: str) -> str:
+    facts = [ENCODING.key, source_key, asdict(options), encoder_key]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _write(
@@ -253,11 +257,3 @@ class _Counter:
             if number % 1000 == 999:
                 self.say(f"reading {self.name}: {number + 1:,} rows")
             yield number, row
-
-
-def _code() -> str:
-    """A hash of the code that makes tables: a changed converter must not meet an old table."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

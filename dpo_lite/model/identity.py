@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from dpo_lite.data import packing
+from dpo_lite.algorithms import SCORING
 from dpo_lite.data.cache import kept
 from dpo_lite.model import roles
 from dpo_lite.model.base import base_location
 from dpo_lite.recipe import ModelSection
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
-CODE = [*sorted(Path(__file__).parent.glob("*.py")), Path(packing.__file__)]
 
 
 def base_identity(section: ModelSection, config) -> dict[str, str] | None:
@@ -68,7 +67,7 @@ def reference_identity(section: ModelSection, model: PeftModel) -> dict[str, Any
         "device": model.device.type,
         "start": adapter_hash(model, roles.START) if started else None,
         "versions": {name: version(name) for name in PACKAGES},
-        "code": files_hash(CODE),
+        "code": SCORING.key,
     }
 
 

@@ -3,9 +3,11 @@
 import json
 import os
 import time
+from dataclasses import replace
 
 import pytest
 
+from dpo_lite.algorithms import ENCODING
 from dpo_lite.data import cache, encoding
 from dpo_lite.data.encoding import Options, encode_source
 from dpo_lite.data.examples import Reason
@@ -52,7 +54,7 @@ def test_everything_that_it_depends_on_makes_another(tmp_path, folder, chat_toke
     for count, (rows, options, encoder) in enumerate(variants, 2):
         encode_source(rows, options, encoder)
         assert len(list(folder.iterdir())) == count
-    monkeypatch.setattr(encoding, "_code", lambda: "changed")
+    monkeypatch.setattr(encoding, "ENCODING", replace(ENCODING, version=2))
     encode_source(source, Options(), Encoder(chat_tokenizer))
     assert len(list(folder.iterdir())) == len(variants) + 2
 
