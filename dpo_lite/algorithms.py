@@ -58,7 +58,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="b455529623824ed660158c51cbb0442726941f5e72689b900861f584a0846c6f",
+    recorded="793b64896fbbbcd51d06c7be3824e1f4229a7610825547f8411fd2f6b1db2e99",
 )
 
 SCORING = Algorithm(
@@ -77,7 +77,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="9e214446929e950e7af184536a26bf8ef03f6dfe0b6671f2cfaffafdcbb266c4",
+    recorded="b0001121ca3b97ebea033e1697f7170533f1a37ce0ad8dbb63fdde6eb43073cd",
 )
 
 ALGORITHMS = (ENCODING, SCORING)

@@ -25,7 +25,7 @@ from dpo_lite.data.formats import FORMATS
 from dpo_lite.data.lengths import Lengths, lengths_of
 from dpo_lite.data.report import DataReport, Ledger, chosen_longer, describe_lengths, shared_saving
 from dpo_lite.data.sources import Source, read_source
-from dpo_lite.data.tokens import CharacterEncoder, Encoder
+from dpo_lite.data.tokens import Encoder, encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection, OneSource
 from dpo_lite.recipe.sections import PROMPTS
@@ -150,9 +150,7 @@ def prepare(
     rendered examples in the report. ``say`` is told how far it is. Raises UserError where nothing
     is left, or where the data cannot be understood.
     """
-    encoder: Encoder = CharacterEncoder()
-    if tokenizer is not None:
-        encoder = Encoder(tokenizer, section.raw, section.template)
+    encoder = encoder_of(tokenizer, section)
     parts = section.sources
     sources = [read_source(part.source, section.revision) for part in parts]
     encoded = [

@@ -23,7 +23,7 @@ from dpo_lite.data.encoding import EncodedSource, Options, encode_source
 from dpo_lite.data.lengths import lengths_of
 from dpo_lite.data.packing import Encoded
 from dpo_lite.data.sources import read_source
-from dpo_lite.data.tokens import Encoder
+from dpo_lite.data.tokens import Encoder, encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
 from dpo_lite.memory.of_model import plan_run
@@ -72,7 +72,7 @@ class Judge:
 
     @property
     def encoder(self) -> Encoder:
-        return Encoder(self.tokenizer, self.recipe.data.raw, self.recipe.data.template)
+        return encoder_of(self.tokenizer, self.recipe.data)
 
     @property
     def has_head(self) -> bool:
@@ -264,7 +264,7 @@ class Scores:
             raise UserError(f"--out: {path} cannot be written ({error.strerror}).") from error
 
 
-def read_rows(recipe: Recipe, encoder: Encoder, say: Say) -> EncodedSource:
+def encode_rows(recipe: Recipe, encoder: Encoder, say: Say) -> EncodedSource:
     """The recipe's one source as ids, every response of a row, nothing held out or thinned."""
     (part,) = recipe.data.sources
     section = recipe.data

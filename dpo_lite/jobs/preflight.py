@@ -18,7 +18,7 @@ from peft import PeftModel
 
 from dpo_lite.data.expected import expected, expected_answers
 from dpo_lite.data.packing import Encoded
-from dpo_lite.data.tokens import Encoder
+from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.jobs.preflight_ppo import Drawing, rollout_seconds, try_rollout
 from dpo_lite.memory.capacity import passes, peak_memory
@@ -30,7 +30,7 @@ from dpo_lite.model.base import compute_dtype, count_4bit
 from dpo_lite.model.dry_run import kept_bytes
 from dpo_lite.model.heads import head_is_zero
 from dpo_lite.model.scoring import (
-    Choice,
+    ScoringChoice,
     batch_tokens,
     causal_lm,
     choose_way,
@@ -58,7 +58,7 @@ class Report:
     linear_4bit: int
     trained: int
     total: int
-    scoring: Choice
+    scoring: ScoringChoice
     plan: MemoryPlan
     trial: Trial
     expected: MemoryPlan  # the first plan's prediction for the tokens of the trial
@@ -167,7 +167,7 @@ def check(
     if on_policy:
         say("drawing answers for one rollout")
         prompts = list(train.select(range(min(recipe.train.batch_size, len(train)))))
-        encoder = Encoder(loaded.tokenizer, recipe.data.raw, recipe.data.template)
+        encoder = encoder_of(loaded.tokenizer, recipe.data)
         drawing = try_rollout(model, recipe, prompts, encoder, objective, plan, longest)
         gradient = trial.seconds * drawing.tokens / trial.tokens
         seconds = rollout_seconds(model, recipe, gradient, drawing)

@@ -119,7 +119,7 @@ def answer_ids(
     return [answers[i] for i in range(len(prompts))]
 
 
-def draw(
+def sample_answers(
     model: torch.nn.Module, prompt_ids: Sequence[int], count: int, **sampling
 ) -> list[list[int]]:
     """So many answers to one prompt, drawn together; the rest as in ``answer_ids``."""
