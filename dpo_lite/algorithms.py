@@ -58,7 +58,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="793b64896fbbbcd51d06c7be3824e1f4229a7610825547f8411fd2f6b1db2e99",
+    recorded="b504b496f232b612b7601f4a622ca5d3728d6814f5132a4f2b58953abfab3dde",
 )
 
 SCORING = Algorithm(

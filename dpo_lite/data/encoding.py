@@ -29,6 +29,7 @@ from dpo_lite.data.sources import Row, Source
 from dpo_lite.data.tokens import EncodedExample, Encoder, Rendered
 from dpo_lite.data.where import row_filter
 from dpo_lite.errors import UserError
+from dpo_lite.recipe import DataSection, OneSource
 from dpo_lite.recipe.sections import PROMPTS
 
 SAMPLE = 256  # rows that a format is recognised by
@@ -64,6 +65,10 @@ class Options:
     where: dict[str, str | float | bool] | None = None
     pairs: str = "best_worst"
     limit: int | None = None
+
+
+def options_of(section: DataSection, part: OneSource) -> Options:
+    return Options(part.format, part.columns, section.where, section.pairs, section.limit)
 
 
 @dataclass(frozen=True)
