@@ -45,20 +45,24 @@ ENCODING = Algorithm(
     version=1,
     first_key="c9927061fe18cca7cdf600d3387ec156514f6430de7f3bcf4d4add4aa8300bda",
     modules=(
+        "dpo_lite.data.cells",
         "dpo_lite.data.converters",
         "dpo_lite.data.encoding",
         "dpo_lite.data.examples",
         "dpo_lite.data.fields",
         "dpo_lite.data.files",
+        "dpo_lite.data.format_rules",
         "dpo_lite.data.formats",
         "dpo_lite.data.pairs",
         "dpo_lite.data.prompts",
+        "dpo_lite.data.ratings",
+        "dpo_lite.data.recognition",
         "dpo_lite.data.sources",
         "dpo_lite.data.template",
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="b504b496f232b612b7601f4a622ca5d3728d6814f5132a4f2b58953abfab3dde",
+    recorded="1c9f305edeca29cf8507bfc2375fadae4db59e1d4022fb4ae7a130fd2b35295a",
 )
 
 SCORING = Algorithm(

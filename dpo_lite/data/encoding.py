@@ -22,10 +22,11 @@ from datasets import Dataset
 
 from dpo_lite.algorithms import ENCODING
 from dpo_lite.data.cache import kept
-from dpo_lite.data.examples import BadRow, Dropped, Example, Reason
-from dpo_lite.data.formats import Format, recognise
+from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Reason
+from dpo_lite.data.format_rules import Format
 from dpo_lite.data.pairs import examples_of, pair_labelled, prompt_text
-from dpo_lite.data.sources import Row, Source
+from dpo_lite.data.recognition import recognise
+from dpo_lite.data.sources import Source
 from dpo_lite.data.tokens import EncodedExample, Encoder, Rendered
 from dpo_lite.data.where import row_filter
 from dpo_lite.errors import UserError
@@ -152,7 +153,7 @@ def _write(
 
 
 def _examples(
-    matched: Format, rows: Iterable[tuple[int, Row]], options: Options, dropped: list[Dropped]
+    matched: Format, rows: Iterable[tuple[int, DataRow]], options: Options, dropped: list[Dropped]
 ) -> Iterator[Example]:
     """Convert and clean row by row; what is lost goes to ``dropped``."""
     keeps = row_filter(options.where)
@@ -223,7 +224,7 @@ def _ids_key(found: EncodedExample) -> int:
     return int.from_bytes(digest.digest(), "big", signed=True)
 
 
-def _mapped(row: Row, columns: dict[str, str] | None) -> Row:
+def _mapped(row: DataRow, columns: dict[str, str] | None) -> DataRow:
     """The row with the user's column names turned into ours; a column of our name makes way."""
     if not columns:
         return row
@@ -231,7 +232,7 @@ def _mapped(row: Row, columns: dict[str, str] | None) -> Row:
     return rest | {ours: row.get(theirs) for ours, theirs in columns.items()}
 
 
-def _check_columns(key: str, names: Iterable[str], sample: list[Row], source: str) -> None:
+def _check_columns(key: str, names: Iterable[str], sample: list[DataRow], source: str) -> None:
     known = list(dict.fromkeys(str(name) for row in sample for name in row))
     for name in names:
         if name not in known:
@@ -240,7 +241,7 @@ def _check_columns(key: str, names: Iterable[str], sample: list[Row], source: st
             raise UserError(f"{key}: {source} has no column {name}; {hint}")
 
 
-def _glance(row: Row) -> str:
+def _glance(row: DataRow) -> str:
     """Something of the row to know it by: its first text, or the first message's."""
     for value in row.values():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -253,10 +254,10 @@ def _glance(row: Row) -> str:
 class _Counter:
     """Number the rows as they pass, and say how far it is now and then."""
 
-    def __init__(self, rows: Iterable[Row], name: str, say: Callable[[str], None]):
+    def __init__(self, rows: Iterable[DataRow], name: str, say: Callable[[str], None]):
         self.rows, self.name, self.say, self.count = rows, name, say, 0
 
-    def __iter__(self) -> Iterator[tuple[int, Row]]:
+    def __iter__(self) -> Iterator[tuple[int, DataRow]]:
         for number, row in enumerate(self.rows):
             self.count = number + 1
             if number % 1000 == 999:

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import combinations, product
 
-from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Ranked, Reason
-from dpo_lite.data.fields import Row, is_dialogue, is_number
+from dpo_lite.data.cells import is_dialogue, is_number
+from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Message, Ranked, Reason
 from dpo_lite.recipe.sections import DEMONSTRATIONS, PROMPTS
 
 PLACES = {
@@ -19,7 +19,7 @@ PLACES = {
 
 
 def examples_of(
-    found: Ranked, row: Row, number: int, pairs: str = "best_worst"
+    found: Ranked, row: DataRow, number: int, pairs: str = "best_worst"
 ) -> tuple[list[Example], list[Dropped]]:
     """The examples of one row, cleaned; ``pairs`` as in data.pairs.
 
@@ -79,7 +79,7 @@ def _can_be_asked(prompt: list[Message]) -> bool:
 
 
 def pair_labelled(
-    rows: Iterable[tuple[int, Row, Ranked]], pairs: str
+    rows: Iterable[tuple[int, DataRow, Ranked]], pairs: str
 ) -> tuple[list[Example], list[Dropped]]:
     """Pair good with bad answers to equal prompts (KTO's labels: score 1 or 0, one answer a row).
 
@@ -116,7 +116,7 @@ def pair_labelled(
 
 
 def _good_ones(
-    rows: Iterable[tuple[int, Row, Ranked]], pairs: str
+    rows: Iterable[tuple[int, DataRow, Ranked]], pairs: str
 ) -> tuple[list[Example], list[Dropped]]:
     """Labelled answers as demonstrations: the good ones alone."""
     examples: list[Example] = []
@@ -163,7 +163,7 @@ def _check_distinct(answers: Sequence[str], scores: Sequence[float] | None) -> N
         raise BadRow(Reason.TIE)
 
 
-def _margin(row: Row) -> float | None:
+def _margin(row: DataRow) -> float | None:
     """By how much the better response is better, where the row says so."""
     value = row.get("margin")
     if value is None or value == "":
@@ -171,7 +171,7 @@ def _margin(row: Row) -> float | None:
     return float(value) if is_number(value) else math.nan
 
 
-def _phrases(row: Row, key: str) -> list[str]:
+def _phrases(row: DataRow, key: str) -> list[str]:
     """The phrases that tell a good answer from a bad one, where the data names some."""
     value = row.get(key)
     return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []

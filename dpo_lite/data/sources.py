@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from dpo_lite.data.examples import DataRow
 from dpo_lite.data.files import KINDS, content_hash, file_kind, read_rows, split_name
 from dpo_lite.errors import UserError
 
@@ -20,8 +20,6 @@ BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "builtin"
 HELD_OUT_NAMES = ("test", "valid", "eval", "dev")
 READ_AT_ONCE = 256
 SHARDS = re.compile(r"-\d{5}-of-(\d{5})")
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Source:
     head: str  # the name without its split
     split: str
     splits: list[str]
-    rows: Callable[[], Iterator[Row]]
+    rows: Callable[[], Iterator[DataRow]]
     key: str
 
     @property
@@ -132,7 +130,7 @@ def choose_split(head: str, splits: list[str], wanted: str) -> str:
 
 
 def _files(spec: str, head: str, paths: list[Path], split: str, splits: list[str]) -> Source:
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[DataRow]:
         for path in paths:
             yield from read_rows(path)
 
@@ -191,6 +189,6 @@ def _hub(spec: str, revision: str | None) -> Source:
     return Source(spec, head, split, splits, lambda: _arrow_rows(data), data._fingerprint)
 
 
-def _arrow_rows(data) -> Iterator[Row]:
+def _arrow_rows(data) -> Iterator[DataRow]:
     for table in data.with_format("arrow").iter(READ_AT_ONCE):
         yield from table.to_pylist()

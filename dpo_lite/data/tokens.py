@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dpo_lite.data.cells import ASSISTANT, HUMAN
 from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Reason
-from dpo_lite.data.fields import ASSISTANT, HUMAN
 from dpo_lite.data.template import FAULTS, Template, find_out, render
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection
