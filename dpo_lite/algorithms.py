@@ -62,7 +62,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="1c9f305edeca29cf8507bfc2375fadae4db59e1d4022fb4ae7a130fd2b35295a",
+    recorded="7b565d27f5fff783e9df203f5852b238b7cd16bfb26f181106b2be4e5fa7266b",
 )
 
 SCORING = Algorithm(
@@ -81,7 +81,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="b0001121ca3b97ebea033e1697f7170533f1a37ce0ad8dbb63fdde6eb43073cd",
+    recorded="6928cfe0b502964c0be682ec794b0ad19c62dfb2fd6798c4d42c8fea2f6fa7cb",
 )
 
 ALGORITHMS = (ENCODING, SCORING)

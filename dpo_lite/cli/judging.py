@@ -65,7 +65,7 @@ def score(
     _print_scores(scores, show)
     if out:
         scores.write(out)
-        console.print(f"\n{len(scores.kept):,} rows in {out}", markup=False, highlight=False)
+        console.print(f"\n{len(scores.fitting):,} rows in {out}", markup=False, highlight=False)
 
 
 def _print_scores(scores, show: int) -> None:

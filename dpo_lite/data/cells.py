@@ -82,8 +82,8 @@ def list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
     """A test for a list, also as JSON text (CSV), of at least one item, all of which pass."""
 
     def test(value: Any) -> bool:
-        found = decoded(value)
-        return isinstance(found, list) and bool(found) and all(map(holds, found))
+        values = decoded(value)
+        return isinstance(values, list) and bool(values) and all(map(holds, values))
 
     return test
 
@@ -92,8 +92,8 @@ def object_with(*keys: str) -> Callable[[Any], bool]:
     """A test for an object, also as JSON text (CSV), in which these keys are not null."""
 
     def test(value: Any) -> bool:
-        found = decoded(value)
-        return isinstance(found, dict) and all(found.get(key) is not None for key in keys)
+        members = decoded(value)
+        return isinstance(members, dict) and all(members.get(key) is not None for key in keys)
 
     return test
 

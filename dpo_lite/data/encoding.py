@@ -21,7 +21,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from dpo_lite.algorithms import ENCODING
-from dpo_lite.data.cache import kept
+from dpo_lite.data.cache import cached_folder
 from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Reason
 from dpo_lite.data.format_rules import Format
 from dpo_lite.data.pairs import examples_of, pair_labelled, prompt_text
@@ -98,7 +98,7 @@ def encode_source(
         facts = _write(folder / ROWS, source, options, encoder, say)
         (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
-    folder = kept(_table_key(source.key, options, encoder.key), (ROWS, FACTS), write)
+    folder = cached_folder(_table_key(source.key, options, encoder.key), (ROWS, FACTS), write)
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     dropped = [Dropped(row, Reason(reason), detail) for row, reason, detail in facts["dropped"]]
     table = Dataset.from_file(str(folder / ROWS))
@@ -167,11 +167,11 @@ def _examples(
             other = matched.barred(row) if options.format == "auto" else []
             if other:
                 raise BadRow(Reason.MALFORMED, f"{other[0]} makes it another format's row")
-            found = matched.ask(row) if asked else matched.convert(row)
+            converted = matched.ask(row) if asked else matched.convert(row)
             if grouped:
-                labelled.append((number, row, found))
+                labelled.append((number, row, converted))
                 continue
-            examples, faults = examples_of(found, row, number, options.pairs)
+            examples, faults = examples_of(converted, row, number, options.pairs)
         except BadRow as bad:
             dropped.append(Dropped(number, bad.reason, bad.detail or _glance(row)))
             continue
@@ -188,13 +188,13 @@ def _table(
 ) -> pa.RecordBatch:
     """The rows of one batch; waits for its ids."""
     columns: dict[str, list] = {name: [] for name in SCHEMA.names}
-    for example, text, found in zip(examples, texts, ids.result(), strict=True):
-        if isinstance(found, Dropped):
-            dropped.append(found)
+    for example, text, encoded in zip(examples, texts, ids.result(), strict=True):
+        if isinstance(encoded, Dropped):
+            dropped.append(encoded)
             continue
         values = {
-            "prompt_ids": found.prompt_ids,
-            "response_ids": found.response_ids,
+            "prompt_ids": encoded.prompt_ids,
+            "response_ids": encoded.response_ids,
             "row": example.row,
             "prompt": example.prompt[-1]["content"],
             "chosen_markers": example.chosen_markers,
@@ -202,8 +202,8 @@ def _table(
             "margin": example.margin,
             "prompt_key": _hash(prompt_text(example.prompt) + repr(example.template or "")),
             "response_keys": [_hash(answer.strip()) for answer in example.responses],
-            "ids_key": _ids_key(found),
-            "melted": found.melted,
+            "ids_key": _ids_key(encoded),
+            "melted": encoded.melted,
             "folded": text.folded,
         }
         for name, value in values.items():
@@ -216,9 +216,9 @@ def _hash(text: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def _ids_key(found: EncodedExample) -> int:
+def _ids_key(encoded: EncodedExample) -> int:
     digest = hashlib.blake2b(digest_size=8)
-    for ids in [found.prompt_ids, *found.response_ids]:
+    for ids in [encoded.prompt_ids, *encoded.response_ids]:
         digest.update(b"%d:" % len(ids))
         digest.update(array("i", ids).tobytes())
     return int.from_bytes(digest.digest(), "big", signed=True)

@@ -23,11 +23,13 @@ def expected_answers(recipe: Recipe, examples: Sequence[dict[str, Any]]) -> list
     """The prompts with an answer as long as may be drawn, of the prompts' own tokens. One answer
     each: of several to one prompt each may go into another micro-batch."""
     longest = recipe.ppo.max_new_tokens
-    found = []
+    with_answers = []
     for example in examples:
         ids = list(example["prompt_ids"])
-        found.append({**example, "response_ids": [(ids * -(-longest // len(ids)))[:longest]]})
-    return found
+        with_answers.append(
+            {**example, "response_ids": [(ids * -(-longest // len(ids)))[:longest]]}
+        )
+    return with_answers
 
 
 def expected_lengths(recipe: Recipe, lengths: Lengths) -> Lengths:

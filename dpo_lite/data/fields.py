@@ -146,8 +146,8 @@ def dialogue(content: str) -> list[Message]:
         raise BadRow(Reason.MALFORMED, "not a Human/Assistant dialogue")
     names = {"Human": "user", "Assistant": "assistant"}
     turns = [
-        {"role": names[who], "content": said.strip()}
-        for who, said in zip(parts[1::2], parts[2::2], strict=True)
+        {"role": names[who], "content": words.strip()}
+        for who, words in zip(parts[1::2], parts[2::2], strict=True)
     ]
     return turns[:-1] if turns[-1] == {"role": "assistant", "content": ""} else turns
 

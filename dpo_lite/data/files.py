@@ -72,14 +72,14 @@ def read_rows(path: Path) -> Iterator[DataRow]:
     Raises UserError in one sentence: at the first row, or as late as the line that is broken.
     """
     kind = file_kind(path)
-    found = False
+    any_row = False
     with _opened(path) as file:
         if kind is None:
             raise UserError(f"data: {path} is no {', '.join(KINDS)} file; convert it to one.")
         for row in _READERS[kind](path, file):
-            found = True
+            any_row = True
             yield row
-    if not found:
+    if not any_row:
         with _opened(path) as file:
             blank = not any(line.strip(codecs.BOM_UTF8 + b" \t\r\n") for line in file)
         raise UserError(f"data: {path} {'is empty' if blank else 'holds no rows'}.")

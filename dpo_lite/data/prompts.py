@@ -99,8 +99,8 @@ def marked_turns(row: DataRow) -> list[Message]:
     """HelpSteer2: the turns after the first stand behind marks."""
     first, *rest = re.split(r"<extra_id_1>(User|Assistant)\n", text(row, "prompt"))
     asked = user(first.strip())
-    for who, said in zip(rest[::2], rest[1::2], strict=True):
-        asked.append({"role": who.lower(), "content": said.strip()})
+    for who, words in zip(rest[::2], rest[1::2], strict=True):
+        asked.append({"role": who.lower(), "content": words.strip()})
     return asked
 
 
@@ -145,8 +145,8 @@ def template(row: DataRow) -> dict[str, Any] | None:
 def _plain(value: Any, what: str) -> Any:
     """A JSON value without the nulls with which Arrow fills absent keys."""
 
-    def without_nulls(found: dict[str, Any]) -> dict[str, Any]:
-        return {key: inner for key, inner in found.items() if inner is not None}
+    def without_nulls(members: dict[str, Any]) -> dict[str, Any]:
+        return {key: inner for key, inner in members.items() if inner is not None}
 
     try:
         spelt = json.dumps(decoded(value), ensure_ascii=False)

@@ -87,8 +87,8 @@ def _folder(spec: str, head: str, folder: Path, split: str) -> Source:
         return _saved_to_disk(spec, head, folder, split)
     files: dict[str, list[Path]] = {}
     for place in (folder, folder / "data"):
-        found = sorted(place.iterdir()) if place.is_dir() and not files else []
-        for path in found:
+        paths = sorted(place.iterdir()) if place.is_dir() and not files else []
+        for path in paths:
             if path.is_file() and file_kind(path) and not path.name.startswith("dataset_info"):
                 files.setdefault(split_name(path), []).append(path)
     if not files:
@@ -144,10 +144,10 @@ def _saved_to_disk(spec: str, head: str, folder: Path, split: str) -> Source:
     from datasets import DatasetDict, load_from_disk
 
     try:
-        found = load_from_disk(str(folder))
+        loaded = load_from_disk(str(folder))
     except (OSError, ValueError) as error:
         raise UserError(f"data: {folder} does not load: {str(error).splitlines()[0]}.") from error
-    splits = found if isinstance(found, DatasetDict) else {"train": found}
+    splits = loaded if isinstance(loaded, DatasetDict) else {"train": loaded}
     split = choose_split(head, list(splits), split)
     data = splits[split]
     # Not the fingerprint: it is of how the data were made, and the same function may read anew.

@@ -115,8 +115,8 @@ class Encoder:
             if example.template:
                 texts.append(json.dumps(example.template, ensure_ascii=False, default=str))
             for text in texts:
-                if found := self.special.search(text):
-                    raise BadRow(Reason.SPECIAL, found.group())
+                if mark := self.special.search(text):
+                    raise BadRow(Reason.SPECIAL, mark.group())
             if self.raw:
                 prompt, rests = _raw_texts(example)
                 return Rendered(example.row, prompt, [rest + self.template.end for rest in rests])

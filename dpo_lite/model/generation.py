@@ -144,8 +144,8 @@ def all_ends(model: torch.nn.Module, encoder: Encoder) -> set[int]:
 
 def end_ids(model: torch.nn.Module) -> list[int]:
     """The tokens that end an answer by the model's own account: one, several or none."""
-    found = model.generation_config.eos_token_id
-    return [] if found is None else list(found) if isinstance(found, (list, tuple)) else [found]
+    ends = model.generation_config.eos_token_id
+    return [] if ends is None else list(ends) if isinstance(ends, (list, tuple)) else [ends]
 
 
 def _until_end(ids: list[int], ends: Collection[int]) -> list[int]:

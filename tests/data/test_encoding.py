@@ -103,11 +103,11 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch, chat_tokenizer):
 
 
 def test_the_unused_is_forgotten(tmp_path, folder):
-    old = cache.kept("old", (), lambda path: None)
-    new = cache.kept("new", (), lambda path: None)
+    old = cache.cached_folder("old", (), lambda path: None)
+    new = cache.cached_folder("new", (), lambda path: None)
     past = time.time() - cache.KEEP_SECONDS - 10
     os.utime(old, (past, past))
-    cache.kept("another", (), lambda path: None)
+    cache.cached_folder("another", (), lambda path: None)
     assert not old.exists()
     assert new.exists()
 
@@ -126,7 +126,7 @@ def test_two_processes_may_make_the_same(folder):
         other.mkdir()
         (other / "a").write_text("theirs")  # another process is done in the meantime
 
-    assert (cache.kept("key", ("a",), slow) / "a").read_text() == "theirs"
+    assert (cache.cached_folder("key", ("a",), slow) / "a").read_text() == "theirs"
     assert [path.name for path in folder.iterdir()] == ["key"]
 
 
@@ -135,4 +135,4 @@ def test_a_full_disk_is_said(folder):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match="No space left on device"):
-        cache.kept("key", (), full)
+        cache.cached_folder("key", (), full)
