@@ -49,7 +49,7 @@ def score(
     if out and not out.absolute().parent.is_dir():
         raise UserError(f"--out: there is no folder {out.parent}; make it first.")
 
-    from dpo_lite.evaluate.judge import load_judge, read_rows, score_source
+    from dpo_lite.evaluate.judge import encode_rows, load_judge, score_source
     from dpo_lite.runs.device_lock import device_lock
     from dpo_lite.runs.transcript import progress_bar
 
@@ -57,7 +57,7 @@ def score(
     told = Console(stderr=True)
     with told.status("loading the base") as spinner, device_lock("score", say=spinner.update):
         judge = load_judge(recipe, adapter)
-        rows = read_rows(recipe, judge.encoder, spinner.update)
+        rows = encode_rows(recipe, judge.encoder, spinner.update)
         spinner.stop()
         with progress_bar(told) as bar:
             task = bar.add_task("scoring", total=len(rows.table), note="")
@@ -65,7 +65,7 @@ def score(
     _print_scores(scores, show)
     if out:
         scores.write(out)
-        console.print(f"\n{len(scores.kept):,} rows in {out}", markup=False, highlight=False)
+        console.print(f"\n{len(scores.fitting):,} rows in {out}", markup=False, highlight=False)
 
 
 def _print_scores(scores, show: int) -> None:

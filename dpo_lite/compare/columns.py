@@ -46,10 +46,10 @@ def columns(main: Run, names: Sequence[str], folder: str | Path = "runs") -> lis
     recipe = load_recipe(main.recipe_file)
     if TASKS[recipe.task].head:
         raise UserError(judges_only(main.name, f"see them by `dpo-lite best-of {main.name}`"))
-    found = [_column(main, recipe, name, folder) for name in names]
-    if not found:
+    compared = [_column(main, recipe, name, folder) for name in names]
+    if not compared:
         raise UserError("There is nothing to compare; name reference, policy or a run.")
-    return found
+    return compared
 
 
 def _column(main: Run, recipe: Recipe, name: str, folder: str | Path) -> Column:

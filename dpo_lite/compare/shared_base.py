@@ -10,7 +10,7 @@ from peft import PeftModel
 
 from dpo_lite.compare.columns import POLICY, REFERENCE, Column, columns
 from dpo_lite.compare.lockstep import BASE, Answer, Sampling, answer, token_rewards, token_texts
-from dpo_lite.data.tokens import Encoder
+from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base, load_tokenizer
@@ -109,7 +109,7 @@ def ask(
     likely its training made this text.
     """
     recipe: Recipe = load_recipe(run.recipe_file)
-    encoder = Encoder(lineup.tokenizer, recipe.data.raw, recipe.data.template)
+    encoder = encoder_of(lineup.tokenizer, recipe.data)
     ids = encoder.prompt_ids(prompt)
     judges = columns(run, [POLICY, REFERENCE])
     *names, policy, reference = lineup.names([*wanted, *judges])

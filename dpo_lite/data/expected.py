@@ -13,11 +13,13 @@ from dpo_lite.data.lengths import Lengths
 def expected_answers(examples: Sequence[dict[str, Any]], longest: int) -> list[dict[str, Any]]:
     """The prompts with an answer as long as may be drawn, of the prompts' own tokens. One answer
     each: of several to one prompt each may go into another micro-batch."""
-    found = []
+    with_answers = []
     for example in examples:
         ids = list(example["prompt_ids"])
-        found.append({**example, "response_ids": [(ids * -(-longest // len(ids)))[:longest]]})
-    return found
+        with_answers.append(
+            {**example, "response_ids": [(ids * -(-longest // len(ids)))[:longest]]}
+        )
+    return with_answers
 
 
 def expected_lengths(lengths: Lengths, longest: int) -> Lengths:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from dpo_lite.data.markers import has_markers
-from dpo_lite.data.tokens import Encoder
+from dpo_lite.data.tokens import encoder_of
 from dpo_lite.evaluate.held_out import answer_held_out, generation_share
 from dpo_lite.model.generation import generate
 from dpo_lite.runs.folder import Run
@@ -50,7 +50,7 @@ def ask_all(
     shares: dict[str, float | None] = {}
     with progress_bar(console) as bar:
         task = bar.add_task(f"asking {when}", total=total, note="")
-        encoder = Encoder(tokenizer, recipe.data.raw, recipe.data.template)
+        encoder = encoder_of(tokenizer, recipe.data)
         ids = [encoder.prompt_ids(prompt) for prompt in prompts]
         answers = generate(
             model,

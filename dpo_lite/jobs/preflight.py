@@ -26,7 +26,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.base import compute_dtype, count_4bit
 from dpo_lite.model.device_memory import release
 from dpo_lite.model.dry_run import Costs, kept_bytes
-from dpo_lite.model.scoring import Choice, batch_tokens, causal_lm, choose_way, lay_out
+from dpo_lite.model.scoring import ScoringChoice, batch_tokens, causal_lm, choose_way, lay_out
 from dpo_lite.report.words import clock
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.method import Loaded, Method, Objective, Rehearsal
@@ -46,7 +46,7 @@ class Report:
     linear_4bit: int
     trained: int
     total: int
-    scoring: Choice
+    scoring: ScoringChoice
     plan: MemoryPlan
     trial: Trial
     expected: MemoryPlan  # the first plan's prediction for the tokens of the trial

@@ -184,12 +184,12 @@ def kept_bytes(
 ) -> int:
     """Bytes that autograd keeps of the policy's forward pass, each storage once, no parameters."""
     parameters = {p.untyped_storage()._cdata for p in model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
+    storages: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in parameters:
-            kept[storage._cdata] = storage  # held, so that no other takes its address
+            storages[storage._cdata] = storage  # held, so that no other takes its address
         return tensor
 
     with (
@@ -197,9 +197,9 @@ def kept_bytes(
         scoring_context(model, batch, dtype, fuse),
     ):
         scores = response_logps(model, batch, way)
-    found = sum(storage.nbytes() for storage in kept.values())
+    total = sum(storage.nbytes() for storage in storages.values())
     del scores
-    return found
+    return total
 
 
 def selective_bytes(

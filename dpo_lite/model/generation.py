@@ -99,7 +99,7 @@ def answer_ids(
     return [answers[i] for i in range(len(prompts))]
 
 
-def draw(
+def sample_answers(
     model: torch.nn.Module, prompt_ids: Sequence[int], count: int, **sampling
 ) -> list[list[int]]:
     """So many answers to one prompt, drawn together; the rest as in ``answer_ids``."""
@@ -124,8 +124,8 @@ def all_ends(model: torch.nn.Module, encoder: Encoder) -> set[int]:
 
 def end_ids(model: torch.nn.Module) -> list[int]:
     """The tokens that end an answer by the model's own account: one, several or none."""
-    found = model.generation_config.eos_token_id
-    return [] if found is None else list(found) if isinstance(found, (list, tuple)) else [found]
+    ends = model.generation_config.eos_token_id
+    return [] if ends is None else list(ends) if isinstance(ends, (list, tuple)) else [ends]
 
 
 def _until_end(ids: list[int], ends: Collection[int]) -> list[int]:

@@ -13,7 +13,7 @@ from dpo_lite.data.expected import expected_answers, expected_lengths
 from dpo_lite.data.lengths import Lengths
 from dpo_lite.data.packing import Encoded
 from dpo_lite.data.prepare import PreparedData
-from dpo_lite.data.tokens import Encoder
+from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.memory.plan import MemoryPlan
 from dpo_lite.memory.trial import Trial
@@ -76,7 +76,7 @@ class PPO(Method):
         say("drawing answers for one rollout")
         recipe, model, train = loaded.recipe, loaded.model, loaded.data.train
         prompts = list(train.select(range(min(recipe.train.batch_size, len(train)))))
-        encoder = Encoder(loaded.tokenizer, recipe.data.raw, recipe.data.template)
+        encoder = encoder_of(loaded.tokenizer, recipe.data)
         drawing = try_rollout(model, recipe, prompts, encoder, objective, plan, longest)
         gradient = trial.seconds * drawing.tokens / trial.tokens
         return rollout_seconds(model, recipe, gradient, drawing), drawing

@@ -30,7 +30,7 @@ from uuid import uuid4
 import torch
 from peft import PeftModel
 
-from dpo_lite.data.cache import kept
+from dpo_lite.data.cache import cached_folder
 from dpo_lite.data.packing import Encoded
 from dpo_lite.model.identity import reference_identity
 from dpo_lite.recipe import Recipe
@@ -130,7 +130,9 @@ def open_cache(
     text = json.dumps(facts, sort_keys=True, indent=1)
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     facts_file = "facts.json"
-    folder = kept(key, (facts_file,), lambda new: (new / facts_file).write_text(text), "reference")
+    folder = cached_folder(
+        key, (facts_file,), lambda new: (new / facts_file).write_text(text), "reference"
+    )
     return ReferenceCache(folder, say)
 
 

@@ -15,7 +15,7 @@ from dpo_lite.advice.rules import Advice
 from dpo_lite.cli.results import print_results
 from dpo_lite.compare.answers import compare_answers
 from dpo_lite.compare.lockstep import Sampling
-from dpo_lite.evaluate.judge import judge_recipe, load_judge, read_rows, score_source
+from dpo_lite.evaluate.judge import judge_recipe, load_judge, encode_rows, score_source
 from dpo_lite.files import read_json
 from dpo_lite.hub.staging import stage
 from dpo_lite.jobs import train as job
@@ -187,7 +187,7 @@ def test_a_made_up_loss(tiny_base, cats, tmp_path, monkeypatch):
     assert ("squared_hinge", "squared_hinge") in losses.choices
     recipe, adapter = judge_recipe("one", str(Path(cats) / "test.jsonl"), (), run.path.parent)
     judge = load_judge(recipe, adapter)
-    assert len(score_source(judge, read_rows(recipe, judge.encoder, print)).rewards) == 4
+    assert len(score_source(judge, encode_rows(recipe, judge.encoder, print)).rewards) == 4
 
 
 def test_a_made_up_loss_without_a_reference(tiny_base, cats, tmp_path, monkeypatch):
