@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import cache_folder, read_json, write_json
-from dpo_lite.runs.folder import is_alive, process_started
+from dpo_lite.runs.system import is_alive, process_started
 
 POLL_SECONDS = 0.2
 

@@ -12,7 +12,7 @@ from dpo_lite.runs import device_lock as lock
 
 HOLD = """
 import sys
-from dpo_lite.device_lock import device_lock
+from dpo_lite.runs.device_lock import device_lock
 with device_lock(sys.argv[1], say=lambda text: print(text, flush=True)):
     print("has it", flush=True)
     sys.stdin.readline()
