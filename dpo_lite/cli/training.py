@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from typing import Annotated
 
@@ -62,11 +61,11 @@ def _start(recipe: str, overrides: list[str]):
 def _resume(name: str):
     """Also what a detached run is: it can be stopped from its first moment on."""
     from dpo_lite.runs.folder import open_run, recorded
+    from dpo_lite.runs.system import listen
     from dpo_lite.runs.transcript import Transcript
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores Ctrl-C
-            signal.signal(number, signal.default_int_handler)
+        listen()
     run = open_run(name)
     run.take_up()
 
