@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gradio as gr
 
-if TYPE_CHECKING:
-    from dpo_lite.ui.client import Worker
+from dpo_lite.ui.client import Worker
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,7 @@ class Page:
     runs: Path
     recipes: Path
     worker: Worker
+    blocks: gr.Blocks | None = None
     tabs: gr.Tabs | None = None
     selected: gr.BrowserState | None = None
     wanted_data: gr.State | None = None
