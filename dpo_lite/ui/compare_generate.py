@@ -19,13 +19,12 @@ from dpo_lite.ui import parts
 from dpo_lite.ui.compare_layout import MOST_COLUMNS, NO_ANSWERS, CompareTab
 from dpo_lite.ui.compare_sampling import read_sampling, sampling_flags
 from dpo_lite.ui.compare_views import answer_cards
-from dpo_lite.ui.shared import Page
+from dpo_lite.ui.shared import Page, Updates
 
 FRAME = 0.08  # seconds between two looks at a growing answer
 ALL_THE_SAME = "All say the same here: take another prompt, or a higher temperature."
 
 Answers = dict[str, Any]  # as ``NO_ANSWERS``
-Updates = dict[Any, Any]
 
 
 def connect_generate(page: Page, tab: CompareTab) -> None:

@@ -8,10 +8,10 @@ import gradio as gr
 
 from dpo_lite.compare.votes import BAD, TIE, add_vote, read_votes, win_rates
 from dpo_lite.ui import parts
-from dpo_lite.ui.compare_generate import Answers, Updates, show_answers
+from dpo_lite.ui.compare_generate import Answers, show_answers
 from dpo_lite.ui.compare_layout import CompareTab
 from dpo_lite.ui.compare_views import win_table
-from dpo_lite.ui.shared import Page
+from dpo_lite.ui.shared import Page, Updates
 
 
 def connect_votes(page: Page, tab: CompareTab) -> None:

@@ -12,9 +12,7 @@ from dpo_lite.hub.push import preview, push
 from dpo_lite.ui import parts
 from dpo_lite.ui import publish_views as views
 from dpo_lite.ui.publish_layout import PublishTab
-from dpo_lite.ui.shared import Page
-
-Updates = dict[Any, Any]
+from dpo_lite.ui.shared import Page, Updates
 
 
 def connect_push(page: Page, tab: PublishTab) -> None:

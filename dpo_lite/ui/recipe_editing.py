@@ -15,7 +15,7 @@ from dpo_lite.ui import recipe_views as views
 from dpo_lite.ui.form import Checked, FormField, change, check_text, plain
 from dpo_lite.ui.recipe_draft import Draft, open_draft, restore_draft, with_data
 from dpo_lite.ui.recipe_layout import FIELDS, RecipesTab
-from dpo_lite.ui.shared import Page
+from dpo_lite.ui.shared import Page, Updates
 
 # Changes are made one after the other, in the order in which they were asked for.
 EDIT = {
@@ -24,8 +24,6 @@ EDIT = {
     "concurrency_id": "recipes-edit",
     "concurrency_limit": 1,
 }
-
-Updates = dict[Any, Any]
 
 
 def connect_edits(page: Page, tab: RecipesTab) -> None:

@@ -11,9 +11,9 @@ from dpo_lite.recipe import library
 from dpo_lite.ui import parts
 from dpo_lite.ui.form import check_text
 from dpo_lite.ui.recipe_draft import Draft
-from dpo_lite.ui.recipe_editing import EDIT, Updates, show_draft
+from dpo_lite.ui.recipe_editing import EDIT, show_draft
 from dpo_lite.ui.recipe_layout import RecipesTab
-from dpo_lite.ui.shared import Page
+from dpo_lite.ui.shared import Page, Updates
 
 
 def connect_saving(page: Page, tab: RecipesTab) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from dpo_lite.ui.client import Worker
 
+Updates = dict[Any, Any]  # what an event changes: new values by component
+
 
 @dataclass(frozen=True)
 class Page:
-    """What every tab is given.
+    """What every tab is given: folders, the worker, and the components that tabs share.
 
     Another tab is opened by returning ``gr.Tabs(selected="compare")`` for ``tabs``. ``selected`` is
     a list of run names that the browser remembers: the runs that were clicked in the table, in that

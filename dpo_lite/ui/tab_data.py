@@ -13,13 +13,11 @@ import gradio as gr
 from dpo_lite.errors import UserError
 from dpo_lite.ui import data_views, parts
 from dpo_lite.ui.data_layout import BUILTIN, DataTab, lay_out
-from dpo_lite.ui.shared import Page
+from dpo_lite.ui.shared import Page, Updates
 from dpo_lite.ui.uploads import keep_upload
 
 EXAMPLES = 50  # to leaf through
 QUIET = {**parts.QUIET, "concurrency_limit": 4}
-
-Updates = dict[Any, Any]
 
 
 def build(page: Page) -> None:
