@@ -14,8 +14,8 @@ from rich.text import Text
 from dpo_lite.cli.common import RunsFolder, app, console
 from dpo_lite.errors import UserError
 from dpo_lite.quiet import quiet_progress_bars
+from dpo_lite.report.words import bars
 
-BLOCKS = "▁▂▃▄▅▆▇█"
 HALF = 12  # bins of the histogram on each side of zero
 
 Changes = Annotated[
@@ -120,10 +120,8 @@ def histogram(values) -> str:
     reach = float(np.quantile(np.abs(values), 0.98)) or 1.0
     inside = np.clip(values, -reach, reach)
     counts, _ = np.histogram(inside, bins=2 * HALF, range=(-reach, reach))
-    top = counts.max()
-    bars = [BLOCKS[int(7 * count / top)] if count else " " for count in counts]
-    left, right = "".join(bars[:HALF]), "".join(bars[HALF:])
-    return f"{-reach:.2f} {left}│{right} {reach:.2f}"
+    line = bars(counts)
+    return f"{-reach:.2f} {line[:HALF]}│{line[HALF:]} {reach:.2f}"
 
 
 def _line(text: str, width: int = 88) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from typing import Annotated
 
@@ -18,7 +17,6 @@ runs_app = typer.Typer(
 app.add_typer(runs_app, name="runs")
 
 STYLES = {"good": "green", "warn": "yellow", "bad": "red", "info": "dim"}
-BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 @runs_app.callback(invoke_without_command=True)
@@ -76,7 +74,7 @@ def show(
     """
     from dpo_lite.recipe import load_recipe
     from dpo_lite.report.advise import advise_run
-    from dpo_lite.report.words import clock
+    from dpo_lite.report.words import clock, sparkline
     from dpo_lite.runs.folder import open_run
     from dpo_lite.tasks import TASKS
 
@@ -116,16 +114,6 @@ def _print_steps(road) -> None:
         console.print()
         console.print(terminal_table(road))
         console.print()
-
-
-def sparkline(values: list[float], width: int = 40) -> str:
-    """A curve as one line of blocks; more values than the width are averaged."""
-    width = min(width, len(values))
-    bounds = [round(i * len(values) / width) for i in range(width + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(bounds)]
-    low, high = min(means), max(means)
-    steps = [(m - low) / (high - low) if high > low else 0.5 for m in means]
-    return "".join(BLOCKS[min(7, int(8 * step))] if step == step else " " for step in steps)
 
 
 @runs_app.command()

@@ -21,13 +21,14 @@ from dpo_lite.runs.folder import ACTIVE, Run, list_runs
 from dpo_lite.tasks import TASKS, Task
 from dpo_lite.ui import curves, parts, rlhf_views
 from dpo_lite.ui.parts import esc
+from dpo_lite.ui.tails import Tails
 
 LOG_LINES = 40
 SHOWN_PROMPTS = 6
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
 
 Statuses = dict[str, dict[str, Any]]
-TAILS = curves.Tails()
+TAILS = Tails()
 _statuses: dict[Path, tuple[int, dict[str, Any]]] = {}
 _recipes: dict[Path, tuple[int, dict[str, Any]]] = {}
 
