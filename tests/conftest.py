@@ -6,6 +6,9 @@ from pathlib import Path
 from dpo_lite.quiet import quiet_libraries
 
 quiet_libraries()
+# One thread, here and in processes that tests start: models this small only wait for a second one,
+# and where another program wants the core as well, they wait many times as long as they compute.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -19,7 +22,6 @@ CHATML = (
 @pytest.fixture(autouse=True)
 def deterministic():
     torch.manual_seed(0)
-    torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,7 @@ The numbers are from NVIDIA's white papers. They stand apart so that the page ca
 importing torch.
 """
 
-CARDS = {
+CARDS: dict[str, tuple[float, float]] = {
     "3060": (12, 25.6),
     "4060ti": (16, 44.0),
     "3090": (24, 71.0),

@@ -159,6 +159,7 @@ def choose_plan(
                 best = plan
         if best is not None and best.budget >= enough:
             return best
+    assert smallest is not None  # there is always a choice, and a budget
     return best or smallest
 
 

@@ -50,7 +50,7 @@ def settle(
             good = plan, trial
             if trial.peak is None:
                 return good
-            factor = _factor(costs, plan, trial)
+            factor = _factor(costs, plan, trial.tokens, trial.peak)
         elif good is not None:
             break
         else:
@@ -64,8 +64,8 @@ def settle(
     return predict(costs, plan.choice, plan.budget, factor), trial
 
 
-def _factor(costs: Costs, plan: MemoryPlan, trial: Trial) -> float:
+def _factor(costs: Costs, plan: MemoryPlan, tokens: int, peak: int) -> float:
     """What the changing parts of a tried update took, against the prediction."""
-    expected = predict(costs, plan.choice, trial.tokens)
+    expected = predict(costs, plan.choice, tokens)
     fixed = expected.weights + 8 * costs.trained  # masters and gradients, no moments yet
-    return max(trial.peak - fixed, 0) / (expected.total - expected.fixed)
+    return max(peak - fixed, 0) / (expected.total - expected.fixed)

@@ -124,7 +124,7 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=FETCHED))
     except (HTTPError, OSError, ValueError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
+        status = getattr(getattr(error, "response", None), "status_code", 0)
         reason = {
             401: "is not on the Hub, or private: log in with `hf auth login`",
             403: "is gated: accept its conditions on the Hub",

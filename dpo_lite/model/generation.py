@@ -70,7 +70,7 @@ def answer_ids(
     """
     ends = {*ends, *end_ids(model)}
     lm = causal_lm(model)
-    sampling = {"do_sample": False}
+    sampling: dict[str, bool | float] = {"do_sample": False}
     if temperature > 0:
         sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
     answers: dict[int, list[int]] = {}

@@ -68,7 +68,7 @@ class _TokenLogps(torch.autograd.Function):
             picked = target[part, None]
             normaliser = logits.logsumexp(-1, keepdim=True)
             logps[part] = (logits.gather(-1, picked) - normaliser).squeeze(-1)
-            if wants_grad:
+            if direction is not None:
                 # d logp / d logits = onehot - p, then back through cap and scale.
                 slope = -(logits - normaliser).exp_()
                 slope.scatter_add_(-1, picked, torch.ones_like(slope[:, :1]))
@@ -76,7 +76,7 @@ class _TokenLogps(torch.autograd.Function):
                     slope *= 1 - (logits / head.softcap) ** 2
                 slope *= head.scale
                 direction[part] = (slope.to(head.weight.dtype) @ head.weight).to(hidden.dtype)
-        if wants_grad:
+        if direction is not None:
             ctx.save_for_backward(direction)
         return logps
 

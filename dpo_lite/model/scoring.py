@@ -93,7 +93,9 @@ def response_token_logps(model: torch.nn.Module, batch: Batch, way: Way) -> torc
     if way == "plain":
         logits = lm(**_inputs(batch)).logits.flatten(0, 1)[batch.source].float()
         return logits.log_softmax(-1).gather(-1, batch.target[:, None]).squeeze(-1)
-    return token_logps(_hidden(lm, batch)[batch.source], batch.target, frozen_head(lm))
+    head = frozen_head(lm)
+    assert head is not None  # else the way is plain
+    return token_logps(_hidden(lm, batch)[batch.source], batch.target, head)
 
 
 def response_scores(model: torch.nn.Module, batch: Batch) -> torch.Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 
+from pydantic_core import ErrorDetails
+
 from dpo_lite.recipe.tables import known_keys
 
 # These say the key themselves; the others are what is wrong with a key's value.
@@ -32,7 +34,7 @@ _SHAPES = {
 }
 
 
-def sentences(faults: list[dict]) -> list[str]:
+def sentences(faults: list[ErrorDetails]) -> list[str]:
     """The faults as clauses, one per key, each naming its key."""
     complete = {_key(fault) for fault in faults if fault["type"] in _COMPLETE}
     return [
@@ -41,19 +43,19 @@ def sentences(faults: list[dict]) -> list[str]:
     ]
 
 
-def by_key(faults: list[dict]) -> dict[str, str]:
+def by_key(faults: list[ErrorDetails]) -> dict[str, str]:
     """What is wrong with each key, for a form that says it beside the field.
 
     A key that is no key of a recipe is among them under the name it was given; "" stands for what
     concerns no single key.
     """
-    groups: dict[str, list[dict]] = {}
+    groups: dict[str, list[ErrorDetails]] = {}
     for fault in faults:
         groups.setdefault(_key(fault), []).append(fault)
     return {key: _together(group) for key, group in groups.items()}
 
 
-def _together(faults: list[dict]) -> str:
+def _together(faults: list[ErrorDetails]) -> str:
     """The faults of one key in one breath.
 
     The branches of a union such as ``int | "auto"`` fail one by one. Where one of them went deeper,
@@ -68,14 +70,14 @@ def _together(faults: list[dict]) -> str:
     return text if tells else f"{text}, not {value!r}"
 
 
-def _depth(fault: dict) -> int:
+def _depth(fault: ErrorDetails) -> int:
     """How far into the entries of a list a fault lies; the branches of a union do not count."""
     if not any(isinstance(part, int) for part in fault["loc"]):
         return 0
     return len(fault["loc"])
 
 
-def _key(fault: dict) -> str:
+def _key(fault: ErrorDetails) -> str:
     """The key that a fault is about."""
     keys = known_keys()
     if fault["type"] == "value_error":  # of several keys: beside the first that it names
@@ -89,7 +91,7 @@ def _key(fault: dict) -> str:
     return ".".join(where)
 
 
-def _clause(fault: dict) -> str:
+def _clause(fault: ErrorDetails) -> str:
     key, inner = _key(fault), fault["loc"][-1] if fault["loc"] else ""
     entries = [part for part in fault["loc"] if isinstance(part, int)]
     entry = f"entry {entries[0] + 1}: " if entries else ""
@@ -108,7 +110,7 @@ def _clause(fault: dict) -> str:
     return entry + _words(fault)
 
 
-def _words(fault: dict) -> str:
+def _words(fault: ErrorDetails) -> str:
     if fault["type"] == "string_pattern_mismatch" and _key(fault) in _SHAPES:
         return _SHAPES[_key(fault)]
     kinds = (fault["type"], *(fault["type"].rsplit("_", n)[0] for n in (1, 2)))

@@ -14,7 +14,9 @@ from dpo_lite.errors import UserError
 from dpo_lite.recipe.faults import sentences
 from dpo_lite.recipe.schema import Recipe
 
-RECIPES_FOLDER = Path(__file__).resolve().parent.parent.parent / "recipes"
+HERE = Path(__file__).resolve().parent
+INSTALLED = HERE / "shipped"  # the wheel carries them here; a checkout has them at its top
+RECIPES_FOLDER = INSTALLED if INSTALLED.is_dir() else HERE.parents[1] / "recipes"
 OWN_FOLDER = Path("my-recipes")  # one's own, seen from where the command is given
 MAX_RECIPE_BYTES = 256 * 1024
 

@@ -11,7 +11,7 @@ from dpo_lite.recipe.schema import Recipe
 
 def known_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, Any]:
     """Return every leaf key of the schema, as ``train.beta`` -> its pydantic field, in order."""
-    keys = {}
+    keys: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             keys |= known_keys(field.annotation, f"{prefix}{name}.")

@@ -40,11 +40,6 @@ def test_every_command_has_help_with_an_example(cli, command):
     assert "Example" in result.output
 
 
-def test_help_needs_no_torch():
-    code = "import sys, dpo_lite.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
 def test_a_fault_is_one_sentence_without_a_traceback(tmp_path):
     result = run("train", "quickstart", "train.betta=1", cwd=tmp_path)
     assert result.returncode == 1

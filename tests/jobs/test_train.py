@@ -54,9 +54,19 @@ def recipe_for(base, data, folder, **train):
     )
 
 
+CONSOLE = Console(quiet=True)
+
+
 @pytest.fixture
 def console():
-    return Console(quiet=True)
+    return CONSOLE
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_base, pairs, tmp_path_factory):
+    """A run with nothing special about it, which others are held to. Nobody changes its folder."""
+    folder = tmp_path_factory.mktemp("plain")
+    return job.start(recipe_for(tiny_base, pairs, folder), "plain", CONSOLE)
 
 
 def weights(run):
@@ -97,10 +107,11 @@ def test_a_run_leaves_its_folder(tiny_base, pairs, tmp_path, console):
 
 
 @pytest.mark.parametrize("how", ["selective", True, "offload"])
-def test_what_is_given_up_for_memory_changes_no_result(tiny_base, pairs, tmp_path, console, how):
+def test_what_is_given_up_for_memory_changes_no_result(
+    tiny_base, pairs, plain, tmp_path, console, how
+):
     """The same weights after six updates, evaluations and answers in between."""
-    plain = job.start(recipe_for(tiny_base, pairs, tmp_path / "a"), "plain", console)
-    asked = recipe_for(tiny_base, pairs, tmp_path / "b", checkpointing=how, eval_steps=3)
+    asked = recipe_for(tiny_base, pairs, tmp_path, checkpointing=how, eval_steps=3)
     frugal = job.start(asked, "frugal", console)
     expected = weights(plain)
     for name, found in weights(frugal).items():
@@ -111,23 +122,21 @@ def test_what_is_given_up_for_memory_changes_no_result(tiny_base, pairs, tmp_pat
     assert parts["weights"]["measured"] == pytest.approx(parts["weights"]["predicted"], rel=0.05)
 
 
-def test_memory_is_predicted_and_measured_by_part(tiny_base, pairs, tmp_path, console):
-    run = job.start(recipe_for(tiny_base, pairs, tmp_path), "demo", console)
-    parts = read_json(run.path / "results.json")["memory"]
+def test_memory_is_predicted_and_measured_by_part(plain):
+    parts = read_json(plain.path / "results.json")["memory"]
     for name in ("weights", "adapter and optimiser", "activations"):
         found = parts[name]
         assert found["measured"] == pytest.approx(found["predicted"], rel=0.1), name
-    assert "| activations |" in (run.path / "report.md").read_text()
+    assert "| activations |" in (plain.path / "report.md").read_text()
 
 
 def test_memory_that_runs_out_in_an_update_loses_nothing(
-    tiny_base, pairs, tmp_path, console, monkeypatch
+    tiny_base, pairs, plain, tmp_path, console, monkeypatch
 ):
     """The budget is halved, then every layer recomputed; the result is that of no fault at all."""
     from dpo_lite.model.recompute import decoder_layers
     from dpo_lite.training import trainer
 
-    plain = job.start(recipe_for(tiny_base, pairs, tmp_path / "a"), "plain", console)
     real, budgets = trainer.update_gradient, []
 
     def tight(model, inputs, objective, budget, references):
@@ -138,16 +147,14 @@ def test_memory_that_runs_out_in_an_update_loses_nothing(
         return real(model, inputs, objective, budget, references)
 
     monkeypatch.setattr(trainer, "update_gradient", tight)
-    run = job.start(recipe_for(tiny_base, pairs, tmp_path / "b"), "tight", console)
+    run = job.start(recipe_for(tiny_base, pairs, tmp_path), "tight", console)
     assert budgets[1] == budgets[0] // 2
     assert run.status()["state"] == "finished"
     for name, found in weights(run).items():
         assert torch.allclose(found, weights(plain)[name], atol=1e-5), name
 
 
-def test_resuming_equals_not_stopping(tiny_base, pairs, tmp_path, console, monkeypatch):
-    whole = job.start(recipe_for(tiny_base, pairs, tmp_path / "a"), "whole", console)
-
+def test_resuming_equals_not_stopping(tiny_base, pairs, plain, tmp_path, console, monkeypatch):
     interrupted = RunRecorder.on_step_end
 
     def stop_at_three(self, args, state, control, **kwargs):
@@ -156,7 +163,7 @@ def test_resuming_equals_not_stopping(tiny_base, pairs, tmp_path, console, monke
         return interrupted(self, args, state, control, **kwargs)
 
     monkeypatch.setattr(RunRecorder, "on_step_end", stop_at_three)
-    run = job.start(recipe_for(tiny_base, pairs, tmp_path / "b"), "part", console)
+    run = job.start(recipe_for(tiny_base, pairs, tmp_path), "part", console)
     assert run.status()["state"] == "stopped"
     assert run.last_checkpoint().name == "checkpoint-3"
     assert not run.adapter.exists()
@@ -164,10 +171,10 @@ def test_resuming_equals_not_stopping(tiny_base, pairs, tmp_path, console, monke
 
     job.resume(run, console)
     assert run.status()["state"] == "finished"
-    expected, found = weights(whole), weights(run)
+    expected, found = weights(plain), weights(run)
     for name, tensor in expected.items():
         assert torch.equal(tensor, found[name]), name
-    losses = [[m["loss"] for m in r.records("metrics.jsonl") if "loss" in m] for r in (whole, run)]
+    losses = [[m["loss"] for m in r.records("metrics.jsonl") if "loss" in m] for r in (plain, run)]
     assert losses[0] == losses[1]
     with pytest.raises(UserError, match="is finished"):
         job.resume(run, console)

@@ -75,6 +75,13 @@ def recipe_for(base, data, folder, reward, train=None, **ppo):
     )
 
 
+@pytest.fixture(scope="module")
+def plain(tiny_base, cats, reward_run, tmp_path_factory):
+    """A run with nothing special about it, which others are held to. Nobody changes its folder."""
+    folder = tmp_path_factory.mktemp("plain")
+    return job.start(recipe_for(tiny_base, cats, folder, reward_run.path), "plain", CONSOLE)
+
+
 def weights(run):
     return load_file(run.adapter / "adapter_model.safetensors")
 
@@ -135,10 +142,11 @@ def test_it_learns_what_a_function_rewards(lively_base, cats, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("options", [{}, {"estimator": "rloo"}, {"kl_target": 0.5}])
-def test_resuming_equals_not_stopping(tiny_base, cats, reward_run, tmp_path, monkeypatch, options):
-    whole = job.start(
-        recipe_for(tiny_base, cats, tmp_path / "a", reward_run.path, **options), "whole", CONSOLE
-    )
+def test_resuming_equals_not_stopping(
+    tiny_base, cats, reward_run, plain, tmp_path, monkeypatch, options
+):
+    asked = recipe_for(tiny_base, cats, tmp_path / "a", reward_run.path, **options)
+    whole = job.start(asked, "whole", CONSOLE) if options else plain
     real = RunRecorder.on_step_end
 
     def interrupt(self, args, state, control, **kwargs):
@@ -166,7 +174,9 @@ def test_resuming_equals_not_stopping(tiny_base, cats, reward_run, tmp_path, mon
         assert {k: mine.get(k) for k in kept} == {k: theirs.get(k) for k in kept}
 
 
-def test_memory_that_runs_out_loses_nothing(tiny_base, cats, reward_run, tmp_path, monkeypatch):
+def test_memory_that_runs_out_loses_nothing(
+    tiny_base, cats, reward_run, plain, tmp_path, monkeypatch
+):
     """Fewer tokens per micro-batch: the same answers are learned from all the same."""
     real, budgets = ppo_trainer.minibatch_gradient, []
 
@@ -177,9 +187,8 @@ def test_memory_that_runs_out_loses_nothing(tiny_base, cats, reward_run, tmp_pat
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return real(model, rollout, places, earned, ppo, objective, budget)
 
-    plain = job.start(recipe_for(tiny_base, cats, tmp_path / "a", reward_run.path), "p", CONSOLE)
     monkeypatch.setattr(ppo_trainer, "minibatch_gradient", gradient)
-    run = job.start(recipe_for(tiny_base, cats, tmp_path / "b", reward_run.path), "q", CONSOLE)
+    run = job.start(recipe_for(tiny_base, cats, tmp_path, reward_run.path), "q", CONSOLE)
     assert budgets[1] == budgets[0] // 2
     for name, found in weights(run).items():
         assert torch.allclose(found, weights(plain)[name], atol=1e-5), name
@@ -267,11 +276,8 @@ def test_recipes_that_make_no_sense(values, words):
         validate_recipe(base | values, "test")
 
 
-def test_a_policy_is_no_reward(tiny_base, cats, reward_run, tmp_path):
-    policy = job.start(
-        recipe_for(tiny_base, cats, tmp_path, reward_run.path, {"max_steps": 1}), "p", CONSOLE
-    )
-    wrong = recipe_for(tiny_base, cats, tmp_path, policy.path)
+def test_a_policy_is_no_reward(tiny_base, cats, reward_run, plain, tmp_path):
+    wrong = recipe_for(tiny_base, cats, tmp_path, plain.path)
     with pytest.raises(UserError, match=r"ppo\.reward: .* is no reward model"):
         job.start(wrong, "q", CONSOLE)
     nothing = recipe_for(tiny_base, cats, tmp_path, "nowhere")

@@ -354,9 +354,10 @@ def test_two_processes_write_at_once(tmp_path):
     busy = True
     while busy:
         busy = any(writer.is_alive() for writer in writers)
-        for key, logp in ReferenceCache(tmp_path).known.items():
+        known = ReferenceCache(tmp_path).known
+        for key, logp in known.items():
             assert logp in (-1000 - places[key], -5000 - places[key])
-        time.sleep(0.01)
+        time.sleep(0.01 if known else 0.1)  # until they have started there is nothing to catch
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert ReferenceCache(tmp_path).known.keys() == places.keys()
 
