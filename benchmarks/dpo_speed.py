@@ -128,8 +128,8 @@ def our_trainer(model, recipe, pairs: list[dict], folder: str):
     from datasets import Dataset
 
     from dpo_lite.memory.of_model import apply_plan, plan_run
+    from dpo_lite.training.method import Objective
     from dpo_lite.training.trainer import PreferenceTrainer
-    from dpo_lite.training.update import Objective
 
     lengths = np.array([row_length(pair) for pair in pairs])
     plan = plan_run(model, recipe, pairs[:2], "forest", lengths)

@@ -58,9 +58,10 @@ def measure(task: str, folder: str, reward: str, prompts: int, vocabulary: int):
     import dpo_lite.jobs.train  # noqa: F401  all imports are over before the first look
     from dpo_lite.model import roles
     from dpo_lite.training.loaded import load_model
+    from dpo_lite.training.method import Objective
     from dpo_lite.training.ppo import credit, draw, judge, learn, minibatch_gradient
     from dpo_lite.training.reward_source import rewarder
-    from dpo_lite.training.update import Objective, update_gradient
+    from dpo_lite.training.update import update_gradient
 
     random = np.random.default_rng(0)
 

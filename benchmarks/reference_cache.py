@@ -19,8 +19,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from dpo_lite.model import roles
 from dpo_lite.recipe import AdapterSection
+from dpo_lite.training.method import Objective
 from dpo_lite.training.reference_cache import ReferenceCache, response_keys
-from dpo_lite.training.update import Objective, update_gradient
+from dpo_lite.training.update import update_gradient
 
 VOCABULARY = 16_384
 DPO = Objective("sigmoid", 0.1, "forest")

@@ -27,6 +27,7 @@ from dpo_lite.runs.folder import Run, create_run
 from dpo_lite.ui import run_views as views
 from dpo_lite.ui import tab_runs
 from dpo_lite.ui.shared import Page
+from dpo_lite.ui.tails import Tails
 
 RUNS, UPDATES, REPEATS = 200, 300, 20
 CHROMIUM = "/usr/bin/chromium"
@@ -59,13 +60,13 @@ def milliseconds(work) -> float:
 def server_side(folder: Path) -> dict[str, float]:
     page = Page(folder, folder, worker=None)
     selected = ["demo-000", "demo-001", "demo-002"]
-    first = milliseconds(lambda: tab_runs.shown(page, selected, 0.8, {}))
-    seen = tab_runs.shown(page, selected, 0.8, {})[-1]
+    first = milliseconds(lambda: tab_runs.refresh(page, selected, 0.8, {}))
+    seen = tab_runs.refresh(page, selected, 0.8, {})[-1]
     unchanged, changed = [], []
     for i in range(REPEATS):
-        unchanged.append(milliseconds(lambda: tab_runs.shown(page, selected, 0.8, seen)))
+        unchanged.append(milliseconds(lambda: tab_runs.refresh(page, selected, 0.8, seen)))
         Run(folder / "demo-000").update_status(loss=i / REPEATS)
-        changed.append(milliseconds(lambda: tab_runs.shown(page, selected, 0.8, seen)))
+        changed.append(milliseconds(lambda: tab_runs.refresh(page, selected, 0.8, seen)))
     return {
         "server: first look at 200 runs, 3 selected": first,
         "server: tick, nothing changed": statistics.median(unchanged),
@@ -138,7 +139,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_runs(folder)
-        views.TAILS = views.curves.Tails()
+        views.TAILS = Tails()
         rows = server_side(folder)
         try:
             rows |= in_browser(folder)

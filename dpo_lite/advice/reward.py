@@ -1,9 +1,13 @@
-"""What to make of a reward model's calibration, in words."""
+"""What the curves of a reward model mean, whose rewards are a head's own numbers, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from dpo_lite.advice import preference
+from dpo_lite.advice.preference import LN2
+from dpo_lite.advice.rules import Advice, Rule, Seen
 
 WORTH_A_WORD = 0.1  # calibration error
 FEWEST = 50  # pairs that say something
@@ -26,3 +30,43 @@ def calibration_words(name: str, calibration: Mapping[str, Any]) -> str | None:
         f"It is {how}: on {name} it ranks {right:.0%} of the pairs as the data do and says "
         f"{sure:.0%} on average (calibration error {error:.2f}). {what[0].upper()}{what[1:]}."
     )
+
+
+def worse_than_nothing(seen: Seen) -> Advice | None:
+    # A margin that the data ask for is part of the loss from the start.
+    untrained = max(LN2, seen.steps[0]["loss"])
+    return preference.above_untrained(seen, untrained, "reward model")
+
+
+def stuck_at_ln2(seen: Seen) -> Advice | None:
+    return preference.stuck_at_ln2(seen, "the head hardly tells the answers apart")
+
+
+def exploded(seen: Seen) -> Advice | None:
+    return preference.learned_by_heart(
+        seen,
+        "make it surer of itself. Fewer train.epochs or a lower "
+        f"train.lr (now {seen.train('lr'):g}) keep it calibrated",
+    )
+
+
+def uncalibrated(seen: Seen) -> Advice | None:
+    judged = {n: found["calibration"] for n, found in seen.sets.items() if "calibration" in found}
+    sentences = (calibration_words(*item) for item in judged.items())
+    return next((Advice("warn", text) for text in sentences if text), None)
+
+
+def well(seen: Seen) -> Advice:
+    return preference.well(seen, "Now rank answers with `dpo-lite best-of`.")
+
+
+RULES: list[Rule] = [
+    preference.not_finite,
+    worse_than_nothing,
+    preference.prefers_rejected,
+    stuck_at_ln2,
+    preference.coin_flip,
+    exploded,
+    preference.over_fitting,
+    uncalibrated,
+]

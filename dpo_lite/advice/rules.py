@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dpo_lite.objectives.losses import LOSSES
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -24,10 +26,6 @@ class Seen:
     steps: Sequence[Mapping[str, float]]  # one per logged update
     evals: Mapping[str, Mapping[str, list[tuple[int, float]]]]  # set -> metric -> points
     sets: Mapping[str, Mapping[str, Any]]  # what results.json says of each held-out set
-
-    @property
-    def is_reward(self) -> bool:
-        return self.recipe.get("task") == "reward"
 
     def train(self, key: str) -> Any:
         return self.recipe["train"][key]
@@ -52,8 +50,9 @@ class Seen:
         return last / max(self.status.get("max_steps") or last or 1, 1)
 
     @property
-    def in_sigmoid(self) -> bool:
-        return self.train("loss") in ("sigmoid", "sigmoid_norm")
+    def is_logistic(self) -> bool:
+        """Whether ln 2 is the loss of a model that cannot tell a pair apart."""
+        return LOSSES[self.train("loss")].logistic
 
 
 Rule = Callable[[Seen], Advice | None]

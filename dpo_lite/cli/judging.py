@@ -14,8 +14,8 @@ from rich.text import Text
 from dpo_lite.cli.common import RunsFolder, app, console
 from dpo_lite.errors import UserError
 from dpo_lite.quiet import quiet_progress_bars
+from dpo_lite.report.words import bars
 
-BLOCKS = "▁▂▃▄▅▆▇█"
 HALF = 12  # bins of the histogram on each side of zero
 
 Changes = Annotated[
@@ -49,7 +49,7 @@ def score(
     if out and not out.absolute().parent.is_dir():
         raise UserError(f"--out: there is no folder {out.parent}; make it first.")
 
-    from dpo_lite.evaluate.judge import load_judge, read_rows, score_source
+    from dpo_lite.evaluate.judge import encode_rows, load_judge, score_source
     from dpo_lite.runs.device_lock import device_lock
     from dpo_lite.runs.transcript import progress_bar
 
@@ -57,7 +57,7 @@ def score(
     told = Console(stderr=True)
     with told.status("loading the base") as spinner, device_lock("score", say=spinner.update):
         judge = load_judge(recipe, adapter)
-        rows = read_rows(recipe, judge.encoder, spinner.update)
+        rows = encode_rows(recipe, judge.encoder, spinner.update)
         spinner.stop()
         with progress_bar(told) as bar:
             task = bar.add_task("scoring", total=len(rows.table), note="")
@@ -65,7 +65,7 @@ def score(
     _print_scores(scores, show)
     if out:
         scores.write(out)
-        console.print(f"\n{len(scores.kept):,} rows in {out}", markup=False, highlight=False)
+        console.print(f"\n{len(scores.fitting):,} rows in {out}", markup=False, highlight=False)
 
 
 def _print_scores(scores, show: int) -> None:
@@ -120,10 +120,8 @@ def histogram(values) -> str:
     reach = float(np.quantile(np.abs(values), 0.98)) or 1.0
     inside = np.clip(values, -reach, reach)
     counts, _ = np.histogram(inside, bins=2 * HALF, range=(-reach, reach))
-    top = counts.max()
-    bars = [BLOCKS[int(7 * count / top)] if count else " " for count in counts]
-    left, right = "".join(bars[:HALF]), "".join(bars[HALF:])
-    return f"{-reach:.2f} {left}│{right} {reach:.2f}"
+    line = bars(counts)
+    return f"{-reach:.2f} {line[:HALF]}│{line[HALF:]} {reach:.2f}"
 
 
 def _line(text: str, width: int = 88) -> str:
@@ -155,9 +153,10 @@ def best(
     Example:  dpo-lite best-of quickstart-1 --from policy --out ranked.jsonl
     """
     from dpo_lite.evaluate.judge import judge_recipe
+    from dpo_lite.tasks import TASKS
 
     recipe, adapter = judge_recipe(run, None, overrides or [], runs)
-    if recipe.task == "reward" and source == "policy":
+    if TASKS[recipe.task].head and source == "policy":
         raise UserError(f"{run} is a reward model and answers nothing; leave --from policy away.")
     prompts = prompt or recipe.eval.prompts
     if not prompts:

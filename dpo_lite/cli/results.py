@@ -8,26 +8,25 @@ from rich.table import Table
 from dpo_lite.files import read_json
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.advise import advise_run
-from dpo_lite.report.reward import COLUMNS
-from dpo_lite.report.run import memory_rows, result_rows, sample_pairs
+from dpo_lite.report.rlhf import COLOURS, PICTURE, POINTS, terminal_table
+from dpo_lite.report.run import memory_rows, sample_pairs
 from dpo_lite.runs.folder import Run
+from dpo_lite.tasks import TASKS
 
 
 def print_results(run: Run, console: Console) -> None:
     """The last screen: what changed, where the adapter is, what to try next."""
-    if load_recipe(run.recipe_file).task == "rlhf":
-        from dpo_lite.report.rlhf import print_road  # which needs this file
-
-        print_road(run, console)
+    task = TASKS[load_recipe(run.recipe_file).task]
+    if task.composed:
+        print_steps(run, console)
         return
     results = read_json(run.path / "results.json")
-    reward = load_recipe(run.recipe_file).task == "reward"
     table = Table(title=None, box=None, pad_edge=False)
-    columns = ("held-out set", "measure", *(COLUMNS if reward else ("before", "after")))
+    columns = ("held-out set", "measure", *task.columns_on_screen)
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if place < len(columns) - 1 else "right")
     for name, metrics in results["sets"].items():
-        for position, row in enumerate(result_rows(metrics)[:4]):
+        for position, row in enumerate(task.result_rows(metrics)[:4]):
             table.add_row(name if position == 0 else "", *row)
     console.print(table)
     console.print()
@@ -54,18 +53,28 @@ def print_results(run: Run, console: Console) -> None:
         markup=False,
     )
     console.print("\nnext", style="bold")
-    first = (
-        f"  dpo-lite score {run.path} DATA              the reward of any responses\n"
-        f'  dpo-lite best-of {run.path} --prompt "..."   answers of the base, ranked\n'
-        if reward
-        else f'  dpo-lite compare {run.path} --prompt "..."   both models side by side\n'
-    )
+    steps = [
+        *task.next_steps(str(run.path)),
+        (f"dpo-lite eval {run.path}", "score the held-out sets again"),
+        (f"dpo-lite push {run.path} --repo user/name", "publish the adapter on the Hub"),
+    ]
+    width = max(len(command) for command, _ in steps)
+    for command, what in steps:
+        console.print(f"  {command:<{width}}   {what}", highlight=False, markup=False)
+
+
+def print_steps(run: Run, console: Console) -> None:
+    """Of a run of runs: the table, the picture, and what to do with a step."""
+    policies = [point["run"] for point in run.records(POINTS) if point["kind"] in COLOURS]
+    console.print(terminal_table(run))
     console.print(
-        f"{first}"
-        f"  dpo-lite eval {run.path}                    score the held-out sets again\n"
-        f"  dpo-lite push {run.path} --repo user/name   publish the adapter on the Hub",
-        highlight=False,
+        f"\npicture  {run.path / PICTURE}\nreport   {run.path / 'report.md'}\n\nnext\n"
+        + "".join(
+            f"  dpo-lite compare {run.path.parent / name}\n"
+            for name in policies[:1] + policies[-1:]
+        ),
         markup=False,
+        highlight=False,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from typing import Annotated
 
@@ -17,10 +16,7 @@ runs_app = typer.Typer(
 )
 app.add_typer(runs_app, name="runs")
 
-SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected")
-SHOWN_OF_PPO = ("reward", "objective", "kl", "entropy", "clip_fraction", "completions/ended")
 STYLES = {"good": "green", "warn": "yellow", "bad": "red", "info": "dim"}
-BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 @runs_app.callback(invoke_without_command=True)
@@ -78,24 +74,24 @@ def show(
     """
     from dpo_lite.recipe import load_recipe
     from dpo_lite.report.advise import advise_run
-    from dpo_lite.report.metrics import unit
-    from dpo_lite.report.words import clock
+    from dpo_lite.report.words import clock, sparkline
     from dpo_lite.runs.folder import open_run
+    from dpo_lite.tasks import TASKS
 
     found = open_run(run, runs)
-    status, task = found.status(), load_recipe(found.recipe_file).task
+    status, task = found.status(), TASKS[load_recipe(found.recipe_file).task]
     words = ["stopping" if status.get("stopping") else status["state"]]
     if "step" in status:
-        words.append(f"{unit(task)} {status['step']} of {status['max_steps']}")
+        words.append(f"{task.unit} {status['step']} of {status['max_steps']}")
     if status.get("seconds_left"):
         words.append(f"{clock(status['seconds_left'])} left")
     if status.get("doing"):
         words.append(status["doing"])
     console.print(f"{found.name}  {', '.join(words)}", markup=False, highlight=False)
-    if task == "rlhf":
+    if task.composed:
         _print_steps(found)
     steps = found.steps()
-    for key in SHOWN_OF_PPO if task == "ppo" else SHOWN:
+    for key in task.in_small:
         values = [record[key] for record in steps if record.get(key) is not None]
         if values:
             curve = f"{key:<19}{sparkline(values)}  {values[0]:.3f} → {values[-1]:.3f}"
@@ -118,16 +114,6 @@ def _print_steps(road) -> None:
         console.print()
         console.print(terminal_table(road))
         console.print()
-
-
-def sparkline(values: list[float], width: int = 40) -> str:
-    """A curve as one line of blocks; more values than the width are averaged."""
-    width = min(width, len(values))
-    bounds = [round(i * len(values) / width) for i in range(width + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(bounds)]
-    low, high = min(means), max(means)
-    steps = [(m - low) / (high - low) if high > low else 0.5 for m in means]
-    return "".join(BLOCKS[min(7, int(8 * step))] if step == step else " " for step in steps)
 
 
 @runs_app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from typing import Annotated
 
@@ -50,30 +49,32 @@ def train(
 
 
 def _start(recipe: str, overrides: list[str]):
-    from dpo_lite.jobs import train as job
     from dpo_lite.recipe import load_recipe, recipe_stem
     from dpo_lite.runs.transcript import Transcript
+    from dpo_lite.tasks import TASKS
 
     quiet_progress_bars()
-    return job.start(load_recipe(recipe, overrides), recipe_stem(recipe), Transcript())
+    loaded = load_recipe(recipe, overrides)
+    return TASKS[loaded.task].run.start(loaded, recipe_stem(recipe), Transcript())
 
 
 def _resume(name: str):
     """Also what a detached run is: it can be stopped from its first moment on."""
     from dpo_lite.runs.folder import open_run, recorded
+    from dpo_lite.runs.system import listen
     from dpo_lite.runs.transcript import Transcript
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores Ctrl-C
-            signal.signal(number, signal.default_int_handler)
+        listen()
     run = open_run(name)
     run.take_up()
 
     def work():
-        from dpo_lite.jobs import train as job
+        from dpo_lite.recipe import load_recipe
+        from dpo_lite.tasks import TASKS
 
         quiet_progress_bars()
-        return job.resume(run, Transcript())
+        return TASKS[load_recipe(run.recipe_file).task].run.resume(run, Transcript())
 
     return recorded(run, work)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dpo_lite.compare.columns import columns, prompts_of
 from dpo_lite.compare.lockstep import Sampling
-from dpo_lite.compare.shared_base import Said, ask, load_lineup
+from dpo_lite.compare.shared_base import ScoredAnswer, ask, load_shared_base
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import load_recipe
 from dpo_lite.runs.folder import Run
@@ -21,7 +21,7 @@ def compare_answers(
     prompts: Sequence[str],
     sampling: Sampling,
     folder: str | Path = "runs",
-) -> Iterator[tuple[str, list[Said]]]:
+) -> Iterator[tuple[str, list[ScoredAnswer]]]:
     """Answer each prompt as every column; without prompts those of the recipe are asked.
 
     ``names`` are ``reference``, ``policy`` or other runs of the same base. All that is wrong with
@@ -31,6 +31,6 @@ def compare_answers(
     prompts = prompts or load_recipe(run.recipe_file).eval.prompts or prompts_of(run)[:MOST_ASKED]
     if not prompts:
         raise UserError('There is nothing to ask: give --prompt "..." or set eval.prompts.')
-    lineup = load_lineup(run)
+    base = load_shared_base(run)
     for prompt in prompts:
-        yield prompt, ask(lineup, run, wanted, prompt, sampling)
+        yield prompt, ask(base, run, wanted, prompt, sampling)

@@ -22,6 +22,7 @@ from dpo_lite.model.adapter_files import (
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.runs.folder import Run, open_run
 from dpo_lite.runs.rlhf_steps import refuse_road
+from dpo_lite.tasks import TASKS
 
 REFERENCE = "reference"
 POLICY = "policy"
@@ -43,12 +44,12 @@ def columns(main: Run, names: Sequence[str], folder: str | Path = "runs") -> lis
     """
     refuse_road(main)
     recipe = load_recipe(main.recipe_file)
-    if recipe.task == "reward":
+    if TASKS[recipe.task].head:
         raise UserError(judges_only(main.name, f"see them by `dpo-lite best-of {main.name}`"))
-    found = [_column(main, recipe, name, folder) for name in names]
-    if not found:
+    compared = [_column(main, recipe, name, folder) for name in names]
+    if not compared:
         raise UserError("There is nothing to compare; name reference, policy or a run.")
-    return found
+    return compared
 
 
 def _column(main: Run, recipe: Recipe, name: str, folder: str | Path) -> Column:

@@ -10,11 +10,11 @@ from peft import PeftModel
 
 from dpo_lite.compare.columns import POLICY, REFERENCE, Column, columns
 from dpo_lite.compare.lockstep import BASE, Answer, Sampling, answer, token_rewards, token_texts
-from dpo_lite.data.tokens import Encoder
+from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base, load_tokenizer
-from dpo_lite.objectives.preference import PER_TOKEN
+from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.recipe import ModelSection, Recipe, load_recipe
 from dpo_lite.runs.folder import Run
 
@@ -22,7 +22,7 @@ MOST_ADAPTERS = 6
 
 
 @dataclass
-class Lineup:
+class SharedBase:
     """``worn``: fingerprint → PEFT's name of the adapter; the one last used stands last."""
 
     section: ModelSection
@@ -68,7 +68,7 @@ class Lineup:
             self.model.delete_adapter(self.worn.pop(old))
 
 
-def load_lineup(run: Run) -> Lineup:
+def load_shared_base(run: Run) -> SharedBase:
     """The run's base with the run's adapter on it, nothing trainable."""
     recipe = load_recipe(run.recipe_file)
     (column,) = columns(run, [POLICY])
@@ -76,11 +76,11 @@ def load_lineup(run: Run) -> Lineup:
     model = roles.load_policy(load_base(recipe.model), column.adapter)
     model.requires_grad_(False)
     model.eval()
-    return Lineup(recipe.model, tokenizer, model, {column.fingerprint: roles.POLICY})
+    return SharedBase(recipe.model, tokenizer, model, {column.fingerprint: roles.POLICY})
 
 
 @dataclass(frozen=True)
-class Said:
+class ScoredAnswer:
     """One column's answer; ``tokens`` are (text, implicit reward) and sum up to ``reward``."""
 
     label: str
@@ -95,42 +95,42 @@ class Said:
 
 
 def ask(
-    lineup: Lineup,
+    base: SharedBase,
     run: Run,
     wanted: Sequence[Column],
     prompt: str,
     sampling: Sampling,
     show: Callable[[list[str]], None] = lambda texts: None,
     stop: Callable[[], bool] = lambda: False,
-) -> list[Said]:
+) -> list[ScoredAnswer]:
     """Answers of the columns to a prompt, each with its implicit reward under the *run*'s policy.
 
     The reward beta * log(pi / pi_ref) is always the one run's, whoever answered: how much more
     likely its training made this text.
     """
     recipe: Recipe = load_recipe(run.recipe_file)
-    encoder = Encoder(lineup.tokenizer, recipe.data.raw, recipe.data.template)
+    encoder = encoder_of(base.tokenizer, recipe.data)
     ids = encoder.prompt_ids(prompt)
     judges = columns(run, [POLICY, REFERENCE])
-    *names, policy, reference = lineup.names([*wanted, *judges])
-    ends = {encoder.end_id, lineup.tokenizer.eos_token_id}
+    *names, policy, reference = base.names([*wanted, *judges])
+    ends = {encoder.end_id, base.tokenizer.eos_token_id}
     answers: list[Answer] = answer(
-        lineup.model, lineup.tokenizer, ids, names, ends, sampling, show, stop
+        base.model, base.tokenizer, ids, names, ends, sampling, show, stop
     )
     if stop():
         return []
     rewards = token_rewards(
-        lineup.model, ids, [a.ids for a in answers], policy, reference, recipe.train.beta
+        base.model, ids, [a.ids for a in answers], policy, reference, recipe.train.beta
     )
-    if recipe.train.loss in PER_TOKEN:  # the mean is the reward, so each token adds its share
+    if LOSSES[recipe.train.loss].per_token:  # the mean is the reward, so each token adds its share
         rewards = [[value / len(values) for value in values] for values in rewards]
     return [
-        Said(
+        ScoredAnswer(
             column.label,
             column.fingerprint,
             given.text,
             given.ended,
-            list(zip(token_texts(lineup.tokenizer, given.ids), values, strict=True)),
+            list(zip(token_texts(base.tokenizer, given.ids), values, strict=True)),
         )
         for column, given, values in zip(wanted, answers, rewards, strict=True)
     ]

@@ -16,7 +16,9 @@ from dpo_lite.files import cache_folder
 KEEP_SECONDS = 30 * 24 * 3600
 
 
-def kept(key: str, files: Sequence[str], make: Callable[[Path], None], kind: str = "data") -> Path:
+def cached_folder(
+    key: str, files: Sequence[str], make: Callable[[Path], None], kind: str = "data"
+) -> Path:
     """The folder of ``key`` with its ``files``; where it is not whole, ``make`` fills a new one.
 
     It appears under its name only when it is whole, whoever else makes the same at the same time.

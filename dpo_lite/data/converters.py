@@ -10,17 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dpo_lite.data.examples import BadRow, Message, Ranked, Reason
+from dpo_lite.data.cells import ASSISTANT, HUMAN, is_messages
+from dpo_lite.data.examples import BadRow, DataRow, Message, Ranked, Reason
 from dpo_lite.data.fields import (
-    ASSISTANT,
-    HUMAN,
-    Row,
     answer,
     answers_behind_shared_turns,
     boolean,
     dialogue,
-    is_messages,
-    is_number,
     items,
     mapping,
     message,
@@ -33,16 +29,9 @@ from dpo_lite.data.fields import (
     with_system,
 )
 from dpo_lite.data.prompts import instruction, marked_turns, only_round, post, template
+from dpo_lite.data.ratings import mean_rating, refuse_tie
 
-Converter = Callable[[Row], Ranked]
-RATINGS = (  # of the chosen and the rejected response
-    ("score_chosen", "score_rejected"),
-    ("chosen-rating", "rejected-rating"),
-    ("chosen_rating", "rejected_rating"),
-    ("rating_chosen", "rating_rejected"),
-    ("chosen_score", "rejected_score"),
-    ("chosen_avg_rating", "rejected_avg_rating"),
-)
+Converter = Callable[[DataRow], Ranked]
 WEAK_RATIO = 2
 
 
@@ -52,25 +41,25 @@ WEAK_RATIO = 2
 def columns(asked: str, better: str, worse: str) -> Converter:
     """A prompt and two answers in columns of their own."""
 
-    def convert(row: Row) -> Ranked:
-        _refuse_tie(row)
+    def convert(row: DataRow) -> Ranked:
+        refuse_tie(row)
         return Ranked(prompt(row, asked), [answer(row, better), answer(row, worse)])
 
     return convert
 
 
-def alpaca_ranking(row: Row) -> Ranked:
-    _refuse_tie(row)
+def alpaca_ranking(row: DataRow) -> Ranked:
+    refuse_tie(row)
     return Ranked(instruction(row), [answer(row, "chosen"), answer(row, "rejected")])
 
 
-def distilabel_orca(row: Row) -> Ranked:
+def distilabel_orca(row: DataRow) -> Ranked:
     if optional_text(row, "status").strip().lower() == "tie":
         raise BadRow(Reason.TIE)
     return columns("input", "chosen", "rejected")(row)
 
 
-def hh_rlhf(row: Row) -> Ranked:
+def hh_rlhf(row: DataRow) -> Ranked:
     """Two dialogues that share all but the last answer."""
     before, answers = [], []
     for key in ("chosen", "rejected"):
@@ -84,15 +73,15 @@ def hh_rlhf(row: Row) -> Ranked:
     return Ranked(with_system(row, dialogue(before[0])), answers)
 
 
-def conversations(row: Row) -> Ranked:
+def conversations(row: DataRow) -> Ranked:
     """Whole conversations; a ``prompt`` beside them says nothing that they do not say."""
-    _refuse_tie(row)
+    refuse_tie(row)
     return _conversations(row, messages(row, "chosen"), messages(row, "rejected"))
 
 
-def conversational(row: Row) -> Ranked:
+def conversational(row: DataRow) -> Ranked:
     """The turns of the prompt, then two answers, which some data put behind the prompt again."""
-    _refuse_tie(row)
+    refuse_tie(row)
     turns = prompt(row)
     bare = messages(row, "prompt") if is_messages(row.get("prompt")) else turns
     whole = []
@@ -109,8 +98,8 @@ def conversational(row: Row) -> Ranked:
 def behind_turns(shared: str) -> Converter:
     """A conversation, and two messages that could come next."""
 
-    def convert(row: Row) -> Ranked:
-        _refuse_tie(row)
+    def convert(row: DataRow) -> Ranked:
+        refuse_tie(row)
         turns = messages(row, shared)
         replies = [message(row.get(key), key) for key in ("chosen", "rejected")]
         return _conversations(row, *([*turns, reply] for reply in replies))
@@ -118,7 +107,7 @@ def behind_turns(shared: str) -> Converter:
     return convert
 
 
-def ms_swift(row: Row) -> Ranked:
+def ms_swift(row: DataRow) -> Ranked:
     """A conversation with the preferred answer, and another answer or another conversation."""
     chosen = messages(row, "messages")
     if row.get("rejected_messages") is not None:
@@ -127,7 +116,7 @@ def ms_swift(row: Row) -> Ranked:
     return _conversations(row, chosen, [*chosen[:-1], rejected])
 
 
-def openai_preference(row: Row) -> Ranked:
+def openai_preference(row: DataRow) -> Ranked:
     asked = mapping(row.get("input"), "input")
     answers = [answer(row, key) for key in ("preferred_output", "non_preferred_output")]
     return Ranked(messages(asked, "messages"), answers, template=template(asked))
@@ -136,7 +125,7 @@ def openai_preference(row: Row) -> Ranked:
 # --- a label says which is better ----------------------------------------------------------------
 
 
-def shp(row: Row) -> Ranked:
+def shp(row: DataRow) -> Ranked:
     """``labels`` 1 prefers A; votes under ``WEAK_RATIO`` to 1 say too little."""
     if row.get("score_ratio") is not None and number(row, "score_ratio") < WEAK_RATIO:
         raise BadRow(Reason.WEAK)
@@ -144,23 +133,23 @@ def shp(row: Row) -> Ranked:
     return _in_order(user(text(row, "history")), answers, first=boolean(row, "labels"))
 
 
-def pku_saferlhf(row: Row) -> Ranked:
+def pku_saferlhf(row: DataRow) -> Ranked:
     answers = [text(row, key) for key in ("response_0", "response_1")]
     return _in_order(prompt(row), answers, first=not boolean(row, "better_response_id"))
 
 
-def helpsteer2(row: Row) -> Ranked:
+def helpsteer2(row: DataRow) -> Ranked:
     """A negative strength prefers the first answer."""
     answers = [text(row, key) for key in ("response_1", "response_2")]
     return _by_sign(marked_turns(row), answers, number(row, "preference_strength"))
 
 
-def helpsteer3(row: Row) -> Ranked:
+def helpsteer3(row: DataRow) -> Ranked:
     answers = [text(row, key) for key in ("response1", "response2")]
     return _by_sign(messages(row, "context"), answers, number(row, "overall_preference"))
 
 
-def arena(row: Row) -> Ranked:
+def arena(row: DataRow) -> Ranked:
     winner = text(row, "winner").strip().lower()
     if winner.startswith("tie") or winner in ("both_bad", "bothbad"):
         raise BadRow(Reason.TIE)
@@ -171,7 +160,7 @@ def arena(row: Row) -> Ranked:
     return _in_order(shared, answers, first=winner == "model_a")
 
 
-def arena_pairwise(row: Row) -> Ranked:
+def arena_pairwise(row: DataRow) -> Ranked:
     """Three flags, and every text in a list of one per round; only one round can be compared."""
     first, second = boolean(row, "winner_model_a"), boolean(row, "winner_model_b")
     tie = row.get("winner_tie") is not None and boolean(row, "winner_tie")
@@ -183,14 +172,14 @@ def arena_pairwise(row: Row) -> Ranked:
     return _in_order(user(asked), answers, first)
 
 
-def tldr_comparisons(row: Row) -> Ranked:
+def tldr_comparisons(row: DataRow) -> Ranked:
     answers = [text(mapping(item, "summaries"), "text") for item in items(row, "summaries")]
     if len(answers) != 2:
         raise BadRow(Reason.MALFORMED, f"{len(answers)} summaries, not two")
     return _in_order(post(row), answers, first=not boolean(row, "choice"))
 
 
-def kto(row: Row) -> Ranked:
+def kto(row: DataRow) -> Ranked:
     """One answer, good or bad."""
     score = float(boolean(row, "label"))
     return Ranked(prompt(row), [answer(row, "completion")], [score], template(row))
@@ -199,7 +188,7 @@ def kto(row: Row) -> Ranked:
 # --- grades say which is better ------------------------------------------------------------------
 
 
-def ranking(row: Row) -> Ranked:
+def ranking(row: DataRow) -> Ranked:
     """Scores (higher is better) or ranks (1 is best) for any number of answers."""
     if row.get("scores") is not None and row.get("ranks") is not None:
         raise BadRow(Reason.MALFORMED, "both scores and ranks")
@@ -209,15 +198,15 @@ def ranking(row: Row) -> Ranked:
     return _graded(prompt(row), answers, grades, template(row))
 
 
-def nectar(row: Row) -> Ranked:
+def nectar(row: DataRow) -> Ranked:
     answers = [mapping(item, "answers") for item in items(row, "answers")]
     grades = [-number(item, "rank") for item in answers]
     return _graded(prompt(row), [text(item, "answer") for item in answers], grades)
 
 
-def ultrafeedback(row: Row) -> Ranked:
+def ultrafeedback(row: DataRow) -> Ranked:
     answers = [mapping(item, "completions") for item in items(row, "completions")]
-    grades = [_mean_rating(item) for item in answers]
+    grades = [mean_rating(item) for item in answers]
     asked = prompt(row, "instruction")
     return _graded(asked, [text(item, "response") for item in answers], grades)
 
@@ -225,7 +214,7 @@ def ultrafeedback(row: Row) -> Ranked:
 # --- nothing is better: demonstrations -----------------------------------------------------------
 
 
-def sft_messages(row: Row) -> Ranked:
+def sft_messages(row: DataRow) -> Ranked:
     """Everything up to the last answer."""
     key = "messages" if row.get("messages") is not None else "conversations"
     turns = messages(row, key)
@@ -236,18 +225,18 @@ def sft_messages(row: Row) -> Ranked:
     return Ranked(with_system(row, asked), [last["content"]], template=template(row))
 
 
-def sft_completion(row: Row) -> Ranked:
+def sft_completion(row: DataRow) -> Ranked:
     return Ranked(prompt(row), [answer(row, "completion")], template=template(row))
 
 
-def sft_alpaca(row: Row) -> Ranked:
+def sft_alpaca(row: DataRow) -> Ranked:
     return Ranked(instruction(row), [text(row, "output")])
 
 
 # --- parts ---------------------------------------------------------------------------------------
 
 
-def _conversations(row: Row, chosen: list[Message], rejected: list[Message]) -> Ranked:
+def _conversations(row: DataRow, chosen: list[Message], rejected: list[Message]) -> Ranked:
     shared, answers = answers_behind_shared_turns(chosen, rejected)
     return Ranked(with_system(row, shared), answers, template=template(row))
 
@@ -274,28 +263,8 @@ def _graded(
     return Ranked(asked, answers, grades, template)
 
 
-def _refuse_tie(row: Row) -> None:
-    """Ratings beside the columns must say the same as the columns."""
-    for pair in RATINGS:
-        ratings = [row.get(key) for key in pair]
-        if all(map(is_number, ratings)):
-            chosen, rejected = map(float, ratings)
-            if chosen <= rejected:
-                raise BadRow(Reason.TIE if chosen == rejected else Reason.OPPOSITE)
-
-
-def _reply(row: Row, key: str) -> list[Message]:
+def _reply(row: DataRow, key: str) -> list[Message]:
     """An answer as a list of turns, whatever it is written as."""
     if is_messages(row.get(key)):
         return messages(row, key)
     return [{"role": "assistant", "content": answer(row, key)}]
-
-
-def _mean_rating(completion: Row) -> float:
-    """The mean over the aspects that were rated."""
-    aspects = mapping(completion.get("annotations"), "annotations").values()
-    ratings = [mapping(aspect, "annotations").get("Rating") for aspect in aspects if aspect]
-    given = [rating for rating in ratings if rating not in (None, "", "N/A")]
-    if not given or not all(map(is_number, given)):
-        raise BadRow(Reason.MALFORMED, "a completion without ratings")
-    return sum(map(float, given)) / len(given)

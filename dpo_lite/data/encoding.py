@@ -1,7 +1,7 @@
 """A whole source as token ids in a memory-mapped table, made once and kept by its content.
 
 The table is kept under a hash of all that it depends on: the rows, the options, the tokenizer and
-its template, and the code in this folder. A stale table can therefore not be met.
+its template, and the version of how one becomes the other (``algorithms.ENCODING``).
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset
 
-from dpo_lite.data.cache import kept
-from dpo_lite.data.examples import BadRow, Dropped, Example, Reason
-from dpo_lite.data.formats import Format, recognise
+from dpo_lite.algorithms import ENCODING
+from dpo_lite.data.cache import cached_folder
+from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Reason
+from dpo_lite.data.format_rules import Format
 from dpo_lite.data.pairs import examples_of, pair_labelled, prompt_text
-from dpo_lite.data.sources import Row, Source
+from dpo_lite.data.recognition import recognise
+from dpo_lite.data.sources import Source
 from dpo_lite.data.tokens import EncodedExample, Encoder, Rendered
 from dpo_lite.data.where import row_filter
 from dpo_lite.errors import UserError
-from dpo_lite.recipe.sections import PROMPTS
+from dpo_lite.recipe import DataSection, OneSource
+from dpo_lite.tasks.spec import PROMPTS
 
 SAMPLE = 256  # rows that a format is recognised by
 GLANCE = 200  # characters of a dropped row that are shown
@@ -65,6 +68,10 @@ class Options:
     limit: int | None = None
 
 
+def options_of(section: DataSection, part: OneSource) -> Options:
+    return Options(part.format, part.columns, section.where, section.pairs, section.limit)
+
+
 @dataclass(frozen=True)
 class EncodedSource:
     """``table`` has the columns of SCHEMA; ``rows`` counts what was read."""
@@ -86,18 +93,21 @@ def encode_source(
 
     Raises UserError where no format fits, a file is broken or the cache cannot be written.
     """
-    facts = [_code(), source.key, asdict(options), encoder.key]
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
     def write(folder: Path) -> None:
         facts = _write(folder / ROWS, source, options, encoder, say)
         (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
-    folder = kept(key, (ROWS, FACTS), write)
+    folder = cached_folder(_table_key(source.key, options, encoder.key), (ROWS, FACTS), write)
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     dropped = [Dropped(row, Reason(reason), detail) for row, reason, detail in facts["dropped"]]
     table = Dataset.from_file(str(folder / ROWS))
     return EncodedSource(source.name, facts["format"], facts["rows"], table, dropped)
+
+
+def _table_key(source_key: str, options: Options, encoder_key: str) -> str:
+    facts = [ENCODING.key, source_key, asdict(options), encoder_key]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _write(
@@ -143,7 +153,7 @@ def _write(
 
 
 def _examples(
-    matched: Format, rows: Iterable[tuple[int, Row]], options: Options, dropped: list[Dropped]
+    matched: Format, rows: Iterable[tuple[int, DataRow]], options: Options, dropped: list[Dropped]
 ) -> Iterator[Example]:
     """Convert and clean row by row; what is lost goes to ``dropped``."""
     keeps = row_filter(options.where)
@@ -157,11 +167,11 @@ def _examples(
             other = matched.barred(row) if options.format == "auto" else []
             if other:
                 raise BadRow(Reason.MALFORMED, f"{other[0]} makes it another format's row")
-            found = matched.ask(row) if asked else matched.convert(row)
+            converted = matched.ask(row) if asked else matched.convert(row)
             if grouped:
-                labelled.append((number, row, found))
+                labelled.append((number, row, converted))
                 continue
-            examples, faults = examples_of(found, row, number, options.pairs)
+            examples, faults = examples_of(converted, row, number, options.pairs)
         except BadRow as bad:
             dropped.append(Dropped(number, bad.reason, bad.detail or _glance(row)))
             continue
@@ -178,13 +188,13 @@ def _table(
 ) -> pa.RecordBatch:
     """The rows of one batch; waits for its ids."""
     columns: dict[str, list] = {name: [] for name in SCHEMA.names}
-    for example, text, found in zip(examples, texts, ids.result(), strict=True):
-        if isinstance(found, Dropped):
-            dropped.append(found)
+    for example, text, encoded in zip(examples, texts, ids.result(), strict=True):
+        if isinstance(encoded, Dropped):
+            dropped.append(encoded)
             continue
         values = {
-            "prompt_ids": found.prompt_ids,
-            "response_ids": found.response_ids,
+            "prompt_ids": encoded.prompt_ids,
+            "response_ids": encoded.response_ids,
             "row": example.row,
             "prompt": example.prompt[-1]["content"],
             "chosen_markers": example.chosen_markers,
@@ -192,8 +202,8 @@ def _table(
             "margin": example.margin,
             "prompt_key": _hash(prompt_text(example.prompt) + repr(example.template or "")),
             "response_keys": [_hash(answer.strip()) for answer in example.responses],
-            "ids_key": _ids_key(found),
-            "melted": found.melted,
+            "ids_key": _ids_key(encoded),
+            "melted": encoded.melted,
             "folded": text.folded,
         }
         for name, value in values.items():
@@ -206,15 +216,15 @@ def _hash(text: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def _ids_key(found: EncodedExample) -> int:
+def _ids_key(encoded: EncodedExample) -> int:
     digest = hashlib.blake2b(digest_size=8)
-    for ids in [found.prompt_ids, *found.response_ids]:
+    for ids in [encoded.prompt_ids, *encoded.response_ids]:
         digest.update(b"%d:" % len(ids))
         digest.update(array("i", ids).tobytes())
     return int.from_bytes(digest.digest(), "big", signed=True)
 
 
-def _mapped(row: Row, columns: dict[str, str] | None) -> Row:
+def _mapped(row: DataRow, columns: dict[str, str] | None) -> DataRow:
     """The row with the user's column names turned into ours; a column of our name makes way."""
     if not columns:
         return row
@@ -222,7 +232,7 @@ def _mapped(row: Row, columns: dict[str, str] | None) -> Row:
     return rest | {ours: row.get(theirs) for ours, theirs in columns.items()}
 
 
-def _check_columns(key: str, names: Iterable[str], sample: list[Row], source: str) -> None:
+def _check_columns(key: str, names: Iterable[str], sample: list[DataRow], source: str) -> None:
     known = list(dict.fromkeys(str(name) for row in sample for name in row))
     for name in names:
         if name not in known:
@@ -231,7 +241,7 @@ def _check_columns(key: str, names: Iterable[str], sample: list[Row], source: st
             raise UserError(f"{key}: {source} has no column {name}; {hint}")
 
 
-def _glance(row: Row) -> str:
+def _glance(row: DataRow) -> str:
     """Something of the row to know it by: its first text, or the first message's."""
     for value in row.values():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -244,20 +254,12 @@ def _glance(row: Row) -> str:
 class _Counter:
     """Number the rows as they pass, and say how far it is now and then."""
 
-    def __init__(self, rows: Iterable[Row], name: str, say: Callable[[str], None]):
+    def __init__(self, rows: Iterable[DataRow], name: str, say: Callable[[str], None]):
         self.rows, self.name, self.say, self.count = rows, name, say, 0
 
-    def __iter__(self) -> Iterator[tuple[int, Row]]:
+    def __iter__(self) -> Iterator[tuple[int, DataRow]]:
         for number, row in enumerate(self.rows):
             self.count = number + 1
             if number % 1000 == 999:
                 self.say(f"reading {self.name}: {number + 1:,} rows")
             yield number, row
-
-
-def _code() -> str:
-    """A hash of the code that makes tables: a changed converter must not meet an old table."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+DataRow = dict[str, Any]  # a row as it was read: column -> cell, whatever stands in it
 Message = dict[str, str]  # {"role": ..., "content": ...}
 ROLES = ("system", "user", "assistant", "tool")
 

@@ -21,6 +21,7 @@ from itertools import chain, dropwhile, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dpo_lite.data.examples import DataRow
 from dpo_lite.errors import UserError
 
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")  # each also with .gz behind it
@@ -35,7 +36,6 @@ DECODE = json.JSONDecoder()
 OBJECT = ()  # what JSON has none of; skimming keeps it in place of each object
 SKIM = json.JSONDecoder(object_hook=lambda members: OBJECT)
 
-Row = dict[str, Any]
 Values = Iterator[tuple[Any, int]]  # JSON values, and where in the text each begins
 
 
@@ -66,20 +66,20 @@ def content_hash(paths: Sequence[Path]) -> str:
     return whole.hexdigest()[:32]
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[DataRow]:
     """The file's rows in their order; only the row in hand is held, and the text of a .json.
 
     Raises UserError in one sentence: at the first row, or as late as the line that is broken.
     """
     kind = file_kind(path)
-    found = False
+    any_row = False
     with _opened(path) as file:
         if kind is None:
             raise UserError(f"data: {path} is no {', '.join(KINDS)} file; convert it to one.")
         for row in _READERS[kind](path, file):
-            found = True
+            any_row = True
             yield row
-    if not found:
+    if not any_row:
         with _opened(path) as file:
             blank = not any(line.strip(codecs.BOM_UTF8 + b" \t\r\n") for line in file)
         raise UserError(f"data: {path} {'is empty' if blank else 'holds no rows'}.")
@@ -134,18 +134,18 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, str]]:
     return dropwhile(lambda line: not line[1].strip(), lines)
 
 
-def _jsonl_rows(path: Path, file: BinaryIO) -> Iterator[Row]:
+def _jsonl_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
     for number, line in _lines(path, file):
         line = line.rstrip()
         yield from _objects(path, line, _in_sequence(line, _skip(line, 0)), number)
 
 
-def _json_rows(path: Path, file: BinaryIO) -> Iterator[Row]:
+def _json_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
     text = _decode(path, file.read()).rstrip()
     yield from _objects(path, text, _json_values(text))
 
 
-def _objects(path: Path, text: str, values: Values, line: int | None = None) -> Iterator[Row]:
+def _objects(path: Path, text: str, values: Values, line: int | None = None) -> Iterator[DataRow]:
     """The ``values`` found in ``text``, which is the file or one line of it."""
     number = line or 1
     try:
@@ -233,7 +233,7 @@ def _skip(text: str, at: int) -> int:
     return JSON_SPACE.match(text, at).end()
 
 
-def _csv_rows(path: Path, file: BinaryIO) -> Iterator[Row]:
+def _csv_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
     # The limit is the whole process's, so it is raised and never lowered.
     csv.field_size_limit(max(csv.field_size_limit(), CELL_LIMIT))
     lines = _lines(path, file)
@@ -272,7 +272,7 @@ def _checked_header(path: Path, number: int, names: list[str]) -> list[str]:
     return names
 
 
-def _parquet_rows(path: Path, file: BinaryIO) -> Iterator[Row]:
+def _parquet_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
     import pyarrow
     from pyarrow import parquet
 

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import combinations, product
 
-from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Ranked, Reason
-from dpo_lite.data.fields import Row, is_dialogue, is_number
-from dpo_lite.recipe.sections import DEMONSTRATIONS, PROMPTS
+from dpo_lite.data.cells import is_dialogue, is_number
+from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Message, Ranked, Reason
+from dpo_lite.tasks.spec import DEMONSTRATIONS, PROMPTS
 
 PLACES = {
     "best_worst": lambda k: [(0, k - 1)],
@@ -19,24 +19,24 @@ PLACES = {
 
 
 def examples_of(
-    found: Ranked, row: Row, number: int, pairs: str = "best_worst"
+    ranked: Ranked, row: DataRow, number: int, pairs: str = "best_worst"
 ) -> tuple[list[Example], list[Dropped]]:
     """The examples of one row, cleaned; ``pairs`` as in data.pairs.
 
     A pair that is tied, identical or half empty is left out. Raises BadRow where none is left. Of
     ``prompts`` there is one example without responses.
     """
-    prompt = clean_prompt(found.prompt)
+    prompt = clean_prompt(ranked.prompt)
     common = {
         "row": number,
         "chosen_markers": _phrases(row, "chosen_markers"),
         "rejected_markers": _phrases(row, "rejected_markers"),
-        "template": found.template or {},
+        "template": ranked.template or {},
         "dialogue": is_dialogue(row.get("prompt")) or is_dialogue(row.get("chosen")),
     }
     if pairs == PROMPTS:
         return [Example(prompt, [], **common)], []
-    answers, scores = _best_first(found)
+    answers, scores = _best_first(ranked)
     if pairs in DEMONSTRATIONS:
         answers, scores = answers[:1], None
     if len(answers) < 2:
@@ -79,7 +79,7 @@ def _can_be_asked(prompt: list[Message]) -> bool:
 
 
 def pair_labelled(
-    rows: Iterable[tuple[int, Row, Ranked]], pairs: str
+    rows: Iterable[tuple[int, DataRow, Ranked]], pairs: str
 ) -> tuple[list[Example], list[Dropped]]:
     """Pair good with bad answers to equal prompts (KTO's labels: score 1 or 0, one answer a row).
 
@@ -91,14 +91,14 @@ def pair_labelled(
     groups: dict[str, tuple[list, list]] = defaultdict(lambda: ([], []))
     examples: list[Example] = []
     dropped: list[Dropped] = []
-    for number, row, found in rows:
+    for number, row, ranked in rows:
         try:
-            clean_prompt(found.prompt)
-            _check_distinct(found.responses, None)
+            clean_prompt(ranked.prompt)
+            _check_distinct(ranked.responses, None)
         except BadRow as bad:
             dropped.append(Dropped(number, bad.reason, bad.detail))
         else:
-            groups[prompt_text(found.prompt)][found.scores[0] <= 0].append((number, row, found))
+            groups[prompt_text(ranked.prompt)][ranked.scores[0] <= 0].append((number, row, ranked))
     for good, bad in groups.values():
         count = min(len(good), len(bad))
         every = pairs == "all" and count > 0
@@ -116,17 +116,17 @@ def pair_labelled(
 
 
 def _good_ones(
-    rows: Iterable[tuple[int, Row, Ranked]], pairs: str
+    rows: Iterable[tuple[int, DataRow, Ranked]], pairs: str
 ) -> tuple[list[Example], list[Dropped]]:
     """Labelled answers as demonstrations: the good ones alone."""
     examples: list[Example] = []
     dropped: list[Dropped] = []
-    for number, row, found in rows:
-        if found.scores[0] <= 0:
+    for number, row, ranked in rows:
+        if ranked.scores[0] <= 0:
             dropped.append(Dropped(number, Reason.BAD))
             continue
         try:
-            examples += examples_of(found._replace(scores=None), row, number, pairs)[0]
+            examples += examples_of(ranked._replace(scores=None), row, number, pairs)[0]
         except BadRow as bad:
             dropped.append(Dropped(number, bad.reason, bad.detail))
     return examples, dropped
@@ -146,11 +146,11 @@ def clean_prompt(prompt: Sequence[Message]) -> list[Message]:
     return list(prompt)
 
 
-def _best_first(found: Ranked) -> tuple[list[str], list[float] | None]:
-    if found.scores is None:
-        return list(found.responses), None
-    order = sorted(range(len(found.scores)), key=lambda i: -found.scores[i])
-    return [found.responses[i] for i in order], [found.scores[i] for i in order]
+def _best_first(ranked: Ranked) -> tuple[list[str], list[float] | None]:
+    if ranked.scores is None:
+        return list(ranked.responses), None
+    order = sorted(range(len(ranked.scores)), key=lambda i: -ranked.scores[i])
+    return [ranked.responses[i] for i in order], [ranked.scores[i] for i in order]
 
 
 def _check_distinct(answers: Sequence[str], scores: Sequence[float] | None) -> None:
@@ -163,7 +163,7 @@ def _check_distinct(answers: Sequence[str], scores: Sequence[float] | None) -> N
         raise BadRow(Reason.TIE)
 
 
-def _margin(row: Row) -> float | None:
+def _margin(row: DataRow) -> float | None:
     """By how much the better response is better, where the row says so."""
     value = row.get("margin")
     if value is None or value == "":
@@ -171,7 +171,7 @@ def _margin(row: Row) -> float | None:
     return float(value) if is_number(value) else math.nan
 
 
-def _phrases(row: Row, key: str) -> list[str]:
+def _phrases(row: DataRow, key: str) -> list[str]:
     """The phrases that tell a good answer from a bad one, where the data names some."""
     value = row.get(key)
     return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []

@@ -11,11 +11,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from dpo_lite.data.examples import BadRow, Message, Ranked, Reason
+from dpo_lite.data.cells import ASSISTANT, decoded
+from dpo_lite.data.examples import BadRow, DataRow, Message, Ranked, Reason
 from dpo_lite.data.fields import (
-    ASSISTANT,
-    Row,
-    decoded,
     dialogue,
     items,
     mapping,
@@ -28,7 +26,7 @@ from dpo_lite.data.fields import (
     with_system,
 )
 
-Reader = Callable[[Row], Ranked]
+Reader = Callable[[DataRow], Ranked]
 RESERVED = {  # arguments of the renderer, which are not a row's to set
     "conversation",
     "chat_template",
@@ -41,12 +39,12 @@ RESERVED = {  # arguments of the renderer, which are not a row's to set
 # --- readers -------------------------------------------------------------------------------------
 
 
-def alone(read: Callable[[Row], list[Message]]) -> Reader:
+def alone(read: Callable[[DataRow], list[Message]]) -> Reader:
     """A reader of formats that have nothing for the chat template."""
     return lambda row: Ranked(read(row), [])
 
 
-def templated(read: Callable[[Row], list[Message]]) -> Reader:
+def templated(read: Callable[[DataRow], list[Message]]) -> Reader:
     """A reader of formats whose rows may bring arguments of the chat template."""
     return lambda row: Ranked(read(row), [], template=template(row))
 
@@ -64,14 +62,14 @@ def turns(key: str) -> Reader:
 def conversation(*keys: str) -> Reader:
     """The prompt is what stands before the last answer; of several columns the first that is."""
 
-    def read(row: Row) -> list[Message]:
+    def read(row: DataRow) -> list[Message]:
         key = next((key for key in keys if row.get(key) is not None), keys[0])
         return with_system(row, turns_before_answer(row, key))
 
     return templated(read)
 
 
-def openai_input(row: Row) -> Ranked:
+def openai_input(row: DataRow) -> Ranked:
     asked = mapping(row.get("input"), "input")
     return Ranked(messages(asked, "messages"), [], template=template(asked))
 
@@ -79,12 +77,12 @@ def openai_input(row: Row) -> Ranked:
 # --- how a prompt is laid out --------------------------------------------------------------------
 
 
-def before_last_answer(row: Row) -> list[Message]:
+def before_last_answer(row: DataRow) -> list[Message]:
     """The turns of the dialogue ``chosen`` up to its last ``Assistant:``."""
     return with_system(row, dialogue(text(row, "chosen").rpartition(ASSISTANT)[0]))
 
 
-def post(row: Row) -> list[Message]:
+def post(row: DataRow) -> list[Message]:
     """A post or an article, laid out as in the data's own paper (Stiennon et al. 2020)."""
     info = mapping(row.get("info"), "info")
     if info.get("post"):
@@ -97,16 +95,16 @@ def post(row: Row) -> list[Message]:
     return user(f"{asked}\n\nTL;DR:")
 
 
-def marked_turns(row: Row) -> list[Message]:
+def marked_turns(row: DataRow) -> list[Message]:
     """HelpSteer2: the turns after the first stand behind marks."""
     first, *rest = re.split(r"<extra_id_1>(User|Assistant)\n", text(row, "prompt"))
     asked = user(first.strip())
-    for who, said in zip(rest[::2], rest[1::2], strict=True):
-        asked.append({"role": who.lower(), "content": said.strip()})
+    for who, words in zip(rest[::2], rest[1::2], strict=True):
+        asked.append({"role": who.lower(), "content": words.strip()})
     return asked
 
 
-def instruction(row: Row) -> list[Message]:
+def instruction(row: DataRow) -> list[Message]:
     """Alpaca's instruction and input, behind the rounds of ``history``."""
     parts = [text(row, "instruction"), optional_text(row, "input")]
     before = []
@@ -119,7 +117,7 @@ def instruction(row: Row) -> list[Message]:
     return with_system(row, [*before, *user("\n".join(part for part in parts if part))])
 
 
-def only_round(row: Row, key: str) -> str:
+def only_round(row: DataRow, key: str) -> str:
     """The one text of a list of rounds, which may be JSON text; or the text itself."""
     rounds = decoded(row.get(key))
     if not isinstance(rounds, list) or not all(isinstance(r, (str, type(None))) for r in rounds):
@@ -132,7 +130,7 @@ def only_round(row: Row, key: str) -> str:
 # --- what stands beside it -----------------------------------------------------------------------
 
 
-def template(row: Row) -> dict[str, Any] | None:
+def template(row: DataRow) -> dict[str, Any] | None:
     """What the row has for the chat template: its tools and further arguments."""
     tools = _plain(row.get("tools"), "tools") or []
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
@@ -147,8 +145,8 @@ def template(row: Row) -> dict[str, Any] | None:
 def _plain(value: Any, what: str) -> Any:
     """A JSON value without the nulls with which Arrow fills absent keys."""
 
-    def without_nulls(found: dict[str, Any]) -> dict[str, Any]:
-        return {key: inner for key, inner in found.items() if inner is not None}
+    def without_nulls(members: dict[str, Any]) -> dict[str, Any]:
+        return {key: inner for key, inner in members.items() if inner is not None}
 
     try:
         spelt = json.dumps(decoded(value), ensure_ascii=False)

@@ -6,14 +6,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
 from dpo_lite.data.examples import KEPT, Reason
-from dpo_lite.data.lengths import Lengths
 
 LENGTH_BIAS = 0.65  # a share of longer chosen responses beyond which length may be what is learned
 SHOWN_DROPS = 3
-BINS = 16
 
 
 @dataclass
@@ -121,40 +117,3 @@ class DataReport:
         if not self.evals:
             notes.append("nothing is held out; name data.eval, or give more prompts")
         return notes
-
-
-def describe_lengths(lengths: Lengths) -> dict[str, dict[str, Any]]:
-    """Summary and histogram of prompts and responses (where there are any), on shared edges."""
-    parts = {"prompt": lengths.prompt, "chosen": lengths.first, "rejected": lengths.last}
-    if lengths.count.max() == 1:
-        parts = {"prompt": lengths.prompt, "response": lengths.first}
-    elif lengths.count.max() == 0:
-        parts = {"prompt": lengths.prompt}
-    top = max(int(np.percentile(part, 99)) for part in parts.values()) + 1
-    edges = np.unique(np.linspace(0, top, BINS + 1).astype(int))
-    described = {}
-    for name, part in parts.items():
-        # The last bin holds all that is longer, so that one giant does not flatten the rest.
-        counts, _ = np.histogram(np.minimum(part, top - 1), bins=edges)
-        described[name] = {
-            "min": int(part.min()),
-            "median": float(np.median(part)),
-            "mean": float(part.mean()),
-            "p90": int(np.percentile(part, 90)),
-            "p99": int(np.percentile(part, 99)),
-            "max": int(part.max()),
-            "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
-        }
-    return described
-
-
-def chosen_longer(lengths: Lengths) -> float | None:
-    """Among the pairs of unequal length, the share whose chosen response is the longer one."""
-    longer = int((lengths.first > lengths.last).sum())
-    shorter = int((lengths.first < lengths.last).sum())
-    return longer / (longer + shorter) if longer + shorter else None
-
-
-def shared_saving(lengths: Lengths) -> float:
-    """The share of tokens saved by computing each prompt once instead of once per response."""
-    return float(1 - lengths.of_batch(shared=True).sum() / lengths.of_batch(shared=False).sum())

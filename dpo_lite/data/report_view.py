@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from dpo_lite.data.report import DataReport
+from dpo_lite.report.words import bars
 
 SHOWN_CHARACTERS = 400
 SHOWN_ROWS = 8
-BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def print_report(report: DataReport, console: Console) -> None:
@@ -51,7 +51,7 @@ def _facts(report: DataReport) -> list[tuple[str, str]]:
         lines.append(
             (
                 "lengths" if place == 0 else "",
-                f"{name:<9} {_bars(facts['histogram']['counts'])}  median {facts['median']:,.0f}, "
+                f"{name:<9} {bars(facts['histogram']['counts'])}  median {facts['median']:,.0f}, "
                 f"90 % under {facts['p90'] + 1:,}, longest {facts['max']:,} {report.unit}",
             )
         )
@@ -71,12 +71,6 @@ def _responses(report: DataReport) -> str:
         f"{few if few == many else f'{few} to {many}'} per prompt; sharing prompts saves "
         f"{report.shared_saving:.0%} of the {report.unit}"
     )
-
-
-def _bars(counts: list[int]) -> str:
-    """A histogram in one line; the last bar holds all that is longer."""
-    most = max(counts) or 1
-    return "".join(BLOCKS[-(-count * (len(BLOCKS) - 1) // most)] for count in counts)
 
 
 def _dropped(report: DataReport) -> Table:

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from dpo_lite.data.examples import DataRow
 from dpo_lite.data.files import KINDS, content_hash, file_kind, read_rows, split_name
 from dpo_lite.errors import UserError
 
@@ -20,8 +20,6 @@ BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "builtin"
 HELD_OUT_NAMES = ("test", "valid", "eval", "dev")
 READ_AT_ONCE = 256
 SHARDS = re.compile(r"-\d{5}-of-(\d{5})")
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Source:
     head: str  # the name without its split
     split: str
     splits: list[str]
-    rows: Callable[[], Iterator[Row]]
+    rows: Callable[[], Iterator[DataRow]]
     key: str
 
     @property
@@ -89,8 +87,8 @@ def _folder(spec: str, head: str, folder: Path, split: str) -> Source:
         return _saved_to_disk(spec, head, folder, split)
     files: dict[str, list[Path]] = {}
     for place in (folder, folder / "data"):
-        found = sorted(place.iterdir()) if place.is_dir() and not files else []
-        for path in found:
+        paths = sorted(place.iterdir()) if place.is_dir() and not files else []
+        for path in paths:
             if path.is_file() and file_kind(path) and not path.name.startswith("dataset_info"):
                 files.setdefault(split_name(path), []).append(path)
     if not files:
@@ -132,7 +130,7 @@ def choose_split(head: str, splits: list[str], wanted: str) -> str:
 
 
 def _files(spec: str, head: str, paths: list[Path], split: str, splits: list[str]) -> Source:
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[DataRow]:
         for path in paths:
             yield from read_rows(path)
 
@@ -146,10 +144,10 @@ def _saved_to_disk(spec: str, head: str, folder: Path, split: str) -> Source:
     from datasets import DatasetDict, load_from_disk
 
     try:
-        found = load_from_disk(str(folder))
+        loaded = load_from_disk(str(folder))
     except (OSError, ValueError) as error:
         raise UserError(f"data: {folder} does not load: {str(error).splitlines()[0]}.") from error
-    splits = found if isinstance(found, DatasetDict) else {"train": found}
+    splits = loaded if isinstance(loaded, DatasetDict) else {"train": loaded}
     split = choose_split(head, list(splits), split)
     data = splits[split]
     # Not the fingerprint: it is of how the data were made, and the same function may read anew.
@@ -191,6 +189,6 @@ def _hub(spec: str, revision: str | None) -> Source:
     return Source(spec, head, split, splits, lambda: _arrow_rows(data), data._fingerprint)
 
 
-def _arrow_rows(data) -> Iterator[Row]:
+def _arrow_rows(data) -> Iterator[DataRow]:
     for table in data.with_format("arrow").iter(READ_AT_ONCE):
         yield from table.to_pylist()

@@ -71,8 +71,8 @@ def find_out(tokenizer, options: dict[str, Any]) -> Template:
 def _end(after: str, added: list[str], eos: str) -> str:
     """What closes an answer: up to the first token of its kind, else with the tokenizer's own."""
     places = [(after.find(mark), -len(mark), mark) for mark in added if mark.strip()]
-    found = sorted(place for place in places if place[0] >= 0)
-    return after[: found[0][0]] + found[0][2] if found else after.rstrip() + eos
+    ends = sorted(place for place in places if place[0] >= 0)
+    return after[: ends[0][0]] + ends[0][2] if ends else after.rstrip() + eos
 
 
 def _takes_system(tokenizer, ask: Message, options: dict[str, Any]) -> bool:

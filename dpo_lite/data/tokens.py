@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dpo_lite.data.cells import ASSISTANT, HUMAN
 from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Reason
-from dpo_lite.data.fields import ASSISTANT, HUMAN
 from dpo_lite.data.template import FAULTS, Template, find_out, render
 from dpo_lite.errors import UserError
+from dpo_lite.recipe import DataSection
 
 
 class Rendered(NamedTuple):
@@ -114,8 +115,8 @@ class Encoder:
             if example.template:
                 texts.append(json.dumps(example.template, ensure_ascii=False, default=str))
             for text in texts:
-                if found := self.special.search(text):
-                    raise BadRow(Reason.SPECIAL, found.group())
+                if mark := self.special.search(text):
+                    raise BadRow(Reason.SPECIAL, mark.group())
             if self.raw:
                 prompt, rests = _raw_texts(example)
                 return Rendered(example.row, prompt, [rest + self.template.end for rest in rests])
@@ -232,6 +233,13 @@ class CharacterEncoder(Encoder):
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(map(chr, ids))
+
+
+def encoder_of(tokenizer: Any | None, section: DataSection) -> Encoder:
+    """The encoder that a recipe's data section asks for; of characters without a tokenizer."""
+    if tokenizer is None:
+        return CharacterEncoder()
+    return Encoder(tokenizer, section.raw, section.template)
 
 
 def _any_of(marks: set[str]) -> re.Pattern[str]:

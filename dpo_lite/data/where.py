@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dpo_lite.data.fields import Row, boolean, is_boolean, is_number
+from dpo_lite.data.cells import is_boolean, is_number
+from dpo_lite.data.examples import DataRow
+from dpo_lite.data.fields import boolean
 from dpo_lite.errors import UserError
 
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -25,14 +27,14 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 WRITTEN = re.compile(r"\s*(>=|<=|!=|==|>|<)\s*(.*)", re.DOTALL)
 
 
-def row_filter(where: Mapping[str, Any] | None) -> Callable[[Row], bool]:
+def row_filter(where: Mapping[str, Any] | None) -> Callable[[DataRow], bool]:
     """A function that tells whether a row is kept; a missing or null cell never is.
 
     Raises UserError for an order comparison with something that is no number.
     """
     conditions = [_condition(column, value) for column, value in (where or {}).items()]
 
-    def keeps(row: Row) -> bool:
+    def keeps(row: DataRow) -> bool:
         return all(
             row.get(column) is not None and holds(row[column]) for column, holds in conditions
         )

@@ -13,7 +13,7 @@ import torch
 
 from dpo_lite.evaluate.judge import Judge
 from dpo_lite.model import roles
-from dpo_lite.model.generation import all_ends, draw
+from dpo_lite.model.generation import all_ends, sample_answers
 from dpo_lite.model.scoring import choose_way
 
 AT_ONCE = 32  # answers drawn together
@@ -55,7 +55,7 @@ def best_of(
     drawn = []
     with (roles.policy if role == "policy" else roles.reference)(judge.model):
         for start in range(0, n, AT_ONCE):
-            drawn += draw(
+            drawn += sample_answers(
                 judge.model,
                 ids,
                 min(AT_ONCE, n - start),

@@ -23,7 +23,7 @@ from dpo_lite.data.encoding import EncodedSource, Options, encode_source
 from dpo_lite.data.lengths import lengths_of
 from dpo_lite.data.packing import Encoded
 from dpo_lite.data.sources import read_source
-from dpo_lite.data.tokens import Encoder
+from dpo_lite.data.tokens import Encoder, encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
 from dpo_lite.memory.of_model import plan_run
@@ -47,12 +47,13 @@ from dpo_lite.model.scoring import (
     response_logps,
     scoring_context,
 )
-from dpo_lite.objectives.preference import PER_TOKEN
+from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.recipe import Recipe, apply_override, load_recipe, validate_recipe
 from dpo_lite.runs.folder import Run, open_run
+from dpo_lite.tasks import TASKS
+from dpo_lite.training.method import Objective
 from dpo_lite.training.reference_cache import ReferenceCache, open_cache
 from dpo_lite.training.reward_model import rewards_of
-from dpo_lite.training.update import Objective
 
 AT_ONCE = 1024  # rows whose ids are in memory
 Say = Callable[[str], None]
@@ -72,12 +73,12 @@ class Judge:
 
     @property
     def encoder(self) -> Encoder:
-        return Encoder(self.tokenizer, self.recipe.data.raw, self.recipe.data.template)
+        return encoder_of(self.tokenizer, self.recipe.data)
 
     @property
     def has_head(self) -> bool:
         """Whether it is a reward model; else its rewards are implicit."""
-        return self.recipe.task == "reward"
+        return TASKS[self.recipe.task].head
 
     @property
     def words(self) -> str:
@@ -103,11 +104,11 @@ class Judge:
         """
         if self.has_head:
             way, dtype = objective.way, objective.dtype
-            found = rewards_of(self.model, examples, way, dtype, budget, progress)
-            return [np.array(rewards) - self.mean for rewards in found]
+            rewards = rewards_of(self.model, examples, way, dtype, budget, progress)
+            return [np.array(values) - self.mean for values in rewards]
         ratios = log_ratios(self.model, examples, objective, budget, references, progress)
         rewards = [self.recipe.train.beta * np.array(row) for row in ratios]
-        if self.recipe.train.loss not in PER_TOKEN:
+        if not LOSSES[self.recipe.train.loss].per_token:
             return rewards
         lengths = [np.array([len(ids) for ids in row["response_ids"]]) for row in examples]
         return [row / count for row, count in zip(rewards, lengths, strict=True)]
@@ -139,7 +140,7 @@ def judge_recipe(
     for override in overrides:
         apply_override(values, override)
     recipe = validate_recipe(values, name)
-    check_adapter(adapter, recipe.model.base, name, head=recipe.task == "reward")
+    check_adapter(adapter, recipe.model.base, name, head=TASKS[recipe.task].head)
     return recipe, adapter
 
 
@@ -148,7 +149,7 @@ def load_judge(recipe: Recipe, adapter: Path) -> Judge:
 
     A reward model stands beside what it started from too, which answers in `best-of`.
     """
-    head = recipe.task == "reward"
+    head = TASKS[recipe.task].head
     model = roles.load_policy(load_base(recipe.model), adapter, head)
     start = adapter_folder(recipe.model.adapter) if recipe.reference == "start" else None
     if start and not is_reward(start):
@@ -176,7 +177,7 @@ def log_ratios(
 
     ``budget``: tokens per packed batch. Call it with the model in eval mode.
     """
-    found: list[list[float]] = [[] for _ in examples]
+    ratios_by_example: list[list[float]] = [[] for _ in examples]
     for places in micro_batches(examples, objective.way, budget):
         part = [examples[place] for place in places]
         batch = lay_out(part, objective.way).to(model.device)
@@ -190,9 +191,9 @@ def log_ratios(
             with roles.policy(model):
                 ratios = response_logps(model, batch, objective.way).cpu() - known.cpu()
         for place, values in zip(places, ratios.split(batch.group_sizes), strict=True):
-            found[place] = values.tolist()
+            ratios_by_example[place] = values.tolist()
         progress(len(places))
-    return found
+    return ratios_by_example
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ class Scores:
 
     judge: Judge
     source: EncodedSource
-    kept: np.ndarray  # places in the source's table
+    fitting: np.ndarray  # places in the source's table
     rewards: list[np.ndarray]
     lengths: list[np.ndarray]
     too_long: int
@@ -236,8 +237,8 @@ class Scores:
     def records(self, places: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
         """Rows as data that can be trained on: the last turn of the prompt, responses, scores."""
         decode = self.judge.tokenizer.decode
-        for place in range(len(self.kept)) if places is None else places:
-            row = self.source.table[int(self.kept[place])]
+        for place in range(len(self.fitting)) if places is None else places:
+            row = self.source.table[int(self.fitting[place])]
             yield {
                 "row": row["row"],
                 "prompt": row["prompt"],
@@ -264,7 +265,7 @@ class Scores:
             raise UserError(f"--out: {path} cannot be written ({error.strerror}).") from error
 
 
-def read_rows(recipe: Recipe, encoder: Encoder, say: Say) -> EncodedSource:
+def encode_rows(recipe: Recipe, encoder: Encoder, say: Say) -> EncodedSource:
     """The recipe's one source as ids, every response of a row, nothing held out or thinned."""
     (part,) = recipe.data.sources
     section = recipe.data
@@ -284,21 +285,21 @@ def score_source(
     limit = position_limit(causal_lm(model).config) or np.iinfo(np.int64).max
     if recipe.data.max_length != "auto":
         limit = min(limit, recipe.data.max_length)
-    kept = np.flatnonzero(lengths.whole <= limit)
-    if not len(kept):
+    fitting = np.flatnonzero(lengths.whole <= limit)
+    if not len(fitting):
         reasons = Counter(drop.reason.value for drop in source.dropped).most_common(1)
         why = reasons[0][0] if reasons else f"all are longer than {limit:,} tokens"
         raise UserError(f"No row of {source.name} can be scored: {why}.")
-    few = [source.table[int(place)] for place in kept[:3]]
+    few = [source.table[int(place)] for place in fitting[:3]]
     way = choose_way(model, few).way
     objective = judge.objective(way)
-    tokens = lengths.select(kept).of_batch(shared=way == "forest")
+    tokens = lengths.select(fitting).of_batch(shared=way == "forest")
     budget = plan_run(model, recipe, few, way, tokens).budget
     references = open_cache(recipe, model, objective, say)
     model.eval()
     rewards, counts = [], []
-    for start in range(0, len(kept), AT_ONCE):
-        rows = source.table.select(kept[start : start + AT_ONCE]).to_list()
+    for start in range(0, len(fitting), AT_ONCE):
+        rows = source.table.select(fitting[start : start + AT_ONCE]).to_list()
         rewards += judge.rewards(rows, objective, budget, references, progress)
         counts += [np.array([len(ids) for ids in row["response_ids"]]) for row in rows]
-    return Scores(judge, source, kept, rewards, counts, len(lengths.whole) - len(kept))
+    return Scores(judge, source, fitting, rewards, counts, len(lengths.whole) - len(fitting))

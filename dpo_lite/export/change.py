@@ -6,7 +6,6 @@ its scores move a little; how much is measured here on held-out rows, not promis
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
+from dpo_lite.model.device_memory import release
 from dpo_lite.model.scoring import true_token_logps
 from dpo_lite.recipe import ModelSection
 from dpo_lite.runs.folder import Run
@@ -57,9 +57,7 @@ def measure_change(
     with roles.policy(model):
         before = true_token_logps(model.eval(), rows).cpu()
     del model
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release()
     say("scoring with the merged model")
     section = ModelSection(
         base=str(merged.resolve()),

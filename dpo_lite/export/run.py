@@ -12,10 +12,11 @@ from dpo_lite.export import llama_cpp, ollama
 from dpo_lite.export.change import Change, measure_change
 from dpo_lite.export.merge import merge
 from dpo_lite.files import write_json
-from dpo_lite.hub.staging import TOKENIZER
+from dpo_lite.model.adapter_files import TOKENIZER
 from dpo_lite.recipe import load_recipe
 from dpo_lite.runs.folder import Run, find_checkpoint
 from dpo_lite.runs.rlhf_steps import refuse_road
+from dpo_lite.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def merge_run(
     """
     refuse_road(run)
     recipe, manifest = load_recipe(run.recipe_file), run.manifest()
-    if recipe.task == "reward":
+    if TASKS[recipe.task].head:
         instead = "its adapter is loaded as its card says (`dpo-lite push --dry-run`)"
         raise UserError(
             f"{run.name} is a reward model, whose head no language model has; {instead}."

@@ -22,9 +22,9 @@ from dpo_lite.model.adapter_files import REWARD_FILE, TOKENIZER
 from dpo_lite.names import is_public
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.report.curves import draw_curves
-from dpo_lite.report.reward import draw_calibration
 from dpo_lite.runs.folder import Run, find_checkpoint
 from dpo_lite.runs.rlhf_steps import refuse_road
+from dpo_lite.tasks import TASKS
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
 LONGEST_REPO = 96
@@ -79,8 +79,8 @@ def stage(
         shutil.copyfile(run.path / "curves.png", folder / "curves.png")
     else:
         draw_curves(run, folder / "curves.png")
-    if recipe.task == "reward" and subject.step is None:
-        draw_calibration(subject.results["sets"], folder / "calibration.png")
+    if subject.step is None:
+        TASKS[recipe.task].draw_pictures(subject.results["sets"], folder)
     card = model_card(subject, repo, own_tokenizer=bool(own_tokenizer))
     write_text(folder / "README.md", card)
     _refuse_secrets(folder)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any
 
 from dpo_lite.data.prepare import FEW, prepare
 from dpo_lite.data.report import DataReport
 from dpo_lite.recipe import Recipe, apply_override, load_recipe, validate_recipe
-from dpo_lite.recipe.sections import PROMPTS
+from dpo_lite.tasks import TASKS
 from dpo_lite.training.loaded import load_data
 
 NO_BASE = "none"
-NO_REWARD = "none"
 
 
 def examine(
@@ -37,9 +38,18 @@ def _recipe(source: str, overrides: Sequence[str], base: str | None) -> Recipe:
     if source.endswith((".yaml", ".yml")):
         return load_recipe(source, [*overrides, *([f"model.base={base}"] if base else [])])
     values = {"model": {"base": base or NO_BASE}, "data": {"train": source}}
-    if {"task=ppo", f"data.pairs={PROMPTS}"} & set(overrides):
-        # What rewards the answers has nothing to do with the data.
-        values |= {"task": "ppo", "ppo": {"reward": NO_REWARD}}
+    given: dict[str, Any] = {}
+    for override in overrides:
+        apply_override(given, override)
+    name = given.get("task") or _task_of(given.get("data", {}).get("pairs"))
+    if name in TASKS:  # what else it needs has nothing to do with the data
+        values |= {"task": name} | deepcopy(dict(TASKS[name].data_alone))
     for override in overrides:
         apply_override(values, override)
     return validate_recipe(values, "dpo-lite data")
+
+
+def _task_of(pairs: str | None) -> str | None:
+    """The task whose alone a value of data.pairs is, which then need not be named."""
+    takers = [task.name for task in TASKS.values() if not task.composed and pairs in task.pairs]
+    return takers[0] if len(takers) == 1 else None

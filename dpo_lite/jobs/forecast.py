@@ -7,17 +7,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from dpo_lite.data.expected import expected, expected_answers
-from dpo_lite.data.packing import Encoded
 from dpo_lite.errors import UserError
 from dpo_lite.memory.capacity import GIB, card, free_memory, seconds_per_epoch
 from dpo_lite.memory.plan import MemoryPlan, advice, bar, choose_plan, largest_update
 from dpo_lite.model.attention import FOREST_MODELS
 from dpo_lite.model.base import compute_device, compute_dtype, load_config
 from dpo_lite.model.dry_run import Costs, costs_of_config
-from dpo_lite.names import is_function
 from dpo_lite.recipe import Recipe
 from dpo_lite.report.words import clock
+from dpo_lite.tasks import TASKS
 from dpo_lite.training.loaded import load_data
 
 ASSUMED_LENGTH = 1024
@@ -63,21 +61,21 @@ def forecast(
     Only the base's config is needed. Where the data cannot be had their lengths are assumed, and
     the notes say so. Raises UserError where the base's config or the card is not known.
     """
-    config = load_config(recipe.model)
+    method, config = TASKS[recipe.task].mechanics, load_config(recipe.model)
     memory, flops = card(gpu) if gpu else (free_memory(compute_device()), None)
     dtype = torch.bfloat16 if gpu else compute_dtype(compute_device())
     way = "forest" if config.get_text_config().model_type in FOREST_MODELS else "separate"
     notes, tokens, scored, most = [], None, 0, None
     try:
         _, data = load_data(recipe, say)
-        few, lengths = expected(recipe, data)
+        few, lengths = method.expected(recipe, data)
         lengths = lengths.of_batch(shared=way == "forest")
         longest, tokens = int(lengths.max()), int(lengths.sum())
         most = largest_update(lengths, recipe.examples_per_step)
         scored = int(data.lengths.responses.sum())
     except UserError as error:
         longest = recipe.data.max_length if recipe.data.max_length != "auto" else ASSUMED_LENGTH
-        few = _assumed(recipe, longest)
+        few = method.assumed(recipe, longest)
         longest = len(few[0]["prompt_ids"]) + sum(map(len, few[0]["response_ids"]))
         notes.append(
             f"the data could not be had, so pairs of {longest:,} tokens are assumed and no time "
@@ -91,8 +89,8 @@ def forecast(
     plan = choose_plan(costs, recipe, longest, memory, most)
     ways = advice(plan, costs, recipe, memory) if on_card else []
     epoch = None
-    if recipe.task == "ppo":
-        notes.append("no time is told: drawing answers takes most of it, and it was not tried")
+    if method.untimed:
+        notes.append(f"no time is told: {method.untimed}")
     elif flops and tokens:
         epoch = seconds_per_epoch(costs, plan.choice, tokens, scored, flops)
     return Forecast(plan, costs, memory, ways, epoch, notes)
@@ -101,23 +99,11 @@ def forecast(
 def with_adapters_beside(costs: Costs, recipe: Recipe) -> Costs:
     """Costs with the roles that stand beside the policy: each as large as the policy's adapter.
 
-    The value function is trained too; reward model and start adapter lie frozen in fp32.
+    What is trained too has gradients and moments; what is frozen lies there in fp32.
     """
-    on_policy = recipe.task == "ppo"
-    value = on_policy and recipe.ppo.estimator == "ppo"
-    reward = on_policy and not is_function(recipe.ppo.reward)
-    start = recipe.reference == "start" and recipe.task in ("dpo", "ppo")
+    trained, frozen = TASKS[recipe.task].mechanics.beside(recipe)
     return replace(
         costs,
-        trained=costs.trained * (1 + value),
-        weights=costs.weights + 4 * costs.trained * (reward + start),
+        trained=costs.trained * (1 + trained),
+        weights=costs.weights + 4 * costs.trained * frozen,
     )
-
-
-def _assumed(recipe: Recipe, length: int) -> list[Encoded]:
-    """A pair whose prompt and longest response have ``length`` tokens, half of them each; for PPO a
-    prompt of that length with its answers."""
-    if recipe.task == "ppo":
-        return expected_answers(recipe, [{"prompt_ids": [0] * length}])
-    half = length // 2
-    return [{"prompt_ids": [0] * half, "response_ids": [[0] * (length - half)] * 2}]

@@ -7,17 +7,14 @@ from typing import Any
 from rich.console import Console
 
 from dpo_lite.data.markers import has_markers
-from dpo_lite.data.tokens import Encoder
-from dpo_lite.evaluate.held_out import answer_held_out, generation_share, score_held_out
-from dpo_lite.model import heads
+from dpo_lite.data.tokens import encoder_of
+from dpo_lite.evaluate.held_out import answer_held_out, generation_share
 from dpo_lite.model.generation import generate
 from dpo_lite.runs.folder import Run
 from dpo_lite.runs.transcript import progress_bar
-from dpo_lite.training.loaded import Loaded
-from dpo_lite.training.ppo_evaluation import ROLES, measure, ruler_of
+from dpo_lite.tasks import TASKS
+from dpo_lite.training.method import Loaded, Objective
 from dpo_lite.training.reference_cache import ReferenceCache
-from dpo_lite.training.reward_model import MEAN_OVER, mean_reward
-from dpo_lite.training.update import Objective
 
 
 def held_out(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
@@ -30,11 +27,8 @@ def held_out(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
 
 
 def to_ask(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
-    """Whose prompts are answered: all of a held-out set with markers, else the first few.
-
-    None of a reward model's, which answers nothing.
-    """
-    if loaded.recipe.task == "reward":
+    """Whose prompts are answered: all of a held-out set with markers, else the first few."""
+    if not TASKS[loaded.recipe.task].answers:
         return {}
     few = loaded.recipe.eval.generate
     return {
@@ -56,7 +50,7 @@ def ask_all(
     shares: dict[str, float | None] = {}
     with progress_bar(console) as bar:
         task = bar.add_task(f"asking {when}", total=total, note="")
-        encoder = Encoder(tokenizer, recipe.data.raw, recipe.data.template)
+        encoder = encoder_of(tokenizer, recipe.data)
         ids = [encoder.prompt_ids(prompt) for prompt in prompts]
         answers = generate(
             model,
@@ -96,24 +90,14 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score every held-out set and generate the answers after; the content of results.json."""
     results: dict[str, Any] = {"sets": {}}
-    ruler = ruler_of(loaded, objective, budget) if loaded.recipe.task == "ppo" else None
+    method = TASKS[loaded.recipe.task].mechanics
     sets = {name: rows for name, rows in held_out(loaded).items() if rows}
     with progress_bar(console) as bar:
         task = bar.add_task("evaluating", total=sum(map(len, sets.values())), note="")
-
-        def advance(count: int) -> None:
-            bar.advance(task, count)
-
-        for name, rows in sets.items():
-            if ruler:
-                drawn = {role: measure(ruler, rows, role) for role in ROLES}
-                results["sets"][name] = {"drawn": drawn}
-                advance(len(rows))
-            else:
-                results["sets"][name] = score_held_out(
-                    loaded.model, rows, objective, budget, advance, references
-                )
-    if loaded.recipe.task == "reward":  # it says nothing
+        results["sets"] = method.evaluate(
+            loaded, sets, objective, budget, references, lambda count: bar.advance(task, count)
+        )
+    if not TASKS[loaded.recipe.task].answers:
         return results
     after = ask_all(run, loaded, "policy", "after", console)
     samples = run.records("samples.jsonl")
@@ -124,23 +108,3 @@ def evaluate_run(
             "policy": share,
         }
     return results
-
-
-def keep_mean(
-    run: Run, loaded: Loaded, objective: Objective, budget: int, console: Console
-) -> dict[str, Any]:
-    """Write the mean reward of the training data beside the adapter, for centred rewards."""
-    train, seed = loaded.data.train, loaded.recipe.train.seed
-    with progress_bar(console) as bar:
-        task = bar.add_task("mean reward", total=min(len(train), MEAN_OVER), note="")
-        mean, responses = mean_reward(
-            loaded.model,
-            train,
-            objective.way,
-            objective.dtype,
-            budget,
-            seed,
-            lambda count: bar.advance(task, count),
-        )
-    heads.write_mean(run.adapter, mean, responses)
-    return {"mean": mean, "responses": responses}

@@ -11,8 +11,8 @@ import torch
 import dpo_lite
 from dpo_lite.jobs.preflight import Report
 from dpo_lite.model.base import compute_device, true_base
+from dpo_lite.tasks import TASKS
 from dpo_lite.training.loaded import Loaded
-from dpo_lite.training.reward_source import function_print
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl", "datasets")
 
@@ -43,7 +43,7 @@ def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:
             "beta": recipe.train.beta,
             "label_smoothing": recipe.train.label_smoothing,
         },
-        "reward_print": function_print(recipe),
+        **TASKS[recipe.task].mechanics.manifest(recipe),
         "seed": recipe.train.seed,
         "data": {
             "fingerprint": loaded.data.fingerprint,

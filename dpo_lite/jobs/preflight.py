@@ -10,42 +10,29 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from peft import PeftModel
 
-from dpo_lite.data.expected import expected, expected_answers
 from dpo_lite.data.packing import Encoded
-from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
-from dpo_lite.jobs.preflight_ppo import Drawing, rollout_seconds, try_rollout
 from dpo_lite.memory.capacity import passes, peak_memory
 from dpo_lite.memory.of_model import apply_plan, costs_here, fullest, plan_here
 from dpo_lite.memory.plan import MemoryPlan, predict
 from dpo_lite.memory.trial import Trial, settle
 from dpo_lite.model import roles
 from dpo_lite.model.base import compute_dtype, count_4bit
-from dpo_lite.model.dry_run import kept_bytes
-from dpo_lite.model.heads import head_is_zero
-from dpo_lite.model.scoring import (
-    Choice,
-    batch_tokens,
-    causal_lm,
-    choose_way,
-    lay_out,
-)
-from dpo_lite.objectives.preference import loss_at_start
-from dpo_lite.recipe import Recipe
+from dpo_lite.model.device_memory import release
+from dpo_lite.model.dry_run import Costs, kept_bytes
+from dpo_lite.model.scoring import ScoringChoice, batch_tokens, causal_lm, choose_way, lay_out
 from dpo_lite.report.words import clock
-from dpo_lite.training.loaded import Loaded
-from dpo_lite.training.ppo import rollouts
-from dpo_lite.training.reward_model import check_margins
-from dpo_lite.training.update import Objective, update_gradient
+from dpo_lite.tasks import TASKS
+from dpo_lite.training.method import Loaded, Method, Objective, Rehearsal
+from dpo_lite.training.update import update_gradient
 
-# Policy and reference run the same kernels on the same weights; what is left is rounding.
-IDENTITY_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-3}
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -54,20 +41,20 @@ class Report:
 
     task: str
     objective: str
-    reference: str
+    reference: str  # which one
+    before: tuple[str, str]  # the reference, and the policy before the first update, in words
     linear_4bit: int
     trained: int
     total: int
-    scoring: Choice
+    scoring: ScoringChoice
     plan: MemoryPlan
     trial: Trial
     expected: MemoryPlan  # the first plan's prediction for the tokens of the trial
     start_loss: float | None  # None where the policy starts apart from its reference
-    fresh_head: bool  # a reward model's: still zero
     seconds_per_update: float  # the reference's numbers computed
     updates: int
     updates_cached: int  # those that find the reference's numbers in the cache
-    drawing: Drawing | None = None  # of PPO, whose updates are rollouts
+    rehearsal: Rehearsal | None = None  # what an update does besides a gradient
 
     @property
     def seconds(self) -> float:
@@ -78,7 +65,7 @@ class Report:
 
     def lines(self) -> list[str]:
         held = f"{self.linear_4bit} layers in 4 bits (NF4)" if self.linear_4bit else "16-bit base"
-        reference, start = self._before()
+        reference, start = self.before
         plan, mib = self.plan, 2**20
         return [
             f"model      {held}, {self.trained:,} trained of {self.total:,} parameters "
@@ -93,125 +80,89 @@ class Report:
             f"activations {plan.activations / mib:,.0f}, head {plan.head / mib:,.0f}, workspace "
             f"{plan.workspace / mib:,.0f}",
             f"split      {plan.words()}",
-            *([f"drawing    {self.drawing.words}"] if self.drawing else []),
-            f"time       {self.updates:,} {'rollouts' if self.drawing else 'updates'}, about "
+            *([f"drawing    {self.rehearsal.words}"] if self.rehearsal else []),
+            f"time       {self.updates:,} {TASKS[self.task].unit}s, about "
             f"{clock(self.seconds_per_update)} each, {clock(self.seconds)} in all"
             + (", later epochs without the reference" if self.updates_cached else ""),
         ]
 
-    def _before(self) -> tuple[str, str]:
-        """The reference, and how the policy stands to it before the first update."""
-        loss = self.start_loss
-        if self.task == "sft":
-            return "none: demonstrations are learned, nothing is compared", (
-                f"loss {loss:.4f} per response token of the longest examples "
-                f"(perplexity {math.exp(min(loss, 50)):,.0f})"
-            )
-        if self.task == "reward":
-            at_zero = "all rewards 0" if self.fresh_head else "it goes on with a trained head"
-            return "none: rewards are a head's own numbers", f"loss {loss:.4f}, {at_zero}"
-        if self.task == "ppo" and loss is not None:
-            return self.reference, "the KL of drawn answers is 0: policy equals reference"
-        if loss is None:
-            return self.reference, "policy starts apart from the reference (reference: base)"
-        return self.reference, f"loss {loss:.4f}, all rewards 0: policy equals reference"
 
-
-def check(
-    loaded: Loaded, say: Callable[[str], None] = lambda text: None
-) -> tuple[Report, Objective]:
+def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objective]:
     """Run the preflight on a loaded model. Raises UserError in words where a run must not start."""
     recipe, model, train = loaded.recipe, loaded.model, loaded.data.train
-    _check_responses(recipe, loaded.data.report.responses)
-    if recipe.task == "reward":
-        for name, rows in {"data.train": train, **loaded.data.evals}.items():
-            check_margins(name, rows)
+    method = TASKS[recipe.task].mechanics
+    method.check_data(recipe, loaded.data)
     say("checking the scores of packed rows against separate ones")
-    few, lengths = expected(recipe, loaded.data)
-    on_policy = recipe.task == "ppo"
-    choice = choose_way(model, few)
-    dtype = compute_dtype(model.device)
-    objective = Objective.of(recipe, choice.way, dtype)
-    # What is measured of PPO is the gradient of drawn answers' likelihood: as large as its own.
-    measured = replace(objective, task="sft") if on_policy else objective
-
-    longest = int(lengths.whole.max())  # a prompt with one response
-    lengths = lengths.of_batch(shared=choice.way == "forest")
+    few, lengths = method.expected(recipe, loaded.data)
+    scoring = choose_way(model, few)
+    objective = Objective.of(recipe, scoring.way, compute_dtype(model.device))
+    tokens = lengths.of_batch(shared=scoring.way == "forest")
     say("measuring what an update keeps in memory")
-    costs = costs_here(model, few, choice.way)
+    costs = costs_here(model, few, scoring.way)
     say("trying one update with the longest examples")
-    longest_first = np.argsort(-lengths, kind="stable")[: recipe.examples_per_step]
-    largest = [train[index] for index in longest_first.tolist()]
-    if on_policy:
-        largest = expected_answers(recipe, largest)
+    largest = _largest_update(loaded, method, tokens)
+    planned, plan, trial = _try_update(loaded, method.measured(objective), costs, tokens, largest)
+    batch = fullest(largest, plan.budget, scoring.way)
+    method.check_start(recipe, objective, trial.loss, batch)
+
+    average = float(tokens.mean()) * min(recipe.train.batch_size, len(tokens))
+    seconds, rehearsal = trial.seconds * average / trial.tokens, None
+    longest = int(lengths.whole.max())  # a prompt with one response
+    if tried := method.rehearse(loaded, objective, plan, trial, longest, say):
+        seconds, rehearsal = tried
+    compares = method.compares(recipe)
+    updates = method.updates(recipe, len(train))
+    per_epoch = math.ceil(len(train) / recipe.train.batch_size)
+    cached = recipe.train.reference_cache and method.caches_reference(recipe)
+    report = Report(
+        task=recipe.task,
+        objective=recipe.objective,
+        reference=method.reference_name(recipe, model),
+        before=method.before(recipe, model, trial.loss),
+        linear_4bit=count_4bit(model),
+        trained=costs.trained,
+        total=causal_lm(model).num_parameters(),
+        scoring=scoring,
+        plan=plan,
+        trial=trial,
+        expected=predict(costs, planned.choice, trial.tokens),
+        start_loss=None if recipe.starts_apart and compares else trial.loss,
+        seconds_per_update=seconds,
+        updates=updates,
+        updates_cached=max(updates - per_epoch, 0) if cached else 0,
+        rehearsal=rehearsal,
+    )
+    return report, objective
+
+
+def _largest_update(loaded: Loaded, method: Method, tokens: np.ndarray) -> list[Encoded]:
+    """The examples of the update that needs most, as they will be scored."""
+    longest_first = np.argsort(-tokens, kind="stable")[: loaded.recipe.examples_per_step]
+    examples = [loaded.data.train[index] for index in longest_first.tolist()]
+    return method.answered(loaded.recipe, examples)
+
+
+def _try_update(
+    loaded: Loaded, objective: Objective, costs: Costs, tokens: np.ndarray, largest: list[Encoded]
+) -> tuple[MemoryPlan, MemoryPlan, Trial]:
+    """The first plan, the one that was tried and stays applied, and its trial."""
+    recipe, model = loaded.recipe, loaded.model
 
     def choose(factor: float) -> MemoryPlan:
-        return plan_here(model, costs, recipe, lengths, factor)
+        return plan_here(model, costs, recipe, tokens, factor)
 
     def attempt(plan: MemoryPlan) -> Trial | None:
         apply_plan(model, plan)
-        trial = _attempt(model, fullest(largest, plan.budget, choice.way), measured, plan)
+        trial = _attempt(model, fullest(largest, plan.budget, objective.way), objective, plan)
         if trial is None:  # cleared out here, where no traceback holds the activations any more
             model.zero_grad(set_to_none=True)
-            torch.cuda.empty_cache()
+            release()
         return trial
 
     planned = choose(1.0)
     plan, trial = settle(costs, choose, attempt)
     apply_plan(model, plan)
-    if recipe.task == "dpo" and not recipe.starts_apart:
-        check_identity(trial.loss, objective, fullest(largest, plan.budget, choice.way))
-
-    average = float(lengths.mean()) * min(recipe.train.batch_size, len(lengths))
-    seconds, drawing = trial.seconds * average / trial.tokens, None
-    if on_policy:
-        say("drawing answers for one rollout")
-        prompts = list(train.select(range(min(recipe.train.batch_size, len(train)))))
-        encoder = Encoder(loaded.tokenizer, recipe.data.raw, recipe.data.template)
-        drawing = try_rollout(model, recipe, prompts, encoder, objective, plan, longest)
-        gradient = trial.seconds * drawing.tokens / trial.tokens
-        seconds = rollout_seconds(model, recipe, gradient, drawing)
-
-    cached = recipe.train.reference_cache and recipe.task == "dpo"
-    per_epoch = math.ceil(len(train) / recipe.train.batch_size)
-    updates = recipe.train.max_steps or math.ceil(per_epoch * recipe.train.epochs)
-    if on_policy:
-        updates = rollouts(recipe, len(train))
-    report = Report(
-        task=recipe.task,
-        objective=recipe.objective,
-        reference="none" if recipe.task == "reward" else roles.reference_name(model),
-        linear_4bit=count_4bit(model),
-        trained=costs.trained,
-        total=causal_lm(model).num_parameters(),
-        scoring=choice,
-        plan=plan,
-        trial=trial,
-        expected=predict(costs, planned.choice, trial.tokens),
-        start_loss=None if recipe.starts_apart and recipe.task in ("dpo", "ppo") else trial.loss,
-        fresh_head=head_is_zero(model),
-        seconds_per_update=seconds,
-        updates=updates,
-        updates_cached=max(updates - per_epoch, 0) if cached else 0,
-        drawing=drawing,
-    )
-    return report, objective
-
-
-def check_identity(loss: float, objective: Objective, examples: list[Encoded]) -> None:
-    """At step 0 policy and reference are equal, so the loss is known. Else the reference is wrong.
-
-    The loss is ln 2 = 0.6931 for DPO whatever the data, since all implicit rewards are zero.
-    """
-    sizes = [len(example["response_ids"]) for example in examples]
-    expected = sum(loss_at_start(objective.loss, k, objective.beta) for k in sizes) / len(sizes)
-    tolerance = IDENTITY_TOLERANCE[objective.dtype] * max(1.0, expected)
-    if not abs(loss - expected) <= tolerance:
-        raise UserError(
-            f"Before the first update the loss is {loss:.6f}, not {expected:.6f}: policy and "
-            "reference differ although nothing was trained, so the reference is wrong; check "
-            "`reference` and `model.adapter`."
-        )
+    return planned, plan, trial
 
 
 def _attempt(
@@ -250,20 +201,3 @@ def _attempt(
             "The adapter gets no gradient, so nothing would be learned; check adapter.targets."
         )
     return Trial(outcome.loss, seconds, tokens, peak, kept)
-
-
-def _check_responses(recipe: Recipe, responses: dict[str, int]) -> None:
-    """The number of responses must suit the task and the loss."""
-    if recipe.task in ("sft", "ppo"):  # data.pairs left one an example, or none
-        return
-    fewest, most = responses["fewest"], responses["most"]
-    if fewest < 2:
-        raise UserError(
-            f"data.train holds single responses; task: {recipe.task} needs at least two per prompt,"
-            " one preferred. To learn from them as they are set task: sft."
-        )
-    if most > 2 and recipe.train.loss != "plackett_luce":
-        raise UserError(
-            f"data.train holds {most} responses per prompt; set train.loss=plackett_luce, or "
-            "data.pairs=best_worst to make pairs."
-        )

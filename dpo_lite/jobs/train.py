@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -15,7 +12,7 @@ from dpo_lite.data.report_view import print_report
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json, write_text
 from dpo_lite.hub.while_training import TrainingPush, check_push
-from dpo_lite.jobs.held_out import ask_all, evaluate_run, held_out, keep_mean, to_ask
+from dpo_lite.jobs.held_out import ask_all, evaluate_run, held_out, to_ask
 from dpo_lite.jobs.manifest import manifest
 from dpo_lite.jobs.preflight import Report, check
 from dpo_lite.memory.accounting import memory_by_part
@@ -27,23 +24,19 @@ from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.runs.folder import Run, create_run, recorded
+from dpo_lite.runs.rlhf_steps import refuse_road
 from dpo_lite.runs.transcript import keep_in
-from dpo_lite.studies import rlhf
+from dpo_lite.tasks import TASKS
 from dpo_lite.training.callbacks import RunRecorder
-from dpo_lite.training.loaded import Loaded, how_to_score, load_data, load_model, load_trained
-from dpo_lite.training.ppo_evaluation import measure, ruler_of
-from dpo_lite.training.ppo_trainer import PolicyTrainer
-from dpo_lite.training.reference_cache import ReferenceCache, open_cache
-from dpo_lite.training.reward_source import function_print, keep_reward, kept_reward
+from dpo_lite.training.loaded import how_to_score, load_data, load_model, load_trained
+from dpo_lite.training.method import Loaded, Method, Objective
+from dpo_lite.training.reference_cache import open_cache
+from dpo_lite.training.reward_source import kept_reward
 from dpo_lite.training.sampling import Sampler
-from dpo_lite.training.trainer import PreferenceTrainer
-from dpo_lite.training.update import Objective
 
 
 def start(recipe: Recipe, stem: str, console: Console) -> Run:
     """Make a run folder for the recipe and train; returns the run, finished or stopped."""
-    if recipe.task == "rlhf":
-        return _start_road(recipe, stem, console)
     with device_lock(f"dpo-lite train {stem}", say=console.print):
         loaded, report, objective = prepare_run(recipe, console)
         run = create_run(recipe.run.folder, recipe.run.name, stem)
@@ -60,19 +53,7 @@ def resume(run: Run, console: Console) -> Run:
     """
     run.take_up()
     keep_in(console, run.path / "log.txt")
-    is_road = load_recipe(run.recipe_file).task == "rlhf"
-    return recorded(run, lambda: (rlhf.go if is_road else _resume)(run, console))
-
-
-def _start_road(recipe: Recipe, stem: str, console: Console) -> Run:
-    """The run of many runs: every step's recipe is looked at before the first one starts."""
-    rlhf.plan_road(recipe, recipe.run.name or stem)
-    check_push(recipe, console.print)
-    run = create_run(recipe.run.folder, recipe.run.name, stem)
-    recipe.run.name = run.name
-    write_text(run.recipe_file, to_yaml(recipe))
-    keep_in(console, run.path / "log.txt")
-    return recorded(run, lambda: rlhf.go(run, console))
+    return recorded(run, lambda: _resume(run, console))
 
 
 def _resume(run: Run, console: Console) -> Run:
@@ -94,18 +75,14 @@ def _resume(run: Run, console: Console) -> Run:
                 f"The data of {run.path} have changed since it started (fingerprint "
                 f"{loaded.data.fingerprint}, not {expected}); put them back, or start a new run."
             )
-        if run.manifest().get("reward_print") != function_print(recipe):
-            raise UserError(
-                f"{recipe.ppo.reward} has changed since {run.path} started; put it back, or start a"
-                " new run."
-            )
+        _method(loaded).check_resume(run, recipe)
         return execute(run, loaded, report, objective, console, resume=True)
 
 
 def _first(run: Run, loaded: Loaded, report: Report, objective: Objective, console: Console) -> Run:
     """Train from the beginning, after the facts that later readers rely on are written."""
     keep_start(run, loaded.recipe)
-    keep_reward(run, loaded.recipe)
+    _method(loaded).keep(run, loaded.recipe)
     _settle_optimizer(run, loaded.recipe.train.optimizer)
     write_json(run.path / "data.json", loaded.data.report.to_json())
     write_json(run.path / "manifest.json", manifest(loaded, report))
@@ -155,8 +132,8 @@ def execute(
     resume: bool,
 ) -> Run:
     """Answers before, training, evaluation, answers after, adapter, report."""
-    recipe, model = loaded.recipe, loaded.model
-    run.begin(doing="training" if recipe.task == "reward" else "answers before")
+    recipe, model, method = loaded.recipe, loaded.model, _method(loaded)
+    run.begin(doing="answers before" if TASKS[recipe.task].answers else "training")
     checkpoint = run.last_checkpoint() if resume else None
     if resume and checkpoint is None:
         console.print("there is no checkpoint yet; starting from the beginning")
@@ -169,7 +146,16 @@ def execute(
             run.path.joinpath("samples.jsonl").unlink(missing_ok=True)
             ask_all(run, loaded, "reference", "before", console)
         references = open_cache(recipe, model, objective, console.print)
-        trainer = build_trainer(run, loaded, report, objective, recorder, references)
+        trainer = method.trainer(
+            loaded,
+            objective,
+            report.plan.budget,
+            run.checkpoints,
+            recorder,
+            references,
+            held_out(loaded),
+            report.rehearsal,
+        )
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         recorder.close()
         run.update_status(doing="evaluation")
@@ -180,9 +166,7 @@ def execute(
         roles.save_policy(model, run.adapter, recipe.model.base, recipe.model.revision)
         save_own_template(loaded.tokenizer, recipe.model, run.adapter)
         results = evaluate_run(run, loaded, objective, report.plan.budget, console, references)
-        if recipe.task == "reward":
-            budget = report.plan.budget
-            results["mean_reward"] = keep_mean(run, loaded, objective, budget, console)
+        results |= method.finish(run, loaded, objective, report.plan.budget, console)
         results["seconds"] = time.time() - started
         results["peak_memory"] = peak_memory(model.device)
         results["memory"] = memory_by_part(report.expected, report.trial, model, trainer.optimizer)
@@ -196,6 +180,10 @@ def execute(
         pusher.close()
 
 
+def _method(loaded: Loaded) -> Method:
+    return TASKS[loaded.recipe.task].mechanics
+
+
 def _asked_before(run: Run, loaded: Loaded) -> bool:
     """Whether every set was asked before the training; a kill may have come in between."""
     wanted = {name for name, rows in to_ask(loaded).items() if rows}
@@ -206,7 +194,7 @@ def _asked_before(run: Run, loaded: Loaded) -> bool:
 
 def evaluate_again(run: Run, console: Console) -> None:
     """Load a finished run's adapter, score its held-out sets and answer anew; updates its files."""
-    rlhf.refuse_road(run)
+    refuse_road(run)
     with device_lock(f"dpo-lite eval {run.name}", say=console.print):
         _evaluate_again(run, console)
 
@@ -223,66 +211,3 @@ def _evaluate_again(run: Run, console: Console) -> None:
     results |= evaluate_run(run, loaded, objective, budget, console, references)
     write_json(run.path / "results.json", results)
     write_report(run)
-
-
-def build_trainer(
-    run: Run,
-    loaded: Loaded,
-    report: Report,
-    objective: Objective,
-    recorder: RunRecorder,
-    references: ReferenceCache | None,
-):
-    """The recipe's engine: our own update or rollouts, or TRL's DPOTrainer on the same ids."""
-    if loaded.recipe.task == "ppo":
-        sets = held_out(loaded)
-        return policy_trainer(loaded, report, objective, run.checkpoints, recorder, sets)
-    if loaded.recipe.train.engine == "trl":
-        from dpo_lite.training.trl_engine import trl_trainer
-
-        return trl_trainer(loaded, run.checkpoints, recorder)
-    return PreferenceTrainer(
-        model=loaded.model,
-        recipe=loaded.recipe,
-        objective=objective,
-        budget=report.plan.budget,
-        folder=run.checkpoints,
-        train=loaded.data.train,
-        evals=held_out(loaded),
-        callbacks=[recorder],
-        say=recorder.console.print,
-        references=references,
-    )
-
-
-def policy_trainer(
-    loaded: Loaded,
-    report: Report,
-    objective: Objective,
-    folder: Path,
-    recorder: RunRecorder,
-    held_out: Mapping[str, Sequence[dict[str, Any]]],
-) -> PolicyTrainer:
-    """The trainer of a run whose preflight is over."""
-    ruler = ruler_of(loaded, objective, report.plan.budget)
-
-    def evaluate() -> dict[str, float]:
-        return {
-            f"eval_{name}_{key}": value
-            for name, rows in held_out.items()
-            for key, value in measure(ruler, rows, "policy").items()
-        }
-
-    return PolicyTrainer(
-        model=loaded.model,
-        recipe=loaded.recipe,
-        objective=objective,
-        budget=report.plan.budget,
-        folder=folder,
-        train=loaded.data.train,
-        rewarder=ruler.rewarder,
-        ends=ruler.ends,
-        at_once=report.drawing.at_once,
-        recorder=recorder,
-        evaluate=evaluate,
-    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
+import psutil
 import torch
 
 from dpo_lite.errors import UserError
@@ -74,21 +74,16 @@ def peak_memory(device: torch.device) -> int:
     """Measured peak in bytes: of the allocator on a GPU, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    import resource  # not on Windows
-
+    try:
+        import resource
+    except ImportError:  # Windows
+        return psutil.Process().memory_info().peak_wset
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def memory_in_use() -> int:
-    """Bytes that this process occupies now: of the GPU by its allocator, else of the machine.
-
-    Where the system does not tell the present size (outside of Linux), the largest so far.
-    """
+    """Bytes that this process occupies now: of the GPU by its allocator, else of the machine."""
     if torch.cuda.is_available():
         return torch.cuda.memory_reserved()
-    try:
-        with open("/proc/self/statm") as stream:
-            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return peak_memory(torch.device("cpu"))
+    return psutil.Process().memory_info().rss

@@ -108,8 +108,8 @@ def forest_attention(
 
 def _configs(model: torch.nn.Module) -> list:
     """Every distinct config that an attention layer of the model may look its function up in."""
-    found = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
-    return list(found.values())
+    configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
+    return list(configs.values())
 
 
 def attend(

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from dpo_lite.errors import UserError
 from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.names import is_public
 from dpo_lite.recipe import ModelSection
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BUILTIN = "builtin:"
 BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "builtin"
@@ -55,8 +60,6 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
 
     A bare base mostly has none, and the adapter that taught it to chat brings the one it learned.
     """
-    from transformers import AutoTokenizer
-
     tokenizer = _load(AutoTokenizer, section)
     if not tokenizer.chat_template and section.adapter:
         # An adapter without a tokenizer changes nothing: the missing template is told later.
@@ -77,21 +80,17 @@ def save_own_template(tokenizer, section: ModelSection, folder: Path) -> None:
 
 def true_base(section: ModelSection) -> str | None:
     """The model that a quantised base is a copy of, where its config.json names it."""
-    from transformers import PreTrainedConfig
-
     values, _ = PreTrainedConfig.get_config_dict(
         base_location(section.base), revision=section.revision or "main"
     )
-    named = values.get("_name_or_path")
-    if not values.get("quantization_config") or not named or named == section.base:
+    original = values.get("_name_or_path")
+    if not values.get("quantization_config") or not original or original == section.base:
         return None
-    return named if is_public(named) else None
+    return original if is_public(original) else None
 
 
 def load_config(section: ModelSection):
     """The base's configuration alone: a few kilobytes, no weights."""
-    from transformers import AutoConfig
-
     return _load(AutoConfig, section)
 
 
@@ -106,8 +105,6 @@ def load_base(section: ModelSection, device: torch.device | None = None) -> PreT
     Parts that bitsandbytes leaves alone (embeddings, norms, head) take the compute dtype; nothing
     is cast to fp32 behind the user's back, and ``prepare_model_for_kbit_training`` is not used.
     """
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
     device = device or compute_device()
     dtype = compute_dtype(device)
     options = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}

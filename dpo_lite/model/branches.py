@@ -79,7 +79,7 @@ def fused(query, key, value, where: Table, scaling: float, window: int | None) -
     from torch.nn.attention.varlen import varlen_attn
 
     keys, values = (x[0].transpose(0, 1).index_select(0, where.gather) for x in (key, value))
-    found = varlen_attn(
+    outputs = varlen_attn(
         query[0].transpose(0, 1).to(values.dtype),
         keys.to(values.dtype),
         values,
@@ -92,7 +92,7 @@ def fused(query, key, value, where: Table, scaling: float, window: int | None) -
         window_size=(-1 if window is None else window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return found[None]
+    return outputs[None]
 
 
 def blocked(
@@ -119,14 +119,14 @@ def blocked(
         k, v = (_keys(x, prompt, response) for x in (key, value))
         whole = len(queries) == k.shape[2]
         if whole and window is None and softcap is None and sinks is None:
-            found = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
+            output = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
         else:
             mask = visible(len(queries), k.shape[2], window, q.device)
             if softcap is None and sinks is None:
-                found = F.scaled_dot_product_attention(q, k, v, mask, scale=scaling)
+                output = F.scaled_dot_product_attention(q, k, v, mask, scale=scaling)
             else:
-                found = _explicit(q, k, v, mask, scaling, softcap, sinks)
-        outputs.append(found)
+                output = _explicit(q, k, v, mask, scaling, softcap, sinks)
+        outputs.append(output)
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()
 
 
@@ -202,11 +202,11 @@ def fused_agrees(
             for way in ("fused", "blocked"):
                 q, k, v = (x.to(device, dtype).requires_grad_() for x in inputs)
                 if way == "fused":
-                    found = fused(q, k, v, where, dim**-0.5, window)
+                    output = fused(q, k, v, where, dim**-0.5, window)
                 else:
-                    found = blocked(q, k, v, trees, dim**-0.5, window)
-                gradients = torch.autograd.grad((found * upstream).sum(), (q, k, v))
-                results.append([found, *gradients])
+                    output = blocked(q, k, v, trees, dim**-0.5, window)
+                gradients = torch.autograd.grad((output * upstream).sum(), (q, k, v))
+                results.append([output, *gradients])
             if not all(_near(a, b, dtype) for a, b in zip(*results, strict=True)):
                 return False
     except (RuntimeError, TypeError, ValueError, ImportError):
@@ -214,7 +214,7 @@ def fused_agrees(
     return True
 
 
-def _near(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> bool:
+def _near(output: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> bool:
     """Equal but for rounding: a tenth of a mean size, in bf16 a few steps of its eight bits."""
-    difference = (found.float() - expected.float()).norm() / expected.float().norm()
+    difference = (output.float() - expected.float()).norm() / expected.float().norm()
     return bool(difference < (0.02 if dtype in HALF else 1e-5))

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dpo_lite.data.packing import Batch, Encoded
 from dpo_lite.model.host_embedding import can_park
 from dpo_lite.model.recompute import count_selective, decoder_layers
+from dpo_lite.model.roles import fresh_config
 from dpo_lite.model.scoring import (
     Way,
     batch_tokens,
@@ -183,12 +184,12 @@ def kept_bytes(
 ) -> int:
     """Bytes that autograd keeps of the policy's forward pass, each storage once, no parameters."""
     parameters = {p.untyped_storage()._cdata for p in model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
+    storages: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in parameters:
-            kept[storage._cdata] = storage  # held, so that no other takes its address
+            storages[storage._cdata] = storage  # held, so that no other takes its address
         return tensor
 
     with (
@@ -196,9 +197,9 @@ def kept_bytes(
         scoring_context(model, batch, dtype, fuse),
     ):
         scores = response_logps(model, batch, way)
-    found = sum(storage.nbytes() for storage in kept.values())
+    total = sum(storage.nbytes() for storage in storages.values())
     del scores
-    return found
+    return total
 
 
 def selective_bytes(
@@ -224,18 +225,11 @@ def _on_meta(config, layers: int | None, recipe: Recipe, dtype: torch.dtype) -> 
         text.num_hidden_layers = layers
         if getattr(text, "layer_types", None):
             text.layer_types = text.layer_types[:layers]
-    section = recipe.adapter
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=dtype)
         base.requires_grad_(False)
         base.config.use_cache = False
-        lora = LoraConfig(
-            r=section.r,
-            lora_alpha=section.alpha,
-            target_modules=section.targets,
-            task_type="CAUSAL_LM",
-        )
-        model = get_peft_model(base, lora)
+        model = get_peft_model(base, fresh_config(recipe.adapter))
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()

@@ -4,36 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
 from transformers import GenerationConfig
 
 from dpo_lite.data.tokens import Encoder
-from dpo_lite.errors import UserError
 from dpo_lite.model import roles
+from dpo_lite.model.device_memory import halving
 from dpo_lite.model.scoring import causal_lm
 
 BATCH = 64
-T = TypeVar("T")
-
-
-def halving(work: Callable[[int], T], at_once: int) -> tuple[T, int]:
-    """``work(at_once)``, and with how many it was done: where memory runs out, half as many.
-
-    Raises UserError where there is no room for a single answer.
-    """
-    while True:
-        try:
-            return work(at_once), at_once
-        except torch.OutOfMemoryError as error:
-            if at_once == 1:
-                raise UserError(
-                    "There is no room to draw a single answer; lower max_new_tokens or "
-                    "data.max_length."
-                ) from error
-        at_once //= 2
-        torch.cuda.empty_cache()
 
 
 @torch.no_grad()
@@ -119,7 +99,7 @@ def answer_ids(
     return [answers[i] for i in range(len(prompts))]
 
 
-def draw(
+def sample_answers(
     model: torch.nn.Module, prompt_ids: Sequence[int], count: int, **sampling
 ) -> list[list[int]]:
     """So many answers to one prompt, drawn together; the rest as in ``answer_ids``."""
@@ -144,8 +124,8 @@ def all_ends(model: torch.nn.Module, encoder: Encoder) -> set[int]:
 
 def end_ids(model: torch.nn.Module) -> list[int]:
     """The tokens that end an answer by the model's own account: one, several or none."""
-    found = model.generation_config.eos_token_id
-    return [] if found is None else list(found) if isinstance(found, (list, tuple)) else [found]
+    ends = model.generation_config.eos_token_id
+    return [] if ends is None else list(ends) if isinstance(ends, (list, tuple)) else [ends]
 
 
 def _until_end(ids: list[int], ends: Collection[int]) -> list[int]:

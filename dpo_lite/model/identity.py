@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from dpo_lite.data import packing
-from dpo_lite.data.cache import kept
+from dpo_lite.algorithms import SCORING
+from dpo_lite.data.cache import cached_folder
 from dpo_lite.model import roles
 from dpo_lite.model.base import base_location
 from dpo_lite.recipe import ModelSection
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
-CODE = [*sorted(Path(__file__).parent.glob("*.py")), Path(packing.__file__)]
 
 
 def base_identity(section: ModelSection, config) -> dict[str, str] | None:
@@ -38,12 +37,10 @@ def base_identity(section: ModelSection, config) -> dict[str, str] | None:
     stats = [(str(path.resolve()), path.stat()) for path in files]
     seen = repr([(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for n, s in stats])
     key = hashlib.sha256(seen.encode()).hexdigest()[:32]
-
-    def write(new: Path) -> None:
-        (new / "sha256").write_text(files_hash(files))
-
-    known = kept(key, ("sha256",), write, "weights")
-    return {"files": (known / "sha256").read_text()}
+    hash_folder = cached_folder(
+        key, ("sha256",), lambda new: (new / "sha256").write_text(files_hash(files)), "weights"
+    )
+    return {"files": (hash_folder / "sha256").read_text()}
 
 
 def adapter_hash(model: PeftModel, name: str) -> str:
@@ -70,7 +67,7 @@ def reference_identity(section: ModelSection, model: PeftModel) -> dict[str, Any
         "device": model.device.type,
         "start": adapter_hash(model, roles.START) if started else None,
         "versions": {name: version(name) for name in PACKAGES},
-        "code": files_hash(CODE),
+        "code": SCORING.key,
     }
 
 
@@ -78,8 +75,8 @@ def files_hash(files: Sequence[Path]) -> str:
     """One hash of the files' names and contents."""
     with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter's lock
         hashes = list(pool.map(_file_hash, files))
-    named = [(path.name, found) for path, found in zip(files, hashes, strict=True)]
-    return hashlib.sha256(repr(named).encode()).hexdigest()
+    hashed = [(path.name, content) for path, content in zip(files, hashes, strict=True)]
+    return hashlib.sha256(repr(hashed).encode()).hexdigest()
 
 
 def _file_hash(path: Path) -> str:

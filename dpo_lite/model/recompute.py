@@ -135,11 +135,11 @@ class _Counter(TorchDispatchMode):
         self.rank, self.bytes = rank, 0
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
-        found = operation(*arguments, **(options or {}))
+        result = operation(*arguments, **(options or {}))
         if is_kept(self.rank, operation, arguments):
-            outputs = found if isinstance(found, (tuple, list)) else (found,)
+            outputs = result if isinstance(result, (tuple, list)) else (result,)
             self.bytes += sum(t.nbytes for t in outputs if isinstance(t, torch.Tensor))
-        return found
+        return result
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def add_policy(
     torch.manual_seed(seed)
     if head:
         attach_head(base)
-    config = _fresh(section, head)
+    config = fresh_config(section, head)
     try:
         model = get_peft_model(base, config, adapter_name=POLICY)
     except ValueError as error:
@@ -63,7 +63,8 @@ def add_policy(
     return _checked(model)
 
 
-def _fresh(section: AdapterSection, head: bool) -> LoraConfig:
+def fresh_config(section: AdapterSection, head: bool = False) -> LoraConfig:
+    """What a recipe's adapter is to PEFT; with ``head`` one that has a scalar head of its own."""
     return LoraConfig(
         r=section.r,
         lora_alpha=section.alpha,
@@ -193,7 +194,7 @@ def add_value(model: PeftModel, section: AdapterSection, adapter: str | Path | N
     if adapter is not None:
         _load_headed(model, adapter, VALUE, trained=True)
     else:
-        model.add_adapter(VALUE, _fresh(section, head=True))
+        model.add_adapter(VALUE, fresh_config(section, head=True))
         _call_headed(model, VALUE)
         model.set_adapter(POLICY)
 

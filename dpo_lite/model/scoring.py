@@ -34,7 +34,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 
 
 @dataclass(frozen=True)
-class Choice:
+class ScoringChoice:
     way: Way
     reason: str  # why, in words for the user
     difference: float  # mean |log-probability - truth| per token
@@ -152,7 +152,7 @@ def difference_from_truth(
     return (logps - truth).abs().mean().item()
 
 
-def choose_way(model: torch.nn.Module, examples: Sequence[Encoded]) -> Choice:
+def choose_way(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringChoice:
     """Pick the fastest way whose scores equal the truth on ``examples`` (two or three will do)."""
     lm = causal_lm(model)
     kind = lm.config.get_text_config().model_type
@@ -169,7 +169,7 @@ def choose_way(model: torch.nn.Module, examples: Sequence[Encoded]) -> Choice:
     for way in ways:
         difference = difference_from_truth(model, examples, way, truth)
         if difference <= limit:
-            return Choice(way, reason + WORDS[way], difference)
+            return ScoringChoice(way, reason + WORDS[way], difference)
         reason += f"{way} rows differ from separate scoring by {difference:.1e} per token; "
     raise UserError(
         f"The scores of {kind} differ between single and batched rows ({reason.rstrip('; ')}), so "

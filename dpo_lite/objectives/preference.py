@@ -8,7 +8,8 @@ The normaliser beta log Z(x) is the same for all responses to a prompt and cance
 here. All functions take responses best first: column 0 is the chosen one. Every loss is a function
 of one sum per response, its log-ratio, so none needs more than the frozen head keeps.
 
-What beta means differs from loss to loss, and so does its default (dpo_lite.recipe.sections.BETAS).
+What beta means differs from loss to loss, and so does its default. That, and which losses there
+are, stands in dpo_lite.objectives.losses.
 
 DPO: Rafailov et al. 2023, arXiv:2305.18290.
 """
@@ -18,8 +19,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-# Their reward is the mean over a response's tokens, not the sum.
-PER_TOKEN = ("sigmoid_norm",)
+from dpo_lite.objectives.losses import LOSSES
 
 
 def implicit_rewards(
@@ -114,21 +114,17 @@ def preference_losses(
 ) -> torch.Tensor:
     """The named loss of every example: rewards (R,), lengths (R,), sum(group_sizes) = R -> (E,).
 
-    ``rewards`` are those of the loss: per token for the losses in PER_TOKEN.
+    ``rewards`` are those of the loss: per token where it says so.
     """
-    if loss == "plackett_luce":
-        groups = rewards.split(group_sizes)
-        return torch.cat([plackett_luce_loss(group[None]) for group in groups])
-    pairs = rewards.view(-1, 2)
-    if loss in ("sigmoid", "sigmoid_norm"):
-        return sigmoid_loss(pairs, label_smoothing)
-    if loss == "robust":
-        return robust_loss(pairs, label_smoothing)
-    if loss == "hinge":
-        return hinge_loss(pairs)
-    if loss == "ipo":
-        return ipo_loss(pairs, lengths.view(-1, 2), beta)
-    raise ValueError(f"unknown loss {loss}")
+    spec = LOSSES[loss]
+
+    def of(rewards: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return spec(rewards, lengths=lengths, beta=beta, label_smoothing=label_smoothing)
+
+    if not spec.listwise:
+        return of(rewards.view(-1, 2), lengths.view(-1, 2))
+    groups = zip(rewards.split(group_sizes), lengths.split(group_sizes), strict=True)
+    return torch.cat([of(own[None], tokens[None]) for own, tokens in groups])
 
 
 def loss_at_start(loss: str, responses: int, beta: float) -> float:

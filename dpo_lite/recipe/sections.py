@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
+from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.recipe.one_of import OneOf
+
 # The keys that most people change: a form shows them first and folds the rest.
 COMMON = {"common": True}
-
-
-DEMONSTRATIONS = ("best", "turns")  # what of the data is shown to task: sft
-PROMPTS = "prompts"  # what task: ppo takes of it
 
 
 class Section(BaseModel):
@@ -185,21 +184,8 @@ class DataSection(Section):
         return kind(**{"format": name, "columns": self.columns, **own})
 
 
-# What train.beta: auto is. It multiplies the log-ratio of a whole response (1 / beta is then a
-# margin in nats), in sigmoid_norm that of a token; in ipo it is tau: 1 / (2 tau) per token is the
-# target.
-BETAS = {
-    "sigmoid": 0.1,
-    "sigmoid_norm": 5.0,
-    "robust": 0.1,
-    "ipo": 0.1,
-    "hinge": 0.1,
-    "plackett_luce": 0.1,
-}
-
-
 class TrainSection(Section):
-    loss: Literal["sigmoid", "sigmoid_norm", "robust", "ipo", "hinge", "plackett_luce"] = Field(
+    loss: Annotated[str, OneOf(LOSSES)] = Field(
         "sigmoid",
         description="`sigmoid` is DPO, `sigmoid_norm` DPO per token, `robust` for wrong labels;"
         " `plackett_luce` ranks K responses; see docs/concepts.md.",
@@ -281,7 +267,7 @@ class TrainSection(Section):
     @model_validator(mode="after")
     def settle_beta(self) -> TrainSection:
         if self.beta == "auto":
-            self.beta = BETAS[self.loss]
+            self.beta = LOSSES[self.loss].beta
         return self
 
     @property

@@ -2,76 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dpo_lite.files import read_json
 from dpo_lite.recipe import load_recipe
+from dpo_lite.report.pictures import panels
 from dpo_lite.runs.folder import Run
-
-REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/margins")
-PREFERENCE = {
-    "loss": ("loss",),
-    "implicit rewards": REWARDS,
-    "reward accuracy": ("rewards/accuracies",),
-    "log-probability of a response": ("logps/chosen", "logps/rejected"),
-    "learning rate": ("learning_rate",),
-}
-PANELS = {  # by task: title -> what is drawn in it
-    "dpo": PREFERENCE,
-    "sft": PREFERENCE,
-    "reward": {
-        "loss": ("loss",),
-        "rewards": REWARDS,
-        "reward accuracy": ("rewards/accuracies",),
-        "learning rate": ("learning_rate",),
-    },
-    "ppo": {
-        "reward and objective": ("reward", "objective"),
-        "KL to the reference, nats per answer": ("kl",),
-        "loss": ("loss/policy", "loss/value"),
-        "share of clipped ratios": ("clip_fraction",),
-        "entropy of a token, nats": ("entropy",),
-        "tokens per answer": ("completions/mean_length",),
-    },
-}
+from dpo_lite.tasks import TASKS
+from dpo_lite.tasks.panels import Panel
 
 
 def draw_curves(run: Run, file: Path | None = None) -> None:
-    """Draw a finished run's panels, of a reward model without held-out shares: it has a picture of
-    its own for them."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    records, task = run.steps(), load_recipe(run.recipe_file).task
-    panels = PANELS[task]
+    """Draw a run's panels and, where it answers something, the shares of what it then says."""
+    task = TASKS[load_recipe(run.recipe_file).task]
+    shown = [panel for panel in task.panels if panel.in_picture]
     results = read_json(run.path / "results.json") or {"sets": {}}
-    bars = [] if task == "reward" else _shares(results["sets"])
-    count = len(panels) + (task != "reward")
-    columns = -(-count // 2)
-    figure, axes = plt.subplots(2, columns, figsize=(4.4 * columns, 6.4), constrained_layout=True)
-    for axis, (title, keys) in zip(axes.flat, panels.items(), strict=False):
-        for key in keys:
-            points = [(r["step"], r[key]) for r in records if key in r]
-            if points:
-                axis.plot(*zip(*points, strict=True), label=key.rpartition("/")[2], linewidth=1.6)
-        axis.set_title(f"{title} by {'rollout' if task == 'ppo' else 'update'}", fontsize=10)
-        if title == "reward accuracy":
-            axis.set_ylim(0, 1.05)
-        if len(keys) > 1 and axis.get_legend_handles_labels()[0]:
-            axis.legend(frameon=False, fontsize=8)
-    if task != "reward":
-        _draw_shares(axes.flat[len(panels)], bars)
-    for axis in axes.flat[count:]:
-        axis.remove()
-    for axis in axes.flat:
-        axis.grid(alpha=0.25, axis="y")
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(run.name, fontsize=11)
-    figure.savefig(file or run.path / "curves.png", dpi=110)
-    plt.close(figure)
+    count = len(shown) + task.answers
+    file = file or run.path / "curves.png"
+    with panels(file, 2, -(-count // 2), (4.4, 3.2)) as (figure, axes):
+        records = run.steps()
+        for axis, panel in zip(axes.flat, shown, strict=False):
+            _draw_panel(axis, panel, records, task.unit)
+        if task.answers:
+            _draw_shares(axes.flat[len(shown)], _shares(results["sets"]))
+        for axis in axes.flat[count:]:
+            axis.remove()
+        for axis in figure.axes:
+            axis.grid(alpha=0.25, axis="y")
+        figure.suptitle(run.name, fontsize=11)
+
+
+def _draw_panel(axis, panel: Panel, records: Sequence[Mapping[str, Any]], unit: str) -> None:
+    for key in panel.keys:
+        points = [(r["step"], r[key]) for r in records if key in r]
+        if points:
+            axis.plot(*zip(*points, strict=True), label=key.rpartition("/")[2], linewidth=1.6)
+    axis.set_title(f"{panel.title} by {unit}", fontsize=10)
+    if panel.top is not None:
+        axis.set_ylim(0, 1.05 * panel.top)
+    if len(panel.keys) > 1 and axis.get_legend_handles_labels()[0]:
+        axis.legend(frameon=False, fontsize=8)
 
 
 def _shares(sets: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:

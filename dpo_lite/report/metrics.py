@@ -61,14 +61,6 @@ METRICS = {
 }
 
 
-UNITS = {"ppo": "rollout", "rlhf": "run"}  # by task, of what a run counts; else updates
-
-
-def unit(task: str) -> str:
-    """What a run of this task goes through one by one."""
-    return UNITS.get(task, "update")
-
-
 @dataclass(frozen=True)
 class Number:
     """A number of status.json as a column of the table of runs."""

@@ -1,4 +1,4 @@
-"""What a reward model's run has to show: its rows in the tables, and calibration.png."""
+"""calibration.png: whether a reward model is right as often as it is sure."""
 
 from __future__ import annotations
 
@@ -6,28 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("reward model",)
+from dpo_lite.report.pictures import panels
+
 MOST_PANELS = 4
-
-
-def reward_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(measure, value) for one held-out set."""
-    accuracy, calibration = metrics.get("rewards/accuracies"), metrics["calibration"]
-    error = calibration["error"]
-    return [
-        ("accuracy", "–" if accuracy is None else f"{accuracy:.1%}"),
-        ("calibration error", "–" if error is None else f"{error:.3f}"),
-        ("reward margin", f"{metrics['rewards/margins']:.2f}"),
-        ("loss", f"{metrics['loss']:.4f}"),
-    ]
-
-
-def mean_in_words(mean: Mapping[str, Any]) -> str:
-    """What rewards are centred by."""
-    return (
-        f"The mean reward of {mean['responses']:,} responses of the training data is "
-        f"{mean['mean']:+.4f}; it is kept in reward.json and subtracted from what is shown."
-    )
 
 
 def draw_calibration(sets: Mapping[str, Mapping[str, Any]], file: Path) -> None:
@@ -35,22 +16,10 @@ def draw_calibration(sets: Mapping[str, Mapping[str, Any]], file: Path) -> None:
 
     A bar on the diagonal is as good as its word; one below it was too sure of itself.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     shown = dict(list(sets.items())[:MOST_PANELS])
-    width = 5.6 * max(len(shown), 1)
-    figure, axes = plt.subplots(
-        1, max(len(shown), 1), figsize=(width, 4.8), squeeze=False, constrained_layout=True
-    )
-    for axis, (name, metrics) in zip(axes.flat, shown.items(), strict=False):
-        _draw_set(axis, name, metrics["calibration"])
-    for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=110)
-    plt.close(figure)
+    with panels(file, 1, max(len(shown), 1), (5.6, 4.8)) as (_, axes):
+        for axis, (name, metrics) in zip(axes.flat, shown.items(), strict=False):
+            _draw_set(axis, name, metrics["calibration"])
 
 
 def _draw_set(axis, name: str, calibration: Mapping[str, Any]) -> None:

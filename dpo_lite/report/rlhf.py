@@ -9,11 +9,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from dpo_lite.files import write_text
 from dpo_lite.recipe import load_recipe
+from dpo_lite.report.pictures import panels
 from dpo_lite.report.words import clock
 from dpo_lite.runs.folder import Run
 
@@ -25,7 +25,7 @@ MEASURES = ("truthful", "reward", "kl", "accuracy")
 
 
 @dataclass(frozen=True)
-class Row:
+class Point:
     """Steps of one kind and beta over all seeds: of each measure the mean and, with several seeds,
     the standard deviation."""
 
@@ -41,7 +41,7 @@ class Row:
         return NAMES[self.kind] + (f", β {self.beta:g}" if self.beta is not None else "")
 
 
-def read_rows(run: Run) -> list[Row]:
+def read_points(run: Run) -> list[Point]:
     """The road's points, those that differ in the seed alone as one."""
     groups: dict[tuple[str, float | None], list[dict[str, Any]]] = defaultdict(list)
     for point in run.records(POINTS):
@@ -51,7 +51,7 @@ def read_rows(run: Run) -> list[Row]:
     return [_row(*key, groups[key]) for key in keys]
 
 
-def _row(kind: str, beta: float | None, points: list[dict[str, Any]]) -> Row:
+def _row(kind: str, beta: float | None, points: list[dict[str, Any]]) -> Point:
     sets: dict[str, dict[str, tuple[float, float | None]]] = {}
     for name in points[0]["sets"]:
         for measure in MEASURES:
@@ -60,7 +60,7 @@ def _row(kind: str, beta: float | None, points: list[dict[str, Any]]) -> Row:
             if found:
                 spread = stdev(found) if len(found) > 1 else None
                 sets.setdefault(name, {})[measure] = (mean(found), spread)
-    return Row(
+    return Point(
         kind,
         beta,
         len(points),
@@ -70,7 +70,7 @@ def _row(kind: str, beta: float | None, points: list[dict[str, Any]]) -> Row:
     )
 
 
-def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def cells(rows: Sequence[Point]) -> tuple[list[str], list[list[str]]]:
     """Head and body of the table, a line per step and held-out set."""
     head = ["step", "set", "truthful", "reward", "KL, nats", "time", "MiB"]
     body = []
@@ -99,7 +99,7 @@ def _number(found: tuple[float, float | None] | None, form: str, scale: float = 
     return form.format(value) + ("" if spread is None else f" ± {digits.format(spread * scale)}")
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Point]) -> str:
     """The table as Markdown."""
     head, body = cells(rows)
     lines = [head, ["---"] * len(head), *body]
@@ -108,8 +108,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def write_road(run: Run) -> None:
     """report.md and the picture, from the points."""
-    rows = read_rows(run)
-    draw(rows, run.path / PICTURE)
+    rows = read_points(run)
+    draw_frontier(rows, run.path / PICTURE)
     recipe = load_recipe(run.recipe_file)
     seeds = len(recipe.rlhf.seeds)
     text = (
@@ -123,7 +123,7 @@ def write_road(run: Run) -> None:
 
 
 def terminal_table(run: Run) -> Table:
-    head, body = cells(read_rows(run))
+    head, body = cells(read_points(run))
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for place, column in enumerate(head):
         shown.add_column(column, justify="left" if place < 2 else "right", no_wrap=True)
@@ -132,48 +132,19 @@ def terminal_table(run: Run) -> Table:
     return shown
 
 
-def print_road(run: Run, console: Console) -> None:
-    """The last screen: the table, the picture, and what to do with a step."""
-    policies = [p["run"] for p in run.records(POINTS) if p["kind"] in COLOURS]
-    console.print(terminal_table(run))
-    console.print(
-        f"\npicture  {run.path / PICTURE}\nreport   {run.path / 'report.md'}\n\nnext\n"
-        + "".join(
-            f"  dpo-lite compare {run.path.parent / name}\n"
-            for name in policies[:1] + policies[-1:]
-        ),
-        markup=False,
-        highlight=False,
-    )
-
-
-def draw(rows: Sequence[Row], file: Path) -> None:
+def draw_frontier(rows: Sequence[Point], file: Path) -> None:
     """For each held-out set: truthfulness and reward against the KL, a line per method."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     sets = [name for row in rows if row.kind == "sft" for name in row.sets]
-    figure, axes = plt.subplots(
-        2,
-        max(len(sets), 1),
-        figsize=(5.4 * max(len(sets), 1), 7.6),
-        squeeze=False,
-        constrained_layout=True,
-    )
-    for column, name in enumerate(sets):
-        for line, (measure, label) in enumerate(
-            [("truthful", "truthful, per cent of drawn answers"), ("reward", "reward")]
-        ):
-            _draw_panel(axes[line][column], rows, name, measure)
-            axes[line][column].set_ylabel(label)
-        axes[0][column].set_title(f"held out: {name}", fontsize=11)
-    figure.savefig(file, dpi=120)
-    plt.close(figure)
+    labels = {"truthful": "truthful, per cent of drawn answers", "reward": "reward"}
+    with panels(file, len(labels), max(len(sets), 1), (5.4, 3.8), dpi=120) as (_, axes):
+        for column, name in enumerate(sets):
+            for line, (measure, label) in enumerate(labels.items()):
+                _draw_panel(axes[line][column], rows, name, measure)
+                axes[line][column].set_ylabel(label)
+            axes[0][column].set_title(f"held out: {name}", fontsize=11)
 
 
-def _draw_panel(axis, rows: Sequence[Row], name: str, measure: str) -> None:
+def _draw_panel(axis, rows: Sequence[Point], name: str, measure: str) -> None:
     scale = 100 if measure == "truthful" else 1
     start = next((row for row in rows if row.kind == "sft" and measure in row.sets[name]), None)
     for kind, colour in COLOURS.items():
@@ -210,5 +181,4 @@ def _draw_panel(axis, rows: Sequence[Row], name: str, measure: str) -> None:
         axis.plot(0, scale * start.sets[name][measure][0], "s", color="#444444", label="SFT")
     axis.set_xlabel("KL to the SFT policy, nats per answer (numbers: β)")
     axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=9, loc="lower right")

@@ -1,15 +1,14 @@
-"""The result of a run for people: report.md, curves.png and the last screen."""
+"""The result of a run for people: report.md with its pictures."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from dpo_lite.files import read_json, write_text
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.curves import draw_curves
-from dpo_lite.report.reward import COLUMNS, draw_calibration, mean_in_words, reward_rows
 from dpo_lite.runs.folder import Run
+from dpo_lite.tasks import TASKS
 
 SHOWN_SAMPLES = 6
 
@@ -19,18 +18,17 @@ def write_report(run: Run) -> None:
     draw_curves(run)
     results = read_json(run.path / "results.json") or {"sets": {}}
     manifest, recipe = run.manifest(), load_recipe(run.recipe_file)
-    reward = recipe.task == "reward"
-    if reward:
-        draw_calibration(results["sets"], run.path / "calibration.png")
-    reference = "" if reward else f", reference: {manifest['reference']}"
-    head = table_head(recipe.task)
+    task = TASKS[recipe.task]
+    task.draw_pictures(results["sets"], run.path)
+    reference = f", reference: {manifest['reference']}" if task.answers else ""
+    head = ("set", "measure", *task.columns)
     lines = [
         f"# {run.name}",
         "",
         f"Base `{manifest['base']}` ({manifest['quantization']}){reference}. "
         f"Objective: {recipe.objective}, "
-        f"learning rate {recipe.train.lr:g}, {recipe.train.batch_size} examples per update. "
-        f"Data: {manifest['data']['examples']:,} examples.",
+        f"learning rate {recipe.train.lr:g}, {recipe.train.batch_size} {task.examples} per "
+        f"{task.unit}. Data: {manifest['data']['examples']:,} examples.",
         "",
         "![curves](curves.png)",
         "",
@@ -40,16 +38,17 @@ def write_report(run: Run) -> None:
         f"|{' --- |' * len(head)}",
     ]
     for name, metrics in results["sets"].items():
-        lines += [f"| {name} | {' | '.join(row)} |" for row in result_rows(metrics)]
-    if reward:
-        told = mean_in_words(results["mean_reward"]) if "mean_reward" in results else ""
-        lines += ["", "![calibration](calibration.png)", "", told]
-    else:
-        lines += ["", "## Before and after", ""]
+        lines += [f"| {name} | {' | '.join(row)} |" for row in task.result_rows(metrics)]
+    for file in task.pictures:
+        lines += ["", f"![{file.partition('.')[0]}]({file})"]
+    for remark in task.remarks(results):
+        lines += ["", remark]
+    lines.append("")
+    if task.answers:
+        lines += ["## Before and after", ""]
     for prompt, before, after in sample_pairs(run):
         lines += [f"**{prompt}**", "", f"- before: {before}", f"- after: {after}", ""]
     lines += [
-        *([""] if reward else []),
         "## Cost",
         "",
         f"{results.get('seconds', 0):.0f} s in all, on {manifest['device']}. Memory in MiB, "
@@ -74,53 +73,6 @@ def memory_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
         for name, part in results["memory"].items()
     ]
     return [*rows, ("peak", "", mib(results["peak_memory"]))]
-
-
-def table_head(task: str) -> tuple[str, ...]:
-    """What stands over the rows of ``result_rows``."""
-    return ("set", "measure", *(COLUMNS if task == "reward" else ("reference", "policy")))
-
-
-def result_rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Rows of (measure, reference, policy) for one held-out set; (measure, value) of a reward
-    model."""
-    if "calibration" in metrics:
-        return reward_rows(metrics)
-    rows = []
-    generation = metrics.get("generation") or {}
-    if generation.get("policy") is not None:
-        rows.append(("chosen claim, generated", *_shares(generation)))
-    if "drawn" in metrics:  # of a policy that was rewarded
-        return [*rows, *_drawn_rows(metrics["drawn"])]
-    if "reference_loss" in metrics:  # demonstrations
-        losses = [metrics["reference_loss"], metrics["loss"]]
-        rows.append(("loss per token", *(f"{loss:.4f}" for loss in losses)))
-        rows.append(("perplexity", *(f"{math.exp(min(loss, 50)):,.1f}" for loss in losses)))
-        return rows
-    rows.append(("chosen likelier than rejected", *_shares(metrics["likelihood"])))
-    accuracy = metrics.get("rewards/accuracies")
-    rows.append(("reward accuracy", "–", "–" if accuracy is None else f"{accuracy:.0%}"))
-    rows.append(("reward margin", "0", f"{metrics['rewards/margins']:.2f}"))
-    rows.append(("loss", "", f"{metrics['loss']:.4f}"))
-    return rows
-
-
-def _drawn_rows(drawn: dict[str, dict[str, float]]) -> list[tuple[str, str, str]]:
-    """What answers drawn at temperature 1 are worth."""
-    before, after = drawn["reference"], drawn["policy"]
-    rows = []
-    if "truthful" in after:
-        rows.append(("chosen claim, drawn", *(f"{r['truthful']:.0%}" for r in (before, after))))
-    rows.append(("reward, drawn", *(f"{r['reward']:+.2f}" for r in (before, after))))
-    kl = f"{after['kl']:.2f} ± {after['kl_error']:.2f}"
-    rows.append(("KL, nats per answer", "0", kl))
-    return rows
-
-
-def _shares(by_role: dict[str, float]) -> tuple[str, str]:
-    return tuple(
-        "–" if by_role[role] is None else f"{by_role[role]:.0%}" for role in ("reference", "policy")
-    )
 
 
 def sample_pairs(run: Run, most: int = SHOWN_SAMPLES) -> list[tuple[str, str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dpo_lite.files import read_json, write_text
 from dpo_lite.recipe import load_recipe
+from dpo_lite.report.pictures import panels
 from dpo_lite.report.words import clock
 from dpo_lite.runs.folder import Run
 
@@ -26,7 +27,7 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class SweepRow:
     """One run: ``sets`` has the measures by held-out set, empty where it is not finished."""
 
     run: str
@@ -43,7 +44,7 @@ class Row:
         return sum(found) / len(found) if found else None
 
 
-def read_rows(path: Path, names: Sequence[str] | None = None) -> list[Row]:
+def read_sweep(path: Path, names: Sequence[str] | None = None) -> list[SweepRow]:
     """The runs of a sweep's folder, or those of them that are named, in their order."""
     runs = (read_json(path / "sweep.json") or {"runs": {}})["runs"]
     return [
@@ -53,21 +54,21 @@ def read_rows(path: Path, names: Sequence[str] | None = None) -> list[Row]:
     ]
 
 
-def _row(run: Run, values: dict[str, str]) -> Row:
+def _row(run: Run, values: dict[str, str]) -> SweepRow:
     if not run.recipe_file.is_file():
-        return Row(run.name, values, "to train", None, {}, None, None)
+        return SweepRow(run.name, values, "to train", None, {}, None, None)
     status, results = run.status(), read_json(run.path / "results.json") or {"sets": {}}
     recipe = load_recipe(run.recipe_file)
-    kls = []
-    if recipe.task != "ppo":  # whose KL is measured on every held-out set
-        kls = [record["kl"] for record in run.records("metrics.jsonl") if "kl" in record]
-    return Row(
+    sets = {name: _measures(found, recipe.train.beta) for name, found in results["sets"].items()}
+    # Of answers sampled beside the updates; one that belongs to an update is of its own rollout.
+    sampled = [r["kl"] for r in run.records("metrics.jsonl") if "kl" in r and "loss" not in r]
+    return SweepRow(
         run.name,
         values,
         status["state"],
         status.get("error"),
-        {name: _measures(found, recipe.train.beta) for name, found in results["sets"].items()},
-        kls[-1] if kls else None,
+        sets,
+        sampled[-1] if sampled else None,
         results.get("seconds"),
     )
 
@@ -91,7 +92,7 @@ def _measures(found: dict[str, Any], beta: float) -> dict[str, float | None]:
     }
 
 
-def best(rows: Sequence[Row]) -> Row | None:
+def best(rows: Sequence[SweepRow]) -> SweepRow | None:
     """The run with most chosen claims generated, else the most accurate, of PPO without markers the
     most rewarded; of equals the one nearest to the reference."""
     for measure in ("generated", "accuracy", "reward"):
@@ -101,11 +102,11 @@ def best(rows: Sequence[Row]) -> Row | None:
     return None
 
 
-def _distance(row: Row) -> float:
+def _distance(row: SweepRow) -> float:
     return abs(row.mean("KL") or row.mean("drift") or 0.0)
 
 
-def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def cells(rows: Sequence[SweepRow]) -> tuple[list[str], list[list[str]]]:
     """Head and body of the table: a line per run and held-out set."""
     sets = [found for row in rows for found in row.sets.values()]
     shown = [m for m in MEASURES if any(found.get(m) is not None for found in sets)]
@@ -136,50 +137,37 @@ def _cell(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
 
 
-def write_sweep(path: Path, names: Sequence[str] | None = None) -> list[Row]:
+def write_sweep(path: Path, names: Sequence[str] | None = None) -> list[SweepRow]:
     """Write table.md and sweep.png into the sweep's folder; returns the rows."""
-    rows = read_rows(path, names)
+    rows = read_sweep(path, names)
     head, body = cells(rows)
     lines = [head, ["---"] * len(head), *body]
     text = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
     write_text(path / "table.md", f"# {path.stem}\n\n{text}\n\n![measures](sweep.png)\n")
     if any(row.sets for row in rows):
-        draw(rows, path / "sweep.png", path.stem)
+        draw_measures(rows, path / "sweep.png", path.stem)
     return rows
 
 
-def draw(rows: Sequence[Row], file: Path, title: str) -> None:
+def draw_measures(rows: Sequence[SweepRow], file: Path, title: str) -> None:
     """A heat map per measure and set for two keys, else each measure by the runs' values."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     sets = list(dict.fromkeys(name for row in rows for name in row.sets))
     measures = [m for m in MEASURES if any(row.mean(m) is not None for row in rows)]
     two = len(rows[0].values) == 2
     height = len(sets) if two else 1
-    figure, axes = plt.subplots(
-        height,
-        len(measures),
-        figsize=(3.4 * len(measures), 3.2 * height),
-        squeeze=False,
-        constrained_layout=True,
-    )
-    for column, measure in enumerate(measures):
-        if two:
-            for line, name in enumerate(sets):
-                _heat(axes[line][column], rows, name, measure)
-                axes[line][column].set_title(f"{measure}, {name}", fontsize=10)
-        else:
-            _lines(axes[0][column], rows, sets, measure)
-            axes[0][column].set_title(measure, fontsize=10)
-    figure.suptitle(title, fontsize=11)
-    figure.savefig(file, dpi=110)
-    plt.close(figure)
+    with panels(file, height, len(measures), (3.4, 3.2)) as (figure, axes):
+        for column, measure in enumerate(measures):
+            if two:
+                for line, name in enumerate(sets):
+                    _heat(axes[line][column], rows, name, measure)
+                    axes[line][column].set_title(f"{measure}, {name}", fontsize=10)
+            else:
+                _lines(axes[0][column], rows, sets, measure)
+                axes[0][column].set_title(measure, fontsize=10)
+        figure.suptitle(title, fontsize=11)
 
 
-def _lines(axis, rows: Sequence[Row], sets: list[str], measure: str) -> None:
+def _lines(axis, rows: Sequence[SweepRow], sets: list[str], measure: str) -> None:
     labels = [" ".join(row.values.values()) for row in rows]
     for name in sets:
         points = [
@@ -194,12 +182,11 @@ def _lines(axis, rows: Sequence[Row], sets: list[str], measure: str) -> None:
     if MEASURES[measure].endswith("%}"):
         axis.set_ylim(0, 1.05)
     axis.grid(alpha=0.25, axis="y")
-    axis.spines[["top", "right"]].set_visible(False)
     if len(sets) > 1:
         axis.legend(frameon=False, fontsize=8)
 
 
-def _heat(axis, rows: Sequence[Row], name: str, measure: str) -> None:
+def _heat(axis, rows: Sequence[SweepRow], name: str, measure: str) -> None:
     import numpy as np
 
     down, across = rows[0].values

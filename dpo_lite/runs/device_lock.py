@@ -15,16 +15,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import cache_folder, read_json, write_json
-from dpo_lite.runs.folder import is_alive, process_started
+from dpo_lite.runs.system import is_alive, process_started
 
 POLL_SECONDS = 0.2
 
-# The locked file of each folder whose lock this process holds, and how often it was entered.
-_held: dict[Path, tuple[IO, int]] = {}
+# The lock of each folder that this process holds; it counts how often it was entered.
+_held: dict[Path, FileLock] = {}
 _held_guard = threading.Lock()
 
 
@@ -69,44 +71,43 @@ def _enter_again(folder: Path) -> bool:
     with _held_guard:
         if folder not in _held:
             return False
-        stream, depth = _held[folder]
-        _held[folder] = (stream, depth + 1)
+        _held[folder].acquire()
         return True
 
 
 def _leave(folder: Path) -> None:
     """The last of this process to leave gives the lock back."""
     with _held_guard:
-        stream, depth = _held.pop(folder)
-        if depth > 1:
-            _held[folder] = (stream, depth - 1)
-            return
-    (folder / "holder.json").unlink(missing_ok=True)
-    stream.close()  # which unlocks it
+        lock = _held[folder]
+        if lock.lock_counter == 1:
+            del _held[folder]
+            (folder / "holder.json").unlink(missing_ok=True)
+        lock.release()
 
 
 def _acquire(folder: Path, owner: str, wait: bool, say: Callable[[str], None]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    stream = open(folder / "lock", "a+")  # noqa: SIM115  (open as long as the lock is held)
+    # Without the soft fallback, whose file would outlive a killed holder.
+    lock = FileLock(folder / "lock", blocking=False, thread_local=False, fallback_to_soft=False)
     ticket = _take_ticket(folder, owner)
     try:
-        _wait_for_turn(folder, ticket, stream, wait, say)
+        _wait_for_turn(folder, ticket, lock, wait, say)
         write_json(folder / "holder.json", _me(owner))
         with _held_guard:
-            _held[folder] = (stream, 1)
+            _held[folder] = lock
     except BaseException:
-        stream.close()
+        lock.release()
         raise
     finally:
         ticket.unlink(missing_ok=True)
 
 
-def _wait_for_turn(folder: Path, ticket: Path, stream, wait: bool, say) -> None:
+def _wait_for_turn(folder: Path, ticket: Path, lock: FileLock, wait: bool, say) -> None:
     said = None
     while True:
         line = _line(folder)
         before = [facts["owner"] for path, facts in line if path.name < ticket.name]
-        if not before and _try_lock(stream):
+        if not before and _try_lock(lock):
             return
         held_by = holder()
         if not wait:
@@ -159,18 +160,15 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _try_lock(stream: IO) -> bool:
-    """Lock an open file, if nobody else has; closing it unlocks."""
+def _try_lock(lock: FileLock) -> bool:
+    """Take the lock, if nobody else has it."""
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            stream.seek(0)
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        lock.acquire()
+    except Timeout:
         return False
+    except OSError as error:  # a network disk without locks, another user's folder
+        raise UserError(
+            f"{lock.lock_file} cannot be locked ({error.strerror}); set DPO_LITE_CACHE to a folder"
+            " of your own on a local disk."
+        ) from None
     return True

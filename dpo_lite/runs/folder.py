@@ -23,6 +23,7 @@ from typing import Any
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, safe_name, write_json
+from dpo_lite.runs.system import is_alive, process_started
 
 # While a process is at work on a run: it waits for the device, is in its preflight, trains.
 ACTIVE = ("queued", "preparing", "running")
@@ -209,29 +210,6 @@ def list_runs(folder: str | Path = "runs") -> list[Run]:
             if not file.parent.name.startswith("."):
                 found.append((-file.stat().st_mtime, Run(file.parent)))
     return [run for _, run in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
-
-
-def process_started(pid: int) -> str | None:
-    """When a process started, to tell it from a later one with the same number (Linux).
-
-    None for a process that has ended, also while its parent has not asked how.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]
-
-
-def is_alive(pid: int, started: str | None) -> bool:
-    """Whether the process of that number and that start still is."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return started == process_started(pid)
 
 
 def _at_work(status: dict[str, Any]) -> bool:

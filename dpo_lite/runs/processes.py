@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +20,8 @@ from dpo_lite.errors import UserError
 from dpo_lite.files import safe_name, write_text
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.runs.folder import ACTIVE, Run, create_run
+from dpo_lite.runs.system import apart, interrupt
+from dpo_lite.tasks import TASKS
 
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 NOT_FOR_RUNS = ("DPO_LITE_PASSWORD",)  # HF_TOKEN stays: a base behind a licence needs it
@@ -73,9 +74,16 @@ def stop(run: Run, patience: float = 15.0) -> str:
     again = run.stop_mark.exists()
     run.stop_mark.touch()
     try:
-        os.kill(status["pid"], signal.SIGINT)
+        interrupt(status["pid"])
     except ProcessLookupError:
         return f"{run.name} has ended by itself."
+    except PermissionError:
+        if not again:
+            run.stop_mark.unlink()
+        raise UserError(
+            f"{run.name} (process {status['pid']}) cannot be reached from here; stop it as the user"
+            " and in the terminal, or on the page, that started it."
+        ) from None
     if again:
         return f"{run.name} breaks off now; it can go on from its last checkpoint."
     if status["state"] == "running":
@@ -86,7 +94,7 @@ def stop(run: Run, patience: float = 15.0) -> str:
 def rename(run: Run, name: str) -> Run:
     """Give a run that is not at work another name."""
     _refuse_active(run, "rename")
-    if load_recipe(run.recipe_file).task == "rlhf":
+    if TASKS[load_recipe(run.recipe_file).task].composed:
         raise UserError(
             f"{run.name} is a road, and its runs are named after it; it keeps its name."
         )
@@ -116,7 +124,7 @@ def delete(run: Run) -> None:
 def what_is_deleted(run: Run) -> str:
     """What goes with a run that is deleted, in words."""
     with contextlib.suppress(UserError):  # a recipe that cannot be read any more is no hindrance
-        if load_recipe(run.recipe_file).task == "rlhf":
+        if TASKS[load_recipe(run.recipe_file).task].composed:
             return "its table and picture (its runs stay)"
     return "its adapter and checkpoints"
 
@@ -128,9 +136,9 @@ def _refuse_active(run: Run, what: str) -> None:
 
 
 def attached(run: Run) -> subprocess.Popen:
-    """Start a run as a child of this process that writes where this one does. It has a session of
-    its own, so that Ctrl-C reaches it only by ``stop``."""
-    return subprocess.Popen(_arguments(run), env=_environment(), start_new_session=True)
+    """Start a run as a child of this process that writes where this one does; Ctrl-C reaches it
+    only by ``stop``."""
+    return subprocess.Popen(_arguments(run), env=_environment(), **apart())
 
 
 def _arguments(run: Run) -> list[str]:
@@ -152,8 +160,8 @@ def _start(run: Run) -> None:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # neither the page's end nor the terminal's reaches it
             env=_environment() | plain,
+            **apart(),  # neither the page's end nor the terminal's reaches it
         )
     # Whoever stays on as its parent (the page) asks how it ended, so that no dead entry is left.
     threading.Thread(target=process.wait, daemon=True).start()

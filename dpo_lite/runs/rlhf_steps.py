@@ -11,6 +11,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.files import safe_name
 from dpo_lite.recipe import Recipe, load_recipe, validate_recipe
 from dpo_lite.runs.folder import Run
+from dpo_lite.tasks import TASKS, sections_of_tasks
 
 Kind = Literal["sft", "reward", "ppo", "dpo"]
 
@@ -52,7 +53,7 @@ def plan_road(recipe: Recipe, name: str) -> list[Step]:
 def first_look(recipe: Recipe, name: str) -> tuple[Recipe, str]:
     """What a preflight or a plan is of: the recipe itself, and of a road its first step, for the
     others need what it leaves. With a line that says so; raises UserError for a fault in any."""
-    if recipe.task != "rlhf":
+    if not TASKS[recipe.task].composed:
         return recipe, ""
     steps = plan_road(recipe, recipe.run.name or name)
     return steps[0].recipe, (
@@ -74,7 +75,8 @@ def refuse_road(run: Run) -> None:
     """Raise UserError where an adapter is wanted of a road: only its steps have one."""
     try:
         recipe = load_recipe(run.recipe_file)
-        names = [s.run.name for s in plan_road(recipe, run.name)] if recipe.task == "rlhf" else []
+        composed = TASKS[recipe.task].composed
+        names = [s.run.name for s in plan_road(recipe, run.name)] if composed else []
     except UserError:  # whoever needs the recipe will tell
         return
     if not names:
@@ -95,7 +97,8 @@ def make_step(
     start: Step | None = None,
     reward: Step | None = None,
 ) -> Step:
-    left_out = {"task", "rlhf", "reference"} | ({"ppo"} if kind != "ppo" else set())
+    own_sections = TASKS[kind].sections
+    left_out = {"task", "reference", *sections_of_tasks()} - set(own_sections)
     shared = recipe.model_dump(exclude=left_out, exclude_unset=True)
     values = _merged(shared, {"task": kind}, getattr(recipe.rlhf, kind))
     label = "-".join(
@@ -110,7 +113,7 @@ def make_step(
         own["model"] = {"adapter": str(start.run.adapter)}
     if reward:
         own["ppo"] = {"reward": str(reward.run.adapter)}
-    if kind == "reward":  # it answers nothing
+    if not TASKS[kind].answers:
         own["eval"] = {"prompts": [], "sample_steps": None}
     return Step(kind, seed, beta, validate_recipe(_merged(values, own), f"rlhf.{kind}"))
 

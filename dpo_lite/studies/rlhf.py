@@ -18,11 +18,31 @@ from rich.console import Console
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json, write_text
+from dpo_lite.hub.while_training import check_push
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report.rlhf import POINTS, write_road
 from dpo_lite.runs import processes
-from dpo_lite.runs.folder import ACTIVE, Run
+from dpo_lite.runs.folder import ACTIVE, Run, create_run, recorded
 from dpo_lite.runs.rlhf_steps import Step, make_step, plan_road
+from dpo_lite.runs.transcript import keep_in
+
+
+def start(recipe: Recipe, stem: str, console: Console) -> Run:
+    """Make the run of runs; every step's recipe is looked at before the first one starts."""
+    plan_road(recipe, recipe.run.name or stem)
+    check_push(recipe, console.print)
+    run = create_run(recipe.run.folder, recipe.run.name, stem)
+    recipe.run.name = run.name
+    write_text(run.recipe_file, to_yaml(recipe))
+    keep_in(console, run.path / "log.txt")
+    return recorded(run, lambda: go(run, console))
+
+
+def resume(run: Run, console: Console) -> Run:
+    """Go on with the step that is not finished."""
+    run.take_up()
+    keep_in(console, run.path / "log.txt")
+    return recorded(run, lambda: go(run, console))
 
 
 def go(run: Run, console: Console) -> Run:

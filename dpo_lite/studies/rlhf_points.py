@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
-
-import torch
 
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
+from dpo_lite.model.device_memory import release
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.training.loaded import Loaded, how_to_score, load_data
@@ -24,9 +22,7 @@ def measured(ruler: Recipe, adapter: Path, answers: int) -> dict[str, dict[str, 
         try:
             return _measured(ruler, adapter, answers)
         finally:  # the next step is another process and needs the room
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            release()
 
 
 def _measured(ruler: Recipe, adapter: Path, answers: int) -> dict[str, dict[str, float]]:

@@ -10,7 +10,6 @@ the same state. The data's ids and the reference's log-probabilities come from t
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import re
@@ -34,6 +33,7 @@ from dpo_lite.recipe import (
     to_yaml,
 )
 from dpo_lite.runs.folder import Run, create_run
+from dpo_lite.tasks import TASKS
 
 SUFFIX = ".sweep"
 Say = Callable[[str], None]
@@ -100,11 +100,11 @@ def plan_sweep(recipe: str, overrides: Sequence[str], name: str | None = None) -
         Point(values, _recipe_at(recipe, [*fixed, *map("=".join, values.items())], run))
         for values, run in zip(grid, names, strict=True)
     ]
-    if any(point.recipe.task == "rlhf" for point in points):
-        raise UserError(
-            "task: rlhf is not swept: it has values of its own to run through, rlhf.ppo_betas, "
-            "rlhf.dpo_betas and rlhf.seeds; start it by `dpo-lite train`."
-        )
+    for name_of_task in {point.recipe.task for point in points}:
+        if why := TASKS[name_of_task].not_swept:
+            raise UserError(
+                f"task: {name_of_task} is not swept: {why}; start it by `dpo-lite train`."
+            )
     folders = {point.recipe.run.folder for point in points}
     given = parse_yaml(find_recipe(recipe).read_text(encoding="utf-8"), recipe)
     for override in fixed:
@@ -229,12 +229,9 @@ def _asked(recipe: Recipe) -> dict[str, Any]:
 
 def _train(run: Run, console: Console) -> None:
     from dpo_lite.jobs import train as job
+    from dpo_lite.model.device_memory import release
 
     try:
         job.resume(run, console)
     finally:
-        gc.collect()
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release()

@@ -50,7 +50,7 @@ from dpo_lite.objectives.policy_gradient import (
     whitened,
 )
 from dpo_lite.recipe import PPOSection, Recipe
-from dpo_lite.training.update import Objective
+from dpo_lite.training.method import Objective
 
 Examples = Sequence[dict[str, Any]]
 # Examples with their answers, and tokens per packed batch -> (A,) on the CPU.

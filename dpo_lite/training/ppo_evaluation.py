@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dpo_lite.data.markers import classify, has_markers
-from dpo_lite.data.tokens import Encoder
+from dpo_lite.data.tokens import encoder_of
 from dpo_lite.model import roles
-from dpo_lite.model.generation import BATCH, all_ends, halving
+from dpo_lite.model.device_memory import halving
+from dpo_lite.model.generation import BATCH, all_ends
 from dpo_lite.recipe import PPOSection
+from dpo_lite.training.method import Objective
 from dpo_lite.training.ppo import Rewarder, draw, judge
 from dpo_lite.training.reward_source import reward_folder, rewarder
-from dpo_lite.training.update import Objective
 
 if TYPE_CHECKING:
-    from dpo_lite.training.loaded import Loaded
+    from dpo_lite.training.method import Loaded
 
 SEED = 20_000  # of the answers drawn for an evaluation, whatever the training's
 MOST = 512  # held-out prompts that are answered
@@ -48,7 +49,7 @@ def ruler_of(loaded: Loaded, objective: Objective, budget: int) -> Ruler:
     adapter = reward_folder(recipe)
     if adapter and roles.REWARD not in model.peft_config:
         roles.add_reward(model, adapter)
-    ends = all_ends(model, Encoder(tokenizer, recipe.data.raw, recipe.data.template))
+    ends = all_ends(model, encoder_of(tokenizer, recipe.data))
     judged_by = rewarder(model, recipe, objective, tokenizer)
     return Ruler(model, tokenizer, recipe.ppo, judged_by, ends, objective, budget)
 

@@ -17,10 +17,11 @@ from transformers import TrainerControl, TrainerState, get_scheduler
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import WEIGHTS
-from dpo_lite.model.generation import halving
+from dpo_lite.model.device_memory import halving, until_it_fits
 from dpo_lite.objectives.policy_gradient import steered_beta
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.callbacks import RunRecorder
+from dpo_lite.training.method import Objective
 from dpo_lite.training.ppo import (
     Rewarder,
     Rollout,
@@ -33,7 +34,6 @@ from dpo_lite.training.ppo import (
     rollout_metrics,
     rollouts,
 )
-from dpo_lite.training.update import Objective
 
 if TYPE_CHECKING:
     pass
@@ -161,18 +161,17 @@ class PolicyTrainer:
     def _in_memory(self, work: Callable[[], T], longest: int) -> T:
         """Do the work; where memory runs out, with half the tokens per micro-batch. It changes no
         gradient. ``longest``: tokens of the longest prompt with one answer."""
-        while True:
-            try:
-                return work()
-            except torch.OutOfMemoryError as error:
-                if self.budget <= longest:
-                    raise UserError(
-                        f"A prompt with its answer, {longest} tokens, does not fit in the memory of"
-                        " the GPU; lower data.max_length or ppo.max_new_tokens."
-                    ) from error
+
+        def halve_budget(error: torch.OutOfMemoryError) -> None:
+            if self.budget <= longest:
+                raise UserError(
+                    f"A prompt with its answer, {longest} tokens, does not fit in the memory of"
+                    " the GPU; lower data.max_length or ppo.max_new_tokens."
+                ) from error
             self.budget //= 2
             self.say(f"out of memory: going on with {self.budget} tokens per micro-batch")
-            torch.cuda.empty_cache()
+
+        return until_it_fits(work, halve_budget)
 
     def save(self, folder: Path) -> None:
         """Adapters, optimiser and place, written aside and then put in place as a whole."""

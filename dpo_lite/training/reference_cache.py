@@ -30,11 +30,12 @@ from uuid import uuid4
 import torch
 from peft import PeftModel
 
-from dpo_lite.data.cache import kept
+from dpo_lite.data.cache import cached_folder
 from dpo_lite.data.packing import Encoded
 from dpo_lite.model.identity import reference_identity
 from dpo_lite.recipe import Recipe
-from dpo_lite.training.update import Objective
+from dpo_lite.tasks import TASKS
+from dpo_lite.training.method import Objective
 
 CONTENT = struct.Struct("<16sf")  # hash of the ids, log-probability
 CHECKSUM = struct.Struct("<I")
@@ -119,7 +120,8 @@ def open_cache(
     say: Callable[[str], None] = lambda text: None,
 ) -> ReferenceCache | None:
     """The cache of this model's reference; None where recipe, task or model want none."""
-    if not recipe.train.reference_cache or recipe.task != "dpo":
+    wanted = TASKS[recipe.task].mechanics.caches_reference(recipe)
+    if not (wanted and recipe.train.reference_cache):
         return None
     facts = cache_facts(recipe, model, objective)
     if facts is None:
@@ -128,7 +130,9 @@ def open_cache(
     text = json.dumps(facts, sort_keys=True, indent=1)
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     facts_file = "facts.json"
-    folder = kept(key, (facts_file,), lambda new: (new / facts_file).write_text(text), "reference")
+    folder = cached_folder(
+        key, (facts_file,), lambda new: (new / facts_file).write_text(text), "reference"
+    )
     return ReferenceCache(folder, say)
 
 

@@ -20,13 +20,22 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from peft import PeftModel
+from rich.console import Console
 
 from dpo_lite.data.packing import Encoded
+from dpo_lite.data.prepare import PreparedData
 from dpo_lite.errors import UserError
-from dpo_lite.model import roles
+from dpo_lite.model import heads, roles
 from dpo_lite.model.scoring import Way, lay_out, micro_batches, response_scores, scoring_context
 from dpo_lite.objectives.calibration import reliability
 from dpo_lite.objectives.preference import preference_losses
+from dpo_lite.recipe import Recipe
+from dpo_lite.runs.folder import Run
+from dpo_lite.runs.transcript import progress_bar
+from dpo_lite.training.comparing import check_responses, ends_of, reward_metrics
+from dpo_lite.training.method import Loaded, Objective
+from dpo_lite.training.offline import Offline
 
 MEAN_OVER = 2000  # examples that the mean reward is taken over
 
@@ -68,20 +77,6 @@ class Compared:
         return reliability((self.rewards_first - self.rewards_last).tolist())
 
 
-def reward_metrics(chosen: torch.Tensor, rejected: torch.Tensor) -> dict[str, float]:
-    """TRL's names for rewards (E,) and (E,); ties are left out of the accuracy."""
-    margins = chosen - rejected
-    decided = margins != 0
-    found = {
-        "rewards/chosen": chosen.mean().item(),
-        "rewards/rejected": rejected.mean().item(),
-        "rewards/margins": margins.mean().item(),
-    }
-    if decided.any():
-        found["rewards/accuracies"] = (margins[decided] > 0).float().mean().item()
-    return found
-
-
 def centering_penalties(scores: torch.Tensor, group_sizes: list[int]) -> torch.Tensor:
     """(r_w + r_l)^2 of every pair, (R,) -> (E,); of K responses twice their mean, squared."""
     return torch.stack([(2 * group.mean()) ** 2 for group in scores.split(group_sizes)])
@@ -100,8 +95,7 @@ def score_comparisons(
 ) -> Compared:
     """Score one micro-batch; with ``backward_over`` = n examples also backward of the sum / n."""
     batch = lay_out(examples, way).to(model.device)
-    ends = torch.tensor(batch.group_sizes).cumsum(0)
-    last, first = ends - 1, ends - torch.tensor(batch.group_sizes)
+    first, last = ends_of(batch.group_sizes)
     with scoring_context(model, batch, dtype), roles.policy(model):
         scores = response_scores(model, batch)
         wanted = scores
@@ -167,3 +161,66 @@ def mean_reward(
         model.train(was_training)
     rewards = [reward for row in found for reward in row]
     return sum(rewards) / len(rewards), len(rewards)
+
+
+class RewardModel(Offline):
+    def check_data(self, recipe: Recipe, data: PreparedData) -> None:
+        check_responses(recipe, data)
+        for name, rows in {"data.train": data.train, **data.evals}.items():
+            check_margins(name, rows)
+
+    def score(
+        self,
+        model: torch.nn.Module,
+        examples: Sequence[Encoded],
+        objective: Objective,
+        references: Any = None,
+        backward_over: int | None = None,
+    ) -> Compared:
+        return score_comparisons(
+            model,
+            examples,
+            objective.way,
+            objective.dtype,
+            loss=objective.loss,
+            label_smoothing=objective.label_smoothing,
+            centering=objective.centering,
+            backward_over=backward_over,
+        )
+
+    def reference_name(self, recipe: Recipe, model: PeftModel) -> str:
+        return "none"
+
+    def before(self, recipe: Recipe, model: PeftModel, loss: float) -> tuple[str, str]:
+        fresh = heads.head_is_zero(model)
+        at_zero = "all rewards 0" if fresh else "it goes on with a trained head"
+        return "none: rewards are a head's own numbers", f"loss {loss:.4f}, {at_zero}"
+
+    def measured_beside(
+        self,
+        model: torch.nn.Module,
+        rows: Sequence[Encoded],
+        objective: Objective,
+        budget: int,
+        outcome: Compared,
+    ) -> dict[str, Any]:
+        return {"calibration": outcome.calibration()}
+
+    def finish(
+        self, run: Run, loaded: Loaded, objective: Objective, budget: int, console: Console
+    ) -> dict[str, Any]:
+        """Write the mean reward of the training data beside the adapter, for centred rewards."""
+        train, seed = loaded.data.train, loaded.recipe.train.seed
+        with progress_bar(console) as bar:
+            task = bar.add_task("mean reward", total=min(len(train), MEAN_OVER), note="")
+            mean, responses = mean_reward(
+                loaded.model,
+                train,
+                objective.way,
+                objective.dtype,
+                budget,
+                seed,
+                lambda count: bar.advance(task, count),
+            )
+        heads.write_mean(run.adapter, mean, responses)
+        return {"mean_reward": {"mean": mean, "responses": responses}}

@@ -39,9 +39,9 @@ from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.names import is_function
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
+from dpo_lite.training.method import Objective
 from dpo_lite.training.ppo import pieces
 from dpo_lite.training.reward_model import rewards_of
-from dpo_lite.training.update import Objective
 
 COLUMNS = ("chosen_markers", "rejected_markers")
 Function = Callable[..., Sequence[float]]
@@ -81,7 +81,7 @@ def _check_head(folder: Path, name: str) -> None:
 
 def keep_reward(run: Run, recipe: Recipe) -> None:
     """Copy the reward adapter into the run's folder: its source may go away before a resume."""
-    source = reward_folder(recipe) if recipe.task == "ppo" else None
+    source = reward_folder(recipe)
     if source:
         run.reward.mkdir(exist_ok=True)
         for name in (CONFIG, WEIGHTS, REWARD_FILE):
@@ -130,7 +130,7 @@ def function_file(reward: str) -> Path:
 
 def function_print(recipe: Recipe) -> str | None:
     """A hash of the file that rewards, for a resumed run must be rewarded by the same code."""
-    if recipe.task != "ppo" or not is_function(recipe.ppo.reward):
+    if not is_function(recipe.ppo.reward):
         return None
     return hashlib.sha256(function_file(recipe.ppo.reward).read_bytes()).hexdigest()
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from dpo_lite.data.tokens import Encoder
+from dpo_lite.data.tokens import encoder_of
 from dpo_lite.model import roles
 from dpo_lite.model.base import compute_dtype
-from dpo_lite.model.generation import draw, generate
+from dpo_lite.model.generation import generate, sample_answers
 from dpo_lite.runs.folder import Run
-from dpo_lite.training.loaded import Loaded
-from dpo_lite.training.update import Objective, evaluate_examples
+from dpo_lite.training.method import Loaded, Objective
+from dpo_lite.training.update import evaluate_examples
 
 PROMPTS = 4  # of the held-out data, where the recipe names none
 ANSWERS = 16  # drawn for one estimate of the KL, over all prompts
@@ -26,7 +26,7 @@ class Sampler:
         self.run, self.model, self.tokenizer = run, loaded.model, loaded.tokenizer
         self.every = recipe.eval.sample_steps
         self.max_new_tokens = recipe.eval.max_new_tokens
-        encoder = Encoder(loaded.tokenizer, recipe.data.raw, recipe.data.template)
+        encoder = encoder_of(loaded.tokenizer, recipe.data)
         self.prompts = {text: encoder.prompt_ids(text) for text in recipe.eval.prompts}
         if not self.prompts:
             source = next((rows for rows in loaded.data.evals.values() if len(rows)), None)
@@ -83,7 +83,7 @@ def sampled_kl(
         torch.manual_seed(seed)
         with roles.policy(model):
             for prompt in prompts:
-                drawn = draw(model, prompt, 2 * pairs, max_new_tokens=max_new_tokens)
+                drawn = sample_answers(model, prompt, 2 * pairs, max_new_tokens=max_new_tokens)
                 examples += [
                     {"prompt_ids": list(prompt), "response_ids": drawn[i : i + 2]}
                     for i in range(0, len(drawn), 2)

@@ -10,12 +10,23 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from peft import PeftModel
 
 from dpo_lite.data.packing import Encoded
 from dpo_lite.model import roles
-from dpo_lite.model.scoring import Way, lay_out, response_logps, scoring_context
+from dpo_lite.model.scoring import (
+    Way,
+    lay_out,
+    micro_batches,
+    response_logps,
+    scoring_context,
+)
+from dpo_lite.recipe import Recipe
+from dpo_lite.training.method import Objective
+from dpo_lite.training.offline import Offline
 
 
 @dataclass
@@ -58,3 +69,48 @@ def score_demonstrations(
 
 def response_tokens(examples: Sequence[Encoded]) -> int:
     return sum(len(ids) for example in examples for ids in example["response_ids"])
+
+
+@torch.no_grad()
+def reference_loss(
+    model: torch.nn.Module, examples: Sequence[Encoded], objective: Objective, budget: int
+) -> float:
+    """Loss per token of the demonstrations under the model as it was before the training."""
+    way, dtype = objective.way, objective.dtype
+    parts = [
+        score_demonstrations(model, [examples[i] for i in places], way, dtype, role=roles.reference)
+        for places in micro_batches(examples, way, budget)
+    ]
+    total = sum(part.logps.sum().item() for part in parts)
+    return -total / response_tokens(examples)
+
+
+class SFT(Offline):
+    def over(self, examples: Sequence[Encoded]) -> int:
+        return response_tokens(examples)
+
+    def score(
+        self,
+        model: torch.nn.Module,
+        examples: Sequence[Encoded],
+        objective: Objective,
+        references: Any = None,
+        backward_over: int | None = None,
+    ) -> Demonstrated:
+        return score_demonstrations(model, examples, objective.way, objective.dtype, backward_over)
+
+    def before(self, recipe: Recipe, model: PeftModel, loss: float) -> tuple[str, str]:
+        return "none: demonstrations are learned, nothing is compared", (
+            f"loss {loss:.4f} per response token of the longest examples "
+            f"(perplexity {math.exp(min(loss, 50)):,.0f})"
+        )
+
+    def measured_beside(
+        self,
+        model: torch.nn.Module,
+        rows: Sequence[Encoded],
+        objective: Objective,
+        budget: int,
+        outcome: Demonstrated,
+    ) -> dict[str, Any]:
+        return {"reference_loss": reference_loss(model, rows, objective, budget)}

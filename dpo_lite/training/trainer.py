@@ -16,11 +16,13 @@ from datasets import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from dpo_lite.errors import UserError
+from dpo_lite.model.device_memory import until_it_fits
 from dpo_lite.model.recompute import decoder_layers, recompute
 from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.recipe import Recipe
+from dpo_lite.training.method import Objective, Scored
 from dpo_lite.training.reference_cache import ReferenceCache
-from dpo_lite.training.update import Objective, Outcome, evaluate_examples, update_gradient
+from dpo_lite.training.update import evaluate_examples, update_gradient
 
 # A run's recipe says which; `auto` is only met where no plan was made, in tests.
 OPTIMIZERS = {
@@ -93,22 +95,20 @@ class PreferenceTrainer(Trainer):
         self.held_out = evals
         self.say = say
         self.references = references
-        self.outcome: Outcome | None = None
+        self.outcome: Scored | None = None
         self.offloaded = False  # after memory ran out with a single example
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """The gradient of one update; where memory runs out, it gives up more and is repeated."""
         model.train()
-        while True:
-            try:
-                self.outcome = update_gradient(
-                    model, inputs, self.objective, self.budget, self.references
-                )
-                break
-            except torch.OutOfMemoryError as error:
-                self.give_up_more(model, inputs, error)
-            model.zero_grad()
-            torch.cuda.empty_cache()
+
+        def gradient() -> Scored:
+            model.zero_grad()  # of an attempt that broke off
+            return update_gradient(model, inputs, self.objective, self.budget, self.references)
+
+        self.outcome = until_it_fits(
+            gradient, lambda error: self.give_up_more(model, inputs, error)
+        )
         loss = self.outcome.loss
         if not math.isfinite(loss):
             raise UserError(

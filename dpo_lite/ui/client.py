@@ -22,6 +22,7 @@ from typing import Any
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import cache_folder
+from dpo_lite.runs.system import apart
 
 BEAT = 1.0  # seconds without news after which the last event is said again
 STUCK = 20.0  # seconds that a cancelled task may take to stop before its process is ended
@@ -181,8 +182,8 @@ class Worker:
                 stderr=errors,
                 text=True,
                 encoding="utf-8",
-                start_new_session=True,  # the server's Ctrl-C is not the worker's
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
+                **apart(),  # the server's Ctrl-C is not the worker's
             )
         threading.Thread(target=self._read, args=(process, log), daemon=True).start()
         return process

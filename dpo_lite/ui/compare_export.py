@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import Any
 
 import gradio as gr
 
@@ -11,41 +11,45 @@ from dpo_lite.compare.votes import export_votes, read_votes, training_command
 from dpo_lite.errors import UserError
 from dpo_lite.files import NAME
 from dpo_lite.ui import parts
+from dpo_lite.ui.compare_layout import CompareTab
+from dpo_lite.ui.shared import Page
 
-if TYPE_CHECKING:
-    from dpo_lite.ui.shared import Page
 
+def connect_export(page: Page, tab: CompareTab) -> None:
+    written = gr.State("")  # the path of the file
+    export = tab.export
 
-def connect_export(page: Page, button, run, file, exported, train) -> None:
-    written = gr.State("")
-
-    def write(run: str | None, name: str):
-        name = (name or "").strip()
-        path = page.recipes / name
+    def write(run: str | None, name: str) -> tuple[str, str, gr.Button]:
         try:
-            if not NAME.match(name):
-                raise UserError("Give a plain file name that ends in .jsonl, such as votes.jsonl.")
-            found = export_votes(page.runs, path)
-            line = training_command(page.runs, run or read_votes(page.runs)[-1]["run"], path)
+            html, path = _write(page, run, (name or "").strip())
         except UserError as error:
             return parts.note(error, "bad"), "", gr.Button(visible=False)
-        left = ", ".join(f"{why} {count}" for why, count in found.left_out.items())
-        note = f"{len(found.rows)} row{'s' * (len(found.rows) != 1)} in {path}" + (
-            f"; left out: {left}" if left else ""
-        )
-        how = ["dpo-lite", "votes", "export", str(path), *parts.runs_option(page.runs)]
-        shown = (
-            parts.note(note, "good")
-            + parts.command(how)
-            + '<p class="dl-muted dl-small dl-gap">Train on from this run with your votes:</p>'
-            + parts.command(line)
-        )
-        return shown, str(path), gr.Button(visible=True)
+        return html, path, gr.Button(visible=True)
 
-    button.click(write, [run, file], [exported, written, train], **parts.QUIET)
-    train.click(
-        lambda path: ([path, [], time.time()], gr.Tabs(selected="recipes")),
-        written,
-        [page.wanted_data, page.tabs],
-        **parts.QUIET,
-    )
+    def train(path: str) -> tuple[list[Any], gr.Tabs]:
+        return [path, [], time.time()], gr.Tabs(selected="recipes")
+
+    inputs, outputs = [tab.question.run, export.file], [export.outcome, written, export.train]
+    export.export.click(write, inputs, outputs, **parts.QUIET)
+    export.train.click(train, written, [page.wanted_data, page.tabs], **parts.QUIET)
+
+
+def _write(page: Page, run: str | None, name: str) -> tuple[str, str]:
+    """Write the file; returns what to say of it, and its path."""
+    if not NAME.match(name):
+        raise UserError("Give a plain file name that ends in .jsonl, such as votes.jsonl.")
+    path = page.recipes / name
+    exported = export_votes(page.runs, path)
+    run = run or read_votes(page.runs)[-1]["run"]
+    train_line = training_command(page.runs, run, path)
+    export_line = ["dpo-lite", "votes", "export", str(path), *parts.runs_option(page.runs)]
+    count = len(exported.rows)
+    left_out = ", ".join(f"{why} {number}" for why, number in exported.left_out.items())
+    message = f"{count} row{'s' * (count != 1)} in {path}"
+    message += f"; left out: {left_out}" if left_out else ""
+    return (
+        parts.note(message, "good")
+        + parts.command(export_line)
+        + '<p class="dl-muted dl-small dl-gap">Train on from this run with your votes:</p>'
+        + parts.command(train_line)
+    ), str(path)

@@ -8,16 +8,13 @@ panels of its task.
 
 from __future__ import annotations
 
-import json
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dpo_lite.report.metrics import split_eval, unit
+from dpo_lite.report.metrics import split_eval
+from dpo_lite.tasks import TASKS, Task
+from dpo_lite.tasks.panels import Panel
 from dpo_lite.ui.parts import esc
 
 WIDTH, HEIGHT = 360, 190
@@ -27,54 +24,11 @@ STRIPS = 48
 Points = list[tuple[float, float]]
 
 
-@dataclass(frozen=True)
-class Panel:
-    title: str
-    keys: tuple[str, ...]  # the second is drawn dashed, the third dotted
-    tasks: tuple[str, ...] = ("dpo", "sft", "reward", "ppo")
-    zero: bool = False  # whether 0 belongs into the picture
-    top: float | None = None
-    noisy: bool = True  # whether a running mean says more than the measurement
-    always: bool = True  # also where nothing was measured, or the same from first to last
-
-
-PAIRS, PPO = ("dpo", "reward"), ("ppo",)
-PANELS = (
-    Panel("reward, objective (dashed)", ("reward", "objective"), PPO),
-    Panel("held out: chosen claim", ("truthful",), PPO, zero=True, top=1.0, always=False),
-    Panel("loss", ("loss",), ("dpo", "sft", "reward")),
-    Panel("reward margin", ("rewards/margins",), PAIRS, zero=True),
-    Panel("accuracy", ("rewards/accuracies",), PAIRS, zero=True, top=1.0),
-    Panel(
-        "rewards: chosen, rejected (dashed)",
-        ("rewards/chosen", "rewards/rejected"),
-        PAIRS,
-        zero=True,
-    ),
-    Panel("log-prob: chosen, rejected (dashed)", ("logps/chosen", "logps/rejected"), ("dpo",)),
-    Panel("KL to the reference, nats", ("kl",), ("dpo", "sft", "ppo"), zero=True, noisy=False),
-    Panel("beta", ("beta",), PPO, zero=True, noisy=False, always=False),
-    Panel("entropy of a token, nats", ("entropy",), PPO, zero=True),
-    Panel("loss: policy, value (dashed)", ("loss/policy", "loss/value"), PPO, zero=True),
-    Panel("share of clipped ratios", ("clip_fraction",), PPO, zero=True),
-    Panel("tokens per answer", ("completions/mean_length",), PPO, zero=True),
-    Panel("answers that come to their end", ("completions/ended",), PPO, zero=True, top=1.0),
-    Panel(
-        "seconds to draw, judge (- -), learn (··)",
-        ("seconds/drawing", "seconds/judging", "seconds/learning"),
-        PPO,
-        zero=True,
-    ),
-    Panel("learning rate", ("learning_rate",), zero=True, noisy=False),
-    Panel("memory, GiB", ("memory",), zero=True, noisy=False),
-)
-
-
 def grid(
     runs: Mapping[str, Sequence[Mapping[str, Any]]],
     smooth: float = 0.8,
     colors: Mapping[str, int] | None = None,
-    tasks: Mapping[str, str] | None = None,
+    tasks: Mapping[str, Task] | None = None,
 ) -> str:
     """The panels of runs given as name -> lines of metrics.jsonl; ``smooth`` is from 0 to 1.
 
@@ -82,15 +36,20 @@ def grid(
     each run; default: dpo.
     """
     colors = colors or {name: i % 6 + 1 for i, name in enumerate(runs)}
-    tasks = tasks or dict.fromkeys(runs, "dpo")
+    tasks = tasks or dict.fromkeys(runs, TASKS["dpo"])
     panels = []
-    for panel in PANELS:
-        own = [name for name in runs if tasks[name] in panel.tasks]
+    for panel in shared_panels([tasks[name] for name in runs]):
+        own = [name for name in runs if panel in tasks[name].panels]
         shown = {name: {key: series(runs[name], key) for key in panel.keys} for name in own}
         dots = {name: _dots(runs[name]) for name in own}
         if own and (panel.always or _says_something(panel, shown, dots)):
             panels.append(_figure(panel, shown, dots, smooth, colors, tasks))
     return f'<div class="dl-curves">{"".join(panels)}</div>'
+
+
+def shared_panels(tasks: Iterable[Task]) -> list[Panel]:
+    """The panels on the page of any of the tasks, each once, in the tasks' own order."""
+    return list(dict.fromkeys(p for task in tasks for p in task.panels if p.on_page))
 
 
 def _says_something(panel: Panel, shown, dots) -> bool:
@@ -138,7 +97,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def _figure(
-    panel: Panel, shown, dots, smooth: float, colors: Mapping[str, int], tasks: Mapping[str, str]
+    panel: Panel, shown, dots, smooth: float, colors: Mapping[str, int], tasks: Mapping[str, Task]
 ) -> str:
     lines = [
         (name, key, points)
@@ -153,15 +112,14 @@ def _figure(
         if key in panel.keys
         for point in points
     ]
-    head = f"<figcaption>{esc(panel.title)}</figcaption>"
+    title = esc(panel.legend or panel.title)
+    head = f"<figcaption>{title}</figcaption>"
     if not lines and not marks:
-        sampled = panel.keys == ("kl",) and not any(tasks[name] == "ppo" for name in shown)
-        note = "set eval.sample_steps to measure it" if sampled else "nothing yet"
-        body = f'<text class="dl-axis" x="50%" y="50%" text-anchor="middle">{note}</text>'
+        body = f'<text class="dl-axis" x="50%" y="50%" text-anchor="middle">{panel.empty}</text>'
     else:
-        units = {name: unit(tasks[name]) for name in shown}
+        units = {name: tasks[name].unit for name in shown}
         body = _drawing(panel, lines, marks, smooth, colors, units)
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{esc(panel.title)}"'
+    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}"'
     return f'<figure class="dl-panel">{head}<svg {size}>{body}</svg></figure>'
 
 
@@ -270,36 +228,3 @@ def _short(value: float) -> str:
     if size >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3f}".rstrip("0").rstrip(".") if size < 10 else f"{value:.4g}"
-
-
-class Tails:
-    """Lines of growing .jsonl files: each is read once, and only when it is complete."""
-
-    def __init__(self, most: int = 64):
-        self.most = most
-        self._files: OrderedDict[Path, tuple[int, int, list[dict[str, Any]]]] = OrderedDict()
-        self._guard = threading.Lock()
-
-    def read(self, path: Path) -> list[dict[str, Any]]:
-        """All complete lines so far. A file that was replaced or cut is read anew."""
-        with self._guard:
-            try:
-                facts = path.stat()
-            except FileNotFoundError:
-                self._files.pop(path, None)
-                return []
-            number, place, records = self._files.get(path, (facts.st_ino, 0, []))
-            if number != facts.st_ino or facts.st_size < place:
-                place, records = 0, []
-            if facts.st_size > place:
-                with open(path, "rb") as stream:
-                    stream.seek(place)
-                    text = stream.read()
-                whole = text[: text.rfind(b"\n") + 1]
-                records = records + [json.loads(line) for line in whole.splitlines()]
-                place += len(whole)
-            self._files[path] = (facts.st_ino, place, records)
-            self._files.move_to_end(path)
-            while len(self._files) > self.most:
-                self._files.popitem(last=False)
-            return records

@@ -12,40 +12,40 @@ SHOWN_ROWS = 12
 WIDTH, HEIGHT = 300, 84  # of one histogram
 
 
-def report(found: Report) -> str:
+def doctor_report(report: Report) -> str:
     """Everything but the examples: facts, notes, lengths, what was dropped."""
-    notes = "".join(note(text, "warn") for text in found.get("notes", []))
+    notes = "".join(note(text, "warn") for text in report.get("notes", []))
     return (
-        f'<div class="dl-card dl-outcome"><dl class="dl-lines">{_facts(found)}</dl>{notes}</div>'
-        f'<h3 class="dl-title">Lengths in {esc(found["unit"])}</h3>{histograms(found)}'
-        f'<h3 class="dl-title">What was left out</h3>{_dropped(found)}'
+        f'<div class="dl-card dl-outcome"><dl class="dl-lines">{_facts(report)}</dl>{notes}</div>'
+        f'<h3 class="dl-title">Lengths in {esc(report["unit"])}</h3>{histograms(report)}'
+        f'<h3 class="dl-title">What was left out</h3>{_dropped(report)}'
     )
 
 
-def _facts(found: Report) -> str:
-    few, many = found["responses"]["fewest"], found["responses"]["most"]
-    held = ", ".join(f"{count:,} {name}" for name, count in found["evals"].items())
+def _facts(report: Report) -> str:
+    few, many = report["responses"]["fewest"], report["responses"]["most"]
+    held_out = ", ".join(f"{count:,} {name}" for name, count in report["evals"].items())
     facts = {
-        "data": f"{found['source']}: {found['rows']:,} rows, {found['kept']:,} to train on",
-        "format": f"{found['format']} ({found['format_why']})",
+        "data": f"{report['source']}: {report['rows']:,} rows, {report['kept']:,} to train on",
+        "format": f"{report['format']} ({report['format_why']})",
         "responses": f"{few if few == many else f'{few} to {many}'} per prompt"
         if many
         else "none: the policy answers by itself",
-        "held out": held.replace("held_out", "of the training prompts") or "nothing",
+        "held out": held_out.replace("held_out", "of the training prompts") or "nothing",
     }
-    if found["max_length"] is not None:
-        facts["limit"] = f"{found['max_length']:,} {found['unit']} (data.max_length)"
-    if found["chosen_longer"] is not None:
-        facts["longer"] = f"the preferred response in {found['chosen_longer']:.0%} of the pairs"
+    if report["max_length"] is not None:
+        facts["limit"] = f"{report['max_length']:,} {report['unit']} (data.max_length)"
+    if report["chosen_longer"] is not None:
+        facts["longer"] = f"the preferred response in {report['chosen_longer']:.0%} of the pairs"
     return "".join(f"<dt>{esc(name)}</dt><dd>{esc(text)}</dd>" for name, text in facts.items())
 
 
-def histograms(found: Report) -> str:
+def histograms(report: Report) -> str:
     """One small chart per part, on one scale of lengths and one of counts."""
-    parts = found["lengths"]
+    parts = report["lengths"]
     most = max(max(facts["histogram"]["counts"]) for facts in parts.values()) or 1
     charts = (
-        _histogram(place, name.replace("chosen", "preferred"), facts, most, found["unit"])
+        _histogram(place, name.replace("chosen", "preferred"), facts, most, report["unit"])
         for place, (name, facts) in enumerate(parts.items(), 1)
     )
     return f'<div class="dl-histograms">{"".join(charts)}</div>'
@@ -79,11 +79,11 @@ def _histogram(place: int, name: str, facts: Mapping[str, Any], most: int, unit:
     )
 
 
-def _dropped(found: Report) -> str:
-    if not found["dropped"]:
+def _dropped(report: Report) -> str:
+    if not report["dropped"]:
         return '<p class="dl-muted dl-small">Nothing: every row is used.</p>'
     rows = []
-    for reason, drop in found["dropped"].items():
+    for reason, drop in report["dropped"].items():
         numbers = ", ".join(map(str, drop["rows"][:SHOWN_ROWS]))
         more = f" and {drop['count'] - SHOWN_ROWS:,} more" if drop["count"] > SHOWN_ROWS else ""
         example = drop["examples"][0]["detail"] if drop["examples"] else ""
@@ -91,13 +91,13 @@ def _dropped(found: Report) -> str:
     return table(("rows", "why", "which (0 is the first)", "for example"), rows)
 
 
-def example(found: Report, place: int) -> str:
+def example(report: Report, place: int) -> str:
     """One example as the model reads it; what is trained on is coloured and underlined."""
-    shown = found["examples"][place]
+    shown = report["examples"][place]
     count = len(shown["responses"])
-    told = "Underlined is what the model is trained on; the prompt is only read."
+    hint = "Underlined is what the model is trained on; the prompt is only read."
     if not count:
-        told = "The prompt alone: the policy answers it by itself."
+        hint = "The prompt alone: the policy answers it by itself."
     responses = "".join(
         f'<section class="dl-response dl-{"good" if rank == 0 else "bad"}">'
         f"<h4>{_label(rank, count)}</h4>"
@@ -105,7 +105,7 @@ def example(found: Report, place: int) -> str:
         for rank, text in enumerate(shown["responses"])
     )
     return (
-        f'<div class="dl-example"><p class="dl-muted dl-small">Row {esc(shown["row"])}. {told}</p>'
+        f'<div class="dl-example"><p class="dl-muted dl-small">Row {esc(shown["row"])}. {hint}</p>'
         f'<section><h4>prompt</h4><div class="dl-text">{esc(shown["prompt"])}</div></section>'
         f'<div class="dl-responses">{responses}</div></div>'
     )

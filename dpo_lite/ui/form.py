@@ -7,7 +7,7 @@ bent into something valid. The YAML is the truth; a form field that changes edit
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -18,7 +18,9 @@ from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe, known_keys, parse_yaml
 from dpo_lite.recipe.edit import UNSET, inline, set_key
 from dpo_lite.recipe.faults import by_key
+from dpo_lite.recipe.one_of import OneOf
 from dpo_lite.runs.rlhf_steps import first_look
+from dpo_lite.tasks import sections_of_tasks
 
 TITLES = {
     "": "Task",
@@ -32,7 +34,8 @@ TITLES = {
     "eval": "Evaluation",
     "hub": "Publishing",
 }
-OF_TASK = {"ppo": ("ppo", "rlhf"), "rlhf": ("rlhf",)}  # sections that are for some tasks alone
+OF_TASK = sections_of_tasks()  # which tasks the sections are for that some tasks alone have
+DEFAULT_TASK = Recipe.model_fields["task"].default
 AUTOMATIC = "default"  # what a choice shows for a key that is not set and has no own default
 
 Kind = Literal["choice", "number", "text", "lines", "yaml"]
@@ -108,7 +111,7 @@ class Checked:
         task = self.value("task")
         return (
             section not in OF_TASK
-            or ("dpo" if task is UNSET else task) in OF_TASK[section]
+            or (DEFAULT_TASK if task is UNSET else task) in OF_TASK[section]
             or bool((self.values or {}).get(section))
         )
 
@@ -170,7 +173,8 @@ def _beside(faults: dict[str, str]) -> dict[str, str]:
 
 
 def _field(key: str, info: FieldInfo) -> FormField:
-    kind, choices = _kind(info.annotation)
+    registry = next((meta.names for meta in info.metadata if isinstance(meta, OneOf)), None)
+    kind, choices = _kind(info.annotation) if registry is None else _named(registry)
     default = UNSET if info.is_required() else info.get_default(call_default_factory=True)
     if kind == "choice" and default is None:
         choices = ((AUTOMATIC, None), *choices)
@@ -194,6 +198,10 @@ def _kind(annotation: Any) -> tuple[Kind, tuple]:
     if parts == [list[str]]:
         return "lines", ()
     return "yaml", ()
+
+
+def _named(registry: Mapping[str, Any]) -> tuple[Kind, tuple]:
+    return "choice", tuple((name, name) for name in registry)
 
 
 def _alternatives(annotation: Any) -> list[Any]:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from dpo_lite.files import NAME
 from dpo_lite.ui import parts, status, tab_compare, tab_data, tab_publish, tab_recipes, tab_runs
 from dpo_lite.ui.shared import Page
-
-if TYPE_CHECKING:
-    pass
 
 TABS = {
     "recipes": ("Recipes", tab_recipes.build),
@@ -30,7 +26,7 @@ def build(page: Page) -> gr.Blocks:
     with gr.Blocks(title="dpo-lite", analytics_enabled=False, fill_width=True) as blocks:
         status.build(page)
         selected = gr.BrowserState([], storage_key="dl-selected-runs", secret=BROWSER_SECRET)
-        page = replace(page, selected=selected, wanted_data=gr.State(None))
+        page = replace(page, blocks=blocks, selected=selected, wanted_data=gr.State(None))
         address = [gr.Textbox(visible=False), gr.Textbox(visible=False)]
         with gr.Tabs(elem_id="tabs", selected="recipes") as tabs:  # only tabs may stand in here
             page = replace(page, tabs=tabs)

@@ -76,6 +76,19 @@ def empty(title: object, what_to_do: object) -> str:
     )
 
 
+def working(title: str, text: str, seconds: float | None) -> str:
+    """A task on its way: what is being done and for how long."""
+    clock = f"{seconds:.0f} s" if seconds is not None else ""
+    return (
+        f'<div class="dl-card dl-working" role="status"><b>{esc(title)}</b>'
+        f'<span>{esc(text)}</span><span class="dl-muted">{clock}</span></div>'
+    )
+
+
+def failed(text: str, line: Sequence[str]) -> str:
+    return note(text, "bad") + command(line)
+
+
 def table(columns: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """A plain table; wider than the page it scrolls by itself."""
     head = "".join(f"<th>{esc(column)}</th>" for column in columns)

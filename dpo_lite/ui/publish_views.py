@@ -28,9 +28,9 @@ def run_names(runs: Path) -> list[str]:
 
 def checkpoints(run: Run) -> list[str]:
     """What of a run can be published: its result, and its checkpoints by their update."""
-    found = [path.name.rpartition("-")[2] for path in run.checkpoints.glob("checkpoint-*")]
+    updates = [path.name.rpartition("-")[2] for path in run.checkpoints.glob("checkpoint-*")]
     result = [RESULT] if run.adapter.is_dir() else []
-    return result + sorted(found, key=int, reverse=True)
+    return result + sorted(updates, key=int, reverse=True)
 
 
 def known_run(runs: Path, name: str | None) -> Run:
@@ -40,19 +40,19 @@ def known_run(runs: Path, name: str | None) -> Run:
     return named_run(name, runs)
 
 
-def account_line(found: Account) -> str:
-    kind = "good" if found.writes_to else "warn"
-    text = f"{found.name}, {found.source}: {found.permission()}."
+def account_line(account: Account) -> str:
+    kind = "good" if account.writes_to else "warn"
+    text = f"{account.name}, {account.source}: {account.permission()}."
     return parts.note(text, kind)
 
 
 def files_table(staged: Staged) -> str:
     rows = [(name, size_text(size)) for name, size in staged.files]
-    made = "private" if staged.private else "public"
+    visibility = "private" if staged.private else "public"
     notes = "".join(parts.note(f"recipe.yaml, {note}") for note in staged.notes)
     head = (
         f'<p class="dl-title">{parts.esc(staged.repo)}</p><p class="dl-muted dl-small">'
-        f"{made} if it is new · {size_text(sum(size for _, size in staged.files))} in "
+        f"{visibility} if it is new · {size_text(sum(size for _, size in staged.files))} in "
         f"{len(staged.files)} files</p>"
     )
     return head + parts.table(("file", "size"), rows) + notes
@@ -78,11 +78,11 @@ def card_parts(card: str) -> tuple[str, str]:
 
 
 def published_note(done: Published) -> str:
-    visible = "private" if done.private else "public"
+    visibility = "private" if done.private else "public"
     new = "a new repository" if done.created else "there before"
-    text = f"Published at {done.url} ({visible}, {new})."
+    text = f"Published at {done.url} ({visibility}, {new})."
     if not done.changed:
-        text = f"{done.url} ({visible}) was up to date: no new commit."
+        text = f"{done.url} ({visibility}) was up to date: no new commit."
     if done.private != done.staged.private and not done.created:
         text += " Its visibility was left as it is; its settings page changes it."
     return parts.note(text, "good")

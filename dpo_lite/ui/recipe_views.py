@@ -31,13 +31,13 @@ def identity(entry: Entry) -> str:
 def _card(entry: Entry, picked: str) -> str:
     on = identity(entry) == picked
     time = re.sub(r"(.+) \(estimate\)$", r"about \1", entry.time)
-    told = {"Model": entry.base, "Data": entry.data, "Card": entry.card, "Time": time}
+    facts = {"Model": entry.base, "Data": entry.data, "Card": entry.card, "Time": time}
     if entry.fault:
         body = f'<span class="dl-wrong-text">{esc(entry.fault)}</span>'
     else:
         rows = "".join(
             f'<span>{name}</span><span title="{esc(text)}">{esc(text)}</span>'
-            for name, text in told.items()
+            for name, text in facts.items()
             if text
         )
         body = f'<span class="dl-facts">{rows}</span>'
@@ -70,19 +70,6 @@ def _short(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def working(title: str, text: str, seconds: float | None) -> str:
-    """A task on its way: what is being done and for how long."""
-    clock = f"{seconds:.0f} s" if seconds is not None else ""
-    return (
-        f'<div class="dl-card dl-working" role="status"><b>{esc(title)}</b>'
-        f'<span>{esc(text)}</span><span class="dl-muted">{clock}</span></div>'
-    )
-
-
-def failed(text: str, line: Sequence[str]) -> str:
-    return note(text, "bad") + command(line)
-
-
 def checked(result: Mapping[str, Any], line: Sequence[str]) -> str:
     """The preflight: memory by part, its lines, and what the data are."""
     memory = result.get("memory")
@@ -109,9 +96,8 @@ def planned(result: Mapping[str, Any], card: str, line: Sequence[str]) -> str:
         "good" if fits else "bad",
     )
     advice = "".join(f"<li>{esc(way)}</li>" for way in result["advice"])
-    told = [text for text in result["lines"] if text.startswith("an epoch takes")]
-    facts = [("split", plan["split"])]
-    facts += [("time", text) for text in told]
+    times = [text for text in result["lines"] if text.startswith("an epoch takes")]
+    facts = [("split", plan["split"]), *(("time", text) for text in times)]
     notes = f'<p>Change one of these:</p><ul class="dl-list">{advice}</ul>' if advice else ""
     notes += "".join(note(text, "warn") for text in result["notes"])
     return _outcome(verdict + _of(result), plan, result["memory"], facts, notes, line)

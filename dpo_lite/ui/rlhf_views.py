@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from typing import Any
 
 from dpo_lite.errors import UserError
-from dpo_lite.report.rlhf import PICTURE, cells, read_rows
+from dpo_lite.report.rlhf import PICTURE, cells, read_points
 from dpo_lite.runs.folder import Run
 from dpo_lite.runs.rlhf_steps import steps_of
 from dpo_lite.ui import parts
 from dpo_lite.ui.parts import esc
-
-
-def facts(recipe: Mapping[str, Any]) -> list[str]:
-    """What the steps of a road are, in words."""
-    rlhf = recipe["rlhf"]
-
-    def betas(name: str) -> str:
-        return f"{name} at beta {', '.join(f'{beta:g}' for beta in rlhf[f'{name.lower()}_betas'])}"
-
-    seeds = rlhf["seeds"]
-    return [
-        "SFT, a reward model",
-        betas("PPO"),
-        betas("DPO"),
-        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
-    ]
 
 
 def road(run: Run) -> str:
@@ -55,7 +38,7 @@ def _steps(steps: list[tuple[Run, dict[str, Any]]]) -> str:
 
 
 def _table(run: Run) -> str:
-    rows = read_rows(run)
+    rows = read_points(run)
     if not rows:
         return ""
     head, body = cells(rows)

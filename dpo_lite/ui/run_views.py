@@ -11,23 +11,24 @@ from typing import Any
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
-from dpo_lite.names import last_name
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.advise import advise
-from dpo_lite.report.metrics import METRICS, Number, columns_of, number_text, unit
+from dpo_lite.report.metrics import METRICS, Number, columns_of, number_text
 from dpo_lite.report.rlhf import PICTURE, POINTS
 from dpo_lite.report.words import clock
 from dpo_lite.runs import processes
 from dpo_lite.runs.folder import ACTIVE, Run, list_runs
+from dpo_lite.tasks import TASKS, Task
 from dpo_lite.ui import curves, parts, rlhf_views
 from dpo_lite.ui.parts import esc
+from dpo_lite.ui.tails import Tails
 
 LOG_LINES = 40
 SHOWN_PROMPTS = 6
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
 
 Statuses = dict[str, dict[str, Any]]
-TAILS = curves.Tails()
+TAILS = Tails()
 _statuses: dict[Path, tuple[int, dict[str, Any]]] = {}
 _recipes: dict[Path, tuple[int, dict[str, Any]]] = {}
 
@@ -129,7 +130,7 @@ def detail(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
     status, recipe = found[run.name], recipe_of(run)
     words = [parts.state_badge(status)]
     if status.get("step") is not None:
-        words.append(f"{unit(recipe['task'])} {status['step']:,} of {status['max_steps']:,}")
+        words.append(f"{TASKS[recipe['task']].unit} {status['step']:,} of {status['max_steps']:,}")
     if _left(status) != "–":
         words.append(f"{_left(status)} left")
     if status.get("doing") and status["state"] in ACTIVE:
@@ -153,25 +154,11 @@ def detail(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
 
 
 def _facts(run: Run, recipe: Mapping[str, Any]) -> str:
-    train, manifest = recipe["train"], run.manifest()
-    ppo, task = recipe["ppo"], recipe["task"]
-    if task == "rlhf":
-        return ", ".join([recipe["model"]["base"], *rlhf_views.facts(recipe)])
-    target = f"steered to a KL of {ppo['kl_target']:g}" if ppo["kl_target"] else ""
-    held = {
-        "sft": ["supervised fine-tuning"],
-        "reward": [f"reward model, centering {train['centering'] or 0:g}"],
-        "ppo": [
-            f"{ppo['estimator']} on {last_name(ppo['reward'] or '?').removesuffix('/adapter')}",
-            " ".join(filter(None, [f"beta {train['beta']:g}", target])),
-        ],
-    }
-    said = [
-        recipe["model"]["base"],
-        *held.get(task, [f"beta {train['beta']:g}"]),
-        f"lr {train['lr']:g}",
-        f"{train['batch_size']} {'prompts' if task == 'ppo' else 'examples'} per {unit(task)}",
-    ]
+    train, manifest, task = recipe["train"], run.manifest(), TASKS[recipe["task"]]
+    said = [recipe["model"]["base"], *task.facts(recipe)]
+    if task.composed:
+        return ", ".join(said)
+    said += [f"lr {train['lr']:g}", f"{train['batch_size']} {task.examples} per {task.unit}"]
     if manifest:
         said += [f"{manifest['data']['examples']:,} examples", f"on {manifest['device']}"]
     return ", ".join(said)
@@ -197,13 +184,13 @@ def curve_grid(folder: Path, selected: Sequence[str], smooth: float) -> str:
     """The curves of the selected runs over each other; above them what a road has instead."""
     tasks = {name: task_of(folder, name) for name in selected}
     roads = "".join(
-        rlhf_views.road(Run(folder / name)) for name, task in tasks.items() if task == "rlhf"
+        rlhf_views.road(Run(folder / name)) for name, task in tasks.items() if task.composed
     )
     colors = {name: i % 6 + 1 for i, name in enumerate(selected)}
     records = {
         name: TAILS.read(folder / name / "metrics.jsonl")
         for name, task in tasks.items()
-        if task != "rlhf"
+        if not task.composed
     }
     if not records:
         return roads
@@ -215,13 +202,13 @@ def curve_grid(folder: Path, selected: Sequence[str], smooth: float) -> str:
     return roads + legend + curves.grid(records, smooth, colors, tasks)
 
 
-def task_of(folder: Path, name: str) -> str:
-    return recipe_of(Run(folder / name))["task"]
+def task_of(folder: Path, name: str) -> Task:
+    return TASKS[recipe_of(Run(folder / name))["task"]]
 
 
 def can_answer(folder: Path, name: str) -> bool:
     """Whether a run has a policy: a reward model gives no answers, and of a road its runs do."""
-    return task_of(folder, name) not in ("reward", "rlhf")
+    return task_of(folder, name).answers
 
 
 def log_tail(folder: Path, selected: Sequence[str]) -> str:
@@ -239,14 +226,10 @@ def samples(folder: Path, selected: Sequence[str]) -> str:
     answers: dict[str, dict[str, str]] = {}
     task = task_of(folder, selected[0])
     for record in TAILS.read(folder / selected[0] / "samples.jsonl"):
-        when = f"{unit(task)} {record['step']:,}" if record["when"] == "during" else record["when"]
+        when = f"{task.unit} {record['step']:,}" if record["when"] == "during" else record["when"]
         answers.setdefault(record["prompt"], {})[when] = record["answer"]
-    if task == "rlhf":
-        return parts.empty("No answers here", "Each of its runs has its own; open one above.")
-    if not answers and task == "reward":
-        return parts.empty("No answers", "A reward model judges answers and gives none.")
-    if not answers:
-        return parts.empty("No answers yet", "The run answers its prompts before it trains.")
+    if task.composed or not answers:
+        return parts.empty(*task.no_answers)
     shown = sorted(answers.items(), key=lambda item: -len(item[1]))[:SHOWN_PROMPTS]
     blocks = []
     for prompt, given in shown:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import gradio as gr
 
-if TYPE_CHECKING:
-    from dpo_lite.ui.client import Worker
+from dpo_lite.ui.client import Worker
+
+Updates = dict[Any, Any]  # what an event changes: new values by component
 
 
 @dataclass(frozen=True)
 class Page:
-    """What every tab is given.
+    """What every tab is given: folders, the worker, and the components that tabs share.
 
     Another tab is opened by returning ``gr.Tabs(selected="compare")`` for ``tabs``. ``selected`` is
     a list of run names that the browser remembers: the runs that were clicked in the table, in that
@@ -25,6 +26,7 @@ class Page:
     runs: Path
     recipes: Path
     worker: Worker
+    blocks: gr.Blocks | None = None
     tabs: gr.Tabs | None = None
     selected: gr.BrowserState | None = None
     wanted_data: gr.State | None = None

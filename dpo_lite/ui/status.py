@@ -6,32 +6,29 @@ import shutil
 import subprocess
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from dpo_lite.report.words import clock
 from dpo_lite.runs.folder import ACTIVE, Run, list_runs
 from dpo_lite.ui.parts import esc
-
-if TYPE_CHECKING:
-    from dpo_lite.ui.shared import Page
+from dpo_lite.ui.shared import Page
 
 SECONDS = 2.0
 
 
 def build(page: Page) -> None:
     line = gr.HTML(lambda: show(page), elem_id="status-bar", min_height=30)
-    seen = gr.State("")
+    shown = gr.State("")
 
-    def tick(before: str):
-        now = show(page)
-        return (gr.skip(), gr.skip()) if now == before else (now, now)
+    def tick(shown: str):
+        html = show(page)
+        return (gr.skip(), gr.skip()) if html == shown else (html, html)
 
     gr.Timer(SECONDS).tick(
         tick,
-        seen,
-        [line, seen],
+        shown,
+        [line, shown],
         show_progress="hidden",
         trigger_mode="once",
         concurrency_limit=None,
@@ -86,8 +83,8 @@ def device(moment: int) -> str:
         return "CPU only"
     query = ["--query-gpu=name,memory.used,memory.total", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run([tool, *query], capture_output=True, text=True, timeout=3, check=True)
-        name, used, total = (part.strip() for part in told.stdout.splitlines()[0].split(","))
+        done = subprocess.run([tool, *query], capture_output=True, text=True, timeout=3, check=True)
+        name, used, total = (part.strip() for part in done.stdout.splitlines()[0].split(","))
         return f"{name} · {float(used) / 1024:.1f} of {float(total) / 1024:.0f} GiB"
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return "CPU only"

@@ -4,181 +4,45 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from dpo_lite.errors import UserError
 from dpo_lite.ui import data_views, parts
-from dpo_lite.ui.recipe_views import failed, working
-from dpo_lite.ui.uploads import ACCEPTED, keep_upload
-
-if TYPE_CHECKING:
-    from dpo_lite.ui.shared import Page
+from dpo_lite.ui.data_layout import BUILTIN, DataTab, lay_out
+from dpo_lite.ui.shared import Page, Updates
+from dpo_lite.ui.uploads import keep_upload
 
 EXAMPLES = 50  # to leaf through
-BUILTIN = "builtin:myths"
 QUIET = {**parts.QUIET, "concurrency_limit": 4}
 
 
 def build(page: Page) -> None:
-    with gr.Row(equal_height=False):
-        source = gr.Textbox(
-            BUILTIN,
-            label="Source",
-            info="File, folder[:split], Hub id `org/name[:config][:split]` or `builtin:myths`.",
-            elem_id="data-source",
-            elem_classes=["dl-field"],
-            max_lines=1,
-            min_width=260,
-            scale=3,
-        )
-        base = gr.Textbox(
-            BUILTIN,
-            label="Base",
-            info="Whose tokenizer and chat template are used; empty: lengths in characters.",
-            elem_id="data-base",
-            elem_classes=["dl-field"],
-            max_lines=1,
-            min_width=220,
-            scale=2,
-        )
-        keys = gr.Textbox(
-            label="Further keys",
-            info="As in a recipe, for example `data.limit=1000 data.format=orca`.",
-            elem_id="data-keys",
-            elem_classes=["dl-field"],
-            max_lines=1,
-            min_width=220,
-            scale=2,
-        )
-    with gr.Row():
-        upload = gr.UploadButton(
-            "Upload a file",
-            file_types=ACCEPTED,
-            elem_id="data-upload",
-            size="md",
-            min_width=130,
-            scale=1,
-        )
-        look = gr.Button(
-            "Examine", variant="primary", elem_id="data-examine", size="md", min_width=130, scale=2
-        )
-        use = gr.Button(
-            "Use in the recipe",
-            interactive=False,
-            elem_id="data-use",
-            size="md",
-            min_width=130,
-            scale=1,
-        )
-    line = gr.HTML(
-        lambda: parts.command(words(BUILTIN, BUILTIN, "")), elem_id="data-command", min_height=38
-    )
-    stop = gr.Button("Cancel", elem_id="data-cancel", visible=False, size="sm")
-    shown = gr.HTML(
-        parts.empty("No data examined yet", "Name a source or upload a file, then examine it."),
-        elem_id="data-report",
-    )
-    with gr.Column(visible=False) as pages:
-        gr.HTML('<h3 class="dl-title">Examples as the model reads them</h3>')
-        with gr.Row():
-            back = gr.Button("Previous", elem_id="data-previous", min_width=90, size="sm")
-            at = gr.HTML(elem_id="data-at")
-            forth = gr.Button("Next", elem_id="data-next", min_width=90, size="sm")
-        example = gr.HTML(elem_id="data-example")
-    found = gr.State(None)
-    place = gr.State(0)
-    fields = [source, base, keys]
-
-    def show_line(source: str, base: str, keys: str) -> Any:
-        return parts.command(words(source, base, keys))
-
-    for each in fields:
-        each.change(show_line, fields, line, trigger_mode="always_last", **QUIET)
-
-    outputs = [shown, stop, found, place, use, pages, example, at]
-
-    def examine(source: str, base: str, keys: str) -> Iterator[dict]:
-        hidden = {use: gr.update(interactive=False), pages: gr.update(visible=False), found: None}
-        try:
-            if not source.strip():
-                raise UserError("Name a source, or upload a file.")
-            asked = {"source": source.strip(), "overrides": split(keys), "model": base.strip()}
-            asked["model"] = asked["model"] or None
-            for event in page.worker.run("doctor", examples=EXAMPLES, **asked):
-                if event["event"] == "result":
-                    yield {**_result(event["result"]), stop: gr.update(visible=False)}
-                    return
-                if event["event"] == "error":
-                    raise UserError(event["text"])
-                told = working("Examining", event.get("text", ""), event.get("seconds"))
-                yield {**hidden, shown: told, stop: gr.update(visible=True)}
-        except UserError as error:
-            told = failed(str(error), words(source, base, keys))
-            yield {**hidden, shown: told, stop: gr.update(visible=False)}
-
-    def _result(report: dict) -> dict:
-        return {
-            shown: data_views.report(report),
-            found: report,
-            place: 0,
-            use: gr.update(interactive=True),
-            pages: gr.update(visible=bool(report["examples"])),
-            **_turned(report, 0),
-        }
-
-    def _turned(report: dict, number: int) -> dict:
-        count = len(report["examples"])
-        if not count:
-            return {example: "", at: ""}
-        number %= count
-        told = f'<p class="dl-muted dl-at">{number + 1} of {count}</p>'
-        return {example: data_views.example(report, number), at: told, place: number}
-
-    def turn(step: int):
-        return lambda report, number: _turned(report, number + step)
-
-    def uploaded(file: str) -> tuple[Any, Any]:
-        try:
-            kept = keep_upload(Path(file), page.recipes / "data")
-        except UserError as error:
-            return gr.skip(), parts.note(error, "bad")
-        return str(kept), parts.note(f"Kept as {kept}; now examine it.", "info")
-
-    def into_recipe(source: str, keys: str) -> tuple[Any, Any, Any]:
-        try:
-            wanted = [source.strip(), split(keys), time.time()]  # the same again is a change too
-        except UserError as error:
-            return gr.skip(), gr.skip(), parts.note(error, "bad")
-        return wanted, gr.Tabs(selected="recipes"), gr.skip()
-
-    event = look.click(examine, fields, outputs, **QUIET)
-    entered = source.submit(examine, fields, outputs, **QUIET)
-    stop.click(
-        lambda: ("", gr.update(visible=False)),
-        None,
-        [shown, stop],
-        cancels=[event, entered],
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    back.click(turn(-1), [found, place], [example, at, place], **QUIET)
-    forth.click(turn(1), [found, place], [example, at, place], **QUIET)
-    upload.upload(uploaded, upload, [source, shown], **QUIET)
-    use.click(into_recipe, [source, keys], [page.wanted_data, page.tabs, shown], **QUIET)
+    tab = lay_out(_command(BUILTIN, BUILTIN, ""))
+    fields = tab.source.fields()
+    for field in fields:
+        field.change(_command, fields, tab.command, trigger_mode="always_last", **QUIET)
+    _connect_examine(page, tab)
+    _connect_examples(tab)
+    _connect_upload(page, tab)
+    _connect_use(page, tab)
 
 
-def words(source: str, base: str, keys: str) -> list[str]:
+def command_words(source: str, base: str, keys: str) -> list[str]:
     """The command that examines the same."""
     try:
-        more = split(keys)
+        overrides = split(keys)
     except UserError:
-        more = [keys]
+        overrides = [keys]
     model = ["--model", base.strip()] if base.strip() else []
-    return ["dpo-lite", "data", source.strip(), *more, *model]
+    return ["dpo-lite", "data", source.strip(), *overrides, *model]
+
+
+def _command(source: str, base: str, keys: str) -> str:
+    return parts.command(command_words(source, base, keys))
 
 
 def split(keys: str) -> list[str]:
@@ -187,3 +51,117 @@ def split(keys: str) -> list[str]:
         return shlex.split(keys)
     except ValueError:
         raise UserError("Further keys: a quotation mark is not closed.") from None
+
+
+# --- examining ------------------------------------------------------------------------------------
+
+
+def _connect_examine(page: Page, tab: DataTab) -> None:
+    def examine(source: str, base: str, keys: str) -> Iterator[Updates]:
+        yield from _examine(page, tab, source, base, keys)
+
+    shown = [tab.report_html, tab.cancel]
+    examples = [tab.examples.column, tab.examples.text, tab.examples.position]
+    outputs = [*shown, tab.report, tab.place, tab.use, *examples]
+    fields = tab.source.fields()
+    clicked = tab.examine.click(examine, fields, outputs, **QUIET)
+    entered = tab.source.name.submit(examine, fields, outputs, **QUIET)
+    tab.cancel.click(
+        lambda: ("", gr.update(visible=False)),
+        None,
+        shown,
+        cancels=[clicked, entered],
+        **parts.QUIET,
+    )
+
+
+def _examine(page: Page, tab: DataTab, source: str, base: str, keys: str) -> Iterator[Updates]:
+    """Ask the worker, and show how far it is and then what it found."""
+    nothing = {
+        tab.report: None,
+        tab.use: gr.update(interactive=False),
+        tab.examples.column: gr.update(visible=False),
+    }
+    try:
+        if not source.strip():
+            raise UserError("Name a source, or upload a file.")
+        arguments = {
+            "source": source.strip(),
+            "overrides": split(keys),
+            "model": base.strip() or None,
+        }
+        for event in page.worker.run("doctor", examples=EXAMPLES, **arguments):
+            if event["event"] == "result":
+                yield _show_report(tab, event["result"])
+                return
+            if event["event"] == "error":
+                raise UserError(event["text"])
+            progress = parts.working("Examining", event.get("text", ""), event.get("seconds"))
+            yield {**nothing, tab.report_html: progress, tab.cancel: gr.update(visible=True)}
+    except UserError as error:
+        fault = parts.failed(str(error), command_words(source, base, keys))
+        yield {**nothing, tab.report_html: fault, tab.cancel: gr.update(visible=False)}
+
+
+def _show_report(tab: DataTab, report: dict) -> Updates:
+    return {
+        tab.report_html: data_views.doctor_report(report),
+        tab.report: report,
+        tab.cancel: gr.update(visible=False),
+        tab.use: gr.update(interactive=True),
+        tab.examples.column: gr.update(visible=bool(report["examples"])),
+        tab.place: 0,
+        **_show_example(tab, report, 0),
+    }
+
+
+# --- its examples ---------------------------------------------------------------------------------
+
+
+def _connect_examples(tab: DataTab) -> None:
+    def turn(step: int) -> Callable[[dict, int], Updates]:
+        return lambda report, place: _show_example(tab, report, place + step)
+
+    inputs = [tab.report, tab.place]
+    outputs = [tab.examples.text, tab.examples.position, tab.place]
+    tab.examples.back.click(turn(-1), inputs, outputs, **QUIET)
+    tab.examples.forth.click(turn(1), inputs, outputs, **QUIET)
+
+
+def _show_example(tab: DataTab, report: dict, place: int) -> Updates:
+    count = len(report["examples"])
+    if not count:
+        return {tab.examples.text: "", tab.examples.position: ""}
+    place %= count
+    position = f'<p class="dl-muted dl-at">{place + 1} of {count}</p>'
+    return {
+        tab.examples.text: data_views.example(report, place),
+        tab.examples.position: position,
+        tab.place: place,
+    }
+
+
+# --- where the source comes from and goes to ------------------------------------------------------
+
+
+def _connect_upload(page: Page, tab: DataTab) -> None:
+    def uploaded(file: str) -> tuple[Any, Any]:
+        try:
+            path = keep_upload(Path(file), page.recipes / "data")
+        except UserError as error:
+            return gr.skip(), parts.note(error, "bad")
+        return str(path), parts.note(f"Kept as {path}; now examine it.", "info")
+
+    tab.upload.upload(uploaded, tab.upload, [tab.source.name, tab.report_html], **QUIET)
+
+
+def _connect_use(page: Page, tab: DataTab) -> None:
+    def use(source: str, keys: str) -> tuple[Any, Any, Any]:
+        try:
+            wanted = [source.strip(), split(keys), time.time()]  # the same again is a change too
+        except UserError as error:
+            return gr.skip(), gr.skip(), parts.note(error, "bad")
+        return wanted, gr.Tabs(selected="recipes"), gr.skip()
+
+    outputs = [page.wanted_data, page.tabs, tab.report_html]
+    tab.use.click(use, [tab.source.name, tab.source.keys], outputs, **QUIET)

@@ -23,7 +23,9 @@ from typing import Any, TextIO
 
 from dpo_lite.errors import UserError
 from dpo_lite.quiet import quiet_libraries
-from dpo_lite.worker.protocol import Cancelled, Replies, Talk
+from dpo_lite.worker.model_cache import ModelCache
+from dpo_lite.worker.protocol import Cancelled, Channel, Replies
+from dpo_lite.worker.tasks import TASKS
 
 POLL_SECONDS = 0.5
 LEAVE_SECONDS = 5.0
@@ -51,14 +53,12 @@ class Server:
     """Reads requests in one thread and does them in the main one, where they can be interrupted."""
 
     def __init__(self, requests: TextIO, replies: Replies, runs: Path):
-        from dpo_lite.worker.model_cache import Held
-
         self.requests = requests
         self.replies = replies
-        self.held = Held(runs, lambda state: replies.send({"state": state}))
+        self.cache = ModelCache(runs, lambda state: replies.send({"state": state}))
         self.inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self.lock = threading.Lock()  # for the two below
-        self.talk: Talk | None = None
+        self.channel: Channel | None = None
         self.cancelled_early: set[int] = set()
 
     def serve(self) -> None:
@@ -68,7 +68,7 @@ class Server:
             try:
                 request = self.inbox.get(timeout=POLL_SECONDS)
             except queue.Empty:
-                if self.held.is_wanted():
+                if self.cache.is_wanted():
                     break
                 continue
             if request is None:
@@ -76,7 +76,7 @@ class Server:
             self._do(request)
             if request["task"] == "free":
                 break
-        self.held.free()
+        self.cache.free()
 
     def _read(self) -> None:
         """The other thread: puts requests in line and passes cancellations on at once."""
@@ -87,16 +87,16 @@ class Server:
             else:
                 self.inbox.put(message)
         self.inbox.put(None)  # whoever asked is gone
-        if self.talk:
-            self._cancel(self.talk.number)
+        if self.channel:
+            self._cancel(self.channel.number)
         threading.Timer(LEAVE_SECONDS, os._exit, [0]).start()
 
     def _cancel(self, number: int) -> None:
         with self.lock:
-            if self.talk is None or self.talk.number != number:
+            if self.channel is None or self.channel.number != number:
                 self.cancelled_early.add(number)
                 return
-            self.talk.cancelled.set()
+            self.channel.cancelled.set()
         # To the main thread itself, so that a call that waits there is woken up too.
         if hasattr(signal, "pthread_kill"):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
@@ -105,38 +105,36 @@ class Server:
 
     def _interrupted(self, number: int, frame: Any) -> None:
         """Runs in the main thread, once for a task; a Ctrl-C from elsewhere cancels nothing."""
-        talk = self.talk
-        if talk and talk.cancelled.is_set() and not talk.polls and not talk.interrupted:
-            talk.interrupted = True
+        channel = self.channel
+        if channel and channel.cancelled.is_set() and not channel.polls and not channel.interrupted:
+            channel.interrupted = True
             raise Cancelled
 
     def _do(self, request: dict[str, Any]) -> None:
-        talk = Talk(self.replies, request["id"])
+        channel = Channel(self.replies, request["id"])
         end = {"event": "cancelled"}
         try:
             with self.lock:
-                self.talk = talk
+                self.channel = channel
                 early = request["id"] in self.cancelled_early
             if not early:
-                talk.emit("begun")
+                channel.emit("begun")
                 try:
-                    end = {"event": "result", "result": self._result(request, talk)}
+                    end = {"event": "result", "result": self._result(request, channel)}
                 except Exception as error:
                     end = {"event": "error", "text": sentence(error)}
-            self.talk = None  # from here on nothing interrupts
+            self.channel = None  # from here on nothing interrupts
         except Cancelled:
             end = {"event": "cancelled"}
-        self.talk = None
+        self.channel = None
         self.replies.send({"id": request["id"], **end})
 
-    def _result(self, request: dict[str, Any], talk: Talk) -> Any:
-        from dpo_lite.worker.tasks import TASKS
-
+    def _result(self, request: dict[str, Any], channel: Channel) -> Any:
         if request["task"] not in TASKS:
             raise UserError(
                 f"The worker knows no task {request['task']}; there are {sorted(TASKS)}."
             )
-        return TASKS[request["task"]](talk, self.held, **request.get("arguments", {}))
+        return TASKS[request["task"]](channel, self.cache, **request.get("arguments", {}))
 
 
 def sentence(error: Exception) -> str:

@@ -14,7 +14,7 @@ from dpo_lite.runs.device_lock import device_lock, waiters
 OWNER = "the web page"
 
 
-class Held:
+class ModelCache:
     """``tell`` is called with {"loaded": name or None, "holds_device": bool} at every change."""
 
     def __init__(self, runs: Path, tell: Callable[[dict[str, Any]], None]):

@@ -11,7 +11,7 @@ class Cancelled(BaseException):
     """Raised in a task that was cancelled. No Exception, so that no task swallows it by chance."""
 
 
-class Talk:
+class Channel:
     """One task's line to whoever asked for it.
 
     ``cancelled`` is set from another thread. Most tasks are then interrupted where they stand; one

@@ -1,71 +1,83 @@
-"""The tasks: functions of a ``Talk``, what is ``Held``, and arguments that came as JSON.
+"""The tasks: functions of a ``Channel``, the ``ModelCache``, and arguments that came as JSON.
 
-Each returns what JSON can say, and raises UserError in one sentence. Heavy imports stand inside, so
-that the process answers at once.
+Each returns what JSON can say, and raises UserError in one sentence. Imports that need torch stand
+inside, behind ``_start_torch``, so that the process answers at once.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from dpo_lite.worker.model_cache import Held
-from dpo_lite.worker.protocol import Cancelled, Talk
+from dpo_lite.compare.columns import columns as find_columns
+from dpo_lite.errors import UserError
+from dpo_lite.quiet import quiet_progress_bars
+from dpo_lite.recipe import Recipe, load_recipe, parse_yaml, validate_recipe
+from dpo_lite.runs.folder import open_run
+from dpo_lite.runs.rlhf_steps import first_look
+from dpo_lite.worker.model_cache import ModelCache
+from dpo_lite.worker.protocol import Cancelled, Channel
 
 Task = Callable[..., Any]
 
 
 def doctor(
-    talk: Talk,
-    held: Held,
+    channel: Channel,
+    cache: ModelCache,
     source: str,
     overrides: Sequence[str] = (),
     model: str | None = None,
     examples: int = 3,
 ) -> dict[str, Any]:
     """The data doctor's report as ``dpo-lite data --json`` gives it, with its notes."""
-    examine = _import(talk, "dpo_lite.jobs.doctor").examine
-    report = examine(source, list(overrides), model, talk.say, examples)
+    _start_torch(channel)
+    from dpo_lite.jobs.doctor import examine
+
+    report = examine(source, list(overrides), model, channel.say, examples)
     return report.to_json() | {"notes": report.notes}
 
 
 def plan(
-    talk: Talk, held: Held, recipe: dict[str, Any] | str, gpu: str | None = None
+    channel: Channel, cache: ModelCache, recipe: dict[str, Any] | str, gpu: str | None = None
 ) -> dict[str, Any]:
     """``dpo-lite plan``: memory by part in bytes, time, and the lines that the terminal shows."""
-    forecast = _import(talk, "dpo_lite.jobs.forecast").forecast
-    loaded, told = _first_look(recipe)
-    found = forecast(loaded, gpu, talk.say)
+    _start_torch(channel)
+    from dpo_lite.jobs.forecast import forecast
+
+    looked_at, note = _first_look(recipe)
+    outlook = forecast(looked_at, gpu, channel.say)
     return {
-        "of": told,
-        "plan": _plan(found.plan),
-        "memory": found.memory,
-        "fits": found.fits,
-        "advice": found.advice,
-        "epoch": found.epoch,
-        "notes": found.notes,
-        "lines": found.lines(),
+        "of": note,
+        "plan": _plan(outlook.plan),
+        "memory": outlook.memory,
+        "fits": outlook.fits,
+        "advice": outlook.advice,
+        "epoch": outlook.epoch,
+        "notes": outlook.notes,
+        "lines": outlook.lines(),
     }
 
 
-def check(talk: Talk, held: Held, recipe: dict[str, Any] | str) -> dict[str, Any]:
+def check(channel: Channel, cache: ModelCache, recipe: dict[str, Any] | str) -> dict[str, Any]:
     """``dpo-lite check``: the preflight's facts and lines, the plan, and the data's report."""
-    preflight = _import(talk, "dpo_lite.jobs.preflight")
-    ready = _import(talk, "dpo_lite.training.loaded")
+    _start_torch(channel)
+    from dpo_lite.jobs import preflight
     from dpo_lite.memory.capacity import free_memory
-    from dpo_lite.training.loaded import load_data
+    from dpo_lite.training.loaded import Loaded, load_data, load_model
 
-    loaded, told = _first_look(recipe)
-    tokenizer, data = load_data(loaded, talk.say)
-    with held.only(talk.say):  # a preflight needs the room that a run will have
-        talk.say(f"loading {loaded.model.base}")
-        model = ready.load_model(loaded)
-        report, _ = preflight.check(ready.Loaded(loaded, tokenizer, data, model), talk.say)
+    looked_at, note = _first_look(recipe)
+    tokenizer, data = load_data(looked_at, channel.say)
+    with cache.only(channel.say):  # a preflight needs the room that a run will have
+        channel.say(f"loading {looked_at.model.base}")
+        model = load_model(looked_at)
+        report, _ = preflight.check(Loaded(looked_at, tokenizer, data, model), channel.say)
         usable = free_memory(model.device)
         del model
     return {
-        "of": told,
+        "of": note,
         "facts": asdict(report),
         "plan": _plan(report.plan),
         "memory": usable,
@@ -75,8 +87,8 @@ def check(talk: Talk, held: Held, recipe: dict[str, Any] | str) -> dict[str, Any
 
 
 def generate(
-    talk: Talk,
-    held: Held,
+    channel: Channel,
+    cache: ModelCache,
     run: str,
     columns: Sequence[str],
     prompt: str,
@@ -87,61 +99,64 @@ def generate(
     ``sampling``: the fields of ``compare.lockstep.Sampling``. Each column of the result has label,
     fingerprint, text, ended, reward and tokens, a list of (text, implicit reward).
     """
-    from dpo_lite.compare.columns import columns as find_columns
-    from dpo_lite.recipe import load_recipe
-    from dpo_lite.runs.folder import open_run
+    trained = open_run(run, cache.runs)
+    wanted = find_columns(trained, columns, cache.runs)
+    section = load_recipe(trained.recipe_file).model
+    _start_torch(channel)
+    from dpo_lite.compare.lockstep import Sampling
+    from dpo_lite.compare.shared_base import SharedBase, ask, load_shared_base
 
-    found = open_run(run, held.runs)
-    wanted = find_columns(found, columns, held.runs)
-    base = load_recipe(found.recipe_file).model
-    lineups = _import(talk, "dpo_lite.compare.shared_base")
-    lockstep = _import(talk, "dpo_lite.compare.lockstep")
-    held.take_device(talk.say)
-    if not (isinstance(held.model, lineups.Lineup) and held.model.fits(base)):
-        held.drop()
-        talk.say(f"loading {base.base}")
-        held.keep(base.base, lineups.load_lineup(found))
-    talk.say("generating")
-    talk.polls = True  # the model must not be left half-way between two adapters
-    answers = lineups.ask(
-        held.model,
-        found,
+    cache.take_device(channel.say)
+    if not (isinstance(cache.model, SharedBase) and cache.model.fits(section)):
+        cache.drop()
+        channel.say(f"loading {section.base}")
+        cache.keep(section.base, load_shared_base(trained))
+    channel.say("generating")
+    channel.polls = True  # the model must not be left half-way between two adapters
+    answers = ask(
+        cache.model,
+        trained,
         wanted,
         prompt,
-        lockstep.Sampling(**sampling),
-        show=lambda texts: talk.emit("token", texts=texts),
-        stop=talk.cancelled.is_set,
+        Sampling(**sampling),
+        show=lambda texts: channel.emit("token", texts=texts),
+        stop=channel.cancelled.is_set,
     )
-    if talk.cancelled.is_set():
+    if channel.cancelled.is_set():
         raise Cancelled
-    return [asdict(said) | {"reward": said.reward} for said in answers]
+    return [asdict(answer) | {"reward": answer.reward} for answer in answers]
 
 
 def merge(
-    talk: Talk, held: Held, run: str, out: str, measure: bool = True, modelfile: bool = False
+    channel: Channel,
+    cache: ModelCache,
+    run: str,
+    out: str,
+    measure: bool = True,
+    modelfile: bool = False,
 ) -> dict[str, Any]:
     """``dpo-lite merge``: folder, base, weights changed, and lines, notes and commands to show."""
-    from pathlib import Path
+    trained = open_run(run, cache.runs)
+    _start_torch(channel)
+    from dpo_lite.export.run import merge_run
 
-    from dpo_lite.runs.folder import open_run
-
-    found = open_run(run, held.runs)
-    merge_run = _import(talk, "dpo_lite.export.run").merge_run
-    with held.only(talk.say):  # both models are loaded, one after the other, to compare them
-        done = merge_run(found, Path(out), measure=measure, modelfile=modelfile, say=talk.say)
+    with cache.only(channel.say):  # both models are loaded, one after the other, to compare them
+        merged = merge_run(
+            trained, Path(out), measure=measure, modelfile=modelfile, say=channel.say
+        )
     return {
-        "folder": str(done.folder),
-        "base": done.base,
-        "changed": done.changed,
-        "lines": done.change.lines() if done.change else [],
-        "notes": done.notes,
-        "commands": done.commands,
+        "folder": str(merged.folder),
+        "base": merged.base,
+        "changed": merged.changed,
+        "lines": merged.change.lines() if merged.change else [],
+        "notes": merged.notes,
+        "commands": merged.commands,
     }
 
 
-def free(talk: Talk, held: Held) -> None:
+def free(channel: Channel, cache: ModelCache) -> None:
     """Drop what is loaded; the process ends after this task, which frees all that it held."""
-    held.free()
+    cache.free()
 
 
 TASKS: dict[str, Task] = {
@@ -154,39 +169,27 @@ TASKS: dict[str, Task] = {
 }
 
 
-def _import(talk: Talk, name: str) -> Any:
-    """A module that needs torch: the first time takes seconds, so say what is going on."""
-    import importlib
-    import sys
-
+def _start_torch(channel: Channel) -> None:
+    """Before imports that need torch: the first time they take seconds, so say what is going on."""
     if "torch" not in sys.modules:
-        talk.say("starting torch and transformers")
-    module = importlib.import_module(name)
-    from dpo_lite.quiet import quiet_progress_bars
-
+        channel.say("starting torch and transformers")
     quiet_progress_bars()
-    return module
 
 
-def _first_look(recipe: dict[str, Any] | str):
+def _first_look(recipe: dict[str, Any] | str) -> tuple[Recipe, str]:
     """The recipe to look at, and of a road a line that says that it is the first step's."""
-    from dpo_lite.runs.rlhf_steps import first_look
-
     return first_look(_recipe(recipe), "road")
 
 
-def _recipe(recipe: dict[str, Any] | str):
+def _recipe(recipe: dict[str, Any] | str) -> Recipe:
     """A recipe from its YAML text, or from its values."""
-    from dpo_lite.errors import UserError
-    from dpo_lite.recipe import parse_yaml, validate_recipe
-
     values = parse_yaml(recipe, "the recipe") if isinstance(recipe, str) else recipe
     if not isinstance(values, dict):
         raise UserError("The recipe holds no keys; it starts with sections such as `model:`.")
     return validate_recipe(values, "the recipe")
 
 
-def _plan(plan) -> dict[str, Any]:
+def _plan(plan: Any) -> dict[str, Any]:
     return {
         "parts": plan.parts,
         "total": plan.total,

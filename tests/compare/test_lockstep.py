@@ -12,7 +12,7 @@ from dpo_lite.compare.lockstep import (
     token_rewards,
     token_texts,
 )
-from dpo_lite.compare.shared_base import ask, load_lineup
+from dpo_lite.compare.shared_base import ask, load_shared_base
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
@@ -20,7 +20,8 @@ from dpo_lite.model.base import load_base
 from dpo_lite.model.generation import generate
 from dpo_lite.recipe import to_yaml, validate_recipe
 from dpo_lite.runs.folder import Run
-from dpo_lite.training.update import Objective, evaluate_examples
+from dpo_lite.training.method import Objective
+from dpo_lite.training.update import evaluate_examples
 
 PROMPT = "Are bats blind?"
 
@@ -55,34 +56,34 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lineup(runs):
-    return load_lineup(runs["one"])
+def shared_base(runs):
+    return load_shared_base(runs["one"])
 
 
 @pytest.fixture(scope="module")
-def encoder(lineup):
-    return Encoder(lineup.tokenizer)
+def encoder(shared_base):
+    return Encoder(shared_base.tokenizer)
 
 
-def said(lineup, runs, names, prompt=PROMPT, **sampling):
+def said(shared_base, runs, names, prompt=PROMPT, **sampling):
     run = runs["one"]
     wanted = columns(run, names, run.path.parent)
-    return ask(lineup, run, wanted, prompt, Sampling(max_new_tokens=24, **sampling))
+    return ask(shared_base, run, wanted, prompt, Sampling(max_new_tokens=24, **sampling))
 
 
-def test_each_column_says_what_it_says_alone(lineup, runs, encoder):
-    together = said(lineup, runs, ["reference", "policy", "two.b"])
+def test_each_column_says_what_it_says_alone(shared_base, runs, encoder):
+    together = said(shared_base, runs, ["reference", "policy", "two.b"])
     assert [column.label for column in together] == ["reference", "one", "two.b"]
     for column, role in zip(together[:2], ("reference", "policy"), strict=True):
         (alone,) = generate(
-            lineup.model,
-            lineup.tokenizer,
+            shared_base.model,
+            shared_base.tokenizer,
             [encoder.prompt_ids(PROMPT)],
             role=role,
             max_new_tokens=24,
         )
         assert column.text == alone
-    other = load_lineup(runs["two.b"])
+    other = load_shared_base(runs["two.b"])
     (alone,) = generate(
         other.model, other.tokenizer, [encoder.prompt_ids(PROMPT)], role="policy", max_new_tokens=24
     )
@@ -90,16 +91,16 @@ def test_each_column_says_what_it_says_alone(lineup, runs, encoder):
     assert len({column.text for column in together}) == 3
 
 
-def test_equal_models_give_equal_text_at_any_temperature(lineup, runs):
+def test_equal_models_give_equal_text_at_any_temperature(shared_base, runs):
     for options in ({"temperature": 1.0}, {"temperature": 1.5, "top_k": 40, "top_p": 0.9}):
         first, second, reference = said(
-            lineup, runs, ["policy", "one", "reference"], seed=3, **options
+            shared_base, runs, ["policy", "one", "reference"], seed=3, **options
         )
         assert first.text == second.text
         assert first.text != reference.text
-        again = said(lineup, runs, ["policy"], seed=3, **options)[0]
+        again = said(shared_base, runs, ["policy"], seed=3, **options)[0]
         assert again.text == first.text
-        assert said(lineup, runs, ["policy"], seed=4, **options)[0].text != first.text
+        assert said(shared_base, runs, ["policy"], seed=4, **options)[0].text != first.text
 
 
 def test_sampling_draws_from_the_models_distribution():
@@ -117,19 +118,19 @@ def test_sampling_draws_from_the_models_distribution():
     assert drawn[3:].sum() == 0
 
 
-def test_rewards_per_token_sum_to_the_implicit_reward(lineup, runs, encoder):
-    together = said(lineup, runs, ["reference", "policy"], temperature=1.0)
+def test_rewards_per_token_sum_to_the_implicit_reward(shared_base, runs, encoder):
+    together = said(shared_base, runs, ["reference", "policy"], temperature=1.0)
     ids = encoder.prompt_ids(PROMPT)
     answers = answer(
-        lineup.model,
-        lineup.tokenizer,
+        shared_base.model,
+        shared_base.tokenizer,
         ids,
         [BASE, roles.POLICY],
         [encoder.end_id],
         Sampling(temperature=1.0, max_new_tokens=24),
     )
     found = evaluate_examples(
-        lineup.model,
+        shared_base.model,
         [{"prompt_ids": ids, "response_ids": [a.ids for a in answers]}],
         Objective("sigmoid", 0.1, "plain"),
         budget=2048,
@@ -145,19 +146,19 @@ def test_rewards_per_token_sum_to_the_implicit_reward(lineup, runs, encoder):
         assert joined.removesuffix("<|im_end|>").strip() == column.text
 
 
-def test_an_empty_answer_has_no_rewards(lineup, encoder):
+def test_an_empty_answer_has_no_rewards(shared_base, encoder):
     ids = encoder.prompt_ids(PROMPT)
-    rewards = token_rewards(lineup.model, ids, [[], ids[:2]], roles.POLICY, BASE, 0.1)
+    rewards = token_rewards(shared_base.model, ids, [[], ids[:2]], roles.POLICY, BASE, 0.1)
     assert [len(r) for r in rewards] == [0, 2]
-    assert token_rewards(lineup.model, ids, [[]], roles.POLICY, BASE, 0.1) == [[]]
+    assert token_rewards(shared_base.model, ids, [[]], roles.POLICY, BASE, 0.1) == [[]]
 
 
-def test_stopping_ends_within_a_token_and_leaves_the_model_as_it_was(lineup, runs, encoder):
+def test_stopping_ends_within_a_token_and_leaves_the_model_as_it_was(shared_base, runs, encoder):
     ids = encoder.prompt_ids(PROMPT)
     shown = []
     answers = answer(
-        lineup.model,
-        lineup.tokenizer,
+        shared_base.model,
+        shared_base.tokenizer,
         ids,
         [BASE, roles.POLICY],
         [],
@@ -169,22 +170,22 @@ def test_stopping_ends_within_a_token_and_leaves_the_model_as_it_was(lineup, run
     assert {len(a.ids) for a in answers} == {len(shown)}
     with pytest.raises(ZeroDivisionError):  # whatever goes wrong, PEFT's hooks are gone after it
         answer(
-            lineup.model,
-            lineup.tokenizer,
+            shared_base.model,
+            shared_base.tokenizer,
             ids,
             [BASE, roles.POLICY],
             [],
             Sampling(),
             show=lambda texts: 1 / 0,
         )
-    assert said(lineup, runs, ["reference"])[0].text
+    assert said(shared_base, runs, ["reference"])[0].text
 
 
-def test_a_column_stops_at_its_own_end(lineup, encoder):
+def test_a_column_stops_at_its_own_end(shared_base, encoder):
     ids = encoder.prompt_ids(PROMPT)
     answers = answer(
-        lineup.model,
-        lineup.tokenizer,
+        shared_base.model,
+        shared_base.tokenizer,
         ids,
         [BASE, roles.POLICY],
         [encoder.end_id],
@@ -196,12 +197,12 @@ def test_a_column_stops_at_its_own_end(lineup, encoder):
     assert "<|im_end|>" not in answers[0].text
 
 
-def test_adapters_that_are_not_used_are_forgotten(lineup, runs, monkeypatch):
+def test_adapters_that_are_not_used_are_forgotten(shared_base, runs, monkeypatch):
     monkeypatch.setattr("dpo_lite.compare.shared_base.MOST_ADAPTERS", 1)
-    before = said(lineup, runs, ["two.b"])[0].text
-    said(lineup, runs, ["policy"])
-    assert list(lineup.model.peft_config) == [roles.POLICY]
-    assert said(lineup, runs, ["two.b"])[0].text == before
+    before = said(shared_base, runs, ["two.b"])[0].text
+    said(shared_base, runs, ["policy"])
+    assert list(shared_base.model.peft_config) == [roles.POLICY]
+    assert said(shared_base, runs, ["two.b"])[0].text == before
 
 
 def test_the_text_of_each_token(chat_tokenizer):

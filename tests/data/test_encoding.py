@@ -3,9 +3,11 @@
 import json
 import os
 import time
+from dataclasses import replace
 
 import pytest
 
+from dpo_lite.algorithms import ENCODING
 from dpo_lite.data import cache, encoding
 from dpo_lite.data.encoding import Options, encode_source
 from dpo_lite.data.examples import Reason
@@ -52,7 +54,7 @@ def test_everything_that_it_depends_on_makes_another(tmp_path, folder, chat_toke
     for count, (rows, options, encoder) in enumerate(variants, 2):
         encode_source(rows, options, encoder)
         assert len(list(folder.iterdir())) == count
-    monkeypatch.setattr(encoding, "_code", lambda: "changed")
+    monkeypatch.setattr(encoding, "ENCODING", replace(ENCODING, version=2))
     encode_source(source, Options(), Encoder(chat_tokenizer))
     assert len(list(folder.iterdir())) == len(variants) + 2
 
@@ -101,11 +103,11 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch, chat_tokenizer):
 
 
 def test_the_unused_is_forgotten(tmp_path, folder):
-    old = cache.kept("old", (), lambda path: None)
-    new = cache.kept("new", (), lambda path: None)
+    old = cache.cached_folder("old", (), lambda path: None)
+    new = cache.cached_folder("new", (), lambda path: None)
     past = time.time() - cache.KEEP_SECONDS - 10
     os.utime(old, (past, past))
-    cache.kept("another", (), lambda path: None)
+    cache.cached_folder("another", (), lambda path: None)
     assert not old.exists()
     assert new.exists()
 
@@ -124,7 +126,7 @@ def test_two_processes_may_make_the_same(folder):
         other.mkdir()
         (other / "a").write_text("theirs")  # another process is done in the meantime
 
-    assert (cache.kept("key", ("a",), slow) / "a").read_text() == "theirs"
+    assert (cache.cached_folder("key", ("a",), slow) / "a").read_text() == "theirs"
     assert [path.name for path in folder.iterdir()] == ["key"]
 
 
@@ -133,4 +135,4 @@ def test_a_full_disk_is_said(folder):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match="No space left on device"):
-        cache.kept("key", (), full)
+        cache.cached_folder("key", (), full)

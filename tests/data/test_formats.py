@@ -9,7 +9,8 @@ import re
 import pytest
 
 from dpo_lite.data.examples import BadRow, Reason
-from dpo_lite.data.formats import FORMATS, formats_table, recognise
+from dpo_lite.data.formats import FORMATS, formats_table
+from dpo_lite.data.recognition import recognise
 from dpo_lite.errors import UserError
 
 BY_NAME = {f.name: f for f in FORMATS}

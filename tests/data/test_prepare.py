@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dpo_lite.data.examples import Reason
-from dpo_lite.data.prepare import LEAST_WORDS, prepare
+from dpo_lite.data.limits import LEAST_WORDS
+from dpo_lite.data.prepare import prepare
 from dpo_lite.data.report import Drop
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError

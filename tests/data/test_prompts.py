@@ -8,11 +8,13 @@ import pyarrow as pa
 import pytest
 
 from dpo_lite.data.examples import BadRow, Example, Reason
-from dpo_lite.data.formats import FORMATS, recognise
+from dpo_lite.data.findings import describe_lengths, shared_saving
+from dpo_lite.data.formats import FORMATS
 from dpo_lite.data.lengths import lengths_of
+from dpo_lite.data.limits import LEAST_WORDS
 from dpo_lite.data.pairs import examples_of
-from dpo_lite.data.prepare import LEAST_WORDS, prepare
-from dpo_lite.data.report import describe_lengths, shared_saving
+from dpo_lite.data.prepare import prepare
+from dpo_lite.data.recognition import recognise
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from dpo_lite.data.cells import ASSISTANT, HUMAN
 from dpo_lite.data.examples import BadRow, Dropped, Example
-from dpo_lite.data.fields import ASSISTANT, HUMAN
-from dpo_lite.data.formats import FORMATS, recognise
+from dpo_lite.data.formats import FORMATS
 from dpo_lite.data.pairs import PLACES, examples_of, pair_labelled
 from dpo_lite.data.prepare import prepare
+from dpo_lite.data.recognition import recognise
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection
 

@@ -11,12 +11,13 @@ from dpo_lite.compare.lockstep import token_rewards
 from dpo_lite.data.lengths import lengths_of
 from dpo_lite.errors import UserError
 from dpo_lite.evaluate.best_of import best_of
-from dpo_lite.evaluate.judge import judge_recipe, load_judge, log_ratios, read_rows, score_source
+from dpo_lite.evaluate.judge import encode_rows, judge_recipe, load_judge, log_ratios, score_source
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.recipe import to_yaml, validate_recipe
 from dpo_lite.runs.folder import Run
-from dpo_lite.training.update import Objective, evaluate_examples
+from dpo_lite.training.method import Objective
+from dpo_lite.training.update import evaluate_examples
 
 ROWS = [
     {"prompt": f"what did cat {i} do?", "chosen": f"the cat {i} sat on the mat", "rejected": "ran"}
@@ -54,7 +55,7 @@ def place(tiny_base, tmp_path_factory):
 def scored(place, data="pairs.jsonl", *overrides, name="one"):
     recipe, adapter = judge_recipe(name, str(place / data), overrides, place)
     judge = load_judge(recipe, adapter)
-    return score_source(judge, read_rows(recipe, judge.encoder, print))
+    return score_source(judge, encode_rows(recipe, judge.encoder, print))
 
 
 def test_rewards_are_those_of_an_evaluation(place):
@@ -80,7 +81,7 @@ def test_a_known_reference_is_not_computed(place, monkeypatch):
         budget = 4096
 
     monkeypatch.setattr("dpo_lite.evaluate.judge.plan_run", lambda *a: OnlyPlan)
-    assert len(score_source(judge, read_rows(recipe, judge.encoder, print)).rewards) == 9
+    assert len(score_source(judge, encode_rows(recipe, judge.encoder, print)).rewards) == 9
 
 
 def test_records_are_data_to_train_on(place, tmp_path, tiny_base):
@@ -90,7 +91,7 @@ def test_records_are_data_to_train_on(place, tmp_path, tiny_base):
     assert [row["prompt"] for row in rows] == [row["prompt"] for row in ROWS]
     assert rows[3]["responses"] == [ROWS[3]["chosen"], ROWS[3]["rejected"]]
     recipe, _ = judge_recipe("one", str(tmp_path / "out.jsonl"), (), place)
-    again = read_rows(recipe, scores.judge.encoder, print)
+    again = encode_rows(recipe, scores.judge.encoder, print)
     assert len(again.table) == 9
     better = max(zip(rows[0]["scores"], rows[0]["responses"], strict=True))[1]
     text = scores.judge.tokenizer.decode(

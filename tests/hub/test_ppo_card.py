@@ -4,10 +4,10 @@ import pytest
 from huggingface_hub import ModelCard
 
 from dpo_lite.files import write_json
-from dpo_lite.hub.ppo_card import reward_name
 from dpo_lite.hub.push import preview
 from dpo_lite.hub.staging import stage
 from dpo_lite.recipe import parse_yaml
+from dpo_lite.tasks.ppo_card import reward_name
 
 REWARD = "/home/somebody/runs/judge-1/adapter"
 DRAWN = {

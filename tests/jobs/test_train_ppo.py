@@ -13,10 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
-from dpo_lite.jobs import preflight_ppo
 from dpo_lite.jobs import train as job
 from dpo_lite.recipe import load_recipe, to_yaml, validate_recipe
-from dpo_lite.training import ppo_trainer
+from dpo_lite.training import ppo_trainer, ppo_trial
 from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.training.loaded import load_model
 from dpo_lite.training.reward_source import reward_folder
@@ -206,9 +205,9 @@ def test_memory_that_runs_out_while_drawing(tiny_base, cats, reward_run, tmp_pat
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return drawn
 
-    monkeypatch.setattr(preflight_ppo, "CPU_AT_ONCE", 2)
+    monkeypatch.setattr(ppo_trial, "CPU_AT_ONCE", 2)
     plain = job.start(recipe_for(tiny_base, cats, tmp_path / "a", reward_run.path), "p", CONSOLE)
-    monkeypatch.setattr(preflight_ppo, "CPU_AT_ONCE", 8)
+    monkeypatch.setattr(ppo_trial, "CPU_AT_ONCE", 8)
     monkeypatch.setattr(ppo_trainer, "draw", draw)
     run = job.start(recipe_for(tiny_base, cats, tmp_path / "b", reward_run.path), "q", CONSOLE)
     assert tried == [8, 4, 2, 2, 2, 2]

@@ -18,7 +18,7 @@ from dpo_lite.data.pairs import examples_of
 from dpo_lite.data.prepare import prepare
 from dpo_lite.errors import UserError
 from dpo_lite.evaluate.best_of import best_of
-from dpo_lite.evaluate.judge import judge_recipe, load_judge, read_rows, score_source
+from dpo_lite.evaluate.judge import encode_rows, judge_recipe, load_judge, score_source
 from dpo_lite.export.run import merge_run
 from dpo_lite.files import read_json
 from dpo_lite.jobs import train as job
@@ -177,7 +177,7 @@ def test_it_judges_centred(run, pairs, place, by):
     recipe, adapter = judge_recipe(name, f"{pairs}/test.jsonl", overrides, place)
     assert recipe.task == "reward"
     judge = load_judge(recipe, adapter)
-    found = score_source(judge, read_rows(recipe, judge.encoder, print))
+    found = score_source(judge, encode_rows(recipe, judge.encoder, print))
     assert found.accuracy() == 1.0
     assert "reward model" in judge.words
     rows = found.source.table.to_list()
@@ -198,7 +198,7 @@ def test_the_mean_over_the_training_data_is_taken_off(run, pairs, place):
     """So the centred rewards of the training data have mean 0."""
     recipe, adapter = judge_recipe("judge-1", f"{pairs}/train.jsonl", (), place)
     judge = load_judge(recipe, adapter)
-    found = score_source(judge, read_rows(recipe, judge.encoder, print))
+    found = score_source(judge, encode_rows(recipe, judge.encoder, print))
     assert np.concatenate(found.rewards).mean() == pytest.approx(0, abs=1e-5)
 
 

@@ -14,7 +14,8 @@ from dpo_lite.files import read_json
 from dpo_lite.jobs import train as job
 from dpo_lite.model import roles
 from dpo_lite.recipe import AdapterSection, validate_recipe
-from dpo_lite.training.update import Objective, evaluate_examples, update_gradient
+from dpo_lite.training.method import Objective
+from dpo_lite.training.update import evaluate_examples, update_gradient
 from tests.model.small_models import random_examples, small_model
 
 SFT = Objective("sigmoid", 0.1, "forest", task="sft")

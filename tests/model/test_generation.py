@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from dpo_lite.model.generation import answer_ids, draw
+from dpo_lite.model.generation import answer_ids, sample_answers
 from tests.model.small_models import random_examples, small_model
 
 BENT = {
@@ -51,7 +51,7 @@ def test_draws_follow_the_distribution_that_is_scored(model):
     with torch.no_grad():
         expected = model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
     torch.manual_seed(0)
-    firsts = [answer[0] for answer in draw(model, prompt, count, max_new_tokens=1)]
+    firsts = [answer[0] for answer in sample_answers(model, prompt, count, max_new_tokens=1)]
     found = torch.bincount(torch.tensor(firsts), minlength=len(expected)) / count
     deviation = (expected * (1 - expected) / count).sqrt() + 1 / count
     assert ((found - expected).abs() < 5 * deviation).all()

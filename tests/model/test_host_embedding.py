@@ -7,7 +7,8 @@ from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.host_embedding import HostEmbedding, can_park, park_embedding, return_embedding
 from dpo_lite.recipe import AdapterSection
-from dpo_lite.training.update import Objective, update_gradient
+from dpo_lite.training.method import Objective
+from dpo_lite.training.update import update_gradient
 from tests.model.small_models import random_examples, small_model
 from tests.model.test_architectures import relative_error
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.objectives.preference import (
-    PER_TOKEN,
     hinge_loss,
     implicit_rewards,
     ipo_loss,
@@ -67,7 +67,7 @@ def test_sigmoid_norm():
     assert rewards.tolist() == [2.0, -3.0]
     loss = preference_losses("sigmoid_norm", rewards, lengths, [2], 5)
     assert loss.item() == pytest.approx(math.log1p(math.e**-5))
-    assert "sigmoid_norm" in PER_TOKEN
+    assert LOSSES["sigmoid_norm"].per_token
 
 
 def test_hinge():

@@ -8,7 +8,7 @@ from dpo_lite.objectives.calibration import reliability
 from dpo_lite.report.advise import advise
 from dpo_lite.report.metrics import split_eval
 
-RECIPE = {"train": {"loss": "sigmoid", "beta": 0.1, "lr": 5e-6, "warmup": 0.1}}
+RECIPE = {"task": "dpo", "train": {"loss": "sigmoid", "beta": 0.1, "lr": 5e-6, "warmup": 0.1}}
 LN2 = math.log(2)
 
 

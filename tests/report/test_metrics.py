@@ -1,6 +1,7 @@
 """Which numbers of runs stand in a table, and what their steps are called."""
 
-from dpo_lite.report.metrics import METRICS, NUMBERS, columns_of, number_text, unit
+from dpo_lite.report.metrics import METRICS, NUMBERS, columns_of, number_text
+from dpo_lite.tasks import TASKS
 
 DPO = {"loss": 0.5, "margin": 1.0, "accuracy": 0.75, "reward": None, "kl": None}
 PPO = {"loss": 0.02, "margin": None, "accuracy": None, "reward": 1.25, "kl": 2.0}
@@ -24,8 +25,8 @@ def test_the_loss_of_ppo_is_not_shown():
 
 
 def test_what_a_run_counts():
-    assert [unit(task) for task in ("dpo", "sft", "reward")] == ["update"] * 3
-    assert (unit("ppo"), unit("rlhf")) == ("rollout", "run")
+    assert [TASKS[task].unit for task in ("dpo", "sft", "reward")] == ["update"] * 3
+    assert (TASKS["ppo"].unit, TASKS["rlhf"].unit) == ("rollout", "run")
 
 
 def test_what_ppo_logs_is_explained():

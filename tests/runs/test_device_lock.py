@@ -1,10 +1,13 @@
 """One at a time, first come first served, and nothing is kept by the dead."""
 
+import errno
+import os
 import subprocess
 import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from dpo_lite.errors import UserError
@@ -12,11 +15,20 @@ from dpo_lite.runs import device_lock as lock
 
 HOLD = """
 import sys
-from dpo_lite.device_lock import device_lock
+from dpo_lite.runs.device_lock import device_lock
 with device_lock(sys.argv[1], say=lambda text: print(text, flush=True)):
     print("has it", flush=True)
     sys.stdin.readline()
 print("gave it back", flush=True)
+"""
+
+FORK = """
+import os, sys
+from dpo_lite.runs.device_lock import device_lock
+with device_lock(sys.argv[1]):
+    if fork := os.fork():
+        print(fork, flush=True)
+    sys.stdin.readline()
 """
 
 
@@ -30,9 +42,9 @@ def hold():
     """Start a process that holds the device until a line is sent to it."""
     started = []
 
-    def start(owner):
+    def start(owner, code=HOLD):
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, owner],
+            [sys.executable, "-c", code, owner],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -43,7 +55,7 @@ def hold():
     yield start
     for process in started:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def wait_until(true):
@@ -91,6 +103,30 @@ def test_the_dead_hold_and_wait_for_nothing(hold):
     assert lock.waiters() == []
     with lock.device_lock("me", wait=False):
         assert lock.holder() == "me"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_fork_of_a_dead_holder_keeps_nothing(hold):
+    """A loader's process may outlive the training for a while."""
+    holder = hold("run a", FORK)
+    fork = int(holder.stdout.readline())
+    with pytest.raises(UserError, match="in use by run a"), lock.device_lock("me", wait=False):
+        pass
+    holder.kill()
+    holder.wait()
+    assert psutil.pid_exists(fork)
+    with lock.device_lock("me", wait=False):
+        assert lock.holder() == "me"
+
+
+def test_a_disk_that_cannot_lock_is_one_sentence(monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.FileLock, "acquire", refuse)
+    with pytest.raises(UserError, match=r"No locks available.*DPO_LITE_CACHE"):
+        lock.device_lock("me").__enter__()
+    assert lock.waiters() == []
 
 
 def test_interrupted_while_waiting_leaves_no_ticket(hold):

@@ -96,6 +96,17 @@ def test_no_process_came_of_it(resting):
         processes.stop(resting)
 
 
+def test_a_run_that_cannot_be_reached_is_one_sentence(resting, monkeypatch):
+    def refuse(pid):
+        raise PermissionError
+
+    resting.begin()
+    monkeypatch.setattr(processes, "interrupt", refuse)
+    with pytest.raises(UserError, match="cannot be reached from here"):
+        processes.stop(resting)
+    assert "stopping" not in resting.status()
+
+
 def test_secrets_of_the_page_are_not_handed_on(resting, monkeypatch):
     started = {}
 

@@ -12,8 +12,8 @@ from dpo_lite.hub.push import preview
 from dpo_lite.jobs import train as job
 from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.recipe import load_recipe, to_yaml, validate_recipe
-from dpo_lite.report.rlhf import cells, read_rows
-from dpo_lite.runs import processes
+from dpo_lite.report.rlhf import cells, read_points
+from dpo_lite.runs import processes, rlhf_steps
 from dpo_lite.runs.folder import Run, list_runs
 from dpo_lite.runs.rlhf_steps import first_look, plan_road, steps_of
 from dpo_lite.studies import rlhf
@@ -134,18 +134,18 @@ def test_the_road_from_end_to_end(tiny_base, cats, tmp_path, monkeypatch, capsys
     started = []
     monkeypatch.setattr(processes, "attached", lambda run: started.append(run.name) or Child(run))
     recipe = road_recipe(tiny_base, cats, tmp_path / "runs")
-    run = job.start(recipe, "way", CONSOLE)
+    run = rlhf.start(recipe, "way", CONSOLE)
     assert run.status() | {"step": 4, "max_steps": 4} == run.status()
     assert run.status()["state"] == "finished"
     names = ["way-1-sft", "way-1-reward", "way-1-ppo-b0.1", "way-1-dpo-b0.5"]
     assert started == names
     assert {r.name for r in list_runs(tmp_path / "runs")} == {"way-1", *names}
-    rows = {row.kind: row for row in read_rows(run)}
+    rows = {row.kind: row for row in read_points(run)}
     assert rows["sft"].sets["test"]["kl"] == (0.0, None)  # it is what the others are held to
     assert abs(rows["ppo"].sets["test"]["kl"][0]) > 1e-6
     assert "accuracy" in rows["reward"].sets["test"]
     assert all(row.seconds > 0 and row.memory > 0 for row in rows.values())
-    _, body = cells(read_rows(run))
+    _, body = cells(read_points(run))
     assert [line[0] for line in body] == ["SFT", "reward model", "PPO, β 0.1", "DPO, β 0.5"]
     assert "frontier.png" in (run.path / "report.md").read_text()
     assert (run.path / "frontier.png").stat().st_size > 10_000
@@ -164,11 +164,11 @@ def test_a_road_that_stopped_goes_on_where_it_was(tiny_base, cats, tmp_path, mon
         return Child(run)
 
     monkeypatch.setattr(processes, "attached", stopping)
-    run = job.start(road_recipe(tiny_base, cats, tmp_path / "runs"), "way", CONSOLE)
+    run = rlhf.start(road_recipe(tiny_base, cats, tmp_path / "runs"), "way", CONSOLE)
     assert run.status()["state"] == "stopped"
     assert started == ["way-1-sft", "way-1-reward"]
     monkeypatch.setattr(processes, "attached", lambda run: started.append(run.name) or Child(run))
-    job.resume(run, CONSOLE)
+    rlhf.resume(run, CONSOLE)
     assert started[2:] == ["way-1-reward", "way-1-ppo-b0.1", "way-1-dpo-b0.5"]
     assert [point["kind"] for point in run.records("points.jsonl")] == [
         "sft",
@@ -185,7 +185,7 @@ def test_a_step_that_fails_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(processes, "attached", failing)
     with pytest.raises(UserError, match="way-1-sft failed: no room"):
-        job.start(road_recipe(folder=tmp_path), "way", CONSOLE)
+        rlhf.start(road_recipe(folder=tmp_path), "way", CONSOLE)
     assert Run(tmp_path / "way-1").status()["state"] == "failed"
 
 
@@ -194,7 +194,7 @@ def test_the_frozen_recipe_reads_back(tmp_path):
     (tmp_path / "frozen.yaml").write_text(to_yaml(recipe))
     again = load_recipe(tmp_path / "frozen.yaml")
     assert plan_road(again, "r") == plan_road(recipe, "r")
-    assert rlhf.Kind.__args__ == ("sft", "reward", "ppo", "dpo")
+    assert rlhf_steps.Kind.__args__ == ("sft", "reward", "ppo", "dpo")
 
 
 def test_a_preflight_is_of_the_first_step():
@@ -259,7 +259,7 @@ def test_runs_of_another_road_are_not_taken_for_its_own(finished, monkeypatch):
     finished.update_status(state="stopped")
     monkeypatch.setattr(processes, "attached", lambda run: pytest.fail("nothing may start"))
     with pytest.raises(UserError, match="way-sft exists and was made from other keys"):
-        job.resume(finished, CONSOLE)
+        rlhf.resume(finished, CONSOLE)
 
 
 def test_stopping_twice_breaks_its_step_off(tmp_path, monkeypatch):
@@ -278,6 +278,6 @@ def test_stopping_twice_breaks_its_step_off(tmp_path, monkeypatch):
 
     monkeypatch.setattr(processes, "attached", Slow)
     monkeypatch.setattr(processes, "stop", lambda run: asked.append(run.name))
-    run = job.start(road_recipe(folder=tmp_path), "way", CONSOLE)
+    run = rlhf.start(road_recipe(folder=tmp_path), "way", CONSOLE)
     assert asked == ["way-1-sft"] * 2
     assert run.status()["state"] == "stopped"

@@ -9,7 +9,7 @@ from rich.console import Console
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json
 from dpo_lite.recipe import load_recipe, to_yaml, validate_recipe
-from dpo_lite.report.sweep import Row, best, cells, draw, read_rows, write_sweep
+from dpo_lite.report.sweep import SweepRow, best, cells, draw_measures, read_sweep, write_sweep
 from dpo_lite.runs.folder import list_runs
 from dpo_lite.studies.sweep import plan_sweep, run_sweep, split_values
 from dpo_lite.training.callbacks import RunRecorder
@@ -132,10 +132,10 @@ def test_a_stopped_sweep_goes_on_where_it_was(recipe, monkeypatch):
     assert sweep.points[0].run.status()["state"] == "stopped"
     assert sweep.points[0].run.last_checkpoint() is not None
     assert not sweep.points[1].run.path.exists()
-    assert [row.state for row in read_rows(sweep.path)] == ["stopped", "to train"]
+    assert [row.state for row in read_sweep(sweep.path)] == ["stopped", "to train"]
     monkeypatch.undo()
     assert go(sweep)
-    assert [row.state for row in read_rows(sweep.path)] == ["finished", "finished"]
+    assert [row.state for row in read_sweep(sweep.path)] == ["finished", "finished"]
 
 
 def test_a_failed_run_is_told_and_the_others_go_on(recipe):
@@ -162,7 +162,9 @@ def test_a_run_that_is_there_already_is_left_alone(recipe, tmp_path):
 def made(beta, lr, generated, drift, accuracy=1.0):
     measures = {"accuracy": accuracy, "margin": 1.0, "generated": generated, "drift": drift}
     sets = {"a": measures | {"loss": 0.5}, "b": measures | {"loss": 0.5}}
-    return Row(f"r{beta}{lr}", {"train.beta": beta, "train.lr": lr}, "finished", None, sets, 2.0, 9)
+    return SweepRow(
+        f"r{beta}{lr}", {"train.beta": beta, "train.lr": lr}, "finished", None, sets, 2.0, 9
+    )
 
 
 def test_the_best_generates_most_and_moves_least():
@@ -170,13 +172,13 @@ def test_the_best_generates_most_and_moves_least():
     assert best(rows) is rows[2]
     rows = [made("1", "1", None, -9.0, 0.7), made("1", "2", None, -1.0, 0.6)]
     assert best(rows) is rows[0]
-    assert best([Row("x", {"k": "1"}, "failed", "why", {}, None, None)]) is None
+    assert best([SweepRow("x", {"k": "1"}, "failed", "why", {}, None, None)]) is None
 
 
 def test_two_keys_are_heat_maps(tmp_path):
     """Also where a run is missing from the grid."""
     rows = [made("1", "1", 0.5, -9.0), made("1", "2", 0.9, -30.0), made("2", "1", 0.9, -3.0)]
-    draw(rows, tmp_path / "heat.png", "two keys")
+    draw_measures(rows, tmp_path / "heat.png", "two keys")
     assert (tmp_path / "heat.png").stat().st_size > 10_000
     head, body = cells(rows)
     assert head[:3] == ["beta", "lr", "held-out set"]

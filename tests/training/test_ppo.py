@@ -10,6 +10,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.model.scoring import causal_lm, true_token_logps
 from dpo_lite.recipe import AdapterSection, ModelSection, PPOSection, validate_recipe
+from dpo_lite.training.method import Objective
 from dpo_lite.training.ppo import (
     Credit,
     credit,
@@ -22,7 +23,6 @@ from dpo_lite.training.ppo import (
     rollout_metrics,
 )
 from dpo_lite.training.reward_source import rewarder
-from dpo_lite.training.update import Objective
 from tests.model.small_models import random_examples, small_model
 
 END = 2

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,10 +12,12 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from dpo_lite.algorithms import SCORING
 from dpo_lite.jobs import train as job
 from dpo_lite.model import identity, roles
 from dpo_lite.model.base import load_base
 from dpo_lite.recipe import AdapterSection, ModelSection, validate_recipe
+from dpo_lite.training.method import Objective
 from dpo_lite.training.reference_cache import (
     RECORD,
     ReferenceCache,
@@ -22,7 +25,7 @@ from dpo_lite.training.reference_cache import (
     open_cache,
     response_keys,
 )
-from dpo_lite.training.update import Objective, evaluate_examples, update_gradient
+from dpo_lite.training.update import evaluate_examples, update_gradient
 from tests.model.small_models import random_examples, small_model
 
 DPO = Objective("sigmoid", 0.5, "forest")
@@ -227,13 +230,12 @@ def test_the_start_adapter_changes_the_key(base_folder, model, tmp_path):
     assert len({json.dumps(facts) for facts in found}) == 4
 
 
-def test_versions_and_code_change_the_key(base_folder, model, monkeypatch, tmp_path):
+def test_versions_change_the_key(base_folder, model, monkeypatch):
     expected = facts_of(base_folder, model)
     monkeypatch.setattr(identity, "version", lambda name: "0.0")
     assert facts_of(base_folder, model) != expected
     monkeypatch.undo()
-    (tmp_path / "scoring.py").write_text("changed")
-    monkeypatch.setattr(identity, "CODE", [tmp_path / "scoring.py"])
+    monkeypatch.setattr(identity, "SCORING", replace(SCORING, version=2))
     assert facts_of(base_folder, model) != expected
 
 

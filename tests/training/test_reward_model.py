@@ -12,8 +12,9 @@ from transformers import AutoModelForSequenceClassification
 from dpo_lite.model import roles
 from dpo_lite.model.scoring import lay_out, response_scores, scoring_context
 from dpo_lite.recipe import AdapterSection
+from dpo_lite.training.method import Objective
 from dpo_lite.training.reward_model import centering_penalties, rewards_of
-from dpo_lite.training.update import Objective, evaluate_examples, update_gradient
+from dpo_lite.training.update import evaluate_examples, update_gradient
 from tests.model.small_models import FOREST, RECURRENT, random_examples, small_model
 from tests.training.test_update import _tokenizer
 

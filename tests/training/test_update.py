@@ -7,11 +7,12 @@ import torch
 from datasets import Dataset
 
 from dpo_lite.errors import UserError
-from dpo_lite.jobs.preflight import check_identity
 from dpo_lite.model import roles
 from dpo_lite.model.base import count_4bit, load_base
 from dpo_lite.recipe import AdapterSection, ModelSection
-from dpo_lite.training.update import Objective, evaluate_examples, update_gradient
+from dpo_lite.training.dpo import check_identity
+from dpo_lite.training.method import Objective
+from dpo_lite.training.update import evaluate_examples, update_gradient
 from tests.model.small_models import random_examples, small_model
 
 DPO = Objective("sigmoid", 0.5, "forest")

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from dpo_lite.ui import curves
+from dpo_lite.ui.tails import Tails
 
 
 def lines(count, loss=0.7):
@@ -91,7 +92,7 @@ def test_ticks_enclose_the_data_in_round_steps(low, high):
 
 
 def test_a_growing_file_is_read_line_by_line(tmp_path):
-    path, tails = tmp_path / "metrics.jsonl", curves.Tails()
+    path, tails = tmp_path / "metrics.jsonl", Tails()
     assert tails.read(path) == []
     path.write_text('{"step": 1}\n{"step": 2')
     assert tails.read(path) == [{"step": 1}]

@@ -9,8 +9,8 @@ import pytest
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import RECIPES_FOLDER, library, load_recipe, parse_yaml
 from dpo_lite.ui import data_views, recipe_views
-from dpo_lite.ui.draft import START, Draft, opened, restored, with_data
 from dpo_lite.ui.form import check_text
+from dpo_lite.ui.recipe_draft import START, Draft, open_draft, restore_draft, with_data
 from dpo_lite.ui.uploads import keep_upload
 
 QUICKSTART = (RECIPES_FOLDER / "quickstart.yaml").read_text()
@@ -19,7 +19,7 @@ QUICKSTART = (RECIPES_FOLDER / "quickstart.yaml").read_text()
 @pytest.mark.parametrize("name", ["quickstart", "qwen3-4b", "zephyr-7b"])
 def test_the_command_line_says_exactly_what_the_page_launches(name, tmp_path):
     """A draft's words, read as the command line reads them, give the draft's recipe."""
-    text = opened(f"shipped:{name}", tmp_path).text
+    text = open_draft(f"shipped:{name}", tmp_path).text
     for change in (
         {"train": {"beta": 0.3, "lr": 1e-5}},
         {"eval": {"prompts": ["a: b, c", "it's\n[x]"]}},
@@ -31,29 +31,29 @@ def test_the_command_line_says_exactly_what_the_page_launches(name, tmp_path):
             values[section] = values.get(section, {}) | keys
         draft = Draft(f"shipped:{name}", json.dumps(values), tmp_path)
         recipe = check_text(draft.text).recipe
-        word, *overrides = draft.words(recipe)
+        word, *overrides = draft.command_words(recipe)
         assert load_recipe(word, overrides) == recipe
 
 
 def test_ones_own_is_named_by_its_file_and_a_broken_one_must_be_saved(tmp_path):
     library.save_own(QUICKSTART, "mine", tmp_path)
-    draft = opened("own:mine", tmp_path)
+    draft = open_draft("own:mine", tmp_path)
     recipe = check_text(draft.text).recipe
-    assert draft.words(recipe) == [str(tmp_path / "mine.yaml")]
+    assert draft.command_words(recipe) == [str(tmp_path / "mine.yaml")]
     library.save_own("x: 1", "mine", tmp_path, overwrite=True)
     with pytest.raises(UserError, match="save this text first"):
-        draft.words(recipe)
+        draft.command_words(recipe)
 
 
 @pytest.mark.parametrize("picked", ["own:../../etc/passwd", "own:gone", "shipped:none", "", "x:y"])
 def test_what_cannot_be_opened_is_the_quickstart(picked, tmp_path):
-    assert opened(picked, tmp_path) == opened(START, tmp_path)
-    assert restored({"picked": picked, "text": "a: 1"}, tmp_path).picked == START
+    assert open_draft(picked, tmp_path) == open_draft(START, tmp_path)
+    assert restore_draft({"picked": picked, "text": "a: 1"}, tmp_path).picked == START
 
 
 @pytest.mark.parametrize("kept", [None, 1, {}, {"picked": 1, "text": "x"}, {"picked": START}])
 def test_what_the_browser_kept_need_not_make_sense(kept, tmp_path):
-    assert restored(kept, tmp_path) == opened(START, tmp_path)
+    assert restore_draft(kept, tmp_path) == open_draft(START, tmp_path)
 
 
 def test_other_data_take_the_keys_of_the_old_ones_along():
@@ -120,7 +120,7 @@ def test_the_report_names_rows_and_draws_each_part_to_one_scale(tmp_path):
     path.write_text("\n".join(map(json.dumps, rows)))
     report = examine(str(path), shown=50)
     found = report.to_json() | {"notes": report.notes}
-    html = data_views.report(found)
+    html = data_views.doctor_report(found)
     assert "<td>3</td>" in html
     assert "<u>" not in html
     assert html.count("<svg") == 3
@@ -137,7 +137,7 @@ def test_a_report_on_prompts_alone_speaks_of_no_answers(tmp_path):
     path.write_text("".join(json.dumps({"prompt": f"p {n}"}) + "\n" for n in range(20)))
     report = examine(str(path), ["data.pairs=prompts"])
     found = report.to_json() | {"notes": report.notes}
-    html = data_views.report(found)
+    html = data_views.doctor_report(found)
     assert "none: the policy answers by itself" in html
     assert html.count("<svg") == 1
     assert "preferred" not in html

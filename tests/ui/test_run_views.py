@@ -7,8 +7,8 @@ import pytest
 from dpo_lite.files import write_json
 from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs.folder import create_run
+from dpo_lite.ui import compare_question, tab_runs
 from dpo_lite.ui import run_views as views
-from dpo_lite.ui import tab_compare, tab_runs
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -83,7 +83,7 @@ def test_a_status_that_broke_does_not_break_the_table(folder):
     ],
 )
 def test_selecting(selected, name, add, after):
-    assert tab_runs.picked(selected, name, add) == after
+    assert tab_runs.select(selected, name, add) == after
 
 
 def test_nothing_is_sent_twice(folder):
@@ -92,12 +92,12 @@ def test_nothing_is_sent_twice(folder):
     from dpo_lite.ui.shared import Page
 
     page = Page(folder, folder, worker=None)
-    first = tab_runs.shown(page, ["one"], 0.8, {})
+    first = tab_runs.refresh(page, ["one"], 0.8, {})
     assert all(isinstance(value, str) for value in first[:6])
-    again = tab_runs.shown(page, ["one"], 0.8, first[-1])
-    assert again == [gr.skip()] * len(first)
+    again = tab_runs.refresh(page, ["one"], 0.8, first[-1])
+    assert again == gr.skip()
     views.Run(folder / "two").update_status(state="stopped")
-    third = tab_runs.shown(page, ["one"], 0.8, first[-1])
+    third = tab_runs.refresh(page, ["one"], 0.8, first[-1])
     assert isinstance(third[0], str)  # the table
     assert third[2] == gr.skip()  # the curves of the other run did not change
 
@@ -122,9 +122,9 @@ def test_a_reward_model_is_offered_nothing_that_it_cannot_do(tmp_path):
     assert "log-prob" not in panels
     assert "sample_steps" not in panels
     page = SimpleNamespace(runs=tmp_path)
-    values = tab_runs.shown(page, ["judge"], 0.5, {})
+    values = tab_runs.refresh(page, ["judge"], 0.5, {})
     (compare,) = [v for v in values if getattr(v, "value", None) == "Compare"]
     assert not compare.interactive
     run.adapter.mkdir()
     write_json(run.adapter / "adapter_config.json", {"task_type": "SEQ_CLS"})
-    assert tab_compare.finished(tmp_path) == []
+    assert compare_question.answering(tmp_path) == []

@@ -10,16 +10,16 @@ from dpo_lite.worker import tasks
 from dpo_lite.worker.__main__ import main
 
 
-def chatter(talk, held):
+def chatter(channel, cache):
     """Writes to the streams that a library would write to, and reads where nothing is to read."""
     print("noise from Python")
     os.write(1, b"noise from C\n")
     subprocess.run(["echo", "noise from a child"], check=True)
-    talk.say("said")
+    channel.say("said")
     return sys.stdin.read()
 
 
-def sleep(talk, held, seconds, mark=None):
+def sleep(channel, cache, seconds, mark=None):
     try:
         time.sleep(seconds)
         return "slept"
@@ -28,27 +28,27 @@ def sleep(talk, held, seconds, mark=None):
             open(mark, "w").close()
 
 
-def spell(talk, held, word):
+def spell(channel, cache, word):
     """Streams, and looks itself whether it should stop, as the generation does."""
-    talk.polls = True
+    channel.polls = True
     for letter in word:
-        if talk.cancelled.is_set():
+        if channel.cancelled.is_set():
             return None
-        talk.emit("token", text=letter)
+        channel.emit("token", text=letter)
         time.sleep(0.02)
     return word
 
 
-def crash(talk, held):
+def crash(channel, cache):
     os.kill(os.getpid(), 9)
 
 
-def fail(talk, held, user):
+def fail(channel, cache, user):
     raise UserError("The file has no rows; give one that has.") if user else ValueError("odd\nmore")
 
 
-def keep(talk, held):
-    held.keep("a model", object())
+def keep(channel, cache):
+    cache.keep("a model", object())
     return os.getpid()
 
 

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from dpo_lite.errors import UserError
-from dpo_lite.worker.model_cache import Held
-from dpo_lite.worker.protocol import Cancelled, Replies, Talk
+from dpo_lite.worker.model_cache import ModelCache
+from dpo_lite.worker.protocol import Cancelled, Channel, Replies
 from dpo_lite.worker.tasks import TASKS
 
 RECIPE = """
@@ -32,7 +32,7 @@ def ask(tmp_path, ask_of):
     """Do a task; returns its result as JSON makes it, and what was said."""
 
     def do(task, **arguments):
-        result, events = ask_of(Held(tmp_path, lambda _: None), task, **arguments)
+        result, events = ask_of(ModelCache(tmp_path, lambda _: None), task, **arguments)
         return result, [event.get("text") for event in events]
 
     return do
@@ -40,11 +40,11 @@ def ask(tmp_path, ask_of):
 
 @pytest.fixture
 def ask_of():
-    """Do a task with what is held; returns its result as JSON makes it, and its events."""
+    """Do a task with this model cache; returns its result as JSON makes it, and its events."""
 
-    def do(held, task, **arguments):
+    def do(cache, task, **arguments):
         said = io.StringIO()
-        result = TASKS[task](Talk(Replies(said), 1), held, **arguments)
+        result = TASKS[task](Channel(Replies(said), 1), cache, **arguments)
         events = [json.loads(line) for line in said.getvalue().splitlines()]
         return json.loads(json.dumps(result)), events
 
@@ -90,10 +90,10 @@ def test_generating_streams_and_keeps_the_base(tmp_path, ask_of):
 
     make_run(tmp_path, "one", 0)
     make_run(tmp_path, "two", 1)
-    held = Held(tmp_path, lambda state: states.append(state))
+    cache = ModelCache(tmp_path, lambda state: states.append(state))
     states = []
     options = {"run": "one", "prompt": PROMPT, "sampling": {"max_new_tokens": 6}}
-    said, events = ask_of(held, "generate", columns=["reference", "policy", "two"], **options)
+    said, events = ask_of(cache, "generate", columns=["reference", "policy", "two"], **options)
     assert [column["label"] for column in said] == ["reference", "one", "two"]
     streamed = [event["texts"] for event in events if event["event"] == "token"]
     assert [text.strip() for text in streamed[-1]] == [column["text"] for column in said]
@@ -101,10 +101,10 @@ def test_generating_streams_and_keeps_the_base(tmp_path, ask_of):
     for column in said:
         assert sum(reward for _, reward in column["tokens"]) == pytest.approx(column["reward"])
     assert states[-1] == {"loaded": "builtin:myths", "holds_device": True}
-    base = held.model
-    ask_of(held, "generate", columns=["policy"], **options)
-    assert held.model is base
-    held.free()
+    base = cache.model
+    ask_of(cache, "generate", columns=["policy"], **options)
+    assert cache.model is base
+    cache.free()
     assert states[-1] == {"loaded": None, "holds_device": False}
 
 
@@ -112,18 +112,18 @@ def test_a_cancelled_generation_stops_at_its_next_token(tmp_path):
     from tests.compare.test_lockstep import PROMPT, make_run
 
     make_run(tmp_path, "one", 0)
-    held = Held(tmp_path, lambda state: None)
+    cache = ModelCache(tmp_path, lambda state: None)
     stream = io.StringIO()
-    talk = Talk(Replies(stream), 1)
-    real = talk.emit
+    channel = Channel(Replies(stream), 1)
+    real = channel.emit
 
     def emit(event, **fields):
         real(event, **fields)
         if event == "token":
-            talk.cancelled.set()
+            channel.cancelled.set()
 
-    talk.emit = emit
+    channel.emit = emit
     with pytest.raises(Cancelled):
-        TASKS["generate"](talk, held, "one", ["reference", "policy"], PROMPT, {})
+        TASKS["generate"](channel, cache, "one", ["reference", "policy"], PROMPT, {})
     assert stream.getvalue().count('"token"') <= 2
-    held.free()
+    cache.free()

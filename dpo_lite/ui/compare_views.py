@@ -1,4 +1,4 @@
-"""Answers side by side as HTML: the text as it is, what differs, and what each token is worth."""
+"""The Compare tab as HTML: answers side by side, what differs, each token's worth, win rates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dpo_lite.ui.parts import esc
 STRONGEST = 55  # per cent of colour for the token with the largest reward
 
 
-def answers(
+def answer_cards(
     columns: Sequence[dict[str, Any]],
     *,
     hidden: bool = False,

@@ -13,12 +13,13 @@ from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.memory.plan import MemoryPlan
 from dpo_lite.model import roles
-from dpo_lite.model.generation import all_ends, halving
+from dpo_lite.model.device_memory import halving
+from dpo_lite.model.generation import all_ends
 from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.recipe import Recipe
+from dpo_lite.training.method import Objective
 from dpo_lite.training.ppo import Rollout, draw, judge
 from dpo_lite.training.reward_source import rewarder
-from dpo_lite.training.update import Objective
 
 CPU_AT_ONCE = 256  # answers drawn together where no card's memory limits them
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}  # of a log-ratio per token

@@ -30,12 +30,12 @@ class Draft:
         """The shipped recipe that this comes from; empty where none is known."""
         return library.origin(self.text) or (self.name if _is_shipped(self.picked) else "")
 
-    def words(self, recipe: Recipe) -> list[str]:
+    def command_words(self, recipe: Recipe) -> list[str]:
         """How the command line says this recipe: a name or file, and what differs from it.
 
         Raises UserError where the file has faults, so that it can only be said once it is saved.
         """
-        path = file_of(self.picked, self.folder)
+        path = recipe_path(self.picked, self.folder)
         word = self.name if _is_shipped(self.picked) else str(path)
         try:
             return [word, *library.as_overrides(load_recipe(path), recipe)]
@@ -47,24 +47,24 @@ class Draft:
         return library.difference(load_recipe(self.origin), recipe) if self.origin else None
 
 
-def opened(picked: str, folder: Path) -> Draft:
+def open_draft(picked: str, folder: Path) -> Draft:
     """A recipe as its file has it; the quickstart where there is no such recipe (any more)."""
     try:
-        return Draft(picked, file_of(picked, folder).read_text(encoding="utf-8"), folder)
+        return Draft(picked, recipe_path(picked, folder).read_text(encoding="utf-8"), folder)
     except (UserError, OSError, UnicodeDecodeError):
-        return opened(START, folder) if picked != START else Draft(START, "", folder)
+        return open_draft(START, folder) if picked != START else Draft(START, "", folder)
 
 
-def restored(kept: Any, folder: Path) -> Draft:
+def restore_draft(browser_copy: Any, folder: Path) -> Draft:
     """What the browser kept, or the quickstart; what it sends is not trusted to have a shape."""
-    picked = kept.get("picked") if isinstance(kept, dict) else None
-    text = kept.get("text") if isinstance(kept, dict) else None
+    fields = browser_copy if isinstance(browser_copy, dict) else {}
+    picked, text = fields.get("picked"), fields.get("text")
     if not isinstance(picked, str) or not isinstance(text, str) or not text.strip():
-        return opened(START, folder)
-    return Draft(opened(picked, folder).picked, text, folder)
+        return open_draft(START, folder)
+    return Draft(open_draft(picked, folder).picked, text, folder)
 
 
-def file_of(picked: str, folder: Path) -> Path:
+def recipe_path(picked: str, folder: Path) -> Path:
     """The file of a picked recipe; raises UserError for a name that would leave its folder."""
     kind, _, name = picked.partition(":")
     if kind == "shipped" and name in {path.stem for path in RECIPES_FOLDER.glob("*.yaml")}:

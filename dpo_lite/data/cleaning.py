@@ -1,0 +1,32 @@
+"""Rows that say what another row says, or its opposite: by hashes, without reading an id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from dpo_lite.data.pool import Pool
+
+
+def repeated(pool: Pool) -> np.ndarray:
+    """Rows whose prompt and responses stand in an earlier row that is kept: a mask (N,)."""
+    seen: set[tuple] = set()
+    mask = np.zeros(len(pool.kept), bool)
+    for place, key in _keys(pool):
+        mask[place] = key in seen
+        seen.add(key)
+    return mask
+
+
+def contradicting(pool: Pool) -> int:
+    """Pairs that stand in the data the other way round too."""
+    pairs = {key for _, key in _keys(pool) if len(key) == 3}
+    return sum((prompt, worse, better) in pairs for prompt, better, worse in pairs) // 2
+
+
+def _keys(pool: Pool) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Place, and hashes of the prompt and the responses, of every kept row."""
+    answers = pool.table.data.column("response_keys").to_pylist()
+    for place in np.flatnonzero(pool.kept).tolist():
+        yield place, (int(pool.prompt_key[place]), *answers[place])

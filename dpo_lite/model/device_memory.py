@@ -1,0 +1,52 @@
+"""Memory that runs out, and memory that is given back, in one place each."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from dpo_lite.errors import UserError
+
+T = TypeVar("T")
+
+
+def release() -> None:
+    """Give back what nothing refers to any more, to the card too."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def until_it_fits(work: Callable[[], T], give_up: Callable[[torch.OutOfMemoryError], None]) -> T:
+    """Do the work; each time memory runs out give something up and do it again, from its start.
+
+    ``give_up`` raises where nothing is left to give up. The memory of the failed attempt is free
+    only behind the ``except``: the error's traceback holds all that was in use.
+    """
+    while True:
+        try:
+            return work()
+        except torch.OutOfMemoryError as error:
+            give_up(error)
+        release()
+
+
+def halving(work: Callable[[int], T], at_once: int) -> tuple[T, int]:
+    """``work(at_once)`` drawing so many answers together, and with how many it was done.
+
+    Raises UserError where there is no room for a single answer.
+    """
+
+    def half(error: torch.OutOfMemoryError) -> None:
+        nonlocal at_once
+        if at_once == 1:
+            raise UserError(
+                "There is no room to draw a single answer; lower max_new_tokens or data.max_length."
+            ) from error
+        at_once //= 2
+
+    result = until_it_fits(lambda: work(at_once), half)
+    return result, at_once

@@ -1,0 +1,79 @@
+"""Processes as the operating system knows them; all that differs between systems stands here.
+
+A process is told from a later one with the same number by its start, which ``status.json`` and the
+tickets for the device hold as a string.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import Any
+
+import psutil
+
+ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)  # until its parent has asked how
+# Seconds that two readings of a start may differ by, as it is told by a clock that may be set.
+# On Linux it is told in ticks since the machine's start, which no clock moves.
+SLACK = 0 if psutil.LINUX else 60
+
+
+def process_started(pid: int) -> str | None:
+    """When a process started; None for one that has ended, also while its parent has not asked how.
+
+    In the kernel's ticks since the machine's start on Linux, elsewhere in seconds since 1970.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() in ENDED:
+            return None
+        started = process.create_time()
+    except psutil.Error:
+        return None
+    if psutil.LINUX:  # psutil added the start of the machine, which is off once the clock is set
+        started = (started - psutil.boot_time()) * os.sysconf("SC_CLK_TCK")
+    return str(round(started))
+
+
+def is_alive(pid: int, started: str | None) -> bool:
+    """Whether the process of that number and that start still is.
+
+    A start of None is of a run that was begun where it could not be told: the number alone counts.
+    """
+    now = process_started(pid)
+    if now is None or started is None:
+        return now is not None
+    return abs(int(now) - int(started)) <= SLACK
+
+
+def apart() -> dict[str, Any]:
+    """Options of ``Popen`` for a process that the terminal's Ctrl-C does not reach."""
+    if os.name == "nt":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def interrupt(pid: int) -> None:
+    """What Ctrl-C is to a process that was started ``apart``.
+
+    Raises ProcessLookupError where it has ended, PermissionError where it cannot be reached: it is
+    another user's or, on Windows, was not started from this console.
+    """
+    try:
+        # On Windows Ctrl-C cannot be sent to one group alone; ``listen`` makes one of Ctrl-Break.
+        psutil.Process(pid).send_signal(
+            signal.CTRL_BREAK_EVENT if os.name == "nt" else signal.SIGINT
+        )
+    except psutil.NoSuchProcess as error:
+        raise ProcessLookupError(str(error)) from None
+    except (psutil.AccessDenied, OSError) as error:
+        raise PermissionError(str(error)) from None
+
+
+def listen() -> None:
+    """Let this process hear ``interrupt``; in its main thread only."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores Ctrl-C
+        signal.signal(number, signal.default_int_handler)
+    if os.name == "nt":  # passed on to whoever handles Ctrl-C by then
+        signal.signal(signal.SIGBREAK, lambda number, frame: signal.raise_signal(signal.SIGINT))

@@ -1,0 +1,72 @@
+"""What is drawn of a run while it trains, on the page and in curves.png: one table of panels.
+
+A task lists the panels that it has; nothing else knows which curves belong to which task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves over each other: of ``keys`` the second is drawn dashed, the third dotted.
+
+    ``where``: on the page, in the picture, or in both. ``legend`` stands for the title on the page,
+    where no line is named otherwise; ``empty`` where there is no curve yet. Panels of several tasks
+    that are equal but for where they stand are one, in which runs of all of them are drawn.
+    """
+
+    title: str
+    keys: tuple[str, ...]
+    where: Literal["page", "picture", "both"] = field(default="page", compare=False)
+    legend: str = ""
+    zero: bool = False  # whether 0 belongs into the picture
+    top: float | None = None
+    noisy: bool = True  # whether a running mean says more than the measurement
+    always: bool = True  # also where nothing was measured, or the same from first to last
+    empty: str = field(default="nothing yet", compare=False)
+
+    @property
+    def on_page(self) -> bool:
+        return self.where != "picture"
+
+    @property
+    def in_picture(self) -> bool:
+        return self.where != "page"
+
+
+LOSS = Panel("loss", ("loss",), "both")
+MARGIN = Panel("reward margin", ("rewards/margins",), zero=True)
+ACCURACY = Panel(
+    "reward accuracy", ("rewards/accuracies",), "both", legend="accuracy", zero=True, top=1.0
+)
+REWARDS = Panel(
+    "rewards",
+    ("rewards/chosen", "rewards/rejected"),
+    legend="rewards: chosen, rejected (dashed)",
+    zero=True,
+)
+LOGPS = Panel(
+    "log-probability of a response",
+    ("logps/chosen", "logps/rejected"),
+    "both",
+    legend="log-prob: chosen, rejected (dashed)",
+)
+LIKELIHOOD = Panel("log-probability of a demonstration", ("logps/chosen",), "picture")
+KL = Panel(
+    "KL to the reference, nats",
+    ("kl",),
+    zero=True,
+    noisy=False,
+    empty="set eval.sample_steps to measure it",
+)
+LEARNING_RATE = Panel("learning rate", ("learning_rate",), "both", zero=True, noisy=False)
+MEMORY = Panel("memory, GiB", ("memory",), zero=True, noisy=False)
+
+
+def all_rewards(title: str) -> Panel:
+    """Chosen, rejected and their margin in one panel of the picture."""
+    keys = ("rewards/chosen", "rewards/rejected", "rewards/margins")
+    return Panel(title, keys, "picture")

@@ -1,0 +1,114 @@
+"""PPO and RLOO: a policy earns rewards for its own answers and pays for its KL to the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from dpo_lite.advice import ppo as advice
+from dpo_lite.advice.rules import Advice, Seen
+from dpo_lite.names import last_name
+from dpo_lite.tasks import panels
+from dpo_lite.tasks.panels import Panel
+from dpo_lite.tasks.ppo_card import PPOCard
+from dpo_lite.tasks.spec import PROMPTS, Recipe, Row, Task, generated_row, percent, refuse_losses
+
+OF_VALUES = ("value_clip", "value_lr", "gamma", "lam", "whiten_rewards")  # what GAE needs
+
+
+class PPO(Task):
+    name = "ppo"
+    description = "a policy on the rewards of such a model"
+    method = "dpo_lite.training.ppo_method:PPO"
+    unit = "rollout"
+    examples = "prompts"
+    pairs = (PROMPTS,)
+    sections = ("ppo",)
+    data_alone: Mapping[str, Any] = {"ppo": {"reward": "none"}}
+    panels = (
+        Panel(
+            "reward and objective",
+            ("reward", "objective"),
+            "both",
+            legend="reward, objective (dashed)",
+        ),
+        Panel("held out: chosen claim", ("truthful",), zero=True, top=1.0, always=False),
+        Panel("KL to the reference, nats per answer", ("kl",), "picture"),
+        replace(panels.KL, empty="nothing yet"),
+        Panel("beta", ("beta",), zero=True, noisy=False, always=False),
+        Panel("entropy of a token, nats", ("entropy",), "both", zero=True),
+        Panel(
+            "loss",
+            ("loss/policy", "loss/value"),
+            "both",
+            legend="loss: policy, value (dashed)",
+            zero=True,
+        ),
+        Panel("share of clipped ratios", ("clip_fraction",), "both", zero=True),
+        Panel("tokens per answer", ("completions/mean_length",), "both", zero=True),
+        Panel("answers that come to their end", ("completions/ended",), zero=True, top=1.0),
+        Panel(
+            "seconds to draw, judge, learn",
+            ("seconds/drawing", "seconds/judging", "seconds/learning"),
+            legend="seconds to draw, judge (- -), learn (··)",
+            zero=True,
+        ),
+        replace(panels.LEARNING_RATE, where="page"),
+        panels.MEMORY,
+    )
+    in_small = ("reward", "objective", "kl", "entropy", "clip_fraction", "completions/ended")
+    early = advice.EARLY
+    rules = advice.RULES
+    card = PPOCard()
+
+    def settle(self, recipe: Recipe) -> None:
+        ppo = recipe.ppo
+        refuse_losses(self, recipe, ("sigmoid",), ("sft_weight", "label_smoothing"))
+        if not ppo.reward:
+            raise ValueError("task: ppo needs ppo.reward, a reward run or file.py:function")
+        if ppo.answers is None:
+            ppo.answers = 4 if ppo.estimator == "rloo" else 1
+        if ppo.estimator == "rloo":
+            if ppo.answers < 2:
+                raise ValueError(
+                    "ppo.estimator: rloo compares answers; set ppo.answers to 2 or more"
+                )
+            plain = type(ppo)()
+            changed = [key for key in OF_VALUES if getattr(ppo, key) != getattr(plain, key)]
+            if changed:
+                named = ", ".join(f"ppo.{key}" for key in changed)
+                raise ValueError(f"ppo.estimator: rloo has no value function; leave {named} away")
+
+    def objective(self, recipe: Recipe) -> str:
+        ppo = recipe.ppo
+        held = f"steered to a KL of {ppo.kl_target:g}" if ppo.kl_target else "fixed"
+        return f"{ppo.estimator} on {ppo.reward}, beta {recipe.train.beta:g} {held}"
+
+    def facts(self, recipe: Mapping[str, Any]) -> list[str]:
+        ppo, beta = recipe["ppo"], f"beta {recipe['train']['beta']:g}"
+        held = f" steered to a KL of {ppo['kl_target']:g}" if ppo["kl_target"] else ""
+        reward = last_name(ppo["reward"] or "?").removesuffix("/adapter")
+        return [f"{ppo['estimator']} on {reward}", beta + held]
+
+    def examples_per_step(self, recipe: Recipe) -> int:
+        """A minibatch's answers."""
+        return recipe.ppo.minibatch
+
+    def room(self, recipe: Recipe) -> int:
+        return recipe.ppo.max_new_tokens
+
+    def result_rows(self, metrics: Mapping[str, Any]) -> list[Row]:
+        """What answers drawn at temperature 1 are worth."""
+        before, after = (metrics["drawn"][role] for role in ("reference", "policy"))
+        rows = generated_row(metrics)
+        if "truthful" in after:
+            shares = (percent(role["truthful"]) for role in (before, after))
+            rows.append(("chosen claim, drawn", *shares))
+        rows.append(("reward, drawn", *(f"{role['reward']:+.2f}" for role in (before, after))))
+        kl = f"{after['kl']:.2f} ± {after['kl_error']:.2f}"
+        rows.append(("KL, nats per answer", "0", kl))
+        return rows
+
+    def well(self, seen: Seen) -> Advice:
+        return advice.well(seen)

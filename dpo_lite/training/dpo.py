@@ -1,0 +1,188 @@
+"""DPO and its family: pairs or rankings, scored by the policy's own implicit reward.
+
+The score of a response is beta * (log pi - log pi_ref) (arXiv:2305.18290, Eq. 5), so policy and
+reference score the same rows, one after the other, on one base. A loss that compares with no
+reference takes beta * log pi.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from dpo_lite.data.packing import Encoded
+from dpo_lite.data.prepare import PreparedData
+from dpo_lite.errors import UserError
+from dpo_lite.model import roles
+from dpo_lite.model.scoring import lay_out, response_logps, scoring_context
+from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.objectives.preference import (
+    implicit_rewards,
+    loss_at_start,
+    preference_losses,
+    sft_loss,
+)
+from dpo_lite.recipe import Recipe
+from dpo_lite.training.comparing import check_responses, ends_of, reward_metrics
+from dpo_lite.training.method import Loaded, Objective, Rehearsal, Sets
+from dpo_lite.training.offline import Offline
+
+# Policy and reference run the same kernels on the same weights; what is left is rounding.
+IDENTITY_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-3}
+
+
+@dataclass
+class Outcome:
+    """What the scored examples say, each tensor per example (E,), on the CPU.
+
+    ``first`` and ``last`` are the best and the worst response: chosen and rejected for pairs.
+    """
+
+    losses: torch.Tensor  # of the preference alone, without the SFT term
+    policy_first: torch.Tensor
+    policy_last: torch.Tensor
+    reference_first: torch.Tensor
+    reference_last: torch.Tensor
+    rewards_first: torch.Tensor  # implicit, as the loss has them: per token for sigmoid_norm
+    rewards_last: torch.Tensor
+    order: list[int] = field(default_factory=list)  # places of the examples in the input
+
+    @property
+    def loss(self) -> float:
+        return self.losses.mean().item()
+
+    def metrics(self) -> dict[str, float]:
+        """TRL's metric names."""
+        return {
+            "loss": self.loss,
+            **reward_metrics(self.rewards_first, self.rewards_last),
+            "logps/chosen": self.policy_first.mean().item(),
+            "logps/rejected": self.policy_last.mean().item(),
+        }
+
+    def likelihood_shares(self) -> dict[str, float]:
+        """Share of examples whose first response is likelier than the last, by role."""
+        return {
+            "reference": (self.reference_first > self.reference_last).float().mean().item(),
+            "policy": (self.policy_first > self.policy_last).float().mean().item(),
+        }
+
+
+class DPO(Offline):
+    def compares(self, recipe: Recipe) -> bool:
+        return not LOSSES[recipe.train.loss].reference_free
+
+    def check_data(self, recipe: Recipe, data: PreparedData) -> None:
+        check_responses(recipe, data)
+
+    def score(
+        self,
+        model: torch.nn.Module,
+        examples: Sequence[Encoded],
+        objective: Objective,
+        references: Any = None,
+        backward_over: int | None = None,
+    ) -> Outcome:
+        loss, device = LOSSES[objective.loss], model.device
+        batch = lay_out(examples, objective.way).to(device)
+        first, last = ends_of(batch.group_sizes)
+
+        def reference_logps() -> torch.Tensor:
+            with torch.no_grad(), roles.reference(model):
+                return response_logps(model, batch, objective.way)
+
+        with scoring_context(model, batch, objective.dtype):
+            if loss.reference_free:
+                reference = torch.zeros(sum(batch.group_sizes), device=device)
+            elif references is None:
+                reference = reference_logps()
+            else:
+                reference = references.logps(examples, reference_logps).to(device)
+            with roles.policy(model):
+                policy = response_logps(model, batch, objective.way)
+                per_token = batch.response_lengths if loss.per_token else None
+                rewards = implicit_rewards(policy, reference, objective.beta, per_token)
+                losses = preference_losses(
+                    objective.loss,
+                    rewards,
+                    batch.response_lengths,
+                    batch.group_sizes,
+                    objective.beta,
+                    objective.label_smoothing,
+                )
+                total = losses
+                if objective.sft_weight:
+                    chosen = sft_loss(policy[first], batch.response_lengths[first])
+                    total = losses + objective.sft_weight * chosen
+                if backward_over is not None:
+                    (total.sum() / backward_over).backward()
+        scored = (policy.detach().cpu(), reference.cpu(), rewards.detach().cpu())
+        ends_of_all = [values[place] for values in scored for place in (first, last)]
+        return Outcome(losses.detach().cpu(), *ends_of_all)
+
+    def check_start(
+        self, recipe: Recipe, objective: Objective, loss: float, examples: Sequence[Encoded]
+    ) -> None:
+        if self.compares(recipe) and not recipe.starts_apart:
+            check_identity(loss, objective, examples)
+
+    def reference_name(self, recipe: Recipe, model: PeftModel) -> str:
+        return super().reference_name(recipe, model) if self.compares(recipe) else "none"
+
+    def before(self, recipe: Recipe, model: PeftModel, loss: float) -> tuple[str, str]:
+        if not self.compares(recipe):
+            return "none: the loss compares with nothing", f"loss {loss:.4f}"
+        reference = roles.reference_name(model)
+        if recipe.starts_apart:
+            return reference, "policy starts apart from the reference (reference: base)"
+        return reference, f"loss {loss:.4f}, all rewards 0: policy equals reference"
+
+    def trainer(
+        self,
+        loaded: Loaded,
+        objective: Objective,
+        budget: int,
+        folder: Path,
+        recorder: Any,
+        references: Any,
+        held_out: Sets,
+        rehearsal: Rehearsal | None,
+    ) -> Any:
+        if loaded.recipe.train.engine == "trl":
+            from dpo_lite.training.trl_engine import trl_trainer  # TRL takes seconds to import
+
+            return trl_trainer(loaded, folder, recorder)
+        return super().trainer(
+            loaded, objective, budget, folder, recorder, references, held_out, rehearsal
+        )
+
+    def measured_beside(
+        self,
+        model: torch.nn.Module,
+        rows: Sequence[Encoded],
+        objective: Objective,
+        budget: int,
+        outcome: Outcome,
+    ) -> dict[str, Any]:
+        return {"likelihood": outcome.likelihood_shares()}
+
+
+def check_identity(loss: float, objective: Objective, examples: Sequence[Encoded]) -> None:
+    """At step 0 policy and reference are equal, so the loss is known. Else the reference is wrong.
+
+    The loss is ln 2 = 0.6931 for DPO whatever the data, since all implicit rewards are zero.
+    """
+    sizes = [len(example["response_ids"]) for example in examples]
+    expected = sum(loss_at_start(objective.loss, k, objective.beta) for k in sizes) / len(sizes)
+    tolerance = IDENTITY_TOLERANCE[objective.dtype] * max(1.0, expected)
+    if not abs(loss - expected) <= tolerance:
+        raise UserError(
+            f"Before the first update the loss is {loss:.6f}, not {expected:.6f}: policy and "
+            "reference differ although nothing was trained, so the reference is wrong; check "
+            "`reference` and `model.adapter`."
+        )

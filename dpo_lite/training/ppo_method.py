@@ -1,0 +1,157 @@
+"""PPO and RLOO in the flow of a run: the roles they wear, what a preflight tries, what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from dpo_lite.data.expected import expected_answers, expected_lengths
+from dpo_lite.data.lengths import Lengths
+from dpo_lite.data.packing import Encoded
+from dpo_lite.data.prepare import PreparedData
+from dpo_lite.data.tokens import encoder_of
+from dpo_lite.errors import UserError
+from dpo_lite.memory.plan import MemoryPlan
+from dpo_lite.memory.trial import Trial
+from dpo_lite.model import roles
+from dpo_lite.names import is_function
+from dpo_lite.recipe import Recipe
+from dpo_lite.runs.folder import Run
+from dpo_lite.training.method import Loaded, Method, Objective, Sets
+from dpo_lite.training.ppo import rollouts
+from dpo_lite.training.ppo_evaluation import ROLES, measure, ruler_of
+from dpo_lite.training.ppo_trainer import PolicyTrainer
+from dpo_lite.training.ppo_trial import Drawing, rollout_seconds, try_rollout
+from dpo_lite.training.reward_source import function_print, keep_reward, reward_folder
+
+
+class PPO(Method):
+    untimed = "drawing answers takes most of it, and it was not tried"
+
+    def load(self, recipe: Recipe) -> PeftModel:
+        reward = reward_folder(recipe)  # looked for before the base is loaded
+        model = super().load(recipe)
+        if reward:
+            roles.add_reward(model, reward)
+        if recipe.ppo.estimator == "ppo":
+            roles.add_value(model, recipe.adapter, reward)
+        return model
+
+    def compares(self, recipe: Recipe) -> bool:
+        return True
+
+    def caches_reference(self, recipe: Recipe) -> bool:
+        return False  # answers are drawn anew each time
+
+    def expected(self, recipe: Recipe, data: PreparedData) -> tuple[list[dict[str, Any]], Lengths]:
+        longest = recipe.ppo.max_new_tokens
+        return expected_answers(data.few, longest), expected_lengths(data.lengths, longest)
+
+    def answered(self, recipe: Recipe, examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return expected_answers(examples, recipe.ppo.max_new_tokens)
+
+    def assumed(self, recipe: Recipe, length: int) -> list[Encoded]:
+        return self.answered(recipe, [{"prompt_ids": [0] * length}])
+
+    def updates(self, recipe: Recipe, examples: int) -> int:
+        return rollouts(recipe, examples)
+
+    def measured(self, objective: Objective) -> Objective:
+        """The gradient of drawn answers' likelihood: as large as its own."""
+        return replace(objective, task="sft")
+
+    def rehearse(
+        self,
+        loaded: Loaded,
+        objective: Objective,
+        plan: MemoryPlan,
+        trial: Trial,
+        longest: int,
+        say: Callable[[str], None],
+    ) -> tuple[float, Drawing]:
+        say("drawing answers for one rollout")
+        recipe, model, train = loaded.recipe, loaded.model, loaded.data.train
+        prompts = list(train.select(range(min(recipe.train.batch_size, len(train)))))
+        encoder = encoder_of(loaded.tokenizer, recipe.data)
+        drawing = try_rollout(model, recipe, prompts, encoder, objective, plan, longest)
+        gradient = trial.seconds * drawing.tokens / trial.tokens
+        return rollout_seconds(model, recipe, gradient, drawing), drawing
+
+    def before(self, recipe: Recipe, model: PeftModel, loss: float) -> tuple[str, str]:
+        reference = roles.reference_name(model)
+        if recipe.starts_apart:
+            return reference, "policy starts apart from the reference (reference: base)"
+        return reference, "the KL of drawn answers is 0: policy equals reference"
+
+    def keep(self, run: Run, recipe: Recipe) -> None:
+        keep_reward(run, recipe)
+
+    def manifest(self, recipe: Recipe) -> dict[str, Any]:
+        return {"reward_print": function_print(recipe)}
+
+    def check_resume(self, run: Run, recipe: Recipe) -> None:
+        if run.manifest().get("reward_print") != function_print(recipe):
+            raise UserError(
+                f"{recipe.ppo.reward} has changed since {run.path} started; put it back, or start a"
+                " new run."
+            )
+
+    def trainer(
+        self,
+        loaded: Loaded,
+        objective: Objective,
+        budget: int,
+        folder: Path,
+        recorder: Any,
+        references: Any,
+        held_out: Sets,
+        rehearsal: Drawing | None,
+    ) -> PolicyTrainer:
+        ruler = ruler_of(loaded, objective, budget)
+
+        def evaluate() -> dict[str, float]:
+            return {
+                f"eval_{name}_{key}": value
+                for name, rows in held_out.items()
+                for key, value in measure(ruler, rows, "policy").items()
+            }
+
+        return PolicyTrainer(
+            model=loaded.model,
+            recipe=loaded.recipe,
+            objective=objective,
+            budget=budget,
+            folder=folder,
+            train=loaded.data.train,
+            rewarder=ruler.rewarder,
+            ends=ruler.ends,
+            at_once=rehearsal.at_once,
+            recorder=recorder,
+            evaluate=evaluate,
+        )
+
+    def evaluate(
+        self,
+        loaded: Loaded,
+        held_out: Sets,
+        objective: Objective,
+        budget: int,
+        references: Any,
+        progress: Callable[[int], None],
+    ) -> dict[str, dict[str, Any]]:
+        """What drawn answers are worth, of the reference and of the policy."""
+        ruler, sets = ruler_of(loaded, objective, budget), {}
+        for name, rows in held_out.items():
+            sets[name] = {"drawn": {role: measure(ruler, rows, role) for role in ROLES}}
+            progress(len(rows))
+        return sets
+
+    def beside(self, recipe: Recipe) -> tuple[int, int]:
+        """The value function is trained, reward model and start adapter lie frozen."""
+        reward = not is_function(recipe.ppo.reward)
+        start = recipe.reference == "start"
+        return int(recipe.ppo.estimator == "ppo"), reward + start

@@ -1,0 +1,226 @@
+"""The Compare tab as it is laid out: what is asked and how, the answers, the votes on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from dpo_lite.compare.columns import REFERENCE
+from dpo_lite.compare.votes import BAD, LETTERS, TIE
+from dpo_lite.ui import parts
+from dpo_lite.ui.compare_sampling import lay_out_sampling
+
+MOST_COLUMNS = 4
+NO_ANSWERS = {
+    "columns": [],
+    "prompt": "",
+    "run": "",
+    "blind": False,
+    "verdict": None,
+    "sampling": {},
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """Who is asked what. ``position`` says which of the run's own prompts stands there."""
+
+    run: gr.Dropdown
+    beside: gr.Dropdown
+    prompt: gr.Textbox
+    back: gr.Button
+    forth: gr.Button
+    position: gr.HTML
+    sampling: list[Any]
+
+
+@dataclass(frozen=True)
+class Controls:
+    generate: gr.Button
+    stop: gr.Button
+    blind: gr.Checkbox
+    tokens: gr.Checkbox
+    differences: gr.Checkbox
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """``buttons`` by verdict: a letter for each column, a tie, and all bad."""
+
+    row: gr.Row
+    buttons: dict[str, gr.Button]
+
+
+@dataclass(frozen=True)
+class Export:
+    file: gr.Textbox
+    export: gr.Button
+    outcome: gr.HTML
+    train: gr.Button
+
+
+@dataclass(frozen=True)
+class CompareTab:
+    """``answers`` are the columns as data, ``answers_html`` what is shown of them; ``sent`` is what
+    the browser was told last of what others change, so that nothing is sent twice."""
+
+    answers: gr.State
+    sent: gr.State
+    nothing_yet: gr.HTML
+    everything: gr.Column
+    question: Question
+    controls: Controls
+    message: gr.HTML
+    answers_html: gr.HTML
+    ballot: Ballot
+    command: gr.HTML
+    loaded: gr.HTML
+    free: gr.Button
+    rates: gr.HTML
+    export: Export
+
+    def settings(self) -> list[Any]:
+        """What decides which answers come, in the order of ``compare_generate.generate``."""
+        question = self.question
+        who_and_what = [question.run, question.beside, self.controls.blind, question.prompt]
+        return [*who_and_what, *question.sampling]
+
+
+def lay_out() -> CompareTab:
+    answers = gr.State(NO_ANSWERS)
+    sent = gr.State(None)
+    nothing_yet = gr.HTML(
+        parts.empty(
+            "Nothing to compare yet",
+            "Train a recipe first. A finished run stands here beside the model that it came from.",
+        ),
+        elem_id="compare-empty",
+    )
+    with gr.Column(visible=False, elem_id="compare-all") as everything:
+        question = _lay_out_question()
+        controls = _lay_out_controls()
+        message = gr.HTML("", padding=False, elem_id="compare-told")
+        answers_html = gr.HTML("", padding=False, elem_id="compare-answers", min_height=130)
+        ballot = _lay_out_ballot()
+        command = gr.HTML("", padding=False, elem_id="compare-command")
+        with gr.Row(equal_height=True):
+            loaded = gr.HTML("", padding=False, elem_id="compare-loaded")
+            free = gr.Button("Free", size="sm", elem_id="compare-free", min_width=90, scale=0)
+        gr.HTML('<p class="dl-title">Win rates of the blind votes</p>', padding=False)
+        rates = gr.HTML("", padding=False, elem_id="compare-rates")
+        export = _lay_out_export()
+    return CompareTab(
+        answers,
+        sent,
+        nothing_yet,
+        everything,
+        question,
+        controls,
+        message,
+        answers_html,
+        ballot,
+        command,
+        loaded,
+        free,
+        rates,
+        export,
+    )
+
+
+def _lay_out_question() -> Question:
+    with gr.Row():
+        run = gr.Dropdown(
+            label="Run",
+            choices=[],
+            elem_id="compare-run",
+            elem_classes="dl-field",
+            scale=2,
+            min_width=220,
+            info="What was trained",
+        )
+        beside = gr.Dropdown(
+            label="Beside it",
+            choices=[REFERENCE],
+            value=[REFERENCE],
+            multiselect=True,
+            max_choices=MOST_COLUMNS - 1,
+            elem_id="compare-beside",
+            elem_classes="dl-field",
+            scale=3,
+            min_width=260,
+            info="The reference, or other runs on the same base",
+        )
+    prompt = gr.Textbox(
+        label="Prompt",
+        lines=2,
+        max_lines=8,
+        elem_id="compare-prompt",
+        elem_classes="dl-field",
+        info="What you ask, as one user turn",
+    )
+    with gr.Row(elem_id="compare-pages"):
+        small = {"size": "sm", "scale": 0, "min_width": 130}
+        back = gr.Button("‹ Earlier prompt", elem_id="compare-back", **small)
+        forth = gr.Button("Next prompt ›", elem_id="compare-next", **small)
+        position = gr.HTML("", padding=False, elem_id="compare-place")
+    with gr.Accordion("Sampling", open=False, elem_id="compare-sampling"):
+        sampling = lay_out_sampling()
+    return Question(run, beside, prompt, back, forth, position, sampling)
+
+
+def _lay_out_controls() -> Controls:
+    bare = {"container": False}
+    with gr.Row(equal_height=True):
+        return Controls(
+            generate=gr.Button(
+                "Generate", variant="primary", size="md", elem_id="compare-generate", min_width=140
+            ),
+            stop=gr.Button(
+                "Stop", size="md", elem_id="compare-stop", interactive=False, min_width=90
+            ),
+            blind=gr.Checkbox(label="Blind", elem_id="compare-blind", min_width=110, **bare),
+            tokens=gr.Checkbox(
+                label="Reward by token", elem_id="compare-tokens", min_width=150, **bare
+            ),
+            differences=gr.Checkbox(
+                label="Differences",
+                value=True,
+                elem_id="compare-differences",
+                min_width=130,
+                **bare,
+            ),
+        )
+
+
+def _lay_out_ballot() -> Ballot:
+    with gr.Row(visible=False, elem_id="compare-vote") as row:
+        buttons = {
+            letter: gr.Button(
+                f"{letter} is better",
+                elem_id=f"compare-vote-{letter.lower()}",
+                visible=letter in "AB",
+                min_width=110,
+            )
+            for letter in LETTERS[:MOST_COLUMNS]
+        }
+        buttons[TIE] = gr.Button("Tie", elem_id="compare-vote-tie", min_width=110)
+        buttons[BAD] = gr.Button("Both bad", elem_id="compare-vote-bad", min_width=110)
+    return Ballot(row, buttons)
+
+
+def _lay_out_export() -> Export:
+    with gr.Row(elem_id="compare-votes"):
+        file = gr.Textbox(
+            "votes.jsonl",
+            label="Votes as training data",
+            elem_id="compare-file",
+            elem_classes="dl-field",
+            info="A new .jsonl file beside your own recipes",
+            min_width=220,
+        )
+        export = gr.Button("Export", size="md", elem_id="compare-export", min_width=110, scale=0)
+    outcome = gr.HTML("", padding=False, elem_id="compare-exported")
+    train = gr.Button("Open in Recipes", visible=False, size="md", elem_id="compare-open-recipes")
+    return Export(file, export, outcome, train)

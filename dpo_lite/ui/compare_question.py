@@ -1,0 +1,80 @@
+"""The Compare tab's choice of a run: what can stand beside it, and the prompts it was asked."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from dpo_lite.compare.columns import REFERENCE, columns, prompts_of
+from dpo_lite.errors import UserError
+from dpo_lite.model.adapter_files import CONFIG, is_reward
+from dpo_lite.runs.folder import Run, list_runs, named_run
+from dpo_lite.ui import parts
+from dpo_lite.ui.compare_layout import CompareTab
+from dpo_lite.ui.shared import Page
+
+
+def connect_question(page: Page, tab: CompareTab) -> None:
+    question = tab.question
+
+    def clicked_in_table(selected: list[str] | None) -> Any:
+        return selected[0] if selected and selected[0] in answering(page.runs) else gr.skip()
+
+    def chose_run(name: str | None) -> tuple[Any, Any, Any]:
+        return _of_run(page, name)
+
+    page.selected.change(clicked_in_table, page.selected, question.run, **parts.QUIET)
+    outputs = [question.beside, question.prompt, question.position]
+    question.run.change(chose_run, question.run, outputs, **parts.QUIET)
+    for button, step in ((question.back, -1), (question.forth, 1)):
+        button.click(
+            lambda name, prompt, step=step: _turn(page, name, prompt, step),
+            [question.run, question.prompt],
+            [question.prompt, question.position],
+            **parts.QUIET,
+        )
+
+
+def answering(folder: Path) -> list[str]:
+    """Names of the runs whose adapter can answer, newest first."""
+    trained = [run for run in list_runs(folder) if (run.adapter / CONFIG).is_file()]
+    return [run.name for run in trained if not is_reward(run.adapter)]
+
+
+def _of_run(page: Page, name: str | None) -> tuple[Any, Any, Any]:
+    """Another run was chosen: what can stand beside it, and its first prompt."""
+    if not name:
+        return gr.skip(), gr.skip(), gr.skip()
+    run = named_run(name, page.runs)
+    others = [other for other in answering(page.runs) if _fits_beside(page, run, other)]
+    prompts = prompts_of(run)
+    first = prompts[0] if prompts else ""
+    beside = gr.Dropdown(choices=[REFERENCE, *others], value=[REFERENCE])
+    return beside, first, _position(prompts, first)
+
+
+def _fits_beside(page: Page, run: Run, other: str) -> bool:
+    """Whether it is another run, of the same base."""
+    with contextlib.suppress(UserError):
+        return other != run.name and bool(columns(run, [other], page.runs))
+    return False
+
+
+def _turn(page: Page, name: str | None, prompt: str, step: int) -> tuple[Any, str]:
+    """The next of the prompts that the run was asked before and after its training."""
+    prompts = prompts_of(named_run(name, page.runs)) if name else []
+    if not prompts:
+        return gr.skip(), '<p class="dl-muted dl-small">this run was asked nothing</p>'
+    here = prompts.index(prompt) if prompt in prompts else (-1 if step > 0 else 0)
+    new = prompts[(here + step) % len(prompts)]
+    return new, _position(prompts, new)
+
+
+def _position(prompts: list[str], prompt: str) -> str:
+    if prompt not in prompts:
+        return ""
+    position = f"prompt {prompts.index(prompt) + 1} of {len(prompts)} of this run"
+    return f'<p class="dl-muted dl-small">{position}</p>'

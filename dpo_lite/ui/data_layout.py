@@ -1,0 +1,135 @@
+"""The Data tab as it is laid out: the source, what to do with it, the report, the examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from dpo_lite.ui import parts
+from dpo_lite.ui.uploads import ACCEPTED
+
+BUILTIN = "builtin:myths"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is to be examined."""
+
+    name: gr.Textbox
+    base: gr.Textbox
+    keys: gr.Textbox
+
+    def fields(self) -> list[gr.Textbox]:
+        return [self.name, self.base, self.keys]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One example at a time, to leaf through."""
+
+    column: gr.Column
+    back: gr.Button
+    forth: gr.Button
+    position: gr.HTML
+    text: gr.HTML
+
+
+@dataclass(frozen=True)
+class DataTab:
+    """``report`` is the doctor's report as JSON, ``place`` the number of the example shown."""
+
+    source: Source
+    upload: gr.UploadButton
+    examine: gr.Button
+    use: gr.Button
+    command: gr.HTML
+    cancel: gr.Button
+    report_html: gr.HTML
+    examples: Examples
+    report: gr.State
+    place: gr.State
+
+
+def lay_out(command: str) -> DataTab:
+    """``command``: the command line that stands there at first."""
+    source = _lay_out_source()
+    with gr.Row():
+        upload = gr.UploadButton(
+            "Upload a file",
+            file_types=ACCEPTED,
+            elem_id="data-upload",
+            size="md",
+            min_width=130,
+            scale=1,
+        )
+        examine = gr.Button(
+            "Examine", variant="primary", elem_id="data-examine", size="md", min_width=130, scale=2
+        )
+        use = gr.Button(
+            "Use in the recipe",
+            interactive=False,
+            elem_id="data-use",
+            size="md",
+            min_width=130,
+            scale=1,
+        )
+    return DataTab(
+        source,
+        upload,
+        examine,
+        use,
+        command=gr.HTML(command, elem_id="data-command", min_height=38),
+        cancel=gr.Button("Cancel", elem_id="data-cancel", visible=False, size="sm"),
+        report_html=gr.HTML(
+            parts.empty("No data examined yet", "Name a source or upload a file, then examine it."),
+            elem_id="data-report",
+        ),
+        examples=_lay_out_examples(),
+        report=gr.State(None),
+        place=gr.State(0),
+    )
+
+
+def _lay_out_source() -> Source:
+    look = {"elem_classes": ["dl-field"], "max_lines": 1}
+    with gr.Row(equal_height=False):
+        return Source(
+            name=gr.Textbox(
+                BUILTIN,
+                label="Source",
+                info="File, folder[:split], Hub id `org/name[:config][:split]` or `builtin:myths`.",
+                elem_id="data-source",
+                min_width=260,
+                scale=3,
+                **look,
+            ),
+            base=gr.Textbox(
+                BUILTIN,
+                label="Base",
+                info="Whose tokenizer and chat template are used; empty: lengths in characters.",
+                elem_id="data-base",
+                min_width=220,
+                scale=2,
+                **look,
+            ),
+            keys=gr.Textbox(
+                label="Further keys",
+                info="As in a recipe, for example `data.limit=1000 data.format=orca`.",
+                elem_id="data-keys",
+                min_width=220,
+                scale=2,
+                **look,
+            ),
+        )
+
+
+def _lay_out_examples() -> Examples:
+    with gr.Column(visible=False) as column:
+        gr.HTML('<h3 class="dl-title">Examples as the model reads them</h3>')
+        with gr.Row():
+            back = gr.Button("Previous", elem_id="data-previous", min_width=90, size="sm")
+            position = gr.HTML(elem_id="data-at")
+            forth = gr.Button("Next", elem_id="data-next", min_width=90, size="sm")
+        text = gr.HTML(elem_id="data-example")
+    return Examples(column, back, forth, position, text)

@@ -1,0 +1,161 @@
+"""The draft changes, by a card, the form, the YAML or the Data tab, and the screen follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from dpo_lite.errors import UserError
+from dpo_lite.recipe import library
+from dpo_lite.ui import parts
+from dpo_lite.ui import recipe_views as views
+from dpo_lite.ui.form import Checked, FormField, change, check_text, plain
+from dpo_lite.ui.recipe_draft import Draft, open_draft, restore_draft, with_data
+from dpo_lite.ui.recipe_layout import FIELDS, RecipesTab
+from dpo_lite.ui.shared import Page, Updates
+
+# Changes are made one after the other, in the order in which they were asked for.
+EDIT = {
+    **parts.QUIET,
+    "trigger_mode": "always_last",
+    "concurrency_id": "recipes-edit",
+    "concurrency_limit": 1,
+}
+
+
+def connect_edits(page: Page, tab: RecipesTab) -> None:
+    outputs = tab.shows_draft()
+
+    def picked_card(event: gr.EventData) -> Updates:
+        return show_draft(page, tab, None, open_draft(event.recipe, page.recipes), cards=True)
+
+    def typed_yaml(draft: Draft, text: str) -> Updates:
+        return show_draft(page, tab, draft, replace(draft, text=text), yaml=False)
+
+    def opened_page(browser_copy: Any) -> Updates:
+        return show_draft(page, tab, None, restore_draft(browser_copy, page.recipes), cards=True)
+
+    def took_data(draft: Draft, wanted: list[Any]) -> Updates:
+        source, overrides, _ = wanted
+        text = with_data(draft.text, source, overrides)
+        return show_draft(page, tab, draft, replace(draft, text=text))
+
+    tab.cards.click(picked_card, None, outputs, **EDIT)
+    tab.text.yaml.input(typed_yaml, [tab.draft, tab.text.yaml], outputs, **EDIT)
+    for form_field in FIELDS:
+        component = tab.form.inputs[form_field.key]
+        typed = _typed_field(page, tab, form_field)
+        component.input(typed, [tab.draft, component], outputs, **EDIT)
+    page.blocks.load(opened_page, tab.browser_copy, outputs, **EDIT)
+    page.wanted_data.change(took_data, [tab.draft, page.wanted_data], outputs, **EDIT)
+
+
+def _typed_field(page: Page, tab: RecipesTab, form_field: FormField) -> Callable[..., Updates]:
+    """What happens when a field's text changes: one key of the YAML follows."""
+
+    def typed(draft: Draft, text: str) -> Updates:
+        try:
+            new_text = change(draft.text, form_field, text or "")
+        except UserError as error:
+            return {tab.text.fault: parts.note(f"The form waits: {error}", "bad")}
+        return show_draft(page, tab, draft, replace(draft, text=new_text), typing=form_field.key)
+
+    return typed
+
+
+def show_draft(
+    page: Page,
+    tab: RecipesTab,
+    old: Draft | None,
+    new: Draft,
+    typing: str | None = None,
+    yaml: bool = True,
+    cards: bool = False,
+) -> Updates:
+    """The updates that bring the screen from one draft to another.
+
+    ``typing`` is the key of the field in which somebody writes, which is therefore left alone;
+    ``yaml``: whether the text is to be written too; ``cards``: whether they are drawn anew.
+    """
+    before, after = check_text(old.text) if old else None, check_text(new.text)
+    updates: Updates = {
+        tab.draft: new,
+        tab.browser_copy: {"picked": new.picked, "text": new.text},
+        tab.text.fault: parts.note(after.faults[""], "bad") if after.faults.get("") else "",
+        tab.text.difference: _difference(new, after),
+        **_show_launch(page, tab, new, after),
+        **_show_sections(tab, before, after),
+        **_show_fields(tab, before, after, typing),
+    }
+    if yaml:
+        updates[tab.text.yaml] = new.text
+    if cards:
+        updates[tab.cards] = views.cards(library.own(new.folder), library.shipped(), new.picked)
+        own = new.picked.startswith("own:")
+        updates[tab.saving.name] = new.name if own else library.free_name(new.name, new.folder)
+    return updates
+
+
+def _difference(draft: Draft, checked: Checked) -> str:
+    if checked.recipe is None:
+        return '<p class="dl-muted dl-small">Told as soon as the recipe is free of faults.</p>'
+    rows = draft.differences(checked.recipe)
+    if rows is None:
+        return '<p class="dl-muted dl-small">This recipe comes from none that ships.</p>'
+    return views.differences(draft.origin, rows)
+
+
+def _show_launch(page: Page, tab: RecipesTab, draft: Draft, checked: Checked) -> Updates:
+    """The launch button and its command line, or the reason why there is none."""
+    launch, command = tab.actions.launch, tab.actions.command
+    try:
+        if checked.recipe is None:
+            raise UserError(checked.reason)
+        usual_folder = str(page.runs) == checked.recipe.run.folder
+        folder = [] if usual_folder else [f"run.folder={page.runs}"]
+        words = ["dpo-lite", "train", *draft.command_words(checked.recipe), *folder, "--detach"]
+    except UserError as error:
+        reason = parts.note(f"Not ready: {error}", "warn")
+        return {launch: gr.update(interactive=False), command: reason}
+    return {launch: gr.update(interactive=True), command: parts.command(words)}
+
+
+def _show_sections(tab: RecipesTab, before: Checked | None, after: Checked) -> Updates:
+    """The sections that come or go with the task, and the fold of the rarer keys for a fault."""
+    if after.values is None:
+        return {}
+    known = before is not None and before.values is not None
+    updates: Updates = {
+        column: gr.update(visible=after.shows(section))
+        for section, column in tab.form.sections
+        if not known or before.shows(section) != after.shows(section)
+    }
+    if any(not f.common and f.key in after.faults for f in FIELDS):
+        updates[tab.form.more] = gr.update(open=True)
+    return updates
+
+
+def _show_fields(
+    tab: RecipesTab, before: Checked | None, after: Checked, typing: str | None
+) -> Updates:
+    """The fields whose text or message changed. A text that is no YAML leaves them as they are."""
+    if after.values is None:
+        return {}
+    known = before is not None and before.values is not None
+    updates: Updates = {}
+    for form_field in FIELDS:
+        key, changes = form_field.key, {}
+        text = form_field.shown(after.value(key))
+        if key != typing and not (known and form_field.shown(before.value(key)) == text):
+            offered = [name for name, _ in form_field.choices]
+            changes["value"] = text if form_field.kind != "choice" or text in offered else None
+        fault = after.faults.get(key)
+        if not known or before.faults.get(key) != fault:
+            changes["info"] = plain(fault) if fault else form_field.help
+            changes["elem_classes"] = ["dl-field", "dl-wrong"] if fault else ["dl-field"]
+        if changes:
+            updates[tab.form.inputs[key]] = gr.update(**changes)
+    return updates

@@ -1,0 +1,226 @@
+"""The Recipes tab as it is laid out: cards, actions, then the form beside the YAML."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from dpo_lite.memory.cards import CARDS
+from dpo_lite.ui.form import OF_TASK, TITLES, FormField, fields
+
+THIS_MACHINE = "this machine"
+OFFERED_CARDS = [THIS_MACHINE, "6GB", "8GB", "12GB", "16GB", "24GB", *CARDS]
+FIELDS = fields()
+# A click on a recipe's card tells its name.
+PICK_SCRIPT = """element.addEventListener("click", (event) => {
+  const card = event.target.closest("[data-recipe]");
+  if (card) trigger("click", {recipe: card.dataset.recipe});
+});"""
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What can be done with the recipe, and what came of it."""
+
+    check: gr.Button
+    card: gr.Dropdown
+    plan: gr.Button
+    launch: gr.Button
+    command: gr.HTML
+    outcome: gr.HTML
+    cancel: gr.Button
+
+
+@dataclass(frozen=True)
+class Form:
+    """A component for every key; the sections of some tasks alone; the fold of the rarer keys."""
+
+    inputs: dict[str, Any]
+    sections: list[tuple[str, gr.Column]]
+    more: gr.Accordion
+
+
+@dataclass(frozen=True)
+class Text:
+    """The recipe as YAML, what is wrong with it as a whole, and how it differs from its origin."""
+
+    fault: gr.HTML
+    yaml: gr.Code
+    difference: gr.HTML
+
+
+@dataclass(frozen=True)
+class Saving:
+    name: gr.Textbox
+    save: gr.Button
+    overwrite: gr.Button
+    note: gr.HTML
+
+
+@dataclass(frozen=True)
+class RecipesTab:
+    """``draft`` is a ``Draft``; ``browser_copy`` is what the browser remembers of it."""
+
+    draft: gr.State
+    browser_copy: gr.BrowserState
+    cards: gr.HTML
+    actions: Actions
+    form: Form
+    text: Text
+    saving: Saving
+
+    def shows_draft(self) -> list[Any]:
+        """All that a change of the draft may touch."""
+        return [
+            self.draft,
+            self.browser_copy,
+            self.cards,
+            self.saving.name,
+            self.text.yaml,
+            self.text.fault,
+            self.form.more,
+            self.actions.launch,
+            self.actions.command,
+            self.text.difference,
+            *self.form.inputs.values(),
+            *(column for _, column in self.form.sections),
+        ]
+
+
+def lay_out() -> RecipesTab:
+    draft = gr.State(None)
+    browser_copy = gr.BrowserState(None, storage_key="dl-recipe", secret="dpo-lite")
+    cards = gr.HTML(elem_id="recipes-cards", js_on_load=PICK_SCRIPT)
+    actions = _lay_out_actions()
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=330, elem_id="recipes-form"):
+            form = _lay_out_form()
+        with gr.Column(min_width=330):
+            text = _lay_out_text()
+            saving = _lay_out_saving()
+    return RecipesTab(draft, browser_copy, cards, actions, form, text, saving)
+
+
+def _lay_out_actions() -> Actions:
+    with gr.Row(elem_id="recipes-actions"):
+        check = gr.Button("Check", elem_id="recipes-check", size="md", min_width=110, scale=1)
+        card = gr.Dropdown(
+            OFFERED_CARDS,
+            value=THIS_MACHINE,
+            container=False,
+            allow_custom_value=True,
+            elem_id="recipes-card",
+            min_width=130,
+            scale=1,
+        )
+        plan = gr.Button(
+            "Plan for this card", elem_id="recipes-plan", size="md", min_width=140, scale=1
+        )
+        launch = gr.Button(
+            "Launch", variant="primary", elem_id="recipes-launch", size="md", min_width=140, scale=2
+        )
+    command = gr.HTML(elem_id="recipes-command", min_height=38)
+    outcome = gr.HTML(elem_id="recipes-outcome")
+    cancel = gr.Button("Cancel", elem_id="recipes-cancel", visible=False, size="sm")
+    return Actions(check, card, plan, launch, command, outcome, cancel)
+
+
+# --- the form -------------------------------------------------------------------------------------
+
+
+def _lay_out_form() -> Form:
+    inputs, sections = _lay_out_sections(common=True)
+    with gr.Accordion("All other keys", open=False, elem_id="recipes-more") as more:
+        rare_inputs, rare_sections = _lay_out_sections(common=False)
+    return Form(inputs | rare_inputs, sections + rare_sections, more)
+
+
+def _lay_out_sections(common: bool) -> tuple[dict[str, Any], list[tuple[str, gr.Column]]]:
+    """The fields by key; those that are of use to some tasks alone come and go with the task."""
+    inputs: dict[str, Any] = {}
+    sections: list[tuple[str, gr.Column]] = []
+    for section, title in TITLES.items():
+        own = [f for f in FIELDS if f.section == section and f.common == common]
+        if section in OF_TASK:
+            with gr.Column(visible=False, elem_classes=["dl-part"]) as column:
+                inputs |= _lay_out_section(title, own)
+            sections.append((section, column))
+        else:
+            inputs |= _lay_out_section(title, own)
+    return inputs, sections
+
+
+def _lay_out_section(title: str, own: list[FormField]) -> dict[str, Any]:
+    """A title and its fields; two short ones stand side by side."""
+    inputs: dict[str, Any] = {}
+    if own:
+        gr.HTML(f'<h3 class="dl-title">{title}</h3>')
+    for short, group in itertools.groupby(own, _is_short):
+        neighbours = list(group)
+        if not short:
+            inputs |= {f.key: _component(f) for f in neighbours}
+            continue
+        for start in range(0, len(neighbours), 2):
+            with gr.Row(equal_height=False):
+                inputs |= {f.key: _component(f) for f in neighbours[start : start + 2]}
+    return inputs
+
+
+def _is_short(form_field: FormField) -> bool:
+    return form_field.kind in ("number", "choice")
+
+
+def _component(form_field: FormField) -> gr.Textbox | gr.Dropdown:
+    options = {
+        "label": form_field.label,
+        "info": form_field.help,
+        "elem_id": f"recipes-{form_field.key.replace('.', '-')}",
+        "elem_classes": ["dl-field"],
+        "min_width": 150,
+    }
+    if form_field.kind == "choice":
+        return gr.Dropdown([name for name, _ in form_field.choices], filterable=False, **options)
+    lines = {"lines": {"lines": 3, "max_lines": 8}, "yaml": {"max_lines": 6}}
+    return gr.Textbox(**lines.get(form_field.kind, {"max_lines": 1}), **options)
+
+
+# --- the text -------------------------------------------------------------------------------------
+
+
+def _lay_out_text() -> Text:
+    gr.HTML('<h3 class="dl-title">As YAML</h3>')
+    fault = gr.HTML(elem_id="recipes-yaml-fault")
+    yaml = gr.Code(
+        language="yaml",
+        interactive=True,
+        show_label=False,
+        elem_id="recipes-yaml",
+        lines=20,
+        max_lines=44,
+        wrap_lines=True,
+    )
+    gr.HTML('<h3 class="dl-title">What is changed</h3>')
+    difference = gr.HTML(elem_id="recipes-diff", min_height=28)
+    return Text(fault, yaml, difference)
+
+
+def _lay_out_saving() -> Saving:
+    gr.HTML('<h3 class="dl-title">Keep it as your own</h3>')
+    with gr.Row(equal_height=False):
+        name = gr.Textbox(
+            container=False, elem_id="recipes-save-name", min_width=150, scale=3, max_lines=1
+        )
+        save = gr.Button("Save", elem_id="recipes-save", size="md", min_width=90, scale=1)
+        overwrite = gr.Button(
+            "Overwrite",
+            elem_id="recipes-overwrite",
+            size="md",
+            min_width=90,
+            scale=1,
+            visible=False,
+        )
+    note = gr.HTML(elem_id="recipes-save-note", min_height=38)
+    return Saving(name, save, overwrite, note)

@@ -1,0 +1,60 @@
+"""A draft kept as a recipe of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from dpo_lite.errors import UserError
+from dpo_lite.recipe import library
+from dpo_lite.ui import parts
+from dpo_lite.ui.form import check_text
+from dpo_lite.ui.recipe_draft import Draft
+from dpo_lite.ui.recipe_editing import EDIT, show_draft
+from dpo_lite.ui.recipe_layout import RecipesTab
+from dpo_lite.ui.shared import Page, Updates
+
+
+def connect_saving(page: Page, tab: RecipesTab) -> None:
+    def save(draft: Draft, name: str) -> Updates:
+        return _save(page, tab, draft, name, force=False)
+
+    def overwrite(draft: Draft, name: str) -> Updates:
+        return _save(page, tab, draft, name, force=True)
+
+    inputs = [tab.draft, tab.saving.name]
+    outputs = [*tab.shows_draft(), tab.saving.note, tab.saving.overwrite]
+    tab.saving.save.click(save, inputs, outputs, **EDIT)
+    tab.saving.overwrite.click(overwrite, inputs, outputs, **EDIT)
+
+
+def _save(page: Page, tab: RecipesTab, draft: Draft, name: str, force: bool) -> Updates:
+    note, overwrite = tab.saving.note, tab.saving.overwrite
+    text = library.with_origin(draft.text, draft.origin) if draft.origin else draft.text
+    is_its_own = draft.picked == f"own:{name.strip()}"
+    try:
+        path = library.save_own(text, name, draft.folder, overwrite=force or is_its_own)
+    except UserError as error:
+        taken = str(error).endswith("choose another name.") and "exists" in str(error)
+        return {note: parts.note(error, "warn"), overwrite: gr.update(visible=taken)}
+    saved = Draft(f"own:{path.stem}", text, draft.folder)
+    return {
+        **show_draft(page, tab, draft, saved, cards=True),
+        note: parts.note(f"Saved as {path}.", "good") + _copy_command(draft, path, force),
+        overwrite: gr.update(visible=False),
+    }
+
+
+def _copy_command(draft: Draft, path: Path, force: bool) -> str:
+    """The command that saves the same; none for a text with faults, or one saved in its place."""
+    recipe = check_text(draft.text).recipe
+    if recipe is None or draft.picked == f"own:{path.stem}":
+        return ""
+    try:
+        word, *overrides = draft.command_words(recipe)
+    except UserError:
+        return ""
+    name = path.stem if path.parent == library.OWN_FOLDER else str(path)
+    flag = ["--force"] if force else []
+    return parts.command(["dpo-lite", "recipes", "cp", word, name, *overrides, *flag])

@@ -1,0 +1,141 @@
+"""The Runs tab as it is laid out: the table, the selected run with its buttons, its folds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from dpo_lite.ui import run_views as views
+
+# A click on a row tells its run and whether it adds to the selection. The table is drawn anew at
+# every change, so its place is put back.
+TABLE_SCRIPT = """
+let top = 0;
+const row = (event) => event.target.closest("tr[data-run]");
+const tell = (event) => trigger("click", {
+  run: row(event).dataset.run,
+  add: Boolean(event.target.closest(".dl-pick")) || event.ctrlKey || event.metaKey,
+});
+element.addEventListener("click", (event) => { if (row(event)) tell(event); });
+element.addEventListener("keydown", (event) => {
+  if (!row(event) || !["Enter", " "].includes(event.key)) return;
+  event.preventDefault();
+  tell(event);
+});
+element.addEventListener("scroll", (event) => { top = event.target.scrollTop; }, true);
+watch("value", () => {
+  const box = element.querySelector(".dl-scroll");
+  if (box) box.scrollTop = top;
+});
+"""
+LOG_SCRIPT = """
+const end = () => {
+  const log = element.querySelector(".dl-log");
+  if (log) log.scrollTop = log.scrollHeight;
+};
+end();
+watch("value", end);
+"""
+
+
+@dataclass(frozen=True)
+class Manage:
+    """The fold that renames and deletes; ``sure`` asks before it does."""
+
+    fold: gr.Accordion
+    name: gr.Textbox
+    rename: gr.Button
+    delete: gr.Button
+    sure: gr.Row
+    question: gr.HTML
+    yes: gr.Button
+    no: gr.Button
+
+
+@dataclass(frozen=True)
+class RunsTab:
+    """``sent`` is what the browser was sent last, so that nothing is sent twice."""
+
+    table: gr.HTML
+    message: gr.HTML
+    detail: gr.HTML
+    stop: gr.Button
+    resume: gr.Button
+    compare: gr.Button
+    curves: gr.HTML
+    smooth: gr.Slider
+    samples: gr.HTML
+    log: gr.HTML
+    difference: gr.HTML
+    manage: Manage
+    sent: gr.State
+
+    def follows_runs(self) -> list[Any]:
+        """What shows the runs as they are now, in the order of ``tab_runs.refresh``."""
+        texts = [self.table, self.detail, self.curves, self.samples, self.log, self.difference]
+        return [*texts, self.stop, self.resume, self.compare, self.manage.fold, self.sent]
+
+
+def lay_out() -> RunsTab:
+    table = gr.HTML(elem_id="runs-table", js_on_load=TABLE_SCRIPT)
+    message = gr.HTML(elem_id="runs-message")
+    detail = gr.HTML(elem_id="runs-detail")
+    with gr.Row(elem_classes="dl-buttons"):
+        off = {"interactive": False, "size": "sm", "min_width": 110, "scale": 0}
+        stop = gr.Button("Stop and save", elem_id="runs-stop", **off)
+        resume = gr.Button("Resume", elem_id="runs-resume", **off)
+        compare = gr.Button("Compare", elem_id="runs-compare", **off)
+    curves = gr.HTML(elem_id="runs-curves", js_on_load=TABLE_SCRIPT)  # a road's rows open its runs
+    with gr.Accordion("Smoothing and what the metrics mean", open=False, elem_id="runs-help"):
+        smooth = gr.Slider(0, 0.98, 0.8, step=0.02, label="Smoothing", elem_id="runs-smooth")
+        gr.HTML(views.explanations())
+    with gr.Accordion("Answers over time", open=True, elem_id="runs-samples-fold"):
+        samples = gr.HTML(elem_id="runs-samples")
+    with gr.Accordion("Log", open=False, elem_id="runs-log-fold"):
+        log = gr.HTML(elem_id="runs-log", js_on_load=LOG_SCRIPT)
+    with gr.Accordion("Difference of the recipes", open=False, elem_id="runs-difference-fold"):
+        difference = gr.HTML(elem_id="runs-difference")
+    return RunsTab(
+        table,
+        message,
+        detail,
+        stop,
+        resume,
+        compare,
+        curves,
+        smooth,
+        samples,
+        log,
+        difference,
+        manage=_lay_out_manage(),
+        sent=gr.State({}),
+    )
+
+
+def _lay_out_manage() -> Manage:
+    small = {"size": "sm", "scale": 0}
+    with gr.Accordion("Rename or delete", open=False, visible=False, elem_id="runs-manage") as fold:
+        with gr.Row(elem_classes="dl-buttons"):
+            name = gr.Textbox(
+                show_label=False,
+                placeholder="new name",
+                elem_id="runs-new-name",
+                scale=2,
+                min_width=160,
+                container=False,
+            )
+            rename = gr.Button("Rename", elem_id="runs-rename", min_width=110, **small)
+            delete = gr.Button("Delete…", elem_id="runs-delete", min_width=110, **small)
+        with gr.Row(visible=False, elem_classes="dl-buttons") as sure:
+            question = gr.HTML(elem_id="runs-delete-question")
+            yes = gr.Button(
+                "Delete for good",
+                variant="stop",
+                elem_id="runs-delete-yes",
+                min_width=130,
+                **small,
+            )
+            no = gr.Button("Keep", elem_id="runs-delete-no", min_width=90, **small)
+    return Manage(fold, name, rename, delete, sure, question, yes, no)

@@ -1,0 +1,27 @@
+"""What this process takes of the machine, by the system's own numbers."""
+
+import sys
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+
+from dpo_lite.memory.capacity import memory_in_use, peak_memory
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the card's memory is told there")
+def test_what_is_in_use_is_seen():
+    before = memory_in_use()
+    held = torch.ones(2**24)  # 64 MiB
+    assert memory_in_use() - before > held.nbytes / 2
+    assert peak_memory(CPU) >= held.nbytes
+
+
+def test_the_peak_where_there_is_no_resource_module(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)
+    windows = SimpleNamespace(peak_wset=123)
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda process: windows)
+    assert peak_memory(CPU) == 123
