@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from dpo_lite.algorithms import SCORING
 from dpo_lite.data.cache import cached_folder
+from dpo_lite.data.cache_versions import SCORING
 from dpo_lite.model import roles
 from dpo_lite.model.base import base_location
 from dpo_lite.recipe import ModelSection
@@ -37,9 +37,11 @@ def base_identity(section: ModelSection, config) -> dict[str, str] | None:
     stats = [(str(path.resolve()), path.stat()) for path in files]
     seen = repr([(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for n, s in stats])
     key = hashlib.sha256(seen.encode()).hexdigest()[:32]
-    hash_folder = cached_folder(
-        key, ("sha256",), lambda new: (new / "sha256").write_text(files_hash(files)), "weights"
-    )
+
+    def write(new: Path) -> None:
+        (new / "sha256").write_text(files_hash(files))
+
+    hash_folder = cached_folder(key, ("sha256",), write, "weights")
     return {"files": (hash_folder / "sha256").read_text()}
 
 
