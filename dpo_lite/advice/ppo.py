@@ -17,12 +17,8 @@ SAME = 1e-3  # deviation of rewards that are all alike
 
 
 def runs_away(curves: Curves) -> Advice | None:
-    kl, length, target = (
-        curves.end("kl"),
-        curves.end("completions/mean_length"),
-        curves.ppo("kl_target"),
-    )
-    beta = curves.end("beta")
+    kl, length = curves.end("kl"), curves.end("completions/mean_length")
+    target, beta = curves.ppo("kl_target"), curves.end("beta")
     if target and kl > 2 * target and curves.share > 0.5:
         return Advice(
             "warn",
@@ -45,10 +41,8 @@ def costs_more_than_it_earns(curves: Curves) -> Advice | None:
     spread = curves.start("reward_std")
     if curves.share < 0.5 or start - end <= MOVED * max(spread, SAME):
         return None
-    gain, cost = (
-        curves.end("reward") - curves.start("reward"),
-        curves.end("beta") * curves.end("kl"),
-    )
+    gain = curves.end("reward") - curves.start("reward")
+    cost = curves.end("beta") * curves.end("kl")
     why = (
         f"the KL costs {cost:.2f} and the reward has changed by {gain:+.2f}"
         if cost > 0.1

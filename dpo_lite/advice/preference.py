@@ -70,12 +70,8 @@ def prefers_rejected(curves: Curves) -> Advice | None:
 
 def coin_flip(curves: Curves) -> Advice | None:
     accuracy = curves.end("rewards/accuracies")
-    if (
-        accuracy is None
-        or not 0.4 < accuracy < 0.56
-        or curves.share < 0.5
-        or len(curves.steps) < 30
-    ):
+    early = curves.share < 0.5 or len(curves.steps) < 30
+    if accuracy is None or early or not 0.4 < accuracy < 0.56:
         return None
     return Advice(
         "warn",

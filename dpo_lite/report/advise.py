@@ -54,9 +54,8 @@ def advise_run(run: Run) -> list[Advice]:
 
 def _too_early(curves: Curves, unit: str) -> Advice:
     if curves.status["state"] == "finished":
-        return Advice(
-            "info", f"{len(curves.steps)} {unit} are too few to tell anything from curves."
-        )
+        count = len(curves.steps)
+        return Advice("info", f"{count} {unit} are too few to tell anything from curves.")
     return Advice("info", f"Too early to tell: wait for some more {unit}.")
 
 

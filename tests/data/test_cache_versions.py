@@ -28,8 +28,9 @@ def test_the_code_is_as_it_was_when_somebody_last_looked(algorithm):
     assert present == algorithm.recorded, (
         f"\nCode that {algorithm.name} stands for has changed: {', '.join(algorithm.modules)}.\n"
         "Decide whether it now gives other numbers for the same input. If it does, raise the "
-        f"version of {algorithm.name} in dpo_lite/data/cache_versions.py (now {algorithm.version}), "
-        "so that what was kept before is not read again.\nIn both cases record the new hash:\n"
+        f"version of {algorithm.name} in dpo_lite/data/cache_versions.py (now "
+        f"{algorithm.version}), so that what was kept before is not read "
+        "again.\nIn both cases record the new hash:\n"
         f"    python -m dpo_lite.data.cache_versions\nwhich writes recorded={present!r}."
     )
 
