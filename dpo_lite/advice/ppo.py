@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from dpo_lite.advice.rules import Advice, Rule, Seen
+from dpo_lite.advice.rules import Advice, Curves, Rule
 
 EARLY = 8  # rollouts: the first three and the last five are then different ones
 FAR, FAR_PER_TOKEN = 10.0, 0.25  # nats of KL, per answer and per token, that change the text
@@ -16,15 +16,15 @@ MOVED = 0.15  # deviations
 SAME = 1e-3  # deviation of rewards that are all alike
 
 
-def runs_away(seen: Seen) -> Advice | None:
-    kl, length, target = seen.end("kl"), seen.end("completions/mean_length"), seen.ppo("kl_target")
-    beta = seen.end("beta")
-    if target and kl > 2 * target and seen.share > 0.5:
+def runs_away(curves: Curves) -> Advice | None:
+    kl, length = curves.end("kl"), curves.end("completions/mean_length")
+    target, beta = curves.ppo("kl_target"), curves.end("beta")
+    if target and kl > 2 * target and curves.share > 0.5:
         return Advice(
             "warn",
             f"The KL is {kl:.1f} nats per answer, more than twice ppo.kl_target ({target:g}), and "
             f"beta ({beta:.3g} now) does not catch up. Start with a higher train.beta, or lower "
-            f"train.lr (now {seen.train('lr'):g}).",
+            f"train.lr (now {curves.train('lr'):g}).",
         )
     if target or kl < max(FAR, FAR_PER_TOKEN * length):
         return None
@@ -36,12 +36,13 @@ def runs_away(seen: Seen) -> Advice | None:
     )
 
 
-def costs_more_than_it_earns(seen: Seen) -> Advice | None:
-    start, end = seen.start("objective"), seen.end("objective")
-    spread = seen.start("reward_std")
-    if seen.share < 0.5 or start - end <= MOVED * max(spread, SAME):
+def costs_more_than_it_earns(curves: Curves) -> Advice | None:
+    start, end = curves.start("objective"), curves.end("objective")
+    spread = curves.start("reward_std")
+    if curves.share < 0.5 or start - end <= MOVED * max(spread, SAME):
         return None
-    gain, cost = seen.end("reward") - seen.start("reward"), seen.end("beta") * seen.end("kl")
+    gain = curves.end("reward") - curves.start("reward")
+    cost = curves.end("beta") * curves.end("kl")
     why = (
         f"the KL costs {cost:.2f} and the reward has changed by {gain:+.2f}"
         if cost > 0.1
@@ -50,31 +51,31 @@ def costs_more_than_it_earns(seen: Seen) -> Advice | None:
     return Advice(
         "bad",
         f"reward − beta · KL fell from {start:.2f} to {end:.2f}: {why}. The steps are too large; "
-        f"lower train.lr (now {seen.train('lr'):g}) about three times.",
+        f"lower train.lr (now {curves.train('lr'):g}) about three times.",
     )
 
 
-def does_not_move(seen: Seen) -> Advice | None:
-    start, end, spread = seen.start("reward"), seen.end("reward"), seen.start("reward_std")
+def does_not_move(curves: Curves) -> Advice | None:
+    start, end, spread = curves.start("reward"), curves.end("reward"), curves.start("reward_std")
     if spread < SAME:
         return Advice(
             "warn",
             "All answers earn the same reward, so there is nothing to learn from: look at what "
-            f"rewards them ({seen.ppo('reward')}).",
+            f"rewards them ({curves.ppo('reward')}).",
         )
-    if seen.share < 0.5 or abs(end - start) > MOVED * spread:
+    if curves.share < 0.5 or abs(end - start) > MOVED * spread:
         return None
     return Advice(
         "warn",
         f"The reward does not move: {start:.2f} at first, {end:.2f} now. Raise train.lr (now "
-        f"{seen.train('lr'):g}) about three times, take more rollouts (train.epochs or "
+        f"{curves.train('lr'):g}) about three times, take more rollouts (train.epochs or "
         "train.max_steps), and look with `dpo-lite score` whether the reward model tells good "
         "answers from bad.",
     )
 
 
-def collapsed(seen: Seen) -> Advice | None:
-    start, end = seen.start("entropy"), seen.end("entropy")
+def collapsed(curves: Curves) -> Advice | None:
+    start, end = curves.start("entropy"), curves.end("entropy")
     if end > min(0.25 * start, 0.1):
         return None
     return Advice(
@@ -85,37 +86,37 @@ def collapsed(seen: Seen) -> Advice | None:
     )
 
 
-def does_not_end(seen: Seen) -> Advice | None:
-    ended = seen.end("completions/ended")
+def does_not_end(curves: Curves) -> Advice | None:
+    ended = curves.end("completions/ended")
     if ended > 0.8:
         return None
-    cost = seen.ppo("no_end_penalty")
+    cost = curves.ppo("no_end_penalty")
     pays = f", and each of the others pays {cost:g} of reward" if cost else ""
     return Advice(
         "warn",
         f"Only {ended:.0%} of the answers come to their end{pays}. Raise ppo.max_new_tokens (now "
-        f"{seen.ppo('max_new_tokens')}); else it learns to be short, or nothing at all.",
+        f"{curves.ppo('max_new_tokens')}); else it learns to be short, or nothing at all.",
     )
 
 
-def clipped(seen: Seen) -> Advice | None:
-    share = seen.end("clip_fraction")
+def clipped(curves: Curves) -> Advice | None:
+    share = curves.end("clip_fraction")
     if share < 1 / 3:
         return None
     return Advice(
         "warn",
         f"{share:.0%} of the probabilities move further in a rollout than ppo.clip lets count: the "
         f"answers are out of date when they are learned from. Lower train.lr (now "
-        f"{seen.train('lr'):g}) or take fewer ppo.passes (now {seen.ppo('passes')}).",
+        f"{curves.train('lr'):g}) or take fewer ppo.passes (now {curves.ppo('passes')}).",
     )
 
 
-def hacked(seen: Seen) -> Advice | None:
+def hacked(curves: Curves) -> Advice | None:
     """More reward on held-out prompts, and no more truth."""
-    for name, before, after in _held_out(seen):
+    for name, before, after in _held_out(curves):
         if after["truthful"] > before["truthful"]:
             continue
-        if after["reward"] > before["reward"] + MOVED * seen.start("reward_std"):
+        if after["reward"] > before["reward"] + MOVED * curves.start("reward_std"):
             return Advice(
                 "bad",
                 f"On {name} the reward rose from {before['reward']:.2f} to {after['reward']:.2f}, "
@@ -127,30 +128,30 @@ def hacked(seen: Seen) -> Advice | None:
     return None
 
 
-def _held_out(seen: Seen) -> Iterator[tuple[str, Mapping[str, float], Mapping[str, float]]]:
+def _held_out(curves: Curves) -> Iterator[tuple[str, Mapping[str, float], Mapping[str, float]]]:
     """Set, and reward and truthfulness before and after; while it trains of its evaluations."""
-    for name, found in seen.sets.items():
+    for name, found in curves.sets.items():
         drawn = found.get("drawn") or {}
         if "truthful" in drawn.get("policy", {}):
             yield name, drawn["reference"], drawn["policy"]
-    for name, points in seen.evals.items():
+    for name, points in curves.evals.items():
         values = {key: [v for _, v in points.get(key, [])] for key in ("reward", "truthful")}
-        if name not in seen.sets and len(values["truthful"]) > 1:
+        if name not in curves.sets and len(values["truthful"]) > 1:
             yield name, *({k: v[place] for k, v in values.items()} for place in (0, -1))
 
 
-def well(seen: Seen) -> Advice:
+def well(curves: Curves) -> Advice:
     told = (
-        f"reward from {seen.start('reward'):.2f} to {seen.end('reward'):.2f} at a KL of "
-        f"{seen.end('kl'):.2f} nats per answer"
+        f"reward from {curves.start('reward'):.2f} to {curves.end('reward'):.2f} at a KL of "
+        f"{curves.end('kl'):.2f} nats per answer"
     )
     truths = [
         f"{before['truthful']:.0%} to {after['truthful']:.0%} on {name}"
-        for name, before, after in _held_out(seen)
+        for name, before, after in _held_out(curves)
     ]
     if truths:
         told += f"; held out, the chosen claim from {', '.join(truths)}"
-    if seen.status["state"] == "finished":
+    if curves.status["state"] == "finished":
         return Advice(
             "good", f"Finished well: {told}. Now read its answers beside the reference's."
         )

@@ -7,59 +7,59 @@ from __future__ import annotations
 
 import math
 
-from dpo_lite.advice.rules import Advice, Rule, Seen
+from dpo_lite.advice.rules import Advice, Curves, Rule
 from dpo_lite.objectives.losses import LOSSES
 
 LN2 = math.log(2)
 READ = "Now read its answers beside the reference's."
 
 
-def not_finite(seen: Seen) -> Advice | None:
-    bad = next((s for s in seen.steps if not math.isfinite(s["loss"])), None)
+def not_finite(curves: Curves) -> Advice | None:
+    bad = next((s for s in curves.steps if not math.isfinite(s["loss"])), None)
     if bad is None:
         return None
     return Advice(
         "bad",
         f"The loss became {bad['loss']} at update {bad['step']}: lower train.lr (now "
-        f"{seen.train('lr'):g}), and look for broken rows with `dpo-lite data`.",
+        f"{curves.train('lr'):g}), and look for broken rows with `dpo-lite data`.",
     )
 
 
-def worse_than_nothing(seen: Seen) -> Advice | None:
-    return above_untrained(seen, LN2, "policy")
+def worse_than_nothing(curves: Curves) -> Advice | None:
+    return above_untrained(curves, LN2, "policy")
 
 
-def above_untrained(seen: Seen, untrained: float, model: str) -> Advice | None:
+def above_untrained(curves: Curves, untrained: float, model: str) -> Advice | None:
     """The loss at the end is higher than that of a model that was not trained at all."""
-    loss = seen.end("loss")
-    if not seen.is_logistic or not math.isfinite(loss) or loss < untrained + 0.1:
+    loss = curves.loss
+    if not curves.is_logistic or not math.isfinite(loss) or loss < untrained + 0.1:
         return None
     known = "ln 2 = " if untrained == LN2 else ""
     return Advice(
         "bad",
         f"The loss is {loss:.2f}, above the {known}{untrained:.3f} of an untrained {model}: the "
-        f"steps are too large. Lower train.lr (now {seen.train('lr'):g}) three to ten times.",
+        f"steps are too large. Lower train.lr (now {curves.train('lr'):g}) three to ten times.",
     )
 
 
 def stuck_at_ln2(
-    seen: Seen, still: str = "the policy has hardly left the reference"
+    curves: Curves, still: str = "the policy has hardly left the reference"
 ) -> Advice | None:
-    loss, margin = seen.end("loss"), seen.end("rewards/margins")
-    if not seen.is_logistic or margin is None or abs(loss - LN2) > 0.01 or abs(margin) > 0.03:
+    loss, margin = curves.loss, curves.end("rewards/margins")
+    if not curves.is_logistic or margin is None or abs(loss - LN2) > 0.01 or abs(margin) > 0.03:
         return None
-    if seen.share < max(0.3, seen.train("warmup")):
+    if curves.share < max(0.3, curves.train("warmup")):
         return Advice("info", "The loss is still at ln 2 = 0.693: the learning rate is warming up.")
     return Advice(
         "warn",
         f"The loss stays at ln 2 = 0.693: {still}. Raise train.lr "
-        f"(now {seen.train('lr'):g}) about three times, or train longer.",
+        f"(now {curves.train('lr'):g}) about three times, or train longer.",
     )
 
 
-def prefers_rejected(seen: Seen) -> Advice | None:
-    accuracy, margin = seen.end("rewards/accuracies"), seen.end("rewards/margins")
-    if accuracy is None or accuracy > 0.4 or margin > -0.03 or seen.share < 0.3:
+def prefers_rejected(curves: Curves) -> Advice | None:
+    accuracy, margin = curves.end("rewards/accuracies"), curves.end("rewards/margins")
+    if accuracy is None or margin is None or accuracy > 0.4 or margin > -0.03 or curves.share < 0.3:
         return None
     return Advice(
         "bad",
@@ -68,29 +68,30 @@ def prefers_rejected(seen: Seen) -> Advice | None:
     )
 
 
-def coin_flip(seen: Seen) -> Advice | None:
-    accuracy = seen.end("rewards/accuracies")
-    if accuracy is None or not 0.4 < accuracy < 0.56 or seen.share < 0.5 or len(seen.steps) < 30:
+def coin_flip(curves: Curves) -> Advice | None:
+    accuracy = curves.end("rewards/accuracies")
+    early = curves.share < 0.5 or len(curves.steps) < 30
+    if accuracy is None or early or not 0.4 < accuracy < 0.56:
         return None
     return Advice(
         "warn",
         f"The accuracy stays at {accuracy:.2f}, like a coin. Either the pairs are noise (look at "
         "some with `dpo-lite data`: would you prefer the same?), or train.lr "
-        f"({seen.train('lr'):g}) is too low to learn from them.",
+        f"({curves.train('lr'):g}) is too low to learn from them.",
     )
 
 
-def exploded(seen: Seen) -> Advice | None:
+def exploded(curves: Curves) -> Advice | None:
     return learned_by_heart(
-        seen,
+        curves,
         "carry the policy away from the reference. Fewer train.epochs, a "
-        f"higher train.beta (now {seen.train('beta'):g}) or a lower train.lr keep the text whole",
+        f"higher train.beta (now {curves.train('beta'):g}) or a lower train.lr keep the text whole",
     )
 
 
-def learned_by_heart(seen: Seen, harm: str) -> Advice | None:
+def learned_by_heart(curves: Curves, harm: str) -> Advice | None:
     """The pairs are learned; ``harm``: what further updates do, and what helps."""
-    loss, margin = seen.end("loss"), seen.end("rewards/margins")
+    loss, margin = curves.loss, curves.end("rewards/margins")
     if margin is None or margin < 8 or loss > 0.05:
         return None
     return Advice(
@@ -100,9 +101,9 @@ def learned_by_heart(seen: Seen, harm: str) -> Advice | None:
     )
 
 
-def over_fitting(seen: Seen) -> Advice | None:
-    train_accuracy = seen.end("rewards/accuracies")
-    for name, points in seen.evals.items():
+def over_fitting(curves: Curves) -> Advice | None:
+    train_accuracy = curves.end("rewards/accuracies")
+    for name, points in curves.evals.items():
         losses = points.get("loss", [])
         step, best = min(losses, key=lambda p: p[1], default=(0, 0.0))
         if len(losses) > 2 and losses[-1][1] > best + max(0.02, 0.05 * best) and step > 0:
@@ -123,13 +124,13 @@ def over_fitting(seen: Seen) -> Advice | None:
     return None
 
 
-def displacement(seen: Seen) -> Advice | None:
+def displacement(curves: Curves) -> Advice | None:
     """Falling rewards/chosen: what is normal, and from where on the text is in danger."""
-    reward, logp = seen.end("rewards/chosen"), seen.end("logps/chosen")
+    reward, logp = curves.end("rewards/chosen"), curves.end("logps/chosen")
     if reward is None or logp is None or reward > -0.05:
         return None
-    fall = -reward / seen.train("beta")  # nats per answer, or per token
-    per_token = LOSSES[seen.train("loss")].per_token
+    fall = -reward / curves.train("beta")  # nats per answer, or per token
+    per_token = LOSSES[curves.train("loss")].per_token
     before = 1.0 if per_token else abs(logp + fall) or 1.0
     if fall > before:
         lost = f"{fall:.1f} nats a token" if per_token else f"{fall:.0f} nats each"
@@ -137,7 +138,7 @@ def displacement(seen: Seen) -> Advice | None:
             "warn",
             f"The chosen answers lost {lost}, as much as they had: also good text "
             "got unlikely. Read some answers; if they are odd, set train.sft_weight=0.1 or lower "
-            f"train.lr (now {seen.train('lr'):g}).",
+            f"train.lr (now {curves.train('lr'):g}).",
         )
     return Advice(
         "info",
@@ -146,19 +147,19 @@ def displacement(seen: Seen) -> Advice | None:
     )
 
 
-def well(seen: Seen, then: str = READ) -> Advice:
+def well(curves: Curves, then: str = READ) -> Advice:
     """What it came to; ``then``: what to do with it."""
-    accuracy, margin = seen.end("rewards/accuracies"), seen.end("rewards/margins")
+    accuracy, margin = curves.end("rewards/accuracies"), curves.end("rewards/margins")
     numbers = "" if accuracy is None else f"accuracy {accuracy:.0%}, "
-    numbers += f"margin {margin:.2f}" if margin is not None else f"loss {seen.end('loss'):.3f}"
+    numbers += f"margin {margin:.2f}" if margin is not None else f"loss {curves.loss:.3f}"
     held_out = [
         f"{points['rewards/accuracies'][-1][1]:.0%} on {name}"
-        for name, points in seen.evals.items()
+        for name, points in curves.evals.items()
         if points.get("rewards/accuracies")
     ]
     if held_out:
         numbers += f", held out {', '.join(held_out)}"
-    if seen.status["state"] == "finished":
+    if curves.status["state"] == "finished":
         return Advice("good", f"Finished well: {numbers}. {then}")
     return Advice("good", f"It learns: {numbers}.")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dpo_lite.advice import preference
 from dpo_lite.advice.preference import LN2
-from dpo_lite.advice.rules import Advice, Rule, Seen
+from dpo_lite.advice.rules import Advice, Curves, Rule
 
 WORTH_A_WORD = 0.1  # calibration error
 FEWEST = 50  # pairs that say something
@@ -32,32 +32,32 @@ def calibration_words(name: str, calibration: Mapping[str, Any]) -> str | None:
     )
 
 
-def worse_than_nothing(seen: Seen) -> Advice | None:
+def worse_than_nothing(curves: Curves) -> Advice | None:
     # A margin that the data ask for is part of the loss from the start.
-    untrained = max(LN2, seen.steps[0]["loss"])
-    return preference.above_untrained(seen, untrained, "reward model")
+    untrained = max(LN2, curves.steps[0]["loss"])
+    return preference.above_untrained(curves, untrained, "reward model")
 
 
-def stuck_at_ln2(seen: Seen) -> Advice | None:
-    return preference.stuck_at_ln2(seen, "the head hardly tells the answers apart")
+def stuck_at_ln2(curves: Curves) -> Advice | None:
+    return preference.stuck_at_ln2(curves, "the head hardly tells the answers apart")
 
 
-def exploded(seen: Seen) -> Advice | None:
+def exploded(curves: Curves) -> Advice | None:
     return preference.learned_by_heart(
-        seen,
+        curves,
         "make it surer of itself. Fewer train.epochs or a lower "
-        f"train.lr (now {seen.train('lr'):g}) keep it calibrated",
+        f"train.lr (now {curves.train('lr'):g}) keep it calibrated",
     )
 
 
-def uncalibrated(seen: Seen) -> Advice | None:
-    judged = {n: found["calibration"] for n, found in seen.sets.items() if "calibration" in found}
+def uncalibrated(curves: Curves) -> Advice | None:
+    judged = {n: found["calibration"] for n, found in curves.sets.items() if "calibration" in found}
     sentences = (calibration_words(*item) for item in judged.items())
     return next((Advice("warn", text) for text in sentences if text), None)
 
 
-def well(seen: Seen) -> Advice:
-    return preference.well(seen, "Now rank answers with `dpo-lite best-of`.")
+def well(curves: Curves) -> Advice:
+    return preference.well(curves, "Now rank answers with `dpo-lite best-of`.")
 
 
 RULES: list[Rule] = [

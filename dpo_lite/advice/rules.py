@@ -18,7 +18,7 @@ class Advice:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Curves:
     """What the rules look at."""
 
     recipe: Mapping[str, Any]
@@ -44,6 +44,13 @@ class Seen:
         return sum(values[:3]) / len(values[:3]) if values else None
 
     @property
+    def loss(self) -> float:
+        """At the end: every update that is logged has one."""
+        loss = self.end("loss")
+        assert loss is not None
+        return loss
+
+    @property
     def share(self) -> float:
         """How much of the run is behind it, 0 to 1."""
         last = self.steps[-1]["step"] if self.steps else 0
@@ -55,4 +62,4 @@ class Seen:
         return LOSSES[self.train("loss")].logistic
 
 
-Rule = Callable[[Seen], Advice | None]
+Rule = Callable[[Curves], Advice | None]

@@ -31,8 +31,8 @@ def data(
     Example:  dpo-lite data pairs.jsonl --model Qwen/Qwen3-4B
     Example:  dpo-lite data Anthropic/hh-rlhf data.limit=1000 --json
     """
-    from dpo_lite.data.report_view import print_report
     from dpo_lite.jobs.doctor import examine
+    from dpo_lite.report.data import print_report
 
     quiet_progress_bars()
     with Console(stderr=True).status("reading the data") as spinner:

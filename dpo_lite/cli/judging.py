@@ -120,7 +120,7 @@ def histogram(values) -> str:
     reach = float(np.quantile(np.abs(values), 0.98)) or 1.0
     inside = np.clip(values, -reach, reach)
     counts, _ = np.histogram(inside, bins=2 * HALF, range=(-reach, reach))
-    line = bars(counts)
+    line = bars(counts.tolist())
     return f"{-reach:.2f} {line[:HALF]}│{line[HALF:]} {reach:.2f}"
 
 

@@ -1,7 +1,7 @@
 """A whole source as token ids in a memory-mapped table, made once and kept by its content.
 
 The table is kept under a hash of all that it depends on: the rows, the options, the tokenizer and
-its template, and the version of how one becomes the other (``algorithms.ENCODING``).
+its template, and the version of how one becomes the other (``cache_versions.ENCODING``).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset
 
-from dpo_lite.algorithms import ENCODING
 from dpo_lite.data.cache import cached_folder
+from dpo_lite.data.cache_versions import ENCODING
 from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Reason
 from dpo_lite.data.format_rules import Format
 from dpo_lite.data.pairs import examples_of, pair_labelled, prompt_text

@@ -8,7 +8,6 @@ import time
 
 from rich.console import Console
 
-from dpo_lite.data.report_view import print_report
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json, write_text
 from dpo_lite.hub.while_training import TrainingPush, check_push
@@ -21,6 +20,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import keep_start, start_adapter
 from dpo_lite.model.base import save_own_template
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
+from dpo_lite.report.data import print_report
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.runs.folder import Run, create_run, recorded

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from dpo_lite.algorithms import SCORING
 from dpo_lite.data.cache import cached_folder
+from dpo_lite.data.cache_versions import SCORING
 from dpo_lite.model import roles
 from dpo_lite.model.base import base_location
 from dpo_lite.recipe import ModelSection

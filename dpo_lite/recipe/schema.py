@@ -101,9 +101,11 @@ class Recipe(Section):
         if self.data.pairs == DataSection.model_fields["pairs"].default:
             self.data.pairs = task.pairs[0]
         if self.data.pairs not in task.pairs:
+            plain = (other for other in TASKS.values() if not other.composed)
+            owners = [other.name for other in plain if self.data.pairs in other.pairs]
             raise ValueError(
-                f"data.pairs: {self.data.pairs} is not for task: {task.name}, which takes"
-                f" {' or '.join(task.pairs)}"
+                f"data.pairs: {self.data.pairs} is for task: {' or '.join(owners)}; task:"
+                f" {task.name} takes {' or '.join(task.pairs)}"
             )
 
     def _refuse_sections(self, task: Task) -> None:

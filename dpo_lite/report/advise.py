@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpo_lite.advice.rules import Advice, Rule, Seen
+from dpo_lite.advice.rules import Advice, Curves, Rule
 from dpo_lite.files import read_json
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.metrics import split_eval
@@ -33,15 +33,15 @@ def advise(
     steps = {m["step"]: m for m in metrics if "loss" in m}  # of a repeated update the last counts
     sets = (results or {}).get("sets") or {}
     evals = _evals(metrics, results)
-    seen = Seen(recipe, status, [steps[k] for k in sorted(steps)], evals, sets)
-    ending = [advice for rule in STATES if (advice := rule(seen))]
-    if len(seen.steps) < task.early:
-        if not ending and seen.steps:
-            ending.append(_too_early(seen, f"{task.unit}s"))
+    curves = Curves(recipe, status, [steps[k] for k in sorted(steps)], evals, sets)
+    ending = [advice for rule in STATES if (advice := rule(curves))]
+    if len(curves.steps) < task.early:
+        if not ending and curves.steps:
+            ending.append(_too_early(curves, f"{task.unit}s"))
         return ending
-    given = [*ending, *(advice for rule in task.rules if (advice := rule(seen)))]
+    given = [*ending, *(advice for rule in task.rules if (advice := rule(curves)))]
     if not any(advice.kind in ("warn", "bad") for advice in given):
-        given.append(task.well(seen))
+        given.append(task.well(curves))
     return sorted(given, key=lambda advice: GRAVEST_FIRST.index(advice.kind))
 
 
@@ -52,23 +52,24 @@ def advise_run(run: Run) -> list[Advice]:
     return advise(recipe, run.status(), run.records("metrics.jsonl"), results)
 
 
-def _too_early(seen: Seen, unit: str) -> Advice:
-    if seen.status["state"] == "finished":
-        return Advice("info", f"{len(seen.steps)} {unit} are too few to tell anything from curves.")
+def _too_early(curves: Curves, unit: str) -> Advice:
+    if curves.status["state"] == "finished":
+        count = len(curves.steps)
+        return Advice("info", f"{count} {unit} are too few to tell anything from curves.")
     return Advice("info", f"Too early to tell: wait for some more {unit}.")
 
 
 # --- how it ended ---------------------------------------------------------------------------------
 
 
-def failed(seen: Seen) -> Advice | None:
-    if seen.status["state"] != "failed":
+def failed(curves: Curves) -> Advice | None:
+    if curves.status["state"] != "failed":
         return None
-    return Advice("bad", f"The run failed: {seen.status.get('error') or 'see its log.'}")
+    return Advice("bad", f"The run failed: {curves.status.get('error') or 'see its log.'}")
 
 
-def interrupted(seen: Seen) -> Advice | None:
-    if seen.status["state"] != "interrupted":
+def interrupted(curves: Curves) -> Advice | None:
+    if curves.status["state"] != "interrupted":
         return None
     return Advice(
         "warn",
@@ -77,8 +78,8 @@ def interrupted(seen: Seen) -> Advice | None:
     )
 
 
-def stopped(seen: Seen) -> Advice | None:
-    if seen.status["state"] != "stopped":
+def stopped(curves: Curves) -> Advice | None:
+    if curves.status["state"] != "stopped":
         return None
     return Advice("info", "Stopped and saved. Resume goes on as if it had never stopped.")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpo_lite.advice import preference
-from dpo_lite.advice.rules import Advice, Seen
+from dpo_lite.advice.rules import Advice, Curves
 from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.tasks import panels
 from dpo_lite.tasks.card import Card
@@ -71,5 +71,5 @@ class DPO(Task):
             ("loss", "", f"{metrics['loss']:.4f}"),
         ]
 
-    def well(self, seen: Seen) -> Advice:
-        return preference.well(seen)
+    def well(self, curves: Curves) -> Advice:
+        return preference.well(curves)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from dpo_lite.advice import ppo as advice
-from dpo_lite.advice.rules import Advice, Seen
+from dpo_lite.advice.rules import Advice, Curves
 from dpo_lite.names import last_name
 from dpo_lite.tasks import panels
 from dpo_lite.tasks.panels import Panel
@@ -110,5 +110,5 @@ class PPO(Task):
         rows.append(("KL, nats per answer", "0", kl))
         return rows
 
-    def well(self, seen: Seen) -> Advice:
-        return advice.well(seen)
+    def well(self, curves: Curves) -> Advice:
+        return advice.well(curves)

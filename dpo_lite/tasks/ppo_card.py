@@ -37,7 +37,7 @@ class PPOCard(Card):
         beta = f"{train.beta:g}, fixed"
         if ppo.kl_target:
             beta = f"from {train.beta:g} on, steered to a KL of {ppo.kl_target:g} nats per answer"
-        passes = "pass" if ppo.passes == 1 else "passes"
+        passes = f"{ppo.passes} pass{'es' * (ppo.passes != 1)}"
         return [
             ("objective", f"`{ppo.estimator}`: {GOAL}, by {WAYS[ppo.estimator]}"),
             ("reward r", reward_name(ppo.reward)),
@@ -50,7 +50,7 @@ class PPOCard(Card):
             ),
             (
                 "learned from",
-                f"{ppo.passes} {passes} over a rollout, {ppo.minibatch} answers a step",
+                f"{passes} over a rollout, {ppo.minibatch} answers per step",
             ),
             ("clip", f"{ppo.clip:g}"),
         ]

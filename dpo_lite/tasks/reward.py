@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpo_lite.advice import reward as advice
-from dpo_lite.advice.rules import Advice, Seen
+from dpo_lite.advice.rules import Advice, Curves
 from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.tasks import panels
 from dpo_lite.tasks.reward_card import RewardCard
@@ -76,8 +76,8 @@ class Reward(Task):
             f"{mean['mean']:+.4f}; it is kept in reward.json and subtracted from what is shown."
         ]
 
-    def well(self, seen: Seen) -> Advice:
-        return advice.well(seen)
+    def well(self, curves: Curves) -> Advice:
+        return advice.well(curves)
 
     def next_steps(self, run: str) -> list[tuple[str, str]]:
         return [

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from dpo_lite.advice.rules import Advice, Seen
+from dpo_lite.advice.rules import Advice, Curves
 from dpo_lite.tasks import panels
 from dpo_lite.tasks.card import Card, Facts
 from dpo_lite.tasks.spec import DEMONSTRATIONS, Recipe, Row, Task, generated_row, refuse_losses
@@ -48,8 +48,8 @@ class SFT(Task):
             ("perplexity", *(f"{math.exp(min(loss, 50)):,.1f}" for loss in losses)),
         ]
 
-    def well(self, seen: Seen) -> Advice:
-        start, end = seen.start("loss"), seen.end("loss")
+    def well(self, curves: Curves) -> Advice:
+        start, end = curves.start("loss") or curves.loss, curves.loss
         kind = "good" if end < start else "warn"
         verdict = "" if end < start else ": nothing is learned; raise train.lr or look at the data"
         words = f"The loss went from {start:.2f} to {end:.2f} nats per token{verdict}."

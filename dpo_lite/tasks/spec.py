@@ -17,7 +17,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from dpo_lite.advice.rules import Advice, Rule, Seen
+from dpo_lite.advice.rules import Advice, Curves, Rule
 from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.tasks.card import Card
 from dpo_lite.tasks.panels import Panel
@@ -95,7 +95,7 @@ class Task:
         """What else its report says, a sentence each."""
         return []
 
-    def well(self, seen: Seen) -> Advice:
+    def well(self, curves: Curves) -> Advice:
         """What to say of a run of which no rule warns."""
         raise NotImplementedError
 

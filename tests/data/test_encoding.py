@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from dpo_lite.algorithms import ENCODING
 from dpo_lite.data import cache, encoding
+from dpo_lite.data.cache_versions import ENCODING
 from dpo_lite.data.encoding import Options, encode_source
 from dpo_lite.data.examples import Reason
 from dpo_lite.data.sources import read_source

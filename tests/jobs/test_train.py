@@ -194,9 +194,7 @@ def test_the_trl_engine_gives_the_same_training(tiny_base, pairs, tmp_path, cons
 
 def test_no_update_after_a_failed_preflight(tiny_base, pairs, tmp_path, console, monkeypatch):
     """A reference that is not the policy's start stops the run before it has a folder."""
-    from dpo_lite.jobs import preflight
-
-    honest = preflight.load_model
+    honest = job.load_model
 
     def broken(recipe):
         model = honest(recipe)

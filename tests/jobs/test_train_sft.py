@@ -190,7 +190,10 @@ def test_from_demonstrations_to_preferences(tiny_base, demonstrations, tmp_path)
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"data": {"train": "x", "pairs": "all"}}, "compares nothing"),
+        (
+            {"data": {"train": "x", "pairs": "all"}},
+            "is for task: dpo or reward; task: sft takes best or turns",
+        ),
         ({"train": {"loss": "ipo"}}, "has a loss of its own"),
         ({"train": {"engine": "trl"}}, "runs DPO only"),
         ({"task": "dpo", "data": {"train": "x", "pairs": "best"}}, "is for task: sft"),

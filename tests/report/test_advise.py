@@ -108,7 +108,7 @@ def test_how_it_ended():
 
 
 def test_other_losses_do_not_start_at_ln2():
-    recipe = {"train": RECIPE["train"] | {"loss": "ipo"}}
+    recipe = RECIPE | {"train": RECIPE["train"] | {"loss": "ipo"}}
     assert said(curves(loss=25.0, rewards__margins=1.0), recipe=recipe)[0][0] == "good"
 
 
@@ -125,7 +125,7 @@ def test_eval_keys():
     assert split_eval("loss") is None
 
 
-REWARD = {"task": "reward", **RECIPE}
+REWARD = RECIPE | {"task": "reward"}
 
 
 def judge(**ends):

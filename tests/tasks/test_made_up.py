@@ -104,8 +104,8 @@ class Half(Task):
     def result_rows(self, metrics):
         return [("half loss", f"{metrics['half']:.3f}")]
 
-    def well(self, seen):
-        return Advice("good", f"Half of it is learned: {seen.end('half'):.3f}.")
+    def well(self, curves):
+        return Advice("good", f"Half of it is learned: {curves.end('half'):.3f}.")
 
     def next_steps(self, run):
         return [(f"dpo-lite half {run}", "the other half")]

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from dpo_lite.algorithms import SCORING
+from dpo_lite.data.cache_versions import SCORING
 from dpo_lite.jobs import train as job
 from dpo_lite.model import identity, roles
 from dpo_lite.model.base import load_base

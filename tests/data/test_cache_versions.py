@@ -4,9 +4,8 @@ import ast
 
 import pytest
 
-from dpo_lite import algorithms
-from dpo_lite.algorithms import ALGORITHMS, ENCODING, SCORING, code_hash, source_file
-from dpo_lite.data import encoding
+from dpo_lite.data import cache_versions, encoding
+from dpo_lite.data.cache_versions import ALGORITHMS, ENCODING, SCORING, code_hash, source_file
 from dpo_lite.data.encoding import Options
 
 # What the named modules import of data and model, and what decides no number.
@@ -29,9 +28,10 @@ def test_the_code_is_as_it_was_when_somebody_last_looked(algorithm):
     assert present == algorithm.recorded, (
         f"\nCode that {algorithm.name} stands for has changed: {', '.join(algorithm.modules)}.\n"
         "Decide whether it now gives other numbers for the same input. If it does, raise the "
-        f"version of {algorithm.name} in dpo_lite/algorithms.py (now {algorithm.version}), so that "
-        "what was kept before is not read again.\nIn both cases record the new hash:\n"
-        f"    python -m dpo_lite.algorithms\nwhich writes recorded={present!r}."
+        f"version of {algorithm.name} in dpo_lite/data/cache_versions.py (now "
+        f"{algorithm.version}), so that what was kept before is not read "
+        "again.\nIn both cases record the new hash:\n"
+        f"    python -m dpo_lite.data.cache_versions\nwhich writes recorded={present!r}."
     )
 
 
@@ -61,7 +61,7 @@ def test_version_one_is_spelt_as_the_hash_of_files_before_it():
 
 
 def test_comments_docstrings_and_layout_are_not_code(tmp_path, monkeypatch):
-    monkeypatch.setattr(algorithms, "ROOT", tmp_path)
+    monkeypatch.setattr(cache_versions, "ROOT", tmp_path)
 
     def hash_of(text):
         (tmp_path / "module.py").write_text(text)
@@ -78,12 +78,12 @@ def test_comments_docstrings_and_layout_are_not_code(tmp_path, monkeypatch):
 
 
 def test_recording_writes_what_is_new_and_nothing_else(tmp_path, monkeypatch, capsys):
-    copy = tmp_path / "algorithms.py"
-    text = source_file("dpo_lite.algorithms").read_text()
+    copy = tmp_path / "cache_versions.py"
+    text = source_file("dpo_lite.data.cache_versions").read_text()
     copy.write_text(text)
-    monkeypatch.setattr(algorithms, "__file__", str(copy))
-    monkeypatch.setattr(algorithms, "code_hash", lambda modules: "0" * 64)
-    algorithms.record()
+    monkeypatch.setattr(cache_versions, "__file__", str(copy))
+    monkeypatch.setattr(cache_versions, "code_hash", lambda modules: "0" * 64)
+    cache_versions.record()
     for algorithm in ALGORITHMS:
         text = text.replace(algorithm.recorded, "0" * 64)
     assert copy.read_text() == text
