@@ -106,11 +106,12 @@ def _replace(text: str, key: yaml.Node, old: yaml.Node, value: Any, flow: bool) 
     colon = text.index(":", key.end_mark.index) + 1
     was_block = _is_block(old)
     as_block = isinstance(value, list) and value and not flow and not _is_flow(old)
-    if was_block and as_block:
-        above = text.rindex("\n", 0, start)
-        return text[:above] + _items(value, old.start_mark.column) + text[end:]
     if was_block:
-        above = text.rindex("\n", 0, start) if isinstance(old, yaml.CollectionNode) else colon
+        lines = isinstance(old, yaml.CollectionNode)  # begins on a line of its own
+        above = text.rindex("\n", 0, start) if lines else colon
+        if as_block:
+            indent = old.start_mark.column if lines else key.start_mark.column + 2
+            return text[:above] + _items(value, indent) + text[end:]
         return f"{text[:colon]} {inline(value)}{text[colon:above]}{text[end:]}"
     if as_block:
         line = _line_end(text, end)

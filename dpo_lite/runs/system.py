@@ -50,7 +50,7 @@ def is_alive(pid: int, started: str | None) -> bool:
 def apart() -> dict[str, Any]:
     """Options of ``Popen`` for a process that the terminal's Ctrl-C does not reach."""
     if os.name == "nt":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
     return {"start_new_session": True}
 
 
@@ -62,9 +62,9 @@ def interrupt(pid: int) -> None:
     """
     try:
         # On Windows Ctrl-C cannot be sent to one group alone; ``listen`` makes one of Ctrl-Break.
-        psutil.Process(pid).send_signal(
-            signal.CTRL_BREAK_EVENT if os.name == "nt" else signal.SIGINT
-        )
+        windows = os.name == "nt"
+        number = signal.CTRL_BREAK_EVENT if windows else signal.SIGINT  # type: ignore[attr-defined]
+        psutil.Process(pid).send_signal(number)
     except psutil.NoSuchProcess as error:
         raise ProcessLookupError(str(error)) from None
     except (psutil.AccessDenied, OSError) as error:
@@ -76,4 +76,5 @@ def listen() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores Ctrl-C
         signal.signal(number, signal.default_int_handler)
     if os.name == "nt":  # passed on to whoever handles Ctrl-C by then
-        signal.signal(signal.SIGBREAK, lambda number, frame: signal.raise_signal(signal.SIGINT))
+        broken: int = signal.SIGBREAK  # type: ignore[attr-defined]
+        signal.signal(broken, lambda number, frame: signal.raise_signal(signal.SIGINT))

@@ -2,14 +2,17 @@
 
 A page on 127.0.0.1 is open to every web site that the same browser visits: by a name that resolves
 to 127.0.0.1 (DNS rebinding), by a form that posts across sites, by a frame. So the host must be one
-of ours, a request that changes something must come from our own page, nobody may frame it, and the
-browser is told to load nothing from elsewhere, whatever text a model writes.
+of ours, which Starlette sees to, a request that changes something must come from our own page,
+nobody may frame it, and the browser is told to load nothing from elsewhere, whatever text a model
+writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from urllib.parse import urlsplit
+
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self'; "
@@ -31,8 +34,8 @@ class Guard:
     """ASGI middleware. ``hosts``: names by which the page may be called; None: any (a login)."""
 
     def __init__(self, app, hosts: Iterable[str] | None = LOOPBACK):
-        self.app = app
-        self.hosts = None if hosts is None else frozenset(hosts)
+        names = ["*"] if hosts is None else [f"[{h}]" if ":" in h else h for h in hosts]
+        self.app = TrustedHostMiddleware(app, names, www_redirect=False)
 
     async def __call__(self, scope, receive, send):
         if scope["type"] not in ("http", "websocket"):
@@ -53,12 +56,8 @@ class Guard:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         if len(headers.get("host", [])) != 1 or len(headers.get("origin", [])) > 1:
             return "A request needs one Host header."
-        host = headers["host"][0].lower()
-        name = _host_name(host)
-        if not name or (self.hosts is not None and name not in self.hosts):
-            return "This page answers only under its own address."
         origin = headers.get("origin", [None])[0]
-        if origin is not None and _authority(origin) != host:
+        if origin is not None and _authority(origin) != headers["host"][0].lower():
             return "This page answers only to itself, not to other sites."
         site = headers.get("sec-fetch-site", [None])[0]
         reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
@@ -71,17 +70,6 @@ class Guard:
 def _authority(origin: str) -> str:
     """``host[:port]`` of an origin; `` `` for the opaque ``null``, which equals no host."""
     return urlsplit(origin).netloc.lower() if "://" in origin else ""
-
-
-def _host_name(host: str) -> str | None:
-    """The name of a Host header without its port and brackets; None where it is malformed."""
-    try:
-        parts = urlsplit(f"//{host}")
-        _ = parts.port
-    except ValueError:
-        return None
-    whole = parts.netloc == host and "@" not in host and not parts.path
-    return parts.hostname if whole else None
 
 
 def _with_headers(send):

@@ -157,12 +157,15 @@ def test_a_blind_vote_in_the_terminal(cli, tmp_path, monkeypatch):
     import typer
 
     from dpo_lite.cli import comparing
-    from dpo_lite.compare.shared_base import Said
+    from dpo_lite.compare.shared_base import ScoredAnswer
     from dpo_lite.compare.votes import read_votes
 
     typed = iter(["x", "b", "q"])
     monkeypatch.setattr(typer, "prompt", lambda text: next(typed))
-    answers = [Said("reference", "f1", "no [b]", True, []), Said("demo", "f2", "yes", True, [])]
+    answers = [
+        ScoredAnswer("reference", "f1", "no [b]", True, []),
+        ScoredAnswer("demo", "f2", "yes", True, []),
+    ]
     arguments = ("demo", "Is it?", answers, {"seed": 0}, str(tmp_path))
     with comparing.console.capture() as capture:
         assert comparing._vote(*arguments, shuffle=list.reverse)

@@ -10,9 +10,10 @@ from dpo_lite.data.encoding import Options
 
 # What the named modules import of data and model, and what decides no number.
 WITHOUT_INFLUENCE = {
-    "ENCODING": {"dpo_lite.data.cache"},
+    "ENCODING": {"dpo_lite.data.cache", "dpo_lite.data.cache_versions"},
     "SCORING": {
         "dpo_lite.data.cache",
+        "dpo_lite.data.prepare",  # a type
         "dpo_lite.model.adapter_files",
         "dpo_lite.model.heads",  # the reference has none
         "dpo_lite.model.identity",  # is in the key by what it finds

@@ -122,6 +122,52 @@ def test_any_value_of_any_key_in_the_shipped_recipes(path):
         assert leaf not in (without.get(section, {}) if section else without)
 
 
+@pytest.mark.parametrize("path", sorted(RECIPES_FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
+def test_only_its_own_line_changes_in_the_shipped_recipes(path):
+    text = path.read_text()
+    for section, values in parse_yaml(text, "").items():
+        for key, old in values.items() if isinstance(values, dict) else [("", values)]:
+            if isinstance(old, list | dict):
+                continue
+            name = f"{section}.{key}" if key else section
+            was, now = text.splitlines(True), set_key(text, name, 7).splitlines(True)
+            (place,) = [i for i, (a, b) in enumerate(zip(was, now, strict=True)) if a != b]
+            assert f"{key or section}: " in was[place]
+            if "{" not in was[place] and (not key or len(values) > 1):
+                del was[place]
+                assert set_key(text, name, UNSET) == "".join(was)
+
+
+LAYOUTS = {
+    "columns": "  prompts:    null\n  seed:       3   \n",
+    "lists of both kinds": "  a:\n  - x\n  b:\n    -   y\n",
+    "braces": "  a: { x: 1,y: 2 }\n  b: [ 1,2 ]\n",
+    "a list over lines": "  a: [\n    0.1,  # low\n    1.0,\n  ]\n",
+    "text over lines": '  a: one\n    two\n  b: |\n     three\n  c: "four\n    five"\n',
+    "words for nothing": "  a: ~\n  b:\n  c: Null\n",
+    "numbers": "  a: +1\n  b: 5E-6\n  c: .5\n  d: 1_000\n  e: True\n",
+    "comments anywhere": "  a: 1 # x\n# b: 2\n      # c\n\n\n",
+}
+
+
+@pytest.mark.parametrize("body", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_whatever_the_layout_of_the_rest(body, newline):
+    before, after = f"---\n\neval:\n{body}".replace("\n", newline), "train:\n    "
+    assert set_key(f"{before}{after}beta: 1 # !\n", "train.beta", 2) == (
+        f"{before}{after}beta: 2 # !\n"
+    )
+    assert set_key(f"{before}{after}beta: 1 # !", "train.lr", 2) == (
+        f"{before}{after}beta: 1 # !\n    lr: 2"
+    )
+
+
+def test_from_lines_of_text_to_a_list():
+    assert set_key("a: |\n  x\n\nb: 1 # !\n", "a", ["y"]) == "a:\n  - y\n\nb: 1 # !\n"
+    text = "eval:\n  prompts: |\n    x\n  limit: 1 # !\n"
+    assert set_key(text, "eval.prompts", ["y"]) == text.replace(": |\n    x", ":\n    - y")
+
+
 def test_inline_values_read_back():
     for value in VALUES:
         assert parse_yaml(f"{{a: {inline(value)}}}", "") == {"a": value}

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from dpo_lite.tasks import TASKS
 from dpo_lite.ui import curves
 from dpo_lite.ui.tails import Tails
 
@@ -45,7 +46,7 @@ def test_a_panel_has_one_size_whatever_the_data():
         for runs in ({"a": []}, {"a": lines(1)}, {"a": lines(5000), "b": []})
     ]
     assert sizes[0] == sizes[1] == sizes[2]
-    assert len(sizes[0]) == sum("dpo" in panel.tasks for panel in curves.PANELS)
+    assert len(sizes[0]) == sum(panel.on_page for panel in TASKS["dpo"].panels)
 
 
 def test_all_that_is_drawn_lies_inside():
@@ -115,7 +116,9 @@ def titles(html):
 
 def test_each_run_has_lines_in_the_panels_of_its_task():
     """The loss of PPO is not drawn beside one of DPO, their KL is."""
-    html = curves.grid({"d": lines(3), "p": ROLLOUTS}, 0.0, tasks={"d": "dpo", "p": "ppo"})
+    html = curves.grid(
+        {"d": lines(3), "p": ROLLOUTS}, 0.0, tasks={"d": TASKS["dpo"], "p": TASKS["ppo"]}
+    )
     drawn = set(
         re.findall(r'<polyline class="dl-line ?[^"]*" data-run="(.)" data-key="([^"]*)"', html)
     )
@@ -130,11 +133,11 @@ def test_each_run_has_lines_in_the_panels_of_its_task():
 
 def test_some_panels_wait_until_they_have_something_to_say():
     def shown(records):
-        return titles(curves.grid({"p": records}, 0.0, tasks={"p": "ppo"}))
+        return titles(curves.grid({"p": records}, 0.0, tasks={"p": TASKS["ppo"]}))
 
     assert "beta" not in shown(ROLLOUTS)  # always the same
     assert "held out: chosen claim" not in shown(ROLLOUTS)
     steered = [*ROLLOUTS, {"step": 4, "loss": 0.0, "beta": 0.2}]
     steered += [{"step": s, "eval_t_truthful": s / 10} for s in (2, 4)]
     assert {"beta", "held out: chosen claim"} <= set(shown(steered))
-    assert "loss" not in titles(curves.grid({"j": []}, tasks={"j": "ppo"}))
+    assert "loss" not in titles(curves.grid({"j": []}, tasks={"j": TASKS["ppo"]}))

@@ -6,6 +6,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from dpo_lite.ui.guard import HEADERS, LOOPBACK, Guard
 
@@ -40,8 +41,28 @@ def test_our_own_names_pass(host):
 )
 def test_other_names_are_refused(host):
     answer = client().get("/", headers={"host": host})
-    assert answer.status_code == 403
+    assert answer.status_code == 400
     assert "inside" not in answer.text
+
+
+def test_two_names_are_none():
+    hosts = [("host", "127.0.0.1"), ("host", "evil.example")]
+    for headers in (hosts, hosts[::-1]):
+        assert client().get("/", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({"host": "evil.example"}, 400), ({"origin": "http://evil.example"}, None)],
+)
+def test_sockets_are_guarded_too(headers, status):
+    """Both are refused before a connection stands."""
+    with (
+        pytest.raises(WebSocketDisconnect) as refused,
+        client().websocket_connect("ws://127.0.0.1:7860/", headers=headers),
+    ):
+        pass
+    assert getattr(refused.value, "status_code", None) == status
 
 
 @pytest.mark.parametrize(
