@@ -439,6 +439,7 @@ def test_every_reason_has_an_example(tmp_path, chat_tokenizer):
     assert dropped[Reason.EMPTY_RESPONSE].examples == [{"row": 10, "detail": "none?"}]
 
 
+@pytest.mark.real
 def test_the_real_hh_file(hh_file, chat_tokenizer):
     """Split after the last `Assistant:`; what is dropped is counted."""
     data = prepared(str(hh_file), chat_tokenizer, max_length=100_000)
@@ -452,6 +453,7 @@ def test_the_real_hh_file(hh_file, chat_tokenizer):
     assert np.all(data.lengths.first > 1)
 
 
+@pytest.mark.real
 def test_no_hh_prompt_is_split_inside_a_word(hh_file, chat_tokenizer):
     """As plain text, prompt and responses are the file's own dialogues, cut at `Assistant:`."""
     import gzip

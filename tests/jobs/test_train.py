@@ -210,6 +210,7 @@ def test_no_update_after_a_failed_preflight(tiny_base, pairs, tmp_path, console,
     assert list_runs(tmp_path) == []
 
 
+@pytest.mark.real
 def test_the_real_hh_file_trains(tiny_base, hh_file, tmp_path, console):
     recipe = recipe_for(tiny_base, str(hh_file), tmp_path, max_steps=2)
     recipe.data.max_length = 300

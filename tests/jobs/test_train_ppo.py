@@ -126,7 +126,7 @@ def test_it_learns_what_a_function_rewards(lively_base, cats, tmp_path, monkeypa
         cats,
         "runs",
         "judge.py:letters",
-        {"lr": 1e-2, "batch_size": 24, "max_steps": 12, "beta": 0.01, "scheduler": "constant"},
+        {"lr": 1e-2, "batch_size": 24, "max_steps": 9, "beta": 0.01, "scheduler": "constant"},
         estimator=estimator,
         no_end_penalty=0,
         answers=4,
@@ -135,7 +135,7 @@ def test_it_learns_what_a_function_rewards(lively_base, cats, tmp_path, monkeypa
     )
     run = job.start(recipe, "e", CONSOLE)
     rewards = [m["reward"] for m in run.steps()]  # of 96 answers each
-    assert mean(rewards[-4:]) > mean(rewards[:2]) + 2
+    assert mean(rewards[-3:]) > mean(rewards[:2]) + 2
     assert run.steps()[-1]["kl"] > 1
     drawn = read_json(run.path / "results.json")["sets"]["test"]["drawn"]
     assert drawn["policy"]["reward"] > drawn["reference"]["reward"] + 1
