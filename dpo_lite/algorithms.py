@@ -62,7 +62,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="7b565d27f5fff783e9df203f5852b238b7cd16bfb26f181106b2be4e5fa7266b",
+    recorded="8044a51b10f28b3cca63b5920069324774321540a80a96e8dd383657077b8802",
 )
 
 SCORING = Algorithm(
