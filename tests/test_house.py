@@ -3,6 +3,7 @@
 Which package may import which is written in pyproject.toml and checked by `lint-imports`.
 """
 
+import ast
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 import dpo_lite
+from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(dpo_lite.__file__).parent
@@ -82,3 +85,31 @@ def _is_there(dotted: str) -> bool:
     return (
         file.is_file() and re.search(rf"\b{name}\b", file.read_text(encoding="utf-8")) is not None
     )
+
+
+def test_nobody_asks_which_task_or_loss_it_is():
+    """Who needs to know asks the task, the method or the loss for the fact behind the question."""
+    names = {*TASKS, *LOSSES}
+    asked = []
+    for path in PACKAGE.glob("**/*.py"):
+        if path.parent.name in ("tasks", "objectives"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare) and _ends_in(node.left) in ("task", "loss"):
+                right = {constant.value for c in node.comparators for constant in _texts(c)}
+                if right & names:
+                    asked.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert asked == []
+
+
+def _ends_in(node: ast.expr) -> str:
+    """The last name of an expression: of ``a.task``, ``task`` and ``a["task"]`` it is task."""
+    if isinstance(node, ast.Subscript):
+        return str(getattr(node.slice, "value", ""))
+    if isinstance(node, ast.Call):  # of recipe.get("task")
+        return str(getattr(node.args[0], "value", "")) if node.args else ""
+    return getattr(node, "attr", getattr(node, "id", ""))
+
+
+def _texts(node: ast.expr) -> list[ast.Constant]:
+    return [n for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]

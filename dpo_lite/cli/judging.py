@@ -49,7 +49,8 @@ def score(
     if out and not out.absolute().parent.is_dir():
         raise UserError(f"--out: there is no folder {out.parent}; make it first.")
 
-    from dpo_lite.evaluate.judge import encode_rows, load_judge, score_source
+    from dpo_lite.evaluate.judge import load_judge
+    from dpo_lite.evaluate.scores import encode_rows, score_source
     from dpo_lite.runs.device_lock import device_lock
     from dpo_lite.runs.transcript import progress_bar
 

@@ -62,7 +62,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="fe16ea6b2c28f3505bbbf0a53c2b0bd8a2f9683117dec26f7ecb066dfd9b302a",
+    recorded="1ce37625d6a5bb55aa8184e5c893ce0ca1b68907a0c275074171f66f3120ce3c",
 )
 
 SCORING = Algorithm(

@@ -15,12 +15,7 @@ def beyond_weights(pool: Pool, weights: list[float | None], seed: int) -> np.nda
     source has a weight. Raises UserError where one of several sources gives nothing.
     """
     counts = [int((pool.kept & (pool.source == n)).sum()) for n in range(len(weights))]
-    for source, count in zip(pool.sources, counts, strict=True):
-        if not count and len(counts) > 1:
-            raise UserError(
-                f"data.train: nothing of {source.name} can be trained on; `dpo-lite data "
-                f"{source.name}` says why."
-            )
+    _check_each_gives_some(pool, counts)
     left_out = np.zeros(len(pool.kept), bool)
     if all(weight is None for weight in weights):
         return left_out
@@ -31,3 +26,13 @@ def beyond_weights(pool: Pool, weights: list[float | None], seed: int) -> np.nda
         order = np.random.default_rng([seed, number]).permutation(places)
         left_out[order[round(unit * share) :]] = True
     return left_out
+
+
+def _check_each_gives_some(pool: Pool, counts: list[int]) -> None:
+    """Of one source alone the general message says more."""
+    for source, count in zip(pool.sources, counts, strict=True):
+        if not count and len(counts) > 1:
+            raise UserError(
+                f"data.train: nothing of {source.name} can be trained on; `dpo-lite data "
+                f"{source.name}` says why."
+            )

@@ -34,18 +34,27 @@ def recognise(
     if not fits:
         raise UserError(f"{where}: {_no_match(sample, prompts)}")
     common = [f for f in ANSWERED if all(f in formats for _, formats in fits)]
-    if len(common) == 1:
-        return common[0]
-    if common:
-        names = [f.name for f in common]
-        raise UserError(
-            f"{where}: the columns fit {' and '.join(names)} alike; say which with data.format, "
-            f"for example data.format={names[0]}."
-        )
+    if not common:
+        raise UserError(f"{where}: {_mixed(fits)}")
+    if len(common) > 1:
+        raise UserError(f"{where}: {_alike(common)}")
+    return common[0]
+
+
+def _alike(common: Sequence[Format]) -> str:
+    names = [f.name for f in common]
+    return (
+        f"the columns fit {' and '.join(names)} alike; say which with data.format, for example "
+        f"data.format={names[0]}."
+    )
+
+
+def _mixed(fits: Sequence[tuple[int, list[Format]]]) -> str:
+    """Two rows that show it; ``fits`` are the rows' numbers and formats, at least one each."""
     (row, (first, *_)), *_ = fits
     other, (second, *_) = next(fit for fit in fits if first not in fit[1])
-    raise UserError(
-        f"{where}: the file is mixed: row {row} is {first.name}, row {other} is {second.name} "
+    return (
+        f"the file is mixed: row {row} is {first.name}, row {other} is {second.name} "
         "(0 is the first). Split it by format and mix the parts as two sources of data.train, or "
         "set data.format to keep the rows of one format alone."
     )
@@ -76,9 +85,7 @@ def _no_match(sample: Sequence[DataRow], prompts: bool) -> str:
     if not kinds or set(kinds.values()) == {"empty"}:
         some = f"{column_words(kinds)} are empty" if kinds else "there are no columns"
         return f"{some} in the rows looked at ({len(sample)}); is it the right file or split?"
-    shown = [f"`{name}` ({kind})" for name, kind in kinds.items()][:SHOWN_COLUMNS]
-    rest = len(kinds) - len(shown)
-    listed = ", ".join(shown) + (f" and {rest} more" if rest else "")
+    listed = _listed(kinds)
     asked = {kinds.get(name, "empty") for name in ("prompt", "question", "instruction")}
     if {kinds.get("chosen"), kinds.get("rejected")} == {"text"} and asked == {"empty"}:
         return (
@@ -108,6 +115,13 @@ def _no_match(sample: Sequence[DataRow], prompts: bool) -> str:
         f"no known format has the columns {listed}. The {how_near} is {nearest.name} "
         f"({column_words(nearest.needed())}): {problems}. {_hint(sample, nearest, unmet[0])}"
     )
+
+
+def _listed(kinds: dict[str, str]) -> str:
+    """The columns with what they hold; of very many the first."""
+    shown = [f"`{name}` ({kind})" for name, kind in kinds.items()][:SHOWN_COLUMNS]
+    rest = len(kinds) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
 def _distance(candidate: Format, row: DataRow) -> float:

@@ -24,13 +24,11 @@ from dpo_lite.recipe.sections import (
     MixedSource,
     ModelSection,
     OneSource,
-    PPOSection,
-    RLHFSection,
     RunSection,
     Section,
-    TrainSection,
 )
 from dpo_lite.recipe.tables import default_text, keys_table, known_keys
+from dpo_lite.recipe.training_sections import PPOSection, RLHFSection, TrainSection
 
 __all__ = [
     "MAX_RECIPE_BYTES",

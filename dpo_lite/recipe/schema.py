@@ -20,12 +20,10 @@ from dpo_lite.recipe.sections import (
     EvalSection,
     HubSection,
     ModelSection,
-    PPOSection,
-    RLHFSection,
     RunSection,
     Section,
-    TrainSection,
 )
+from dpo_lite.recipe.training_sections import PPOSection, RLHFSection, TrainSection
 from dpo_lite.tasks import TASKS, Task, sections_of_tasks
 
 

@@ -11,7 +11,8 @@ from dpo_lite.compare.lockstep import token_rewards
 from dpo_lite.data.lengths import lengths_of
 from dpo_lite.errors import UserError
 from dpo_lite.evaluate.best_of import best_of
-from dpo_lite.evaluate.judge import encode_rows, judge_recipe, load_judge, log_ratios, score_source
+from dpo_lite.evaluate.judge import judge_recipe, load_judge, log_ratios
+from dpo_lite.evaluate.scores import encode_rows, score_source
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.recipe import to_yaml, validate_recipe
@@ -80,7 +81,7 @@ def test_a_known_reference_is_not_computed(place, monkeypatch):
     class OnlyPlan:
         budget = 4096
 
-    monkeypatch.setattr("dpo_lite.evaluate.judge.plan_run", lambda *a: OnlyPlan)
+    monkeypatch.setattr("dpo_lite.evaluate.scores.plan_run", lambda *a: OnlyPlan)
     assert len(score_source(judge, encode_rows(recipe, judge.encoder, print)).rewards) == 9
 
 

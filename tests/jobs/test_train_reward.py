@@ -18,7 +18,8 @@ from dpo_lite.data.pairs import examples_of
 from dpo_lite.data.prepare import prepare
 from dpo_lite.errors import UserError
 from dpo_lite.evaluate.best_of import best_of
-from dpo_lite.evaluate.judge import encode_rows, judge_recipe, load_judge, score_source
+from dpo_lite.evaluate.judge import judge_recipe, load_judge
+from dpo_lite.evaluate.scores import encode_rows, score_source
 from dpo_lite.export.run import merge_run
 from dpo_lite.files import read_json
 from dpo_lite.jobs import train as job

@@ -15,7 +15,8 @@ from dpo_lite.advice.rules import Advice
 from dpo_lite.cli.results import print_results
 from dpo_lite.compare.answers import compare_answers
 from dpo_lite.compare.lockstep import Sampling
-from dpo_lite.evaluate.judge import encode_rows, judge_recipe, load_judge, score_source
+from dpo_lite.evaluate.judge import judge_recipe, load_judge
+from dpo_lite.evaluate.scores import encode_rows, score_source
 from dpo_lite.files import read_json
 from dpo_lite.hub.staging import stage
 from dpo_lite.jobs import train as job

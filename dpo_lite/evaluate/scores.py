@@ -1,0 +1,139 @@
+"""The rewards of a whole source: every response of every row, and what they say of its labels."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpo_lite.data.encoding import EncodedSource, Options, encode_source
+from dpo_lite.data.lengths import lengths_of
+from dpo_lite.data.sources import read_source
+from dpo_lite.data.tokens import Encoder
+from dpo_lite.errors import UserError
+from dpo_lite.evaluate.judge import Judge, Say
+from dpo_lite.memory.of_model import plan_run
+from dpo_lite.model.base import position_limit
+from dpo_lite.model.scoring import (
+    causal_lm,
+    choose_way,
+)
+from dpo_lite.recipe import Recipe
+from dpo_lite.training.reference_cache import open_cache
+
+AT_ONCE = 1024  # rows whose ids are in memory
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Rewards of a source's rows: ``rewards`` and ``lengths`` hold an array of (K,) per row."""
+
+    judge: Judge
+    source: EncodedSource
+    fitting: np.ndarray  # places in the source's table
+    rewards: list[np.ndarray]
+    lengths: list[np.ndarray]
+    too_long: int
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Rows that were not scored, by reason."""
+        reasons = Counter(drop.reason.value for drop in self.source.dropped)
+        return dict(reasons) | ({"longer than the limit": self.too_long} if self.too_long else {})
+
+    def margins(self) -> np.ndarray:
+        """Reward of the better minus the worse response, of every two of a row: (P,)."""
+        pairs = [a - b for row in self.rewards for a, b in combinations(row.tolist(), 2)]
+        return np.array(pairs, dtype=np.float64)
+
+    def accuracy(self) -> float | None:
+        """Share of pairs that are ranked as the data rank them; ties are left out."""
+        margins = self.margins()
+        decided = margins[margins != 0]
+        return float((decided > 0).mean()) if len(decided) else None
+
+    def longer_wins(self) -> float | None:
+        """Share of pairs of unequal length whose longer response has the higher reward."""
+        wins = [
+            (length_a > length_b) == (a > b)
+            for rewards, lengths in zip(self.rewards, self.lengths, strict=True)
+            for (a, length_a), (b, length_b) in combinations(zip(rewards, lengths, strict=True), 2)
+            if length_a != length_b and a != b
+        ]
+        return sum(wins) / len(wins) if wins else None
+
+    def records(self, places: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
+        """Rows as data that can be trained on: the last turn of the prompt, responses, scores."""
+        decode = self.judge.tokenizer.decode
+        for place in range(len(self.fitting)) if places is None else places:
+            row = self.source.table[int(self.fitting[place])]
+            yield {
+                "row": row["row"],
+                "prompt": row["prompt"],
+                "responses": [
+                    decode(ids, skip_special_tokens=True).strip() for ids in row["response_ids"]
+                ],
+                "scores": [round(reward, 5) for reward in self.rewards[place].tolist()],
+                "tokens": self.lengths[place].tolist(),
+            }
+
+    def doubted(self, most: int) -> list[dict[str, Any]]:
+        """Pairs whose label the judge doubts most: its margin is the most negative."""
+        gaps = np.array([row[0] - row[-1] for row in self.rewards])
+        worst = [int(i) for i in np.argsort(gaps, kind="stable")[:most] if gaps[i] < 0]
+        return list(self.records(worst))
+
+    def write(self, path: Path) -> None:
+        """One JSON object a line, in the order of the source."""
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                for record in self.records():
+                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise UserError(f"--out: {path} cannot be written ({error.strerror}).") from error
+
+
+def encode_rows(recipe: Recipe, encoder: Encoder, say: Say) -> EncodedSource:
+    """The recipe's one source as ids, every response of a row, nothing held out or thinned."""
+    (part,) = recipe.data.sources
+    section = recipe.data
+    options = Options(part.format, part.columns, section.where, "keep", section.limit)
+    return encode_source(read_source(part.source, section.revision), options, encoder, say)
+
+
+def score_source(
+    judge: Judge,
+    source: EncodedSource,
+    say: Say = lambda text: None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Scores:
+    """The reward of every response, by packed rows and the kept reference numbers."""
+    recipe, model = judge.recipe, judge.model
+    lengths = lengths_of(source.table.data)
+    limit = position_limit(causal_lm(model).config) or np.iinfo(np.int64).max
+    if recipe.data.max_length != "auto":
+        limit = min(limit, recipe.data.max_length)
+    fitting = np.flatnonzero(lengths.whole <= limit)
+    if not len(fitting):
+        reasons = Counter(drop.reason.value for drop in source.dropped).most_common(1)
+        why = reasons[0][0] if reasons else f"all are longer than {limit:,} tokens"
+        raise UserError(f"No row of {source.name} can be scored: {why}.")
+    few = [source.table[int(place)] for place in fitting[:3]]
+    way = choose_way(model, few).way
+    objective = judge.objective(way)
+    tokens = lengths.select(fitting).of_batch(shared=way == "forest")
+    budget = plan_run(model, recipe, few, way, tokens).budget
+    references = open_cache(recipe, model, objective, say)
+    model.eval()
+    rewards, counts = [], []
+    for start in range(0, len(fitting), AT_ONCE):
+        rows = source.table.select(fitting[start : start + AT_ONCE]).to_list()
+        rewards += judge.rewards(rows, objective, budget, references, progress)
+        counts += [np.array([len(ids) for ids in row["response_ids"]]) for row in rows]
+    return Scores(judge, source, fitting, rewards, counts, len(lengths.whole) - len(fitting))

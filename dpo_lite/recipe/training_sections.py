@@ -1,0 +1,196 @@
+"""The sections that say how a task is trained: the update, PPO's rollouts, the steps of RLHF."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.recipe.one_of import OneOf
+from dpo_lite.recipe.sections import COMMON, Section
+
+
+class TrainSection(Section):
+    loss: Annotated[str, OneOf(LOSSES)] = Field(
+        "sigmoid",
+        description="`sigmoid` is DPO, `sigmoid_norm` DPO per token, `robust` for wrong labels;"
+        " `plackett_luce` ranks K responses; see docs/concepts.md.",
+        json_schema_extra=COMMON,
+    )
+    beta: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="Strength of the pull to the reference: higher moves less. What it multiplies"
+        " depends on the loss; `auto`: 0.1, and 5 for `sigmoid_norm`. For task: ppo the price of"
+        " the KL in units of reward.",
+        json_schema_extra=COMMON,
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="Share of pairs that may be the wrong way round: with `sigmoid` margins are"
+        " kept small (conservative DPO), with `robust` the bias is taken out.",
+    )
+    sft_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of an extra term that holds up the likelihood of the chosen response,"
+        " per token; above 0 it keeps the text fluent when `logps/chosen` falls.",
+    )
+    centering: float | None = Field(
+        None,
+        ge=0,
+        description="For task: reward: weight of the penalty (r_chosen + r_rejected)^2, which keeps"
+        " the rewards around 0; default: 0.01.",
+    )
+    lr: float = Field(5e-6, gt=0, lt=1, description="Peak learning rate.", json_schema_extra=COMMON)
+    scheduler: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the learning rate falls after the warm-up."
+    )
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the updates spent warming up.")
+    batch_size: int = Field(
+        16,
+        ge=1,
+        description="Examples per update. How they are split to fit in memory is the program's"
+        " business and never changes the result.",
+        json_schema_extra=COMMON,
+    )
+    epochs: float = Field(
+        1.0, gt=0, description="Passes over the training data.", json_schema_extra=COMMON
+    )
+    max_steps: int | None = Field(None, ge=1, description="Stop after so many updates.")
+    save_steps: int = Field(100, ge=1, description="Write a checkpoint every N updates.")
+    eval_steps: int | None = Field(
+        None, ge=1, description="Evaluate every N updates; default: only at the start and the end."
+    )
+    seed: int = Field(42, ge=0, description="Seed of the adapter's start, the order and sampling.")
+    engine: Literal["dpo_lite", "trl"] = Field(
+        "dpo_lite", description="`trl` runs the same recipe through TRL's DPOTrainer."
+    )
+    optimizer: Literal["auto", "adamw", "adamw_8bit"] = Field(
+        "auto",
+        description="`adamw_8bit` keeps the optimiser's state in 8 bits; `auto` does so where the"
+        " run would not fit else, and writes what it took into the run's recipe.",
+    )
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    token_budget: Annotated[int, Field(ge=64)] | Literal["auto"] = Field(
+        "auto",
+        description="Tokens per packed micro-batch: lower needs less memory, the result is equal.",
+    )
+    checkpointing: bool | Literal["auto", "selective", "offload"] = Field(
+        "auto",
+        description="Compute activations again in the backward pass: less memory, slower. `true`:"
+        " all of every layer; `selective`: all but the products; `offload`: all, and the layers'"
+        " inputs wait in the host's memory; `auto`: as little as fits.",
+    )
+    reference_cache: bool = Field(
+        True,
+        description="Remember the reference's log-probabilities on disk: later epochs, evaluations"
+        " and runs on the same base and data do not compute them again.",
+    )
+
+    @model_validator(mode="after")
+    def settle_beta(self) -> TrainSection:
+        if self.beta == "auto":
+            self.beta = LOSSES[self.loss].beta
+        return self
+
+    @property
+    def objective(self) -> str:
+        """The loss with its numbers, in words."""
+        extra = f", label smoothing {self.label_smoothing:g}" if self.label_smoothing else ""
+        extra += f", SFT weight {self.sft_weight:g}" if self.sft_weight else ""
+        return f"{self.loss}, beta {self.beta:g}{extra}"
+
+
+class PPOSection(Section):
+    reward: str | None = Field(
+        None,
+        description="What answers are rewarded by: a reward run's name, the folder or Hub id of its"
+        " adapter, or `file.py:function`, called with prompts and completions.",
+        json_schema_extra=COMMON,
+    )
+    estimator: Literal["ppo", "rloo"] = Field(
+        "ppo",
+        description="Where advantages come from: `ppo` trains a value adapter beside the policy,"
+        " `rloo` compares several answers to one prompt.",
+        json_schema_extra=COMMON,
+    )
+    answers: int | None = Field(
+        None, ge=1, description="Answers drawn per prompt; default: 1, and 4 for `rloo`."
+    )
+    max_new_tokens: int = Field(
+        64, ge=1, description="Longest answer drawn, in tokens.", json_schema_extra=COMMON
+    )
+    passes: int = Field(
+        2, ge=1, description="Passes over the drawn answers before new ones are drawn."
+    )
+    minibatch: int = Field(32, ge=1, description="Answers per step of the optimiser.")
+    clip: float = Field(
+        0.2, gt=0, lt=1, description="How far a probability may move, as a ratio, per rollout."
+    )
+    value_clip: float | None = Field(
+        None,
+        gt=0,
+        description="How far a value may move per rollout, in units of reward, before its loss is"
+        " clipped; default: as far as it likes.",
+    )
+    value_lr: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Peak learning rate of the value function; default: train.lr. It may be ten"
+        " times as high, more so where the value function starts fresh.",
+    )
+    gamma: float = Field(1.0, gt=0, le=1, description="Discount per token.")
+    lam: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="GAE's lambda: 1 trusts the rewards that followed, 0 the values.",
+    )
+    whiten_rewards: bool = Field(
+        False, description="Scale the rewards of a rollout to unit variance before advantages."
+    )
+    no_end_penalty: float = Field(
+        1.0, ge=0, description="Taken off the reward of an answer that did not come to its end."
+    )
+    kl_target: float | None = Field(
+        None,
+        gt=0,
+        description="Nats per answer that the KL is steered to by changing beta, at most 2 % per"
+        " rollout; default: beta stays as it is.",
+    )
+
+
+Keys = dict[str, Any]
+
+
+class RLHFSection(Section):
+    sft: Keys = Field(
+        default_factory=dict, description="Keys of the step SFT, as in {train: {epochs: 1}}."
+    )
+    reward: Keys = Field(default_factory=dict, description="Keys of the reward model's step.")
+    ppo: Keys = Field(default_factory=dict, description="Keys of the steps of PPO.")
+    dpo: Keys = Field(default_factory=dict, description="Keys of the steps of DPO.")
+    ppo_betas: list[Annotated[float, Field(gt=0)]] = Field(
+        [0.1],
+        description="PPO is run once with each: a point on its frontier.",
+        json_schema_extra=COMMON,
+    )
+    dpo_betas: list[Annotated[float, Field(gt=0)]] = Field(
+        [0.1],
+        description="DPO is run once with each: a point on its frontier.",
+        json_schema_extra=COMMON,
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [42],
+        min_length=1,
+        description="The whole road is gone once with each.",
+        json_schema_extra=COMMON,
+    )
+    answers: int = Field(
+        2, ge=1, description="Answers drawn per held-out prompt to measure reward and KL."
+    )
