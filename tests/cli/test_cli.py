@@ -90,16 +90,16 @@ def test_the_data_doctor(cli, pairs, options, unit, response):
     assert report["examples"][0]["responses"][0] == response
 
 
-def test_the_data_doctor_for_people(pairs):
-    shown = run("data", pairs, "data.limit=40").stdout
+def test_the_data_doctor_for_people(cli, pairs):
+    shown = cli("data", pairs, "data.limit=40").output
     assert "triples (prompt is text, chosen is " in shown
     assert "preferred Bats can see." in shown
     assert "dropped" not in shown  # the fault stands behind the first forty rows
-    assert "responses identical" in run("data", pairs).stdout
+    assert "responses identical" in cli("data", pairs).output
 
 
 def test_the_data_doctor_of_prompts_alone(cli, pairs, tmp_path):
-    shown = run("data", pairs, "--model", "builtin:myths", "data.pairs=prompts").stdout
+    shown = cli("data", pairs, "--model", "builtin:myths", "data.pairs=prompts").output
     assert "prompts to train on" in shown
     assert "none: the policy answers by itself" in shown
     assert "tokens of a prompt (data.max_length)" in shown

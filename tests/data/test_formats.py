@@ -664,6 +664,7 @@ def mutate(row, rng):
     return row, {first}
 
 
+@pytest.mark.slow
 def test_no_row_raises_anything_else_or_turns_the_preference_round():
     rng = random.Random(0)
     deciding = {

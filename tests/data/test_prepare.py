@@ -454,6 +454,7 @@ def test_the_real_hh_file(hh_file, chat_tokenizer):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_no_hh_prompt_is_split_inside_a_word(hh_file, chat_tokenizer):
     """As plain text, prompt and responses are the file's own dialogues, cut at `Assistant:`."""
     import gzip

@@ -76,6 +76,7 @@ def convert(matched, rows, pairs="best_worst"):
 
 @examples(600)
 @given(st.lists(row, min_size=1, max_size=6), st.sampled_from(sorted(PLACES)))
+@pytest.mark.slow
 def test_random_rows_are_examples_or_have_a_reason(rows, pairs):
     try:
         matched = [recognise(rows)]
