@@ -185,13 +185,13 @@ class PolicyTrainer:
                 self.model, adapter_name=roles.VALUE, save_embedding_layers=False
             )
             save_file({k: v.contiguous() for k, v in tensors.items()}, str(aside / VALUE_FILE))
-        kept = {
+        resumable = {
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "beta": self.beta,
             "at_once": self.at_once,
         }
-        torch.save(kept, aside / OPTIMIZER_FILE)
+        torch.save(resumable, aside / OPTIMIZER_FILE)
         self.state.save_to_json(str(aside / "trainer_state.json"))
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
@@ -207,10 +207,10 @@ class PolicyTrainer:
             files[roles.VALUE] = VALUE_FILE
         for name, file in files.items():
             set_peft_model_state_dict(self.model, load_file(folder / file), adapter_name=name)
-        kept = torch.load(folder / OPTIMIZER_FILE, weights_only=True)
-        self.optimizer.load_state_dict(kept["optimizer"])
-        self.scheduler.load_state_dict(kept["scheduler"])
-        self.beta, self.at_once = kept["beta"], kept["at_once"]
+        resumable = torch.load(folder / OPTIMIZER_FILE, weights_only=True)
+        self.optimizer.load_state_dict(resumable["optimizer"])
+        self.scheduler.load_state_dict(resumable["scheduler"])
+        self.beta, self.at_once = resumable["beta"], resumable["at_once"]
 
 
 def _optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
