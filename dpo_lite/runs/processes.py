@@ -147,8 +147,8 @@ def _arguments(run: Run) -> list[str]:
 
 def _environment() -> dict[str, str]:
     path = [str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    kept = {k: v for k, v in os.environ.items() if k not in NOT_FOR_RUNS}
-    return kept | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
+    inherited = {k: v for k, v in os.environ.items() if k not in NOT_FOR_RUNS}
+    return inherited | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
 
 
 def _start(run: Run) -> None:

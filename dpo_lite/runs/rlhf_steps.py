@@ -81,10 +81,10 @@ def refuse_road(run: Run) -> None:
         return
     if not names:
         return
-    named = ", ".join(names[:MOST_NAMED]) + ", …" * (len(names) > MOST_NAMED)
+    listed = ", ".join(names[:MOST_NAMED]) + ", …" * (len(names) > MOST_NAMED)
     raise UserError(
         f"{run.name} is a whole road (task: rlhf) and has no adapter of its own; name one of its "
-        f"runs: {named}."
+        f"runs: {listed}."
     )
 
 

@@ -54,8 +54,8 @@ def go(run: Run, console: Console) -> Run:
     run.begin(step=0, max_steps=len(steps), doing="training")
     started, taken = time.time(), 0
     for number, step in enumerate(steps):
-        told = f"{number + 1} of {len(steps)}  {step.run.name}: {step.recipe.objective}"
-        console.rule(told, align="left", style="dim")
+        title = f"{number + 1} of {len(steps)}  {step.run.name}: {step.recipe.objective}"
+        console.rule(title, align="left", style="dim")
         run.update_status(step=number, doing=step.run.name)
         taken += _train(step)
         if step.run.status()["state"] == "stopped":
@@ -102,9 +102,9 @@ def _refuse_another(step: Step) -> None:
     """A folder of that name may be of a road that was deleted, or whose recipe was another."""
     if not step.run.recipe_file.is_file():
         return
-    kept = load_recipe(step.run.recipe_file)
-    kept.train.optimizer = step.recipe.train.optimizer  # settled when it started
-    if kept != step.recipe:
+    earlier = load_recipe(step.run.recipe_file)
+    earlier.train.optimizer = step.recipe.train.optimizer  # settled when it started
+    if earlier != step.recipe:
         raise UserError(
             f"{step.run.path} exists and was made from other keys; delete it and resume, or start "
             "the road under another run.name."
@@ -131,8 +131,8 @@ def _measure_what_can_be(run: Run, recipe: Recipe, steps: Sequence[Step], consol
             }
             if step.kind == "reward":
                 point["sets"] = {
-                    name: {"accuracy": found.get("rewards/accuracies")}
-                    for name, found in results["sets"].items()
+                    name: {"accuracy": scores.get("rewards/accuracies")}
+                    for name, scores in results["sets"].items()
                 }
             else:
                 with console.status(f"measuring {step.run.name}"):
