@@ -142,15 +142,15 @@ def checked_repo(repo: str | None) -> str:
 
 def _metrics_until(run: Run, step: int) -> dict[str, Any]:
     """What was measured up to a checkpoint: its training step and the last held-out scores."""
-    found: dict[str, Any] = {"sets": {}, "step": step}
+    measured: dict[str, Any] = {"sets": {}, "step": step}
     for record in run.records("metrics.jsonl"):
         if record.get("step", 0) > step:
             continue
         if "loss" in record:
-            found["training"] = record
+            measured["training"] = record
         elif any(key.startswith("eval_") for key in record):
-            found["held_out"] = record
-    return found
+            measured["held_out"] = record
+    return measured
 
 
 def _refuse_secrets(folder: Path) -> None:
