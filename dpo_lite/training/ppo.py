@@ -4,10 +4,10 @@ One base, four roles on it: the policy and the value function are trained adapte
 is a frozen one, the reference is the base with adapters off or the adapter that the policy started
 from. A rollout is
 
-    draw     y ~ pi_old(. | x) for a batch of prompts, in one generation
-    judge    r(x, y), log pi_old, log pi_ref and V of every token, without gradients
-    credit   rewards per token and their advantages: GAE, or leave-one-out over whole answers
-    learn    some passes over minibatches: the clipped surrogate, and the value's own loss
+    draw_answers    y ~ pi_old(. | x) for a batch of prompts, in one generation
+    judge_answers   r(x, y), log pi_old, log pi_ref and V of every token, without gradients
+    credit          rewards per token and their advantages: GAE, or leave-one-out over answers
+    learn           some passes over minibatches: the clipped surrogate, and the value's own loss
 
 The equations are in dpo_lite.objectives.policy_gradient. Answers are packed behind their prompts as
 everywhere; minibatches are split by tokens, which changes no gradient. A loop of its own and not
@@ -112,11 +112,8 @@ def pieces(examples: Examples, places: Sequence[int], way: Way, budget: int) -> 
 def batches_of(parts: Sequence[Piece], way: Way, budget: int) -> Iterator[tuple[Batch, list[int]]]:
     """Pieces in packed batches of at most ``budget`` tokens, with the rows of their answers."""
     examples = [piece.example for piece in parts]
-    for places in micro_batches(examples, way, budget):
-        yield (
-            lay_out([examples[i] for i in places], way),
-            [r for i in places for r in parts[i].rows],
-        )
+    for group in micro_batches(examples, way, budget):
+        yield lay_out([examples[i] for i in group], way), [r for i in group for r in parts[i].rows]
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ class Credit:
 
 
 @torch.no_grad()
-def draw(
+def draw_answers(
     model: torch.nn.Module,
     prompts: Examples,
     ppo: PPOSection,
@@ -155,7 +152,7 @@ def draw(
 
 
 @torch.no_grad()
-def judge(
+def judge_answers(
     model: torch.nn.Module,
     examples: list[dict[str, Any]],
     rewarder: Rewarder,

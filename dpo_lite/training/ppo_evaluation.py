@@ -19,7 +19,7 @@ from dpo_lite.model.device_memory import halving
 from dpo_lite.model.generation import BATCH, all_ends
 from dpo_lite.recipe import PPOSection
 from dpo_lite.training.method import Objective
-from dpo_lite.training.ppo import Rewarder, draw, judge
+from dpo_lite.training.ppo import Rewarder, draw_answers, judge_answers
 from dpo_lite.training.reward_source import reward_folder, rewarder
 
 if TYPE_CHECKING:
@@ -68,10 +68,12 @@ def measure(
 
     def drawing(at_once: int) -> list[dict[str, Any]]:
         torch.manual_seed(SEED)
-        return draw(ruler.model, counted, some, ruler.ends, at_once, ROLES[role])
+        return draw_answers(ruler.model, counted, some, ruler.ends, at_once, ROLES[role])
 
     drawn, _ = halving(drawing, BATCH)
-    rollout = judge(ruler.model, drawn, ruler.rewarder, ruler.ends, ruler.objective, ruler.budget)
+    rollout = judge_answers(
+        ruler.model, drawn, ruler.rewarder, ruler.ends, ruler.objective, ruler.budget
+    )
     kl = rollout.kl if role == "policy" else torch.zeros(1)
     measured = {
         "reward": rollout.rewards.mean().item(),

@@ -26,8 +26,8 @@ from dpo_lite.training.ppo import (
     Rewarder,
     Rollout,
     credit,
-    draw,
-    judge,
+    draw_answers,
+    judge_answers,
     learn,
     minibatch_gradient,
     prompts_of_rollout,
@@ -110,7 +110,7 @@ class PolicyTrainer:
 
         def drawing(at_once: int) -> list[dict]:
             torch.manual_seed(train.seed * 1_000_003 + number)  # also where it has to start again
-            return draw(self.model, prompts, ppo, self.ends, at_once)
+            return draw_answers(self.model, prompts, ppo, self.ends, at_once)
 
         drawn, at_once = halving(drawing, self.at_once)
         if at_once < self.at_once:
@@ -119,7 +119,9 @@ class PolicyTrainer:
         clock.append(time.perf_counter())
         longest = max(len(e["prompt_ids"]) + len(a) for e in drawn for a in e["response_ids"])
         rollout = self._in_memory(
-            lambda: judge(self.model, drawn, self.rewarder, self.ends, self.objective, self.budget),
+            lambda: judge_answers(
+                self.model, drawn, self.rewarder, self.ends, self.objective, self.budget
+            ),
             longest,
         )
         clock.append(time.perf_counter())
