@@ -84,7 +84,7 @@ def plan(
 
 
 def _first_look(recipe: str, overrides: list[str]):
-    """The recipe to look at, of a road its first step's; says so."""
+    """The recipe to look at, of a run made of runs its first step's; says so."""
     from dpo_lite.recipe import load_recipe, recipe_stem
     from dpo_lite.runs.rlhf_steps import first_look
 

@@ -102,17 +102,17 @@ def show(
         console.print(f"  {line}", markup=False, highlight=False, style="dim")
 
 
-def _print_steps(road) -> None:
-    """The runs of a road, each with its state, and the table of those that are measured."""
+def _print_steps(rlhf_run) -> None:
+    """The runs of an RLHF run, each with its state, and the table of those that are measured."""
     from dpo_lite.report.rlhf import POINTS, terminal_table
     from dpo_lite.runs.rlhf_steps import steps_of
 
-    for run, status in steps_of(road):
+    for run, status in steps_of(rlhf_run):
         step = f"  {status['step']} of {status['max_steps']}" if "step" in status else ""
         console.print(f"  {run.name}  {status['state']}{step}", markup=False, highlight=False)
-    if road.records(POINTS):
+    if rlhf_run.records(POINTS):
         console.print()
-        console.print(terminal_table(road))
+        console.print(terminal_table(rlhf_run))
         console.print()
 
 

@@ -24,7 +24,7 @@ from dpo_lite.report.data import print_report
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.runs.folder import Run, create_run, recorded
-from dpo_lite.runs.rlhf_steps import refuse_road
+from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.runs.transcript import keep_in
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.callbacks import RunRecorder
@@ -194,7 +194,7 @@ def _asked_before(run: Run, loaded: Loaded) -> bool:
 
 def evaluate_again(run: Run, console: Console) -> None:
     """Load a finished run's adapter, score its held-out sets and answer anew; updates its files."""
-    refuse_road(run)
+    refuse_composed(run)
     with device_lock(f"dpo-lite eval {run.name}", say=console.print):
         _evaluate_again(run, console)
 

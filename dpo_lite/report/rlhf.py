@@ -1,4 +1,4 @@
-"""What came of a road: a table of all steps, and reward and truthfulness against KL."""
+"""What came of an RLHF run: a table of all steps, and reward and truthfulness against KL."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Point:
 
 
 def read_points(run: Run) -> list[Point]:
-    """The road's points, those that differ in the seed alone as one."""
+    """The points of the steps, those that differ in the seed alone as one."""
     groups: dict[tuple[str, float | None], list[dict[str, Any]]] = defaultdict(list)
     for point in run.records(POINTS):
         groups[point["kind"], point["beta"]].append(point)
@@ -105,7 +105,7 @@ def table(rows: Sequence[Point]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def write_road(run: Run) -> None:
+def write_rlhf_report(run: Run) -> None:
     """report.md and the picture, from the points."""
     rows = read_points(run)
     draw_frontier(rows, run.path / PICTURE)

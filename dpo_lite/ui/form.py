@@ -30,7 +30,7 @@ TITLES = {
     "data": "Data",
     "train": "Training",
     "ppo": "PPO",
-    "rlhf": "The whole road",
+    "rlhf": "RLHF",
     "eval": "Evaluation",
     "hub": "Publishing",
 }
@@ -144,7 +144,7 @@ def check_text(text: str) -> Checked:
     except ValidationError as error:
         return Checked(values, None, _beside(by_key(error.errors())))
     try:
-        first_look(recipe, "road")  # the recipes of a road's steps
+        first_look(recipe, "rlhf")  # the recipes of its steps
     except UserError as error:
         key, _, fault = str(error).partition(": ")
         return Checked(values, None, {key: fault} if key in known_keys() else {"": str(error)})

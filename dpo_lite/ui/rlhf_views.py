@@ -13,7 +13,7 @@ from dpo_lite.ui import parts
 from dpo_lite.ui.parts import esc
 
 
-def road(run: Run) -> str:
+def overview(run: Run) -> str:
     """Rows that open a step, the table as far as there is one, and the picture at the end."""
     try:
         steps = steps_of(run)

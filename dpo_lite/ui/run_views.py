@@ -181,10 +181,10 @@ def recipe_of(run: Run) -> dict[str, Any]:
 
 
 def curve_grid(folder: Path, selected: Sequence[str], smooth: float) -> str:
-    """The curves of the selected runs over each other; above them what a road has instead."""
+    """The curves of the selected runs over each other; above them what a run of runs has."""
     tasks = {name: task_of(folder, name) for name in selected}
-    roads = "".join(
-        rlhf_views.road(Run(folder / name)) for name, task in tasks.items() if task.composed
+    overviews = "".join(
+        rlhf_views.overview(Run(folder / name)) for name, task in tasks.items() if task.composed
     )
     colors = {name: i % 6 + 1 for i, name in enumerate(selected)}
     records = {
@@ -193,13 +193,13 @@ def curve_grid(folder: Path, selected: Sequence[str], smooth: float) -> str:
         if not task.composed
     }
     if not records:
-        return roads
+        return overviews
     legend = "".join(
         f'<li><i style="background:var(--dl-series-{colors[name]})"></i>{esc(name)}</li>'
         for name in records
     )
     legend = f'<ul class="dl-legend">{legend}</ul>' if len(selected) > 1 else ""
-    return roads + legend + curves.grid(records, smooth, colors, tasks)
+    return overviews + legend + curves.grid(records, smooth, colors, tasks)
 
 
 def task_of(folder: Path, name: str) -> Task:
@@ -207,7 +207,8 @@ def task_of(folder: Path, name: str) -> Task:
 
 
 def can_answer(folder: Path, name: str) -> bool:
-    """Whether a run has a policy: a reward model gives no answers, and of a road its runs do."""
+    """Whether a run has a policy: a reward model gives no answers, and of a run of runs its
+    runs do."""
     return task_of(folder, name).answers
 
 
