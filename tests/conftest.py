@@ -30,6 +30,22 @@ def own_cache(tmp_path_factory):
     os.environ["DPO_LITE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_curves():
+    """Runs in this process draw no curves.png: it takes longer than so small a run's training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dpo_lite.report.run.draw_curves", lambda run: None)
+        yield
+
+
+@pytest.fixture
+def curves(monkeypatch):
+    """For a test that looks at curves.png."""
+    from dpo_lite.report.curves import draw_curves
+
+    monkeypatch.setattr("dpo_lite.report.run.draw_curves", draw_curves)
+
+
 @pytest.fixture(scope="session")
 def chat_tokenizer():
     """A byte-level tokenizer of 300 tokens with a ChatML template."""

@@ -81,6 +81,7 @@ def load_recipe_model(tiny_base):
 
 @pytest.mark.parametrize("reference", ["start", "base"])
 @pytest.mark.parametrize("extra_r", [0, 3])
+@pytest.mark.slow
 def test_one_adapter_over_the_bare_base(train, first, tiny_base, reference, extra_r):
     name = f"second-{reference}-{extra_r}"
     run = train(
@@ -120,6 +121,7 @@ def test_fresh_ranks_start_where_the_adapter_is(first, tiny_base):
     assert {p.dtype for p in roles.trainable_parameters(model)} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_a_run_keeps_what_it_started_from(train, first, tiny_base, monkeypatch):
     """Stopped, its start deleted, resumed: the reference is still the same."""
     copy = shutil.copytree(first.path, first.path.parent / "gone")

@@ -73,7 +73,7 @@ def weights(run):
     return load_file(run.adapter / "adapter_model.safetensors")
 
 
-def test_a_run_leaves_its_folder(tiny_base, pairs, tmp_path, console):
+def test_a_run_leaves_its_folder(tiny_base, pairs, tmp_path, console, curves):
     run = job.start(recipe_for(tiny_base, pairs, tmp_path, eval_steps=3), "demo", console)
     assert run.name == "demo-1"
     for name in FILES.split():
@@ -107,6 +107,7 @@ def test_a_run_leaves_its_folder(tiny_base, pairs, tmp_path, console):
 
 
 @pytest.mark.parametrize("how", ["selective", True, "offload"])
+@pytest.mark.slow
 def test_what_is_given_up_for_memory_changes_no_result(
     tiny_base, pairs, plain, tmp_path, console, how
 ):
@@ -122,6 +123,7 @@ def test_what_is_given_up_for_memory_changes_no_result(
     assert parts["weights"]["measured"] == pytest.approx(parts["weights"]["predicted"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_memory_is_predicted_and_measured_by_part(plain):
     parts = read_json(plain.path / "results.json")["memory"]
     for name in ("weights", "adapter and optimiser", "activations"):
@@ -130,6 +132,7 @@ def test_memory_is_predicted_and_measured_by_part(plain):
     assert "| activations |" in (plain.path / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_in_an_update_loses_nothing(
     tiny_base, pairs, plain, tmp_path, console, monkeypatch
 ):
@@ -154,6 +157,7 @@ def test_memory_that_runs_out_in_an_update_loses_nothing(
         assert torch.allclose(found, weights(plain)[name], atol=1e-5), name
 
 
+@pytest.mark.slow
 def test_resuming_equals_not_stopping(tiny_base, pairs, plain, tmp_path, console, monkeypatch):
     interrupted = RunRecorder.on_step_end
 
@@ -180,6 +184,7 @@ def test_resuming_equals_not_stopping(tiny_base, pairs, plain, tmp_path, console
         job.resume(run, console)
 
 
+@pytest.mark.slow
 def test_the_trl_engine_gives_the_same_training(tiny_base, pairs, tmp_path, console):
     ours = job.start(recipe_for(tiny_base, pairs, tmp_path, max_steps=4), "ours", console)
     theirs = job.start(
@@ -211,6 +216,7 @@ def test_no_update_after_a_failed_preflight(tiny_base, pairs, tmp_path, console,
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_the_real_hh_file_trains(tiny_base, hh_file, tmp_path, console):
     recipe = recipe_for(tiny_base, str(hh_file), tmp_path, max_steps=2)
     recipe.data.max_length = 300

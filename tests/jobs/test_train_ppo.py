@@ -86,7 +86,7 @@ def weights(run):
     return load_file(run.adapter / "adapter_model.safetensors")
 
 
-def test_a_run_leaves_its_folder(tiny_base, cats, reward_run, tmp_path):
+def test_a_run_leaves_its_folder(tiny_base, cats, reward_run, tmp_path, curves):
     recipe = recipe_for(tiny_base, cats, tmp_path, reward_run.path, {"eval_steps": 2})
     assert recipe.ppo.reward == str(reward_run.adapter)
     run = job.start(recipe, "demo", CONSOLE)
@@ -118,6 +118,7 @@ def test_a_run_leaves_its_folder(tiny_base, cats, reward_run, tmp_path):
 
 
 @pytest.mark.parametrize("estimator", ["ppo", "rloo"])
+@pytest.mark.slow
 def test_it_learns_what_a_function_rewards(lively_base, cats, tmp_path, monkeypatch, estimator):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "judge.py").write_text(LETTERS)
@@ -142,6 +143,7 @@ def test_it_learns_what_a_function_rewards(lively_base, cats, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("options", [{}, {"estimator": "rloo"}, {"kl_target": 0.5}])
+@pytest.mark.slow
 def test_resuming_equals_not_stopping(
     tiny_base, cats, reward_run, plain, tmp_path, monkeypatch, options
 ):
@@ -174,6 +176,7 @@ def test_resuming_equals_not_stopping(
         assert {k: mine.get(k) for k in kept} == {k: theirs.get(k) for k in kept}
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_loses_nothing(
     tiny_base, cats, reward_run, plain, tmp_path, monkeypatch
 ):
@@ -194,6 +197,7 @@ def test_memory_that_runs_out_loses_nothing(
         assert torch.allclose(found, weights(plain)[name], atol=1e-5), name
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_while_drawing(tiny_base, cats, reward_run, tmp_path, monkeypatch):
     """Fewer answers at once, the same as if so few had been drawn at once from the start."""
     real, tried = ppo_trainer.draw_answers, []
@@ -215,6 +219,7 @@ def test_memory_that_runs_out_while_drawing(tiny_base, cats, reward_run, tmp_pat
         assert torch.equal(found, weights(plain)[name]), name
 
 
+@pytest.mark.slow
 def test_code_that_rewards_must_not_change_before_a_resume(tiny_base, cats, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "judge.py").write_text(LETTERS)
@@ -276,6 +281,7 @@ def test_recipes_that_make_no_sense(values, words):
         validate_recipe(base | values, "test")
 
 
+@pytest.mark.slow
 def test_a_policy_is_no_reward(tiny_base, cats, reward_run, plain, tmp_path):
     wrong = recipe_for(tiny_base, cats, tmp_path, plain.path)
     with pytest.raises(UserError, match=r"ppo\.reward: .* is no reward model"):

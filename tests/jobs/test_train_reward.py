@@ -81,7 +81,7 @@ def run(tiny_base, pairs, place):
     return trained(recipe_for(tiny_base, pairs, place, model=model), "judge")
 
 
-def test_a_run_says_nothing_and_leaves_its_facts(run):
+def test_a_run_says_nothing_and_leaves_its_facts(run, curves):
     assert run.status()["state"] == "finished"
     steps = [m for m in run.records("metrics.jsonl") if "loss" in m]
     assert steps[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
@@ -97,8 +97,6 @@ def test_a_run_says_nothing_and_leaves_its_facts(run):
     assert results["mean_reward"] == mean
     assert mean["responses"] == 80
     assert run.manifest()["reference"] == "none"
-    for name in ("calibration.png", "curves.png"):
-        assert (run.path / name).stat().st_size > 0
     report = (run.path / "report.md").read_text()
     assert "calibration.png" in report
     assert "80 responses" in report
@@ -108,8 +106,11 @@ def test_a_run_says_nothing_and_leaves_its_facts(run):
     again = read_json(run.path / "results.json")
     assert again["sets"]["test"]["loss"] == pytest.approx(held_out["loss"], abs=1e-6)
     assert again["mean_reward"] == mean
+    for name in ("calibration.png", "curves.png"):
+        assert (run.path / name).stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_resuming_equals_not_stopping(tiny_base, pairs, tmp_path, monkeypatch):
     """To the last bit: the head is in the checkpoint."""
     whole = trained(recipe_for(tiny_base, pairs, tmp_path / "a"), "whole")
@@ -203,6 +204,7 @@ def test_the_mean_over_the_training_data_is_taken_off(run, pairs, place):
     assert np.concatenate(found.rewards).mean() == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_from_demonstrations_and_on_from_a_reward_model(tiny_base, pairs, tmp_path):
     model = {"base": tiny_base}
     sft = recipe_for(tiny_base, pairs, tmp_path, task="sft")
@@ -232,6 +234,7 @@ def scores_of(run):
     return scores(roles.load_policy(load_base(recipe_of(run).model), run.adapter, head=True))
 
 
+@pytest.mark.slow
 def test_what_it_cannot_do_is_refused(run, tiny_base, pairs, place, tmp_path):
     with pytest.raises(UserError, match="judges answers and gives none"):
         columns(run, ["policy"], place)

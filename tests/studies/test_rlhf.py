@@ -130,6 +130,7 @@ def cats(tmp_path):
     return str(folder)
 
 
+@pytest.mark.slow
 def test_an_rlhf_run_from_end_to_end(tiny_base, cats, tmp_path, monkeypatch, capsys):
     started = []
     monkeypatch.setattr(processes, "attached", lambda run: started.append(run.name) or Child(run))
@@ -153,6 +154,7 @@ def test_an_rlhf_run_from_end_to_end(tiny_base, cats, tmp_path, monkeypatch, cap
     assert "PPO, β 0.1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_one_that_stopped_goes_on_where_it_was(tiny_base, cats, tmp_path, monkeypatch):
     started = []
 

@@ -86,6 +86,7 @@ def test_faults_before_anything_is_trained(recipe, overrides, message):
         plan_sweep(recipe, overrides)
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_and_compares(recipe, tmp_path):
     """Ordinary runs, answers before asked once, a table, a picture; then all are passed over."""
     sweep = plan_sweep(recipe, ["train.lr=1e-4,1e-2"])
@@ -118,6 +119,7 @@ def test_a_sweep_trains_and_compares(recipe, tmp_path):
         go(plan_sweep(recipe, ["train.lr=1e-4,1e-2", "train.beta=0.3"]))
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_goes_on_where_it_was(recipe, monkeypatch):
     stop = RunRecorder.on_step_end
 
@@ -138,6 +140,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(recipe, monkeypatch):
     assert [row.state for row in read_sweep(sweep.path)] == ["finished", "finished"]
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_told_and_the_others_go_on(recipe):
     """The second value of the length drops every row; the third trains; a second try is made."""
     said = []

@@ -172,6 +172,7 @@ def no_hub(monkeypatch):
     monkeypatch.setattr("dpo_lite.hub.card.base_licence", lambda base: {})
 
 
+@pytest.mark.usefixtures("curves")
 def test_a_made_up_loss(tiny_base, cats, tmp_path, monkeypatch):
     monkeypatch.setitem(LOSSES, "squared_hinge", MADE_UP)
     run, report = trained(tiny_base, cats, tmp_path, train={"loss": "squared_hinge"})
@@ -191,6 +192,7 @@ def test_a_made_up_loss(tiny_base, cats, tmp_path, monkeypatch):
     assert len(score_source(judge, encode_rows(recipe, judge.encoder, print)).rewards) == 4
 
 
+@pytest.mark.usefixtures("curves")
 def test_a_made_up_loss_without_a_reference(tiny_base, cats, tmp_path, monkeypatch):
     monkeypatch.setitem(LOSSES, "free_margin", FREE)
 
@@ -206,6 +208,7 @@ def test_a_made_up_loss_without_a_reference(tiny_base, cats, tmp_path, monkeypat
     assert "r = β · log π," in said["card"]
 
 
+@pytest.mark.usefixtures("curves")
 def test_a_made_up_task(tiny_base, cats, tmp_path, monkeypatch):
     monkeypatch.setitem(TASKS, "half", Half())
     run, report = trained(tiny_base, cats, tmp_path, task="half")

@@ -342,6 +342,7 @@ def write_many(folder, offset):
         references.logps([example], fixed(float(-offset - place)))
 
 
+@pytest.mark.slow
 def test_two_processes_write_at_once(tmp_path):
     """Each has its own file; whoever reads meanwhile sees whole records of one of the two."""
     context = multiprocessing.get_context("spawn")
@@ -395,6 +396,7 @@ def losses(run):
     return [m["loss"] for m in run.records("metrics.jsonl") if "loss" in m]
 
 
+@pytest.mark.slow
 def test_runs_compute_the_reference_once(tiny_base, own_folder, monkeypatch):
     """Three updates of new rows and the held-out set; from then on nothing, whatever the run."""
     console = Console(quiet=True)
@@ -416,6 +418,7 @@ def test_runs_compute_the_reference_once(tiny_base, own_folder, monkeypatch):
     assert losses(first) == pytest.approx(losses(plain), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_computes_what_it_has_not_met(tiny_base, own_folder, monkeypatch):
     console = Console(quiet=True)
     honest = job.RunRecorder.on_step_end
