@@ -59,7 +59,7 @@ def measure(task: str, folder: str, reward: str, prompts: int, vocabulary: int):
     from dpo_lite.model import roles
     from dpo_lite.training.loaded import load_model
     from dpo_lite.training.method import Objective
-    from dpo_lite.training.ppo import credit, draw, judge, learn, minibatch_gradient
+    from dpo_lite.training.ppo import credit, draw_answers, judge_answers, learn, minibatch_gradient
     from dpo_lite.training.reward_source import rewarder
     from dpo_lite.training.update import update_gradient
 
@@ -92,8 +92,8 @@ def measure(task: str, folder: str, reward: str, prompts: int, vocabulary: int):
         else:
             asked = [{"prompt_ids": ids(PROMPT), "prompt": ""} for _ in range(prompts)]
             judged_by = rewarder(model, recipe, objective, None)
-            drawn = draw(model, asked, recipe.ppo, {2}, 64)
-            rollout = judge(model, drawn, judged_by, {2}, objective, BUDGET)
+            drawn = draw_answers(model, asked, recipe.ppo, {2}, 64)
+            rollout = judge_answers(model, drawn, judged_by, {2}, objective, BUDGET)
             earned = credit(rollout, recipe.ppo, 0.1)
             learn(
                 prompts,

@@ -130,8 +130,8 @@ def hacked(curves: Curves) -> Advice | None:
 
 def _held_out(curves: Curves) -> Iterator[tuple[str, Mapping[str, float], Mapping[str, float]]]:
     """Set, and reward and truthfulness before and after; while it trains of its evaluations."""
-    for name, found in curves.sets.items():
-        drawn = found.get("drawn") or {}
+    for name, scores in curves.sets.items():
+        drawn = scores.get("drawn") or {}
         if "truthful" in drawn.get("policy", {}):
             yield name, drawn["reference"], drawn["policy"]
     for name, points in curves.evals.items():
@@ -141,7 +141,7 @@ def _held_out(curves: Curves) -> Iterator[tuple[str, Mapping[str, float], Mappin
 
 
 def well(curves: Curves) -> Advice:
-    told = (
+    summary = (
         f"reward from {curves.start('reward'):.2f} to {curves.end('reward'):.2f} at a KL of "
         f"{curves.end('kl'):.2f} nats per answer"
     )
@@ -150,12 +150,12 @@ def well(curves: Curves) -> Advice:
         for name, before, after in _held_out(curves)
     ]
     if truths:
-        told += f"; held out, the chosen claim from {', '.join(truths)}"
+        summary += f"; held out, the chosen claim from {', '.join(truths)}"
     if curves.status["state"] == "finished":
         return Advice(
-            "good", f"Finished well: {told}. Now read its answers beside the reference's."
+            "good", f"Finished well: {summary}. Now read its answers beside the reference's."
         )
-    return Advice("good", f"It learns: {told}.")
+    return Advice("good", f"It learns: {summary}.")
 
 
 RULES: list[Rule] = [

@@ -51,7 +51,7 @@ def exploded(curves: Curves) -> Advice | None:
 
 
 def uncalibrated(curves: Curves) -> Advice | None:
-    judged = {n: found["calibration"] for n, found in curves.sets.items() if "calibration" in found}
+    judged = {n: s["calibration"] for n, s in curves.sets.items() if "calibration" in s}
     sentences = (calibration_words(*item) for item in judged.items())
     return next((Advice("warn", text) for text in sentences if text), None)
 

@@ -76,20 +76,20 @@ def plan(
     quiet_progress_bars()
     loaded = _first_look(recipe, overrides or [])
     with Console(stderr=True).status("reading the data") as spinner:
-        found = forecast(loaded, gpu, spinner.update)
-    for line in found.lines():
+        outlook = forecast(loaded, gpu, spinner.update)
+    for line in outlook.lines():
         console.print(line, highlight=False, markup=False)
-    if not found.fits:
+    if not outlook.fits:
         raise typer.Exit(1)
 
 
 def _first_look(recipe: str, overrides: list[str]):
-    """The recipe to look at, of a road its first step's; says so."""
+    """The recipe to look at, of a run made of runs its first step's; says so."""
     from dpo_lite.recipe import load_recipe, recipe_stem
     from dpo_lite.runs.rlhf_steps import first_look
 
-    found, told = first_look(load_recipe(recipe, overrides), recipe_stem(recipe))
-    if told:
-        console.print(told, markup=False, highlight=False)
+    first, note = first_look(load_recipe(recipe, overrides), recipe_stem(recipe))
+    if note:
+        console.print(note, markup=False, highlight=False)
         console.print()
-    return found
+    return first

@@ -54,9 +54,9 @@ def compare(
     from dpo_lite.runs.device_lock import device_lock
     from dpo_lite.runs.folder import open_run
 
-    found = open_run(run, runs)
+    trained = open_run(run, runs)
     names = [*([REFERENCE] if reference else []), POLICY, *(beside or [])]
-    fingerprints = [column.fingerprint for column in columns(found, names, runs)]
+    fingerprints = [column.fingerprint for column in columns(trained, names, runs)]
     if blind and len(set(fingerprints)) < 2:
         raise UserError("A blind vote needs two different models; name another run by --with.")
 
@@ -66,11 +66,11 @@ def compare(
     quiet_progress_bars()
     sampling = Sampling(temperature, top_p, top_k, repetition_penalty, max_new_tokens, seed)
     with console.status("loading the base") as spinner, device_lock("compare", say=spinner.update):
-        for asked, answers in compare_answers(found, names, prompt or [], sampling, runs):
+        for question, answers in compare_answers(trained, names, prompt or [], sampling, runs):
             spinner.stop()
             if not blind:
-                _show(asked, answers, tokens)
-            elif not _vote(found.name, asked, answers, asdict(sampling), runs):
+                _show(question, answers, tokens)
+            elif not _vote(trained.name, question, answers, asdict(sampling), runs):
                 break
             spinner.start()
             spinner.update("generating")
@@ -85,9 +85,9 @@ def _show(prompt: str, answers, tokens: bool) -> None:
     table.add_column(no_wrap=True)
     table.add_column(justify="right")
     table.add_column(ratio=1, overflow="fold")
-    for said in answers:
-        text = _coloured(said.tokens) if tokens else Text(said.text)
-        table.add_row(escape(said.label), f"{said.reward:+.2f}", text)
+    for answer in answers:
+        text = _coloured(answer.tokens) if tokens else Text(answer.text)
+        table.add_row(escape(answer.label), f"{answer.reward:+.2f}", text)
     console.print(table)
     console.print()
 
@@ -115,8 +115,8 @@ def _vote(
     shown = list(answers)
     shuffle(shown)
     console.print(Text(prompt, style="bold"))
-    for letter, said in zip(LETTERS, shown, strict=False):
-        console.print(Text.assemble((f"{letter}  ", "bold cyan"), said.text))
+    for letter, answer in zip(LETTERS, shown, strict=False):
+        console.print(Text.assemble((f"{letter}  ", "bold cyan"), answer.text))
     letters = LETTERS[: len(shown)]
     choices = {letter.lower(): letter for letter in letters} | {"t": TIE, "b": BAD, "q": None}
     if "b" in letters.lower():
@@ -128,8 +128,8 @@ def _vote(
     if verdict is None:
         return False
     columns = [
-        {"label": said.label, "fingerprint": said.fingerprint, "answer": said.text}
-        for said in shown
+        {"label": answer.label, "fingerprint": answer.fingerprint, "answer": answer.text}
+        for answer in shown
     ]
     add_vote(
         folder,

@@ -55,14 +55,14 @@ def score(
     from dpo_lite.runs.transcript import progress_bar
 
     quiet_progress_bars()
-    told = Console(stderr=True)
-    with told.status("loading the base") as spinner, device_lock("score", say=spinner.update):
+    stderr = Console(stderr=True)
+    with stderr.status("loading the base") as spinner, device_lock("score", say=spinner.update):
         judge = load_judge(recipe, adapter)
         rows = encode_rows(recipe, judge.encoder, spinner.update)
         spinner.stop()
-        with progress_bar(told) as bar:
+        with progress_bar(stderr) as bar:
             task = bar.add_task("scoring", total=len(rows.table), note="")
-            scores = score_source(judge, rows, told.print, lambda n: bar.advance(task, n))
+            scores = score_source(judge, rows, stderr.print, lambda n: bar.advance(task, n))
     _print_scores(scores, show)
     if out:
         scores.write(out)
@@ -170,11 +170,11 @@ def best(
     quiet_progress_bars()
     with console.status("loading the base") as spinner, device_lock("best-of", say=spinner.update):
         judge = load_judge(recipe, adapter)
-        for asked in prompts:
+        for question in prompts:
             spinner.update(f"drawing {n} answers")
             ranked = best_of(
                 judge,
-                asked,
+                question,
                 n,
                 role=source,
                 temperature=temperature,
@@ -183,9 +183,9 @@ def best(
                 seed=seed,
             )
             spinner.stop()
-            _print_ranked(asked, ranked)
+            _print_ranked(question, ranked)
             if out:
-                _append(out, asked, ranked)
+                _append(out, question, ranked)
             spinner.start()
 
 

@@ -46,10 +46,10 @@ def push(
     from dpo_lite.hub import push as hub
     from dpo_lite.runs.folder import open_run
 
-    found = open_run(run, runs)
+    trained = open_run(run, runs)
     options = {"repo": repo, "base_id": base_id, "checkpoint": checkpoint, "private": private}
     if dry_run:
-        staged = hub.preview(found, **options)
+        staged = hub.preview(trained, **options)
         _print_staged(staged)
         console.rule("README.md", style="dim")
         console.print(staged.card, highlight=False, markup=False)
@@ -61,7 +61,7 @@ def push(
             highlight=False,
         )
         return
-    done = hub.push(found, lambda text: console.print(text, markup=False), **options)
+    done = hub.push(trained, lambda text: console.print(text, markup=False), **options)
     _print_staged(done.staged)
     visible = "private" if done.private else "public"
     new = "new, " if done.created else ""
@@ -91,9 +91,9 @@ def whoami() -> None:
     """
     from dpo_lite.hub.push import logged_in
 
-    found = logged_in()
-    console.print(f"{found.name}, {found.source}", highlight=False, markup=False)
-    console.print(found.permission(), highlight=False, markup=False)
+    account = logged_in()
+    console.print(f"{account.name}, {account.source}", highlight=False, markup=False)
+    console.print(account.permission(), highlight=False, markup=False)
 
 
 @app.command()
@@ -126,11 +126,11 @@ def merge(
     from dpo_lite.runs.folder import open_run
 
     quiet_progress_bars()
-    found = open_run(run, runs)
+    trained = open_run(run, runs)
     with console.status("merging") as spinner:
         options = {"base": base, "checkpoint": checkpoint, "measure": measure}
         done = merge_run(
-            found, out, **options, gguf_ready=gguf_ready, modelfile=modelfile, say=spinner.update
+            trained, out, **options, gguf_ready=gguf_ready, modelfile=modelfile, say=spinner.update
         )
     console.print(f"{done.folder}  {done.changed} weights of {done.base} merged", markup=False)
     for line in [*(done.change.lines() if done.change else []), *done.notes]:

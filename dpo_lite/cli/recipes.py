@@ -121,8 +121,8 @@ def recipes_diff(
 
     name, rows = library.compare_with_shipped(file, shipped)
     if as_json:
-        found = [{"key": key, "shipped": old, "own": new} for key, old, new in rows]
-        print(json.dumps({"shipped": name, "keys": found}, ensure_ascii=False, indent=2))
+        differences = [{"key": key, "shipped": old, "own": new} for key, old, new in rows]
+        print(json.dumps({"shipped": name, "keys": differences}, ensure_ascii=False, indent=2))
         return
     if not rows:
         console.print(f"no key differs from {name}")

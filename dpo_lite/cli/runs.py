@@ -31,11 +31,11 @@ def runs(context: typer.Context, folder: Annotated[str, typer.Option("--runs")] 
     from dpo_lite.report.words import clock
     from dpo_lite.runs.folder import list_runs
 
-    found = list_runs(folder)
-    if not found:
+    listed = list_runs(folder)
+    if not listed:
         console.print(f"no runs in {folder}/ yet;  dpo-lite train quickstart")
         return
-    statuses = [run.status() for run in found]
+    statuses = [run.status() for run in listed]
     numbers = columns_of(statuses)
     gap = 2 if len(numbers) < 4 else 1  # a terminal of 80 letters shows whole names
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
@@ -45,7 +45,7 @@ def runs(context: typer.Context, folder: Annotated[str, typer.Option("--runs")] 
     for column in (*(number.label for number in numbers), *(["left"] if on_its_way else [])):
         table.add_column(column, justify="right")
     table.add_column("started", no_wrap=True)
-    for run, status in zip(found, statuses, strict=True):
+    for run, status in zip(listed, statuses, strict=True):
         step = f"{status['step']}/{status['max_steps']}" if "step" in status else "–"
         left = status.get("seconds_left")
         started = status.get("started")
@@ -78,8 +78,8 @@ def show(
     from dpo_lite.runs.folder import open_run
     from dpo_lite.tasks import TASKS
 
-    found = open_run(run, runs)
-    status, task = found.status(), TASKS[load_recipe(found.recipe_file).task]
+    opened = open_run(run, runs)
+    status, task = opened.status(), TASKS[load_recipe(opened.recipe_file).task]
     words = ["stopping" if status.get("stopping") else status["state"]]
     if "step" in status:
         words.append(f"{task.unit} {status['step']} of {status['max_steps']}")
@@ -87,32 +87,32 @@ def show(
         words.append(f"{clock(status['seconds_left'])} left")
     if status.get("doing"):
         words.append(status["doing"])
-    console.print(f"{found.name}  {', '.join(words)}", markup=False, highlight=False)
+    console.print(f"{opened.name}  {', '.join(words)}", markup=False, highlight=False)
     if task.composed:
-        _print_steps(found)
-    steps = found.steps()
+        _print_steps(opened)
+    steps = opened.steps()
     for key in task.in_small:
         values = [record[key] for record in steps if record.get(key) is not None]
         if values:
             curve = f"{key:<19}{sparkline(values)}  {values[0]:.3f} → {values[-1]:.3f}"
             console.print(curve, markup=False, highlight=False)
-    for advice in advise_run(found):
+    for advice in advise_run(opened):
         console.print(f"[{STYLES[advice.kind]}]{escape(advice.text)}[/]", highlight=False)
-    for line in found.log_tail(lines):
+    for line in opened.log_tail(lines):
         console.print(f"  {line}", markup=False, highlight=False, style="dim")
 
 
-def _print_steps(road) -> None:
-    """The runs of a road, each with its state, and the table of those that are measured."""
+def _print_steps(rlhf_run) -> None:
+    """The runs of an RLHF run, each with its state, and the table of those that are measured."""
     from dpo_lite.report.rlhf import POINTS, terminal_table
     from dpo_lite.runs.rlhf_steps import steps_of
 
-    for run, status in steps_of(road):
+    for run, status in steps_of(rlhf_run):
         step = f"  {status['step']} of {status['max_steps']}" if "step" in status else ""
         console.print(f"  {run.name}  {status['state']}{step}", markup=False, highlight=False)
-    if road.records(POINTS):
+    if rlhf_run.records(POINTS):
         console.print()
-        console.print(terminal_table(road))
+        console.print(terminal_table(rlhf_run))
         console.print()
 
 
@@ -155,8 +155,8 @@ def delete(
     from dpo_lite.runs import processes
     from dpo_lite.runs.folder import open_run
 
-    found = open_run(run, runs)
+    opened = open_run(run, runs)
     if not yes:
-        typer.confirm(f"Delete {found.path} with {processes.what_is_deleted(found)}?", abort=True)
-    processes.delete(found)
-    console.print(f"deleted {found.path}", markup=False)
+        typer.confirm(f"Delete {opened.path} with {processes.what_is_deleted(opened)}?", abort=True)
+    processes.delete(opened)
+    console.print(f"deleted {opened.path}", markup=False)

@@ -72,8 +72,8 @@ def _print_rows(rows, path) -> None:
         table.add_row(*map(Text, line))
     console.print()
     console.print(table)
-    if found := best(rows):
-        console.print(f"\nbest     {found.run}", markup=False, highlight=False)
+    if best_row := best(rows):
+        console.print(f"\nbest     {best_row.run}", markup=False, highlight=False)
     console.print(f"table    {path / 'table.md'}", markup=False, highlight=False)
     if (path / "sweep.png").is_file():
         console.print(f"picture  {path / 'sweep.png'}", markup=False, highlight=False)

@@ -17,6 +17,6 @@ def evaluate(run: str, runs: RunsFolder = "runs") -> None:
     from dpo_lite.runs.folder import open_run
 
     quiet_progress_bars()
-    found = open_run(run, runs)
-    job.evaluate_again(found, console)
-    print_results(found, console)
+    trained = open_run(run, runs)
+    job.evaluate_again(trained, console)
+    print_results(trained, console)

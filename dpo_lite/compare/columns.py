@@ -21,7 +21,7 @@ from dpo_lite.model.adapter_files import (
 )
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.runs.folder import Run, open_run
-from dpo_lite.runs.rlhf_steps import refuse_road
+from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.tasks import TASKS
 
 REFERENCE = "reference"
@@ -42,7 +42,7 @@ def columns(main: Run, names: Sequence[str], folder: str | Path = "runs") -> lis
 
     Raises UserError where a run has no adapter, a reward model's, or not the main run's base.
     """
-    refuse_road(main)
+    refuse_composed(main)
     recipe = load_recipe(main.recipe_file)
     if TASKS[recipe.task].head:
         raise UserError(judges_only(main.name, f"see them by `dpo-lite best-of {main.name}`"))

@@ -73,10 +73,10 @@ def merge(
     source = base_folder(base, revision)
     config = read_json(source / "config.json") or {}
     if config.get("quantization_config"):
-        named = config.get("_name_or_path") or "the 16-bit model"
+        original = config.get("_name_or_path") or "the 16-bit model"
         raise UserError(
             f"{base} is quantised itself, and merging into it would round twice; merge into what "
-            f"it is a copy of: --base {named}."
+            f"it is a copy of: --base {original}."
         )
     places = weight_places(source)
     deltas = read_deltas(folder, list(places), config)
@@ -167,12 +167,12 @@ def _weight_of(module: str, weights: list[str], config: dict) -> str:
     tail = module
     while "." in tail:
         tail = tail.partition(".")[2]
-        found = [
+        matches = [
             name for name in weights if name == f"{tail}.weight" or name.endswith(f".{tail}.weight")
         ]
-        if len(found) == 1 and "." in tail:
-            return found[0]
-        if len(found) > 1:
+        if len(matches) == 1 and "." in tail:
+            return matches[0]
+        if len(matches) > 1:
             break
     raise UserError(
         f"The base has no weight for the adapter's layer {module}; is it the base that the adapter "

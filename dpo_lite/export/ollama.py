@@ -55,8 +55,8 @@ def find_wraps(tokenizer: Any) -> Wraps | None:
         return text.removeprefix(begin) if begin else text  # llama.cpp puts it there itself
 
     try:
-        asked = render("suav", add_generation_prompt=True)
-        before, rest = asked.split(SYSTEM)
+        rendered = render("suav", add_generation_prompt=True)
+        before, rest = rendered.split(SYSTEM)
         between, rest = rest.split(USER)
         to_answer, rest = rest.split(ANSWER)
         to_user, _ = rest.split(AGAIN)
@@ -76,7 +76,7 @@ def find_wraps(tokenizer: Any) -> Wraps | None:
         {"role": "assistant", "content": ANSWER},
         {"role": "user", "content": AGAIN},
     ]
-    return wraps if wraps.render(messages) == asked else None
+    return wraps if wraps.render(messages) == rendered else None
 
 
 def modelfile(weights: str, tokenizer: Any) -> tuple[str, str | None]:

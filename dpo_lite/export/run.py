@@ -15,7 +15,7 @@ from dpo_lite.files import write_json
 from dpo_lite.model.adapter_files import TOKENIZER
 from dpo_lite.recipe import load_recipe
 from dpo_lite.runs.folder import Run, find_checkpoint
-from dpo_lite.runs.rlhf_steps import refuse_road
+from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.tasks import TASKS
 
 
@@ -43,7 +43,7 @@ def merge_run(
 
     ``measure`` reports the change of log-probabilities (only for the finished adapter).
     """
-    refuse_road(run)
+    refuse_composed(run)
     recipe, manifest = load_recipe(run.recipe_file), run.manifest()
     if TASKS[recipe.task].head:
         instead = "its adapter is loaded as its card says (`dpo-lite push --dry-run`)"

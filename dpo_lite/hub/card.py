@@ -61,8 +61,8 @@ def true_base(subject: Subject) -> str:
 
 def public_data(subject: Subject) -> list[str]:
     """Ids of the data sets that others can load, each once."""
-    named = [repository(part.source) for part in subject.recipe.data.sources]
-    return list(dict.fromkeys(name for name in named if is_public(name) and "/" in name))
+    repositories = [repository(part.source) for part in subject.recipe.data.sources]
+    return list(dict.fromkeys(name for name in repositories if is_public(name) and "/" in name))
 
 
 def eval_results(subject: Subject) -> list[EvalResult]:
@@ -212,8 +212,8 @@ def _samples(subject: Subject) -> str:
 def _versions(subject: Subject) -> str:
     manifest = subject.run.manifest()
     versions = {"dpo_lite": manifest.get("dpo_lite"), **manifest.get("versions", {})}
-    named = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
-    return f"## Versions\n\n{named}"
+    listed = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
+    return f"## Versions\n\n{listed}"
 
 
 def _limits(subject: Subject) -> str:

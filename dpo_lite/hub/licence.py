@@ -23,8 +23,8 @@ def base_licence(base: str) -> dict[str, Any]:
         data = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
     except (ValueError, OSError, YAMLError):
         return {}
-    found = {key: getattr(data, key, None) for key in KEYS}
-    return {key: value for key, value in found.items() if isinstance(value, str)}
+    values = {key: getattr(data, key, None) for key in KEYS}
+    return {key: value for key, value in values.items() if isinstance(value, str)}
 
 
 def _card(base: str) -> Path | None:

@@ -39,12 +39,12 @@ def public_recipe(recipe: Recipe, base: str) -> tuple[str, list[str]]:
     return head + to_yaml(values), notes
 
 
-def _sources(key: str, given: str | list, shortened: Callable[[str, str], str]) -> str | list:
-    if isinstance(given, str):
-        return shortened(key, given)
+def _sources(key: str, sources: str | list, shortened: Callable[[str, str], str]) -> str | list:
+    if isinstance(sources, str):
+        return shortened(key, sources)
     return [
         shortened(key, part)
         if isinstance(part, str)
         else part.model_copy(update={"source": shortened(key, part.source)})
-        for part in given
+        for part in sources
     ]

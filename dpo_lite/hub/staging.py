@@ -23,7 +23,7 @@ from dpo_lite.names import is_public
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.report.curves import draw_curves
 from dpo_lite.runs.folder import Run, find_checkpoint
-from dpo_lite.runs.rlhf_steps import refuse_road
+from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.tasks import TASKS
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
@@ -90,7 +90,7 @@ def stage(
 
 def choose(run: Run, base_id: str | None, checkpoint: str | None) -> Subject:
     """The finished adapter or a checkpoint, over a base that others can load."""
-    refuse_road(run)
+    refuse_composed(run)
     recipe = load_recipe(run.recipe_file)
     manifest = run.manifest()
     if checkpoint is None:
@@ -142,15 +142,15 @@ def checked_repo(repo: str | None) -> str:
 
 def _metrics_until(run: Run, step: int) -> dict[str, Any]:
     """What was measured up to a checkpoint: its training step and the last held-out scores."""
-    found: dict[str, Any] = {"sets": {}, "step": step}
+    measured: dict[str, Any] = {"sets": {}, "step": step}
     for record in run.records("metrics.jsonl"):
         if record.get("step", 0) > step:
             continue
         if "loss" in record:
-            found["training"] = record
+            measured["training"] = record
         elif any(key.startswith("eval_") for key in record):
-            found["held_out"] = record
-    return found
+            measured["held_out"] = record
+    return measured
 
 
 def _refuse_secrets(folder: Path) -> None:

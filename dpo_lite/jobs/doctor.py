@@ -38,10 +38,10 @@ def _recipe(source: str, overrides: Sequence[str], base: str | None) -> Recipe:
     if source.endswith((".yaml", ".yml")):
         return load_recipe(source, [*overrides, *([f"model.base={base}"] if base else [])])
     values = {"model": {"base": base or NO_BASE}, "data": {"train": source}}
-    given: dict[str, Any] = {}
+    overridden: dict[str, Any] = {}
     for override in overrides:
-        apply_override(given, override)
-    name = given.get("task") or _task_of(given.get("data", {}).get("pairs"))
+        apply_override(overridden, override)
+    name = overridden.get("task") or _task_of(overridden.get("data", {}).get("pairs"))
     if name in TASKS:  # what else it needs has nothing to do with the data
         values |= {"task": name} | deepcopy(dict(TASKS[name].data_alone))
     for override in overrides:

@@ -44,9 +44,9 @@ def ask_all(
     Returns the share of answers with the chosen claim for every set that has markers.
     """
     recipe, tokenizer, model = loaded.recipe, loaded.tokenizer, loaded.model
-    asked = to_ask(loaded)
+    by_set = to_ask(loaded)
     prompts = recipe.eval.prompts
-    total = len(prompts) + sum(len({tuple(e["prompt_ids"]) for e in r}) for r in asked.values())
+    total = len(prompts) + sum(len({tuple(e["prompt_ids"]) for e in r}) for r in by_set.values())
     shares: dict[str, float | None] = {}
     with progress_bar(console) as bar:
         task = bar.add_task(f"asking {when}", total=total, note="")
@@ -65,7 +65,7 @@ def ask_all(
                 "samples.jsonl",
                 {"when": when, "set": "prompts", "prompt": prompt, "answer": answer},
             )
-        for name, rows in asked.items():
+        for name, rows in by_set.items():
             records = answer_held_out(
                 model,
                 tokenizer,

@@ -188,10 +188,10 @@ def _attempt(
             torch.cuda.synchronize()
         seconds = time.perf_counter() - started
         peak = peak_memory(device) if on_card else None
-        kept = None
+        activations = None
         if plan.choice.recompute == "none":
             batch = lay_out(examples, objective.way).to(device)
-            kept = kept_bytes(model, batch, objective.dtype, objective.way)
+            activations = kept_bytes(model, batch, objective.dtype, objective.way)
     except torch.OutOfMemoryError:
         return None
     norms = [p.grad.norm().item() for p in roles.trainable_parameters(model) if p.grad is not None]
@@ -200,4 +200,4 @@ def _attempt(
         raise UserError(
             "The adapter gets no gradient, so nothing would be learned; check adapter.targets."
         )
-    return Trial(outcome.loss, seconds, tokens, peak, kept)
+    return Trial(outcome.loss, seconds, tokens, peak, activations)

@@ -24,7 +24,7 @@ from dpo_lite.report.data import print_report
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.runs.folder import Run, create_run, recorded
-from dpo_lite.runs.rlhf_steps import refuse_road
+from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.runs.transcript import keep_in
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.callbacks import RunRecorder
@@ -188,13 +188,13 @@ def _asked_before(run: Run, loaded: Loaded) -> bool:
     """Whether every set was asked before the training; a kill may have come in between."""
     wanted = {name for name, rows in to_ask(loaded).items() if rows}
     wanted |= {"prompts"} if loaded.recipe.eval.prompts else set()
-    asked = {s["set"] for s in run.records("samples.jsonl") if s["when"] == "before"}
-    return wanted <= asked
+    answered = {s["set"] for s in run.records("samples.jsonl") if s["when"] == "before"}
+    return wanted <= answered
 
 
 def evaluate_again(run: Run, console: Console) -> None:
     """Load a finished run's adapter, score its held-out sets and answer anew; updates its files."""
-    refuse_road(run)
+    refuse_composed(run)
     with device_lock(f"dpo-lite eval {run.name}", say=console.print):
         _evaluate_again(run, console)
 
@@ -204,8 +204,8 @@ def _evaluate_again(run: Run, console: Console) -> None:
     tokenizer, data = load_data(recipe)
     loaded = Loaded(recipe, tokenizer, data, model)
     objective, budget = how_to_score(loaded)
-    kept = [s for s in run.records("samples.jsonl") if s["when"] != "after"]
-    write_text(run.path / "samples.jsonl", "".join(json.dumps(s) + "\n" for s in kept))
+    samples = [s for s in run.records("samples.jsonl") if s["when"] != "after"]
+    write_text(run.path / "samples.jsonl", "".join(json.dumps(s) + "\n" for s in samples))
     results = read_json(run.path / "results.json") or {}
     references = open_cache(recipe, model, objective, console.print)
     results |= evaluate_run(run, loaded, objective, budget, console, references)

@@ -43,12 +43,12 @@ class Choice:
             "layers": f"{some} recomputed",
             "offload": "every layer recomputed from the host's memory",
         }
-        found = [clauses[self.recompute]]
+        parts = [clauses[self.recompute]]
         if self.optimizer == "adamw_8bit":
-            found.append("optimiser in 8 bits")
+            parts.append("optimiser in 8 bits")
         if self.embeddings == "cpu":
-            found.append("embedding in the host's memory")
-        return ", ".join(found)
+            parts.append("embedding in the host's memory")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def choices(costs: Costs, recipe: Recipe) -> Iterator[Choice]:
     Selective recomputation costs a tenth of the time, each recomputed layer its forward pass. Then
     come the optimiser's precision, the embedding's place, and copies over the bus.
     """
-    asked = recipe.train.checkpointing if costs.recomputable else False
+    checkpointing = recipe.train.checkpointing if costs.recomputable else False
     layers = costs.layers
     ladder: dict[object, list[tuple[Recompute, int]]] = {
         False: [("none", 0)],
@@ -187,7 +187,7 @@ def choices(costs: Costs, recipe: Recipe) -> Iterator[Choice]:
             *(("layers", count) for count in range(1, layers + 1)),
         ],
     }
-    steps = ladder[asked]
+    steps = ladder[checkpointing]
     optimizer = recipe.train.optimizer if recipe.train.optimizer != "auto" else "adamw"
     where = recipe.model.embeddings if recipe.model.embeddings != "auto" else "gpu"
     start = Choice(optimizer=optimizer, embeddings=where)
@@ -199,7 +199,7 @@ def choices(costs: Costs, recipe: Recipe) -> Iterator[Choice]:
     if recipe.model.embeddings == "auto" and costs.embedding:
         last = replace(last, embeddings="cpu")
         yield last
-    if asked == "auto":
+    if checkpointing == "auto":
         yield replace(last, recompute="offload")
 
 

@@ -15,7 +15,7 @@ from dpo_lite.model.safetensors_header import all_zero, tensor_places
 from dpo_lite.names import is_public, plain_name
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
-from dpo_lite.runs.rlhf_steps import refuse_road
+from dpo_lite.runs.rlhf_steps import refuse_composed
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -28,7 +28,7 @@ def adapter_folder(name: str) -> Path:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         if (folder.parent / "recipe.yaml").is_file():
-            refuse_road(Run(folder.parent))
+            refuse_composed(Run(folder.parent))
             state = Run(folder.parent).status()["state"]
             raise UserError(f"model.adapter: {folder.parent} has no adapter yet, it is {state}.")
         folder = _from_hub(name)
@@ -134,7 +134,7 @@ def _from_hub(name: str) -> Path:
 
 
 def trained_adapter(run: Run) -> Path:
-    refuse_road(run)
+    refuse_composed(run)
     if not (run.adapter / CONFIG).is_file():
         raise UserError(
             f"{run.path} has no adapter yet ({run.status()['state']}); finish it with"

@@ -29,7 +29,7 @@ def reliability(margins: Sequence[float], bins: int = BINS) -> dict[str, Any]:
         place = min(int((p - 0.5) * 2 * bins), bins - 1)
         inside.setdefault(place, []).append((p, margin > 0))
     width = 0.5 / bins
-    found = [
+    rows = [
         {
             "low": round(0.5 + place * width, 6),
             "high": round(0.5 + (place + 1) * width, 6),
@@ -39,6 +39,6 @@ def reliability(margins: Sequence[float], bins: int = BINS) -> dict[str, Any]:
         }
         for place, pairs in sorted(inside.items())
     ]
-    gaps = [row["count"] * abs(row["confidence"] - row["right"]) for row in found]
+    gaps = [row["count"] * abs(row["confidence"] - row["right"]) for row in rows]
     error = sum(gaps) / len(decided) if decided else None
-    return {"pairs": len(decided), "error": error, "bins": found}
+    return {"pairs": len(decided), "error": error, "bins": rows}

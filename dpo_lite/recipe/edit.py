@@ -75,11 +75,11 @@ def _edit(text: str, section: str, leaf: str, value: Any) -> str | None:
     if not isinstance(root, yaml.MappingNode) or not root.value:
         return None
     if not section:
-        found = _find(root, leaf)
+        entry = _find(root, leaf)
         if value is UNSET:
-            return _remove(text, root, found) if found else text
-        if found:
-            return _replace(text, *found, value, flow=bool(root.flow_style))
+            return _remove(text, root, entry) if entry else text
+        if entry:
+            return _replace(text, *entry, value, flow=bool(root.flow_style))
         return _line_start_insert(text, root, f"{leaf}: {inline(value)}\n")
     holder = _find(root, section)
     if holder is None:
@@ -87,13 +87,13 @@ def _edit(text: str, section: str, leaf: str, value: Any) -> str | None:
     parent = holder[1]
     if not isinstance(parent, yaml.MappingNode):
         return None
-    found = _find(parent, leaf)
+    entry = _find(parent, leaf)
     if value is UNSET:
-        if not found:
+        if not entry:
             return text
-        return _remove(text, *((root, holder) if len(parent.value) == 1 else (parent, found)))
-    if found:
-        return _replace(text, *found, value, flow=bool(parent.flow_style))
+        return _remove(text, *((root, holder) if len(parent.value) == 1 else (parent, entry)))
+    if entry:
+        return _replace(text, *entry, value, flow=bool(parent.flow_style))
     return _insert(text, parent, leaf, value)
 
 
@@ -189,5 +189,5 @@ def _end(text: str, node: yaml.Node) -> int:
 
 def _line_end(text: str, index: int) -> int:
     """The end of a line, its comment included, without the line break."""
-    found = text.find("\n", index)
-    return len(text) if found < 0 else found
+    end = text.find("\n", index)
+    return len(text) if end < 0 else end

@@ -133,9 +133,9 @@ def head(text: str) -> dict[str, str]:
     for place, line in enumerate(text.splitlines()):
         if not line.startswith("#"):
             break
-        found = re.match(r"#\s*(card|time|from):\s*(.+)", line)
-        if found:
-            facts.setdefault(found[1], found[2].strip())
+        match = re.match(r"#\s*(card|time|from):\s*(.+)", line)
+        if match:
+            facts.setdefault(match[1], match[2].strip())
         elif place == 0:
             facts["purpose"] = line.lstrip("#").strip()
     return facts
@@ -144,8 +144,8 @@ def head(text: str) -> dict[str, str]:
 def difference(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
     """The keys whose values differ, with both values, defaults filled in."""
     values = [recipe.model_dump() for recipe in (one, other)]
-    found = [(key, *(_value(dump, key) for dump in values)) for key in known_keys()]
-    return [row for row in found if row[1] != row[2]]
+    rows = [(key, *(_value(dump, key) for dump in values)) for key in known_keys()]
+    return [row for row in rows if row[1] != row[2]]
 
 
 def as_overrides(one: Recipe, other: Recipe) -> list[str]:
@@ -189,5 +189,5 @@ def _value(values: dict[str, Any], key: str) -> Any:
 
 
 def _gigabytes(card: str) -> float:
-    found = re.match(r"(\d+(?:\.\d+)?) GB", card)
-    return float(found[1]) if found else 0
+    match = re.match(r"(\d+(?:\.\d+)?) GB", card)
+    return float(match[1]) if match else 0

@@ -188,7 +188,7 @@ class RLHFSection(Section):
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
         [42],
         min_length=1,
-        description="The whole road is gone once with each.",
+        description="All steps are run once with each.",
         json_schema_extra=COMMON,
     )
     answers: int = Field(

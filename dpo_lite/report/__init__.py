@@ -1,1 +1,1 @@
-"""What came of a run, a sweep or the whole road: tables, pictures, words."""
+"""What came of a run, a sweep or a run made of runs: tables, pictures, words."""

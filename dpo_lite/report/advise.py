@@ -39,10 +39,10 @@ def advise(
         if not ending and curves.steps:
             ending.append(_too_early(curves, f"{task.unit}s"))
         return ending
-    given = [*ending, *(advice for rule in task.rules if (advice := rule(curves)))]
-    if not any(advice.kind in ("warn", "bad") for advice in given):
-        given.append(task.well(curves))
-    return sorted(given, key=lambda advice: GRAVEST_FIRST.index(advice.kind))
+    notes = [*ending, *(advice for rule in task.rules if (advice := rule(curves)))]
+    if not any(advice.kind in ("warn", "bad") for advice in notes):
+        notes.append(task.well(curves))
+    return sorted(notes, key=lambda advice: GRAVEST_FIRST.index(advice.kind))
 
 
 def advise_run(run: Run) -> list[Advice]:
@@ -101,8 +101,8 @@ def _evals(
                 evals.setdefault(split[0], {}).setdefault(split[1], []).append(
                     (record["step"], value)
                 )
-    for name, found in ((results or {}).get("sets") or {}).items():
+    for name, scores in ((results or {}).get("sets") or {}).items():
         for key in ("loss", "rewards/accuracies", "rewards/margins"):
-            if found.get(key) is not None:
-                evals.setdefault(name, {}).setdefault(key, []).append((last, found[key]))
+            if scores.get(key) is not None:
+                evals.setdefault(name, {}).setdefault(key, []).append((last, scores[key]))
     return evals

@@ -81,8 +81,8 @@ NUMBERS = (
 
 def columns_of(statuses: Iterable[Mapping[str, Any]]) -> list[Number]:
     """The numbers that some of the runs have, and those of DPO where there are none yet."""
-    found = list(statuses)
-    has = [n for n in NUMBERS if any(number_text(status, n) != NONE for status in found)]
+    listed = list(statuses)
+    has = [n for n in NUMBERS if any(number_text(status, n) != NONE for status in listed)]
     return has or list(NUMBERS[:3])
 
 

@@ -46,7 +46,9 @@ def _draw_set(axis, name: str, calibration: Mapping[str, Any]) -> None:
     axis.set_xlabel("how sure: σ(|r_chosen − r_rejected|)")
     axis.set_ylabel("share of pairs ranked as the data")
     error = calibration["error"]
-    told = "no pairs" if error is None else f"calibration error {error:.3f}"
-    axis.set_title(f"{name}: {told}, {calibration['pairs']:,} pairs (counts on bars)", fontsize=10)
+    error_text = "no pairs" if error is None else f"calibration error {error:.3f}"
+    axis.set_title(
+        f"{name}: {error_text}, {calibration['pairs']:,} pairs (counts on bars)", fontsize=10
+    )
     if bins:
         axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=3)

@@ -1,4 +1,4 @@
-"""What came of a road: a table of all steps, and reward and truthfulness against KL."""
+"""What came of an RLHF run: a table of all steps, and reward and truthfulness against KL."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Point:
 
 
 def read_points(run: Run) -> list[Point]:
-    """The road's points, those that differ in the seed alone as one."""
+    """The points of the steps, those that differ in the seed alone as one."""
     groups: dict[tuple[str, float | None], list[dict[str, Any]]] = defaultdict(list)
     for point in run.records(POINTS):
         groups[point["kind"], point["beta"]].append(point)
@@ -55,11 +55,10 @@ def _row(kind: str, beta: float | None, points: list[dict[str, Any]]) -> Point:
     sets: dict[str, dict[str, tuple[float, float | None]]] = {}
     for name in points[0]["sets"]:
         for measure in MEASURES:
-            found = [p["sets"][name].get(measure) for p in points]
-            found = [value for value in found if value is not None]
-            if found:
-                spread = stdev(found) if len(found) > 1 else None
-                sets.setdefault(name, {})[measure] = (mean(found), spread)
+            values = [v for p in points if (v := p["sets"][name].get(measure)) is not None]
+            if values:
+                spread = stdev(values) if len(values) > 1 else None
+                sets.setdefault(name, {})[measure] = (mean(values), spread)
     return Point(
         kind,
         beta,
@@ -76,24 +75,24 @@ def cells(rows: Sequence[Point]) -> tuple[list[str], list[list[str]]]:
     body = []
     for row in rows:
         cost = [clock(row.seconds), f"{row.memory / 2**20:,.0f}"]
-        for place, (name, found) in enumerate(row.sets.items()):
+        for place, (name, measures) in enumerate(row.sets.items()):
             numbers = [
-                _number(found.get("truthful"), "{:.0%}", 100),
-                _number(found.get("reward"), "{:+.2f}"),
-                _number(found.get("kl"), "{:.2f}"),
+                _number(measures.get("truthful"), "{:.0%}", 100),
+                _number(measures.get("reward"), "{:+.2f}"),
+                _number(measures.get("kl"), "{:.2f}"),
             ]
-            if "accuracy" in found:
-                numbers = [f"accuracy {_number(found['accuracy'], '{:.0%}', 100)}", "", ""]
+            if "accuracy" in measures:
+                numbers = [f"accuracy {_number(measures['accuracy'], '{:.0%}', 100)}", "", ""]
             first = place == 0
             body.append([row.name if first else "", name, *numbers, *(cost if first else ["", ""])])
     return head, body
 
 
-def _number(found: tuple[float, float | None] | None, form: str, scale: float = 1.0) -> str:
+def _number(measured: tuple[float, float | None] | None, form: str, scale: float = 1.0) -> str:
     """A mean with its spread over the seeds, in the unit of ``form`` times ``scale``."""
-    if found is None:
+    if measured is None:
         return "–"
-    value, spread = found
+    value, spread = measured
     digits = "{:.0f}" if scale != 1 else "{:.2f}"
     value = round(value, 2) + 0.0  # no minus before a zero
     return form.format(value) + ("" if spread is None else f" ± {digits.format(spread * scale)}")
@@ -106,7 +105,7 @@ def table(rows: Sequence[Point]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def write_road(run: Run) -> None:
+def write_rlhf_report(run: Run) -> None:
     """report.md and the picture, from the points."""
     rows = read_points(run)
     draw_frontier(rows, run.path / PICTURE)
@@ -154,15 +153,15 @@ def _draw_panel(axis, rows: Sequence[Point], name: str, measure: str) -> None:
         )
         if not points:
             continue
-        found = [row.sets[name] for row in points]
-        xs, ys = [f["kl"][0] for f in found], [scale * f[measure][0] for f in found]
+        sets = [row.sets[name] for row in points]
+        xs, ys = [s["kl"][0] for s in sets], [scale * s[measure][0] for s in sets]
         first = ([0.0], [scale * start.sets[name][measure][0]]) if start else ([], [])
         axis.plot(first[0] + xs, first[1] + ys, color=colour, linewidth=1.2, alpha=0.5)
         axis.errorbar(
             xs,
             ys,
-            xerr=[f["kl"][1] or 0.0 for f in found],
-            yerr=[scale * (f[measure][1] or 0.0) for f in found],
+            xerr=[s["kl"][1] or 0.0 for s in sets],
+            yerr=[scale * (s[measure][1] or 0.0) for s in sets],
             fmt="o",
             color=colour,
             capsize=2,

@@ -40,8 +40,8 @@ class SweepRow:
 
     def mean(self, measure: str) -> float | None:
         """Over the held-out sets that have it."""
-        found = [m[measure] for m in self.sets.values() if m.get(measure) is not None]
-        return sum(found) / len(found) if found else None
+        values = [m[measure] for m in self.sets.values() if m.get(measure) is not None]
+        return sum(values) / len(values) if values else None
 
 
 def read_sweep(path: Path, names: Sequence[str] | None = None) -> list[SweepRow]:
@@ -59,7 +59,7 @@ def _row(run: Run, values: dict[str, str]) -> SweepRow:
         return SweepRow(run.name, values, "to train", None, {}, None, None)
     status, results = run.status(), read_json(run.path / "results.json") or {"sets": {}}
     recipe = load_recipe(run.recipe_file)
-    sets = {name: _measures(found, recipe.train.beta) for name, found in results["sets"].items()}
+    sets = {name: _measures(scores, recipe.train.beta) for name, scores in results["sets"].items()}
     # Of answers sampled beside the updates; one that belongs to an update is of its own rollout.
     sampled = [r["kl"] for r in run.records("metrics.jsonl") if "kl" in r and "loss" not in r]
     return SweepRow(
@@ -73,22 +73,22 @@ def _row(run: Run, values: dict[str, str]) -> SweepRow:
     )
 
 
-def _measures(found: dict[str, Any], beta: float) -> dict[str, float | None]:
+def _measures(scores: dict[str, Any], beta: float) -> dict[str, float | None]:
     """``drift``: nats that the chosen answers gained or lost, which beta does not scale.
 
     ``truthful``, ``reward`` and ``KL`` are of PPO's drawn answers, the KL in nats per answer.
     """
-    chosen = found.get("rewards/chosen")
-    drawn = (found.get("drawn") or {}).get("policy", {})
+    chosen = scores.get("rewards/chosen")
+    drawn = (scores.get("drawn") or {}).get("policy", {})
     return {
-        "accuracy": found.get("rewards/accuracies"),
-        "margin": found.get("rewards/margins"),
-        "generated": (found.get("generation") or {}).get("policy"),
+        "accuracy": scores.get("rewards/accuracies"),
+        "margin": scores.get("rewards/margins"),
+        "generated": (scores.get("generation") or {}).get("policy"),
         "truthful": drawn.get("truthful"),
         "reward": drawn.get("reward"),
         "KL": drawn.get("kl"),
         "drift": None if chosen is None else chosen / beta,
-        "loss": found.get("loss"),
+        "loss": scores.get("loss"),
     }
 
 
@@ -108,8 +108,8 @@ def _distance(row: SweepRow) -> float:
 
 def cells(rows: Sequence[SweepRow]) -> tuple[list[str], list[list[str]]]:
     """Head and body of the table: a line per run and held-out set."""
-    sets = [found for row in rows for found in row.sets.values()]
-    shown = [m for m in MEASURES if any(found.get(m) is not None for found in sets)]
+    sets = [measures for row in rows for measures in row.sets.values()]
+    shown = [m for m in MEASURES if any(measures.get(m) is not None for measures in sets)]
     has_kl = any(row.kl is not None for row in rows)
     keys = list(rows[0].values)
     leaves = [key.rpartition(".")[2] for key in keys]
@@ -121,10 +121,10 @@ def cells(rows: Sequence[SweepRow]) -> tuple[list[str], list[list[str]]]:
         last = [] if not has_kl else ["–" if row.kl is None else f"{row.kl:.2f}"]
         last.append("–" if row.seconds is None else clock(row.seconds))
         if not row.sets:
-            told = row.state + (f": {row.error}" if row.error else "")
-            body.append([*values, told, *["–"] * len(shown), *last])
-        for place, (name, found) in enumerate(row.sets.items()):
-            numbers = [_cell(found.get(m), MEASURES[m]) for m in shown]
+            state = row.state + (f": {row.error}" if row.error else "")
+            body.append([*values, state, *["–"] * len(shown), *last])
+        for place, (name, measures) in enumerate(row.sets.items()):
+            numbers = [_cell(measures.get(m), MEASURES[m]) for m in shown]
             first = place == 0
             body.append(
                 [*(values if first else [""] * len(values)), name, *numbers]

@@ -103,7 +103,7 @@ def _acquire(folder: Path, owner: str, wait: bool, say: Callable[[str], None]) -
 
 
 def _wait_for_turn(folder: Path, ticket: Path, lock: FileLock, wait: bool, say) -> None:
-    said = None
+    last_text = None
     while True:
         line = _line(folder)
         before = [facts["owner"] for path, facts in line if path.name < ticket.name]
@@ -117,9 +117,9 @@ def _wait_for_turn(folder: Path, ticket: Path, lock: FileLock, wait: bool, say) 
         text = f"waiting for the device: {held_by or 'another process'} has it"
         if before:
             text += f", {', '.join(before)} {'is' if len(before) == 1 else 'are'} next"
-        if text != said and (held_by or before):
+        if text != last_text and (held_by or before):
             say(text)
-            said = text
+            last_text = text
         time.sleep(POLL_SECONDS)
 
 

@@ -136,17 +136,17 @@ class Run:
 
     def steps(self) -> list[dict[str, Any]]:
         """What was logged of each update, in order; of one that was repeated the last counts."""
-        found = {r["step"]: r for r in self.records("metrics.jsonl") if "loss" in r}
-        return [found[step] for step in sorted(found)]
+        by_step = {r["step"]: r for r in self.records("metrics.jsonl") if "loss" in r}
+        return [by_step[step] for step in sorted(by_step)]
 
     def last_checkpoint(self) -> Path | None:
         """The newest complete checkpoint: the trainer's state is what is written last."""
-        found = [
+        complete = [
             (int(path.name.rpartition("-")[2]), path)
             for path in self.checkpoints.glob("checkpoint-*")
             if (path / "trainer_state.json").is_file()
         ]
-        return max(found)[1] if found else None
+        return max(complete)[1] if complete else None
 
 
 def recorded(run: Run, work: Callable[[], Run]) -> Run:
@@ -204,12 +204,12 @@ def open_run(name: str | Path, folder: str | Path = "runs") -> Run:
 
 def list_runs(folder: str | Path = "runs") -> list[Run]:
     """All runs in a folder, newest first."""
-    found = []
+    dated = []
     for file in Path(folder).glob("*/recipe.yaml"):
         with contextlib.suppress(FileNotFoundError):  # deleted between two looks
             if not file.parent.name.startswith("."):
-                found.append((-file.stat().st_mtime, Run(file.parent)))
-    return [run for _, run in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
+                dated.append((-file.stat().st_mtime, Run(file.parent)))
+    return [run for _, run in sorted(dated, key=lambda pair: (pair[0], pair[1].name))]
 
 
 def _at_work(status: dict[str, Any]) -> bool:

@@ -95,9 +95,7 @@ def rename(run: Run, name: str) -> Run:
     """Give a run that is not at work another name."""
     _refuse_active(run, "rename")
     if TASKS[load_recipe(run.recipe_file).task].composed:
-        raise UserError(
-            f"{run.name} is a road, and its runs are named after it; it keeps its name."
-        )
+        raise UserError(f"{run.name} is made of runs that are named after it; it keeps its name.")
     target = run.path.parent / safe_name(name)
     if target.exists():
         raise UserError(f"{target} exists; choose another name.")
@@ -112,8 +110,8 @@ def rename(run: Run, name: str) -> Run:
 
 
 def delete(run: Run) -> None:
-    """Remove a run that is not at work, with its adapter and checkpoints; of a road its table and
-    picture alone, for its steps are runs that stand beside it."""
+    """Remove a run that is not at work, with its adapter and checkpoints; of a run made of
+    runs its table and picture alone, for its steps are runs that stand beside it."""
     _refuse_active(run, "delete")
     # Under another name first: a reader sees the run whole or not at all.
     doomed = run.path.with_name(f".deleted-{run.name}-{os.getpid()}-{time.time_ns()}")
@@ -147,8 +145,8 @@ def _arguments(run: Run) -> list[str]:
 
 def _environment() -> dict[str, str]:
     path = [str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    kept = {k: v for k, v in os.environ.items() if k not in NOT_FOR_RUNS}
-    return kept | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
+    inherited = {k: v for k, v in os.environ.items() if k not in NOT_FOR_RUNS}
+    return inherited | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
 
 
 def _start(run: Run) -> None:

@@ -21,7 +21,7 @@ MOST_NAMED = 12
 
 @dataclass(frozen=True)
 class Step:
-    """One run of the road; ``beta`` where it is a point of a frontier."""
+    """One run of an RLHF run; ``beta`` where it is a point of a frontier."""
 
     kind: Kind
     seed: int
@@ -33,10 +33,10 @@ class Step:
         return Run(Path(self.recipe.run.folder) / self.recipe.run.name)
 
 
-def plan_road(recipe: Recipe, name: str) -> list[Step]:
+def plan_steps(recipe: Recipe, name: str) -> list[Step]:
     """All steps in their order, each a validated recipe; raises UserError for a wrong key in any.
 
-    ``name``: of the road's run, with which the names of its steps begin.
+    ``name``: of the RLHF run, with which the names of its steps begin.
     """
     steps = []
     for seed in recipe.rlhf.seeds:
@@ -51,11 +51,12 @@ def plan_road(recipe: Recipe, name: str) -> list[Step]:
 
 
 def first_look(recipe: Recipe, name: str) -> tuple[Recipe, str]:
-    """What a preflight or a plan is of: the recipe itself, and of a road its first step, for the
-    others need what it leaves. With a line that says so; raises UserError for a fault in any."""
+    """What a preflight or a plan is of: the recipe itself, and of a run made of runs its first
+    step, for the others need what it leaves. With a line that says so; raises UserError for a fault
+    in any."""
     if not TASKS[recipe.task].composed:
         return recipe, ""
-    steps = plan_road(recipe, recipe.run.name or name)
+    steps = plan_steps(recipe, recipe.run.name or name)
     return steps[0].recipe, (
         f"{len(steps)} runs, one after the other, and all their recipes are valid. This looks at "
         f"the first, SFT ({steps[0].run.name}); each of the others is looked at before it starts."
@@ -63,28 +64,28 @@ def first_look(recipe: Recipe, name: str) -> tuple[Recipe, str]:
 
 
 def steps_of(run: Run) -> list[tuple[Run, dict[str, Any]]]:
-    """The runs of a road in their order, each with its status; ``to come`` before it is made."""
-    steps = plan_road(load_recipe(run.recipe_file), run.name)
+    """The runs of an RLHF run in order, each with its status; ``to come`` before it is made."""
+    steps = plan_steps(load_recipe(run.recipe_file), run.name)
     return [
         (step.run, step.run.status() if step.run.path.exists() else {"state": "to come"})
         for step in steps
     ]
 
 
-def refuse_road(run: Run) -> None:
-    """Raise UserError where an adapter is wanted of a road: only its steps have one."""
+def refuse_composed(run: Run) -> None:
+    """Raise UserError where an adapter is wanted of a run made of runs: only those have one."""
     try:
         recipe = load_recipe(run.recipe_file)
         composed = TASKS[recipe.task].composed
-        names = [s.run.name for s in plan_road(recipe, run.name)] if composed else []
+        names = [s.run.name for s in plan_steps(recipe, run.name)] if composed else []
     except UserError:  # whoever needs the recipe will tell
         return
     if not names:
         return
-    named = ", ".join(names[:MOST_NAMED]) + ", …" * (len(names) > MOST_NAMED)
+    listed = ", ".join(names[:MOST_NAMED]) + ", …" * (len(names) > MOST_NAMED)
     raise UserError(
-        f"{run.name} is a whole road (task: rlhf) and has no adapter of its own; name one of its "
-        f"runs: {named}."
+        f"{run.name} is made of runs (task: rlhf) and has no adapter of its own; name one of its "
+        f"runs: {listed}."
     )
 
 

@@ -1,1 +1,1 @@
-"""Runs made of runs: a sweep over values, and the whole road of RLHF."""
+"""Runs made of runs: a sweep over values, and RLHF from SFT to DPO."""

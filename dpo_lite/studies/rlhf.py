@@ -1,7 +1,7 @@
-"""The whole road of RLHF in one run: SFT, a reward model, PPO on its rewards; DPO beside it.
+"""All of RLHF in one run: SFT, a reward model, PPO on its rewards; DPO beside it.
 
 Every step is an ordinary run in the same folder, made from the recipe's shared sections and the
-keys of its own in ``rlhf``; the road's own folder keeps what is compared in the end. DPO starts
+keys of its own in ``rlhf``; the run's own folder keeps what is compared in the end. DPO starts
 from the same SFT adapter as PPO and is held to it too: both trade reward for KL from one point.
 
 What is on disk is the memory: a step that is finished is passed over, one that stopped goes on.
@@ -20,16 +20,16 @@ from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json, write_text
 from dpo_lite.hub.while_training import check_push
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
-from dpo_lite.report.rlhf import POINTS, write_road
+from dpo_lite.report.rlhf import POINTS, write_rlhf_report
 from dpo_lite.runs import processes
 from dpo_lite.runs.folder import ACTIVE, Run, create_run, recorded
-from dpo_lite.runs.rlhf_steps import Step, make_step, plan_road
+from dpo_lite.runs.rlhf_steps import Step, make_step, plan_steps
 from dpo_lite.runs.transcript import keep_in
 
 
 def start(recipe: Recipe, stem: str, console: Console) -> Run:
     """Make the run of runs; every step's recipe is looked at before the first one starts."""
-    plan_road(recipe, recipe.run.name or stem)
+    plan_steps(recipe, recipe.run.name or stem)
     check_push(recipe, console.print)
     run = create_run(recipe.run.folder, recipe.run.name, stem)
     recipe.run.name = run.name
@@ -48,14 +48,14 @@ def resume(run: Run, console: Console) -> Run:
 def go(run: Run, console: Console) -> Run:
     """Take every step that is not done; stop where somebody stops it. Ends with the report."""
     recipe = load_recipe(run.recipe_file)
-    steps = plan_road(recipe, run.name)
+    steps = plan_steps(recipe, run.name)
     for step in steps:
         _refuse_another(step)
     run.begin(step=0, max_steps=len(steps), doing="training")
     started, taken = time.time(), 0
     for number, step in enumerate(steps):
-        told = f"{number + 1} of {len(steps)}  {step.run.name}: {step.recipe.objective}"
-        console.rule(told, align="left", style="dim")
+        title = f"{number + 1} of {len(steps)}  {step.run.name}: {step.recipe.objective}"
+        console.rule(title, align="left", style="dim")
         run.update_status(step=number, doing=step.run.name)
         taken += _train(step)
         if step.run.status()["state"] == "stopped":
@@ -65,7 +65,7 @@ def go(run: Run, console: Console) -> Run:
         left = (time.time() - started) / max(taken, 1) * (len(steps) - number - 1)
         run.update_status(step=number + 1, seconds_left=round(left))
     write_json(run.path / "results.json", {"sets": {}, "steps": [step.run.name for step in steps]})
-    write_road(run)
+    write_rlhf_report(run)
     run.update_status(state="finished", seconds_left=0, finished=time.time(), doing=None)
     return run
 
@@ -99,15 +99,15 @@ def _train(step: Step) -> bool:
 
 
 def _refuse_another(step: Step) -> None:
-    """A folder of that name may be of a road that was deleted, or whose recipe was another."""
+    """A folder of that name may be of a run that was deleted, or whose recipe was another."""
     if not step.run.recipe_file.is_file():
         return
-    kept = load_recipe(step.run.recipe_file)
-    kept.train.optimizer = step.recipe.train.optimizer  # settled when it started
-    if kept != step.recipe:
+    earlier = load_recipe(step.run.recipe_file)
+    earlier.train.optimizer = step.recipe.train.optimizer  # settled when it started
+    if earlier != step.recipe:
         raise UserError(
             f"{step.run.path} exists and was made from other keys; delete it and resume, or start "
-            "the road under another run.name."
+            "this one under another run.name."
         )
 
 
@@ -131,8 +131,8 @@ def _measure_what_can_be(run: Run, recipe: Recipe, steps: Sequence[Step], consol
             }
             if step.kind == "reward":
                 point["sets"] = {
-                    name: {"accuracy": found.get("rewards/accuracies")}
-                    for name, found in results["sets"].items()
+                    name: {"accuracy": scores.get("rewards/accuracies")}
+                    for name, scores in results["sets"].items()
                 }
             else:
                 with console.status(f"measuring {step.run.name}"):

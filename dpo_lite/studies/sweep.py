@@ -132,9 +132,9 @@ def split_values(text: str) -> list[str]:
 
 
 def _recipe_at(recipe: str, overrides: list[str], run: str) -> Recipe:
-    found = load_recipe(recipe, overrides)
-    found.run.name = safe_name(run)
-    return found
+    loaded = load_recipe(recipe, overrides)
+    loaded.run.name = safe_name(run)
+    return loaded
 
 
 def _run_names(name: str, leaves: list[str], grid: list[dict[str, str]]) -> list[str]:

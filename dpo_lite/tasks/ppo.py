@@ -77,8 +77,8 @@ class PPO(Task):
             plain = type(ppo)()
             changed = [key for key in OF_VALUES if getattr(ppo, key) != getattr(plain, key)]
             if changed:
-                named = ", ".join(f"ppo.{key}" for key in changed)
-                raise ValueError(f"ppo.estimator: rloo has no value function; leave {named} away")
+                keys = ", ".join(f"ppo.{key}" for key in changed)
+                raise ValueError(f"ppo.estimator: rloo has no value function; leave {keys} away")
 
     def objective(self, recipe: Recipe) -> str:
         ppo = recipe.ppo

@@ -113,8 +113,8 @@ class Task:
     @property
     def mechanics(self) -> Any:
         """An instance of its method; loads torch."""
-        found = resolve_name(self.method) if isinstance(self.method, str) else self.method
-        return found()
+        method = resolve_name(self.method) if isinstance(self.method, str) else self.method
+        return method()
 
     @property
     def run(self) -> Any:
@@ -132,8 +132,8 @@ def refuse_losses(task: Task, recipe: Recipe, losses: Sequence[str], others: Seq
     train = recipe.train
     wrong = ["loss"] * (train.loss not in losses) + [key for key in others if getattr(train, key)]
     if wrong:
-        named = ", ".join(f"train.{key}" for key in wrong)
-        raise ValueError(f"task: {task.name} has a loss of its own; leave {named} away")
+        keys = ", ".join(f"train.{key}" for key in wrong)
+        raise ValueError(f"task: {task.name} has a loss of its own; leave {keys} away")
 
 
 def smoothable(losses: Sequence[str] = ()) -> str:

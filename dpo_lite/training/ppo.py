@@ -4,10 +4,10 @@ One base, four roles on it: the policy and the value function are trained adapte
 is a frozen one, the reference is the base with adapters off or the adapter that the policy started
 from. A rollout is
 
-    draw     y ~ pi_old(. | x) for a batch of prompts, in one generation
-    judge    r(x, y), log pi_old, log pi_ref and V of every token, without gradients
-    credit   rewards per token and their advantages: GAE, or leave-one-out over whole answers
-    learn    some passes over minibatches: the clipped surrogate, and the value's own loss
+    draw_answers    y ~ pi_old(. | x) for a batch of prompts, in one generation
+    judge_answers   r(x, y), log pi_old, log pi_ref and V of every token, without gradients
+    credit          rewards per token and their advantages: GAE, or leave-one-out over answers
+    learn           some passes over minibatches: the clipped surrogate, and the value's own loss
 
 The equations are in dpo_lite.objectives.policy_gradient. Answers are packed behind their prompts as
 everywhere; minibatches are split by tokens, which changes no gradient. A loop of its own and not
@@ -92,7 +92,7 @@ class Piece:
 
 def pieces(examples: Examples, places: Sequence[int], way: Way, budget: int) -> list[Piece]:
     """The prompts at ``places`` with their answers, together unless they are over the budget."""
-    found = []
+    parts = []
     for place in places:
         prompt, answers = examples[place]["prompt_ids"], examples[place]["response_ids"]
         together = len(answers)
@@ -105,15 +105,15 @@ def pieces(examples: Examples, places: Sequence[int], way: Way, budget: int) -> 
             some = answers[start : start + together]
             first = place * len(answers) + start
             rows = list(range(first, first + len(some)))
-            found.append(Piece({"prompt_ids": prompt, "response_ids": some}, rows))
-    return found
+            parts.append(Piece({"prompt_ids": prompt, "response_ids": some}, rows))
+    return parts
 
 
-def batches_of(found: Sequence[Piece], way: Way, budget: int) -> Iterator[tuple[Batch, list[int]]]:
+def batches_of(parts: Sequence[Piece], way: Way, budget: int) -> Iterator[tuple[Batch, list[int]]]:
     """Pieces in packed batches of at most ``budget`` tokens, with the rows of their answers."""
-    examples = [piece.example for piece in found]
-    for part in micro_batches(examples, way, budget):
-        yield lay_out([examples[i] for i in part], way), [r for i in part for r in found[i].rows]
+    examples = [piece.example for piece in parts]
+    for group in micro_batches(examples, way, budget):
+        yield lay_out([examples[i] for i in group], way), [r for i in group for r in parts[i].rows]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Credit:
 
 
 @torch.no_grad()
-def draw(
+def draw_answers(
     model: torch.nn.Module,
     prompts: Examples,
     ppo: PPOSection,
@@ -138,11 +138,11 @@ def draw(
 ) -> list[dict[str, Any]]:
     """The prompts with ``ppo.answers`` answers each, drawn at temperature 1 from the whole
     distribution: only then is the policy that answers the one whose probabilities are learned."""
-    asked = [example["prompt_ids"] for example in prompts for _ in range(ppo.answers)]
+    prompt_ids = [example["prompt_ids"] for example in prompts for _ in range(ppo.answers)]
     model.eval()
     with role(model):
         answers = answer_ids(
-            model, asked, max_new_tokens=ppo.max_new_tokens, ends=ends, at_once=at_once
+            model, prompt_ids, max_new_tokens=ppo.max_new_tokens, ends=ends, at_once=at_once
         )
     each = ppo.answers
     return [
@@ -152,7 +152,7 @@ def draw(
 
 
 @torch.no_grad()
-def judge(
+def judge_answers(
     model: torch.nn.Module,
     examples: list[dict[str, Any]],
     rewarder: Rewarder,
@@ -169,7 +169,7 @@ def judge(
     }
     if roles.VALUE in model.peft_config:
         roles_to_ask["value"] = (roles.value, lambda model, batch, way: token_values(model, batch))
-    found = {name: [torch.empty(0)] * len(answers) for name in roles_to_ask}
+    scores = {name: [torch.empty(0)] * len(answers) for name in roles_to_ask}
     way = objective.way
     for batch, rows in batches_of(pieces(examples, range(len(examples)), way, budget), way, budget):
         batch = batch.to(model.device)
@@ -179,8 +179,8 @@ def judge(
                     numbers = score(model, batch, way).float().cpu()
                 answer_numbers = numbers.split(batch.response_lengths.tolist())
                 for row, own in zip(rows, answer_numbers, strict=True):
-                    found[name][row] = own
-    padded = {name: pad_sequence(rows, batch_first=True) for name, rows in found.items()}
+                    scores[name][row] = own
+    padded = {name: pad_sequence(rows, batch_first=True) for name, rows in scores.items()}
     lengths = torch.tensor([len(ids) for ids in answers])
     return Rollout(
         examples=examples,
@@ -228,10 +228,10 @@ def minibatch_gradient(
     """
     model.train()
     way = objective.way
-    found = pieces(rollout.examples, places, way, budget)
-    tokens = int(rollout.mask[[row for piece in found for row in piece.rows]].sum())
+    parts = pieces(rollout.examples, places, way, budget)
+    tokens = int(rollout.mask[[row for piece in parts for row in piece.rows]].sum())
     sums = {"loss/policy": 0.0, "loss/value": 0.0, "clip_fraction": 0.0}
-    for batch, rows in batches_of(found, way, budget):
+    for batch, rows in batches_of(parts, way, budget):
         batch, mask = batch.to(model.device), rollout.mask[rows]
 
         def flat(numbers: torch.Tensor, rows=rows, mask=mask) -> torch.Tensor:
@@ -321,10 +321,10 @@ def learn(
         order = torch.randperm(prompts).tolist()
         for start in range(0, len(order), size):
             optimizer.zero_grad(set_to_none=True)
-            found = gradient(order[start : start + size])
-            if not math.isfinite(found["loss"]):
+            metrics = gradient(order[start : start + size])
+            if not math.isfinite(metrics["loss"]):
                 raise UserError(
-                    f"The loss became {found['loss']}; lower train.lr, or look at the rewards."
+                    f"The loss became {metrics['loss']}; lower train.lr, or look at the rewards."
                 )
             norms = [
                 torch.nn.utils.clip_grad_norm_(group["params"], max_grad_norm).item()
@@ -334,5 +334,5 @@ def learn(
                 raise UserError("A gradient is not finite; lower train.lr, or look at the rewards.")
             optimizer.step()
             after_step()
-            measured.append(found | {"grad_norm": norms[0]})
+            measured.append(metrics | {"grad_norm": norms[0]})
     return {key: sum(m[key] for m in measured) / len(measured) for key in measured[0]}

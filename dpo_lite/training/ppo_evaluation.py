@@ -19,7 +19,7 @@ from dpo_lite.model.device_memory import halving
 from dpo_lite.model.generation import BATCH, all_ends
 from dpo_lite.recipe import PPOSection
 from dpo_lite.training.method import Objective
-from dpo_lite.training.ppo import Rewarder, draw, judge
+from dpo_lite.training.ppo import Rewarder, draw_answers, judge_answers
 from dpo_lite.training.reward_source import reward_folder, rewarder
 
 if TYPE_CHECKING:
@@ -63,25 +63,27 @@ def measure(
     and with markers ``truthful``, the share that makes the chosen claim. Of more than 512 prompts
     the first ones count.
     """
-    asked = list(prompts)[:MOST]
+    counted = list(prompts)[:MOST]
     some = ruler.ppo.model_copy(update={"answers": answers})
 
     def drawing(at_once: int) -> list[dict[str, Any]]:
         torch.manual_seed(SEED)
-        return draw(ruler.model, asked, some, ruler.ends, at_once, ROLES[role])
+        return draw_answers(ruler.model, counted, some, ruler.ends, at_once, ROLES[role])
 
     drawn, _ = halving(drawing, BATCH)
-    rollout = judge(ruler.model, drawn, ruler.rewarder, ruler.ends, ruler.objective, ruler.budget)
+    rollout = judge_answers(
+        ruler.model, drawn, ruler.rewarder, ruler.ends, ruler.objective, ruler.budget
+    )
     kl = rollout.kl if role == "policy" else torch.zeros(1)
-    found = {
+    measured = {
         "reward": rollout.rewards.mean().item(),
         "kl": kl.mean().item(),
         "kl_error": (kl.std(unbiased=False) / len(kl) ** 0.5).item(),
         "ended": rollout.ended.float().mean().item(),
     }
-    if has_markers(asked):
-        found["truthful"] = chosen_share(drawn, ruler.tokenizer)
-    return found
+    if has_markers(counted):
+        measured["truthful"] = chosen_share(drawn, ruler.tokenizer)
+    return measured
 
 
 def chosen_share(drawn: Sequence[dict[str, Any]], tokenizer) -> float:

@@ -26,8 +26,8 @@ from dpo_lite.training.ppo import (
     Rewarder,
     Rollout,
     credit,
-    draw,
-    judge,
+    draw_answers,
+    judge_answers,
     learn,
     minibatch_gradient,
     prompts_of_rollout,
@@ -110,7 +110,7 @@ class PolicyTrainer:
 
         def drawing(at_once: int) -> list[dict]:
             torch.manual_seed(train.seed * 1_000_003 + number)  # also where it has to start again
-            return draw(self.model, prompts, ppo, self.ends, at_once)
+            return draw_answers(self.model, prompts, ppo, self.ends, at_once)
 
         drawn, at_once = halving(drawing, self.at_once)
         if at_once < self.at_once:
@@ -119,7 +119,9 @@ class PolicyTrainer:
         clock.append(time.perf_counter())
         longest = max(len(e["prompt_ids"]) + len(a) for e in drawn for a in e["response_ids"])
         rollout = self._in_memory(
-            lambda: judge(self.model, drawn, self.rewarder, self.ends, self.objective, self.budget),
+            lambda: judge_answers(
+                self.model, drawn, self.rewarder, self.ends, self.objective, self.budget
+            ),
             longest,
         )
         clock.append(time.perf_counter())
@@ -185,13 +187,13 @@ class PolicyTrainer:
                 self.model, adapter_name=roles.VALUE, save_embedding_layers=False
             )
             save_file({k: v.contiguous() for k, v in tensors.items()}, str(aside / VALUE_FILE))
-        kept = {
+        resumable = {
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "beta": self.beta,
             "at_once": self.at_once,
         }
-        torch.save(kept, aside / OPTIMIZER_FILE)
+        torch.save(resumable, aside / OPTIMIZER_FILE)
         self.state.save_to_json(str(aside / "trainer_state.json"))
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
@@ -207,10 +209,10 @@ class PolicyTrainer:
             files[roles.VALUE] = VALUE_FILE
         for name, file in files.items():
             set_peft_model_state_dict(self.model, load_file(folder / file), adapter_name=name)
-        kept = torch.load(folder / OPTIMIZER_FILE, weights_only=True)
-        self.optimizer.load_state_dict(kept["optimizer"])
-        self.scheduler.load_state_dict(kept["scheduler"])
-        self.beta, self.at_once = kept["beta"], kept["at_once"]
+        resumable = torch.load(folder / OPTIMIZER_FILE, weights_only=True)
+        self.optimizer.load_state_dict(resumable["optimizer"])
+        self.scheduler.load_state_dict(resumable["scheduler"])
+        self.beta, self.at_once = resumable["beta"], resumable["at_once"]
 
 
 def _optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

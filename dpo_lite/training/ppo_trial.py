@@ -18,7 +18,7 @@ from dpo_lite.model.generation import all_ends
 from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.method import Objective
-from dpo_lite.training.ppo import Rollout, draw, judge
+from dpo_lite.training.ppo import Rollout, draw_answers, judge_answers
 from dpo_lite.training.reward_source import rewarder
 
 CPU_AT_ONCE = 256  # answers drawn together where no card's memory limits them
@@ -77,10 +77,10 @@ def try_rollout(
     torch.manual_seed(recipe.train.seed)
     started = time.perf_counter()
     drawn, at_once = halving(
-        lambda count: draw(model, list(prompts), recipe.ppo, ends, count), at_once
+        lambda count: draw_answers(model, list(prompts), recipe.ppo, ends, count), at_once
     )
     seconds = time.perf_counter() - started
-    rollout = judge(model, drawn, judged_by, ends, objective, plan.budget)
+    rollout = judge_answers(model, drawn, judged_by, ends, objective, plan.budget)
     if not recipe.starts_apart:
         _check_identity(rollout, objective)
     rewards = rollout.rewards

@@ -100,17 +100,17 @@ def score_comparisons(
         scores = response_scores(model, batch)
         wanted = scores
         if any(example.get("margin") for example in examples):  # the chosen one is to win by it
-            asked = [example.get("margin") or 0.0 for example in examples]
+            margins = [example.get("margin") or 0.0 for example in examples]
             wanted = scores.clone()
-            wanted[first] = scores[first] - torch.tensor(asked, device=scores.device)
+            wanted[first] = scores[first] - torch.tensor(margins, device=scores.device)
         losses = preference_losses(
             loss, wanted, batch.response_lengths, batch.group_sizes, 1.0, label_smoothing
         )
         if backward_over is not None:
             penalties = centering_penalties(scores, batch.group_sizes)
             ((losses + centering * penalties).sum() / backward_over).backward()
-    found = scores.detach().cpu()
-    return Compared(losses.detach().cpu(), found[first], found[last])
+    rewards = scores.detach().cpu()
+    return Compared(losses.detach().cpu(), rewards[first], rewards[last])
 
 
 @torch.no_grad()
@@ -128,15 +128,15 @@ def rewards_of(
     ``role``: roles.policy where the reward model is what is trained, roles.reward where it stands
     beside a policy. Call it with the model in eval mode.
     """
-    found: list[list[float]] = [[] for _ in examples]
+    rewards: list[list[float]] = [[] for _ in examples]
     for places in micro_batches(examples, way, budget):
         batch = lay_out([examples[place] for place in places], way).to(model.device)
         with scoring_context(model, batch, dtype), role(model):
             scores = response_scores(model, batch).cpu()
         for place, values in zip(places, scores.split(batch.group_sizes), strict=True):
-            found[place] = values.tolist()
+            rewards[place] = values.tolist()
         progress(len(places))
-    return found
+    return rewards
 
 
 def mean_reward(
@@ -156,10 +156,10 @@ def mean_reward(
     was_training = model.training
     model.eval()
     try:
-        found = rewards_of(model, train.select(places).to_list(), way, dtype, budget, progress)
+        rows = rewards_of(model, train.select(places).to_list(), way, dtype, budget, progress)
     finally:
         model.train(was_training)
-    rewards = [reward for row in found for reward in row]
+    rewards = [reward for row in rows for reward in row]
     return sum(rewards) / len(rewards), len(rewards)
 
 

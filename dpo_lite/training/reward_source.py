@@ -72,10 +72,10 @@ def _check_head(folder: Path, name: str) -> None:
     places = tensor_places(folder / WEIGHTS)
     heads = sorted(key for key in places if "lora_" not in key)
     if heads != [roles.HEAD_WEIGHT] or places[roles.HEAD_WEIGHT].shape[0] != 1:
-        found = ", ".join(f"{key} {list(places[key].shape)}" for key in heads) or "none"
+        shapes = ", ".join(f"{key} {list(places[key].shape)}" for key in heads) or "none"
         raise UserError(
             f"{name} has another head than a linear one with a single number and no bias "
-            f"({roles.HEAD_WEIGHT}); it has: {found}."
+            f"({roles.HEAD_WEIGHT}); it has: {shapes}."
         )
 
 
@@ -106,8 +106,8 @@ def rewarder(
             way, dtype = objective.way, objective.dtype
             parts = pieces(examples, range(len(examples)), way, budget)
             packed = [part.example for part in parts]
-            found = rewards_of(model, packed, way, dtype, budget, role=roles.reward)
-            return torch.tensor([score for scores in found for score in scores]) - mean
+            rewards = rewards_of(model, packed, way, dtype, budget, role=roles.reward)
+            return torch.tensor([score for scores in rewards for score in scores]) - mean
 
         return by_model
     name = recipe.ppo.reward
@@ -168,22 +168,22 @@ def called(
 
     Raises UserError where it fails, or does not return a finite number per answer.
     """
-    asked: dict[str, list] = {"prompts": [], "completions": []}
-    asked |= {column: [] for column in COLUMNS if column in examples[0]}
+    arguments: dict[str, list] = {"prompts": [], "completions": []}
+    arguments |= {column: [] for column in COLUMNS if column in examples[0]}
     for example in examples:
         for ids in example["response_ids"]:
-            asked["prompts"].append(example["prompt"])
-            asked["completions"].append(decode(ids))
-            for column in asked.keys() & set(COLUMNS):
-                asked[column].append(example[column])
+            arguments["prompts"].append(example["prompt"])
+            arguments["completions"].append(decode(ids))
+            for column in arguments.keys() & set(COLUMNS):
+                arguments[column].append(example[column])
     try:
-        found = [float(value) for value in function(**asked)]
+        rewards = [float(value) for value in function(**arguments)]
     except Exception as error:
         raise UserError(f"ppo.reward: {name} failed: {error!r}.") from error
-    count = len(asked["completions"])
-    if len(found) != count or not all(map(math.isfinite, found)):
+    count = len(arguments["completions"])
+    if len(rewards) != count or not all(map(math.isfinite, rewards)):
         raise UserError(
             f"ppo.reward: {name} must return a finite number for each of the {count} completions; "
-            f"it returned {len(found)}, such as {found[:3]}."
+            f"it returned {len(rewards)}, such as {rewards[:3]}."
         )
-    return torch.tensor(found)
+    return torch.tensor(rewards)

@@ -92,7 +92,7 @@ def sampled_kl(
         model.train(was_training)
     # Two answers per row only because scores come in pairs; none is preferred here.
     objective = Objective("sigmoid", 1.0, "plain", compute_dtype(model.device))
-    found = evaluate_examples(model, examples, objective, budget=2048)
-    policy = torch.cat([found.policy_first, found.policy_last])
-    reference = torch.cat([found.reference_first, found.reference_last])
+    outcome = evaluate_examples(model, examples, objective, budget=2048)
+    policy = torch.cat([outcome.policy_first, outcome.policy_last])
+    reference = torch.cat([outcome.reference_first, outcome.reference_last])
     return (policy - reference).mean().item()

@@ -149,8 +149,7 @@ class PreferenceTrainer(Trainer):
                 self.budget,
                 references=self.references,
             )
-            found = outcome.metrics()
-            metrics |= {f"eval_{name}_{key}": value for key, value in found.items()}
+            metrics |= {f"eval_{name}_{key}": value for key, value in outcome.metrics().items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics

@@ -54,9 +54,9 @@ def shared_panels(tasks: Iterable[Task]) -> list[Panel]:
 
 def _says_something(panel: Panel, shown, dots) -> bool:
     """Whether anything was measured that is not the same from first to last."""
-    found = [points for own in shown.values() for points in own.values()]
-    found += [p for own in dots.values() for (_, key), p in own.items() if key in panel.keys]
-    return any(len({value for _, value in points}) > 1 for points in found)
+    series = [points for own in shown.values() for points in own.values()]
+    series += [p for own in dots.values() for (_, key), p in own.items() if key in panel.keys]
+    return any(len({value for _, value in points}) > 1 for points in series)
 
 
 def series(records: Sequence[Mapping[str, Any]], key: str) -> Points:
@@ -101,14 +101,14 @@ def _figure(
 ) -> str:
     lines = [
         (name, key, points)
-        for name, found in shown.items()
+        for name, by_key in shown.items()
         for key in panel.keys
-        if (points := found[key])
+        if (points := by_key[key])
     ]
     marks = [
         (name, held_out, point)
-        for name, found in dots.items()
-        for (held_out, key), points in found.items()
+        for name, by_metric in dots.items()
+        for (held_out, key), points in by_metric.items()
         if key in panel.keys
         for point in points
     ]
@@ -174,10 +174,10 @@ def _drawing(
 
 
 def _dot(x: float, y: float, name: str, style: str, title: str) -> str:
-    told = f"<title>{esc(title)}</title>" if title else ""
+    tooltip = f"<title>{esc(title)}</title>" if title else ""
     return (
         f'<circle class="dl-point" data-run="{esc(name)}" {style} cx="{x:.1f}" cy="{y:.1f}"'
-        f' r="3.2">{told}</circle>'
+        f' r="3.2">{tooltip}</circle>'
     )
 
 
@@ -189,15 +189,15 @@ def _strips(lines, most: float, x, many_keys: bool, units: Mapping[str, str]) ->
     out = []
     for i in range(count):
         middle = most * (i + 0.5) / count
-        told = []
+        readings = []
         for name, key, values, steps in nearest:
             step = min(steps, key=lambda s: abs(s - middle)) if len(steps) < 400 else None
             if step is None:
                 place = min(len(steps) - 1, round(len(steps) * middle / most))
                 step = steps[place]
             what = f" {key.rpartition('/')[2]}" if many_keys else ""
-            told.append(f"{name}{what}, {units[name]} {step:,}: {_short(values[step])}")
-        title = esc("\n".join(told))
+            readings.append(f"{name}{what}, {units[name]} {step:,}: {_short(values[step])}")
+        title = esc("\n".join(readings))
         out.append(
             f'<rect class="dl-strip" x="{LEFT + i * width:.1f}" y="{TOP}" width="{width:.2f}"'
             f' height="{HEIGHT - TOP - BOTTOM}"><title>{title}</title></rect>'
@@ -207,13 +207,13 @@ def _strips(lines, most: float, x, many_keys: bool, units: Mapping[str, str]) ->
 
 def _dots(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Points]:
     """Held-out points by (set, metric)."""
-    found: dict[tuple[str, str], dict[float, float]] = {}
+    by_metric: dict[tuple[str, str], dict[float, float]] = {}
     for record in records:
         for key, value in record.items():
             split = split_eval(key)
             if split and _is_number(value):
-                found.setdefault(split, {})[record["step"]] = value
-    return {key: sorted(points.items()) for key, points in found.items()}
+                by_metric.setdefault(split, {})[record["step"]] = value
+    return {key: sorted(points.items()) for key, points in by_metric.items()}
 
 
 def _is_number(value: Any) -> bool:

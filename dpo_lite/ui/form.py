@@ -30,7 +30,7 @@ TITLES = {
     "data": "Data",
     "train": "Training",
     "ppo": "PPO",
-    "rlhf": "The whole road",
+    "rlhf": "RLHF",
     "eval": "Evaluation",
     "hub": "Publishing",
 }
@@ -144,7 +144,7 @@ def check_text(text: str) -> Checked:
     except ValidationError as error:
         return Checked(values, None, _beside(by_key(error.errors())))
     try:
-        first_look(recipe, "road")  # the recipes of a road's steps
+        first_look(recipe, "rlhf")  # the recipes of its steps
     except UserError as error:
         key, _, fault = str(error).partition(": ")
         return Checked(values, None, {key: fault} if key in known_keys() else {"": str(error)})
@@ -229,17 +229,17 @@ def _hint(info: FieldInfo, kind: Kind, default: Any) -> str:
         for outer in get_args(part)[1:]
         for meta in getattr(outer, "metadata", [outer])
     ]
-    said = [
+    hints = [
         word(getattr(meta, name))
         for meta in [*info.metadata, *inner]
         for name, word in _BOUNDS.items()
         if getattr(meta, name, None) is not None
     ]
     if kind == "lines":
-        said.append("one per line")
+        hints.append("one per line")
     elif kind != "choice" and default not in (UNSET, None):
-        said.append(f"default {default if isinstance(default, str) else inline(default)}")
-    return f" ({', '.join(said)})" if said else ""
+        hints.append(f"default {default if isinstance(default, str) else inline(default)}")
+    return f" ({', '.join(hints)})" if hints else ""
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -104,7 +104,7 @@ def planned(result: Mapping[str, Any], card: str, line: Sequence[str]) -> str:
 
 
 def _of(result: Mapping[str, Any]) -> str:
-    """Which part of a whole road was looked at."""
+    """Which of its runs was looked at, where a run is made of runs."""
     return note(result["of"]) if result.get("of") else ""
 
 

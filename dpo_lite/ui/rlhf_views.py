@@ -13,7 +13,7 @@ from dpo_lite.ui import parts
 from dpo_lite.ui.parts import esc
 
 
-def road(run: Run) -> str:
+def overview(run: Run) -> str:
     """Rows that open a step, the table as far as there is one, and the picture at the end."""
     try:
         steps = steps_of(run)
@@ -52,6 +52,6 @@ def _picture(run: Run) -> str:
     if not file.is_file():
         return ""
     data = base64.b64encode(file.read_bytes()).decode("ascii")
-    told = "truthfulness and reward of PPO and DPO against the KL to the SFT policy"
-    image = f'<img class="dl-picture" alt="{told}" src="data:image/png;base64,{data}">'
+    alt = "truthfulness and reward of PPO and DPO against the KL to the SFT policy"
+    image = f'<img class="dl-picture" alt="{alt}" src="data:image/png;base64,{data}">'
     return f'<div class="dl-scroll">{image}</div>'

@@ -87,7 +87,7 @@ def lay_out() -> RunsTab:
         stop = gr.Button("Stop and save", elem_id="runs-stop", **off)
         resume = gr.Button("Resume", elem_id="runs-resume", **off)
         compare = gr.Button("Compare", elem_id="runs-compare", **off)
-    curves = gr.HTML(elem_id="runs-curves", js_on_load=TABLE_SCRIPT)  # a road's rows open its runs
+    curves = gr.HTML(elem_id="runs-curves", js_on_load=TABLE_SCRIPT)  # RLHF's rows open its runs
     with gr.Accordion("Smoothing and what the metrics mean", open=False, elem_id="runs-help"):
         smooth = gr.Slider(0, 0.98, 0.8, step=0.02, label="Smoothing", elem_id="runs-smooth")
         gr.HTML(views.explanations())

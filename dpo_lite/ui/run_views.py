@@ -35,41 +35,41 @@ _recipes: dict[Path, tuple[int, dict[str, Any]]] = {}
 
 def statuses(folder: Path) -> Statuses:
     """Every run's status by name, newest first; what has not changed on disk is not read again."""
-    found = {}
+    by_name = {}
     for run in list_runs(folder):
         path = run.path / "status.json"
         try:
             changed = path.stat().st_mtime_ns
         except FileNotFoundError:
             changed = 0
-        kept = _statuses.get(path)
-        if kept is None or kept[0] != changed or kept[1]["state"] in ACTIVE:
-            kept = _statuses[path] = (changed, run.status())
-        found[run.name] = kept[1]
-    return found
+        cached = _statuses.get(path)
+        if cached is None or cached[0] != changed or cached[1]["state"] in ACTIVE:
+            cached = _statuses[path] = (changed, run.status())
+        by_name[run.name] = cached[1]
+    return by_name
 
 
-def signature(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
+def signature(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
     """A short text that changes whenever something that is shown has changed."""
-    shown = [(n, s["state"], s.get("updated"), s.get("stopping")) for n, s in found.items()]
+    shown = [(n, s["state"], s.get("updated"), s.get("stopping")) for n, s in by_name.items()]
     sizes = [
         (folder / name / file).stat().st_size
         for name in selected
-        if name in found
+        if name in by_name
         for file in ("metrics.jsonl", "samples.jsonl", "log.txt", "results.json", POINTS, PICTURE)
         if (folder / name / file).exists()
     ]
     return f"{hash(tuple(shown))} {list(selected)} {sizes}"
 
 
-def run_table(found: Statuses, selected: Sequence[str]) -> str:
+def run_table(by_name: Statuses, selected: Sequence[str]) -> str:
     """All runs as rows that can be clicked; the box in front adds to what is selected."""
-    if not found:
+    if not by_name:
         return parts.empty(
             "No runs yet",
             "Open Recipes, pick quickstart and press Launch. It takes about a minute.",
         )
-    numbers = columns_of(found.values())
+    numbers = columns_of(by_name.values())
     heads = "".join(
         f'<th class="{css}">{name}</th>'
         for name, css in (
@@ -82,7 +82,7 @@ def run_table(found: Statuses, selected: Sequence[str]) -> str:
             ("started", ""),
         )
     )
-    rows = "".join(_row(name, status, selected, numbers) for name, status in found.items())
+    rows = "".join(_row(name, status, selected, numbers) for name, status in by_name.items())
     return (
         '<div class="dl-scroll dl-runs"><table class="dl-table">'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
@@ -122,12 +122,12 @@ def _when(moment: float | None) -> str:
     return time.strftime("%d %b %H:%M", time.localtime(moment)) if moment else "–"
 
 
-def detail(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
+def detail(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
     """The first of the selected runs in words: what it is, how it stands, what to make of it."""
     if not selected:
         return parts.note("Select a run to see it; the boxes select several to compare.")
     run = Run(folder / selected[0])
-    status, recipe = found[run.name], recipe_of(run)
+    status, recipe = by_name[run.name], recipe_of(run)
     words = [parts.state_badge(status)]
     if status.get("step") is not None:
         words.append(f"{TASKS[recipe['task']].unit} {status['step']:,} of {status['max_steps']:,}")
@@ -136,13 +136,13 @@ def detail(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
     if status.get("doing") and status["state"] in ACTIVE:
         words.append(esc(status["doing"]))
     facts = _facts(run, recipe)
-    told = advise(
+    advice = advise(
         recipe,
         status,
         TAILS.read(run.path / "metrics.jsonl"),
         read_json(run.path / "results.json"),
     )
-    notes = "".join(parts.note(hide_tokens(a.text), a.kind) for a in told)
+    notes = "".join(parts.note(hide_tokens(a.text), a.kind) for a in advice)
     line = ["dpo-lite", "runs", "show", run.name, *parts.runs_option(run.path.parent)]
     if status["state"] in ("stopped", "failed", "interrupted"):
         line = processes.command(run)
@@ -155,20 +155,20 @@ def detail(folder: Path, found: Statuses, selected: Sequence[str]) -> str:
 
 def _facts(run: Run, recipe: Mapping[str, Any]) -> str:
     train, manifest, task = recipe["train"], run.manifest(), TASKS[recipe["task"]]
-    said = [recipe["model"]["base"], *task.facts(recipe)]
+    facts = [recipe["model"]["base"], *task.facts(recipe)]
     if task.composed:
-        return ", ".join(said)
-    said += [f"lr {train['lr']:g}", f"{train['batch_size']} {task.examples} per {task.unit}"]
+        return ", ".join(facts)
+    facts += [f"lr {train['lr']:g}", f"{train['batch_size']} {task.examples} per {task.unit}"]
     if manifest:
-        said += [f"{manifest['data']['examples']:,} examples", f"on {manifest['device']}"]
-    return ", ".join(said)
+        facts += [f"{manifest['data']['examples']:,} examples", f"on {manifest['device']}"]
+    return ", ".join(facts)
 
 
 def recipe_of(run: Run) -> dict[str, Any]:
     """The frozen recipe as nested dicts. One that cannot be read any more gives the defaults."""
     changed = run.recipe_file.stat().st_mtime_ns
-    kept = _recipes.get(run.recipe_file)
-    if kept is None or kept[0] != changed:
+    cached = _recipes.get(run.recipe_file)
+    if cached is None or cached[0] != changed:
         try:
             values = load_recipe(run.recipe_file).model_dump()
         except UserError:
@@ -176,15 +176,15 @@ def recipe_of(run: Run) -> dict[str, Any]:
 
             stub = {"model": {"base": "?"}, "data": {"train": "?"}}
             values = validate_recipe(stub, str(run.recipe_file)).model_dump()
-        kept = _recipes[run.recipe_file] = (changed, values)
-    return kept[1]
+        cached = _recipes[run.recipe_file] = (changed, values)
+    return cached[1]
 
 
 def curve_grid(folder: Path, selected: Sequence[str], smooth: float) -> str:
-    """The curves of the selected runs over each other; above them what a road has instead."""
+    """The curves of the selected runs over each other; above them what a run of runs has."""
     tasks = {name: task_of(folder, name) for name in selected}
-    roads = "".join(
-        rlhf_views.road(Run(folder / name)) for name, task in tasks.items() if task.composed
+    overviews = "".join(
+        rlhf_views.overview(Run(folder / name)) for name, task in tasks.items() if task.composed
     )
     colors = {name: i % 6 + 1 for i, name in enumerate(selected)}
     records = {
@@ -193,13 +193,13 @@ def curve_grid(folder: Path, selected: Sequence[str], smooth: float) -> str:
         if not task.composed
     }
     if not records:
-        return roads
+        return overviews
     legend = "".join(
         f'<li><i style="background:var(--dl-series-{colors[name]})"></i>{esc(name)}</li>'
         for name in records
     )
     legend = f'<ul class="dl-legend">{legend}</ul>' if len(selected) > 1 else ""
-    return roads + legend + curves.grid(records, smooth, colors, tasks)
+    return overviews + legend + curves.grid(records, smooth, colors, tasks)
 
 
 def task_of(folder: Path, name: str) -> Task:
@@ -207,7 +207,8 @@ def task_of(folder: Path, name: str) -> Task:
 
 
 def can_answer(folder: Path, name: str) -> bool:
-    """Whether a run has a policy: a reward model gives no answers, and of a road its runs do."""
+    """Whether a run has a policy: a reward model gives no answers, and of a run of runs its
+    runs do."""
     return task_of(folder, name).answers
 
 
@@ -232,10 +233,10 @@ def samples(folder: Path, selected: Sequence[str]) -> str:
         return parts.empty(*task.no_answers)
     shown = sorted(answers.items(), key=lambda item: -len(item[1]))[:SHOWN_PROMPTS]
     blocks = []
-    for prompt, given in shown:
+    for prompt, by_when in shown:
         rows = "".join(
             f'<tr><th scope="row">{esc(when)}</th><td>{esc(answer)}</td></tr>'
-            for when, answer in given.items()
+            for when, answer in by_when.items()
         )
         blocks.append(
             f'<p class="dl-title dl-prompt">{esc(prompt)}</p>'

@@ -177,8 +177,8 @@ def _start_torch(channel: Channel) -> None:
 
 
 def _first_look(recipe: dict[str, Any] | str) -> tuple[Recipe, str]:
-    """The recipe to look at, and of a road a line that says that it is the first step's."""
-    return first_look(_recipe(recipe), "road")
+    """The recipe to look at, and of a run of runs a line that says that it is the first step's."""
+    return first_look(_recipe(recipe), "rlhf")
 
 
 def _recipe(recipe: dict[str, Any] | str) -> Recipe:

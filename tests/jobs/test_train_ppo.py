@@ -200,9 +200,9 @@ def test_memory_that_runs_out_loses_nothing(
 @pytest.mark.slow
 def test_memory_that_runs_out_while_drawing(tiny_base, cats, reward_run, tmp_path, monkeypatch):
     """Fewer answers at once, the same as if so few had been drawn at once from the start."""
-    real, tried = ppo_trainer.draw, []
+    real, tried = ppo_trainer.draw_answers, []
 
-    def draw(model, prompts, ppo, ends, at_once):
+    def draw_answers(model, prompts, ppo, ends, at_once):
         tried.append(at_once)
         drawn = real(model, prompts, ppo, ends, min(at_once, 2))  # random numbers are spent
         if at_once > 2:
@@ -212,7 +212,7 @@ def test_memory_that_runs_out_while_drawing(tiny_base, cats, reward_run, tmp_pat
     monkeypatch.setattr(ppo_trial, "CPU_AT_ONCE", 2)
     plain = job.start(recipe_for(tiny_base, cats, tmp_path / "a", reward_run.path), "p", CONSOLE)
     monkeypatch.setattr(ppo_trial, "CPU_AT_ONCE", 8)
-    monkeypatch.setattr(ppo_trainer, "draw", draw)
+    monkeypatch.setattr(ppo_trainer, "draw_answers", draw_answers)
     run = job.start(recipe_for(tiny_base, cats, tmp_path / "b", reward_run.path), "q", CONSOLE)
     assert tried == [8, 4, 2, 2, 2, 2]
     for name, found in weights(run).items():

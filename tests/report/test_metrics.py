@@ -5,7 +5,7 @@ from dpo_lite.tasks import TASKS
 
 DPO = {"loss": 0.5, "margin": 1.0, "accuracy": 0.75, "reward": None, "kl": None}
 PPO = {"loss": 0.02, "margin": None, "accuracy": None, "reward": 1.25, "kl": 2.0}
-ROAD = {"step": 3, "max_steps": 5}
+RLHF = {"step": 3, "max_steps": 5}
 
 
 def labels(*statuses):
@@ -13,15 +13,15 @@ def labels(*statuses):
 
 
 def test_columns_are_those_that_some_run_has():
-    assert labels(DPO) == labels() == labels(ROAD) == ["loss", "margin", "accuracy"]
+    assert labels(DPO) == labels() == labels(RLHF) == ["loss", "margin", "accuracy"]
     assert labels(PPO) == ["reward", "KL"]
-    assert labels(DPO, PPO, ROAD) == ["loss", "margin", "accuracy", "reward", "KL"]
+    assert labels(DPO, PPO, RLHF) == ["loss", "margin", "accuracy", "reward", "KL"]
 
 
 def test_the_loss_of_ppo_is_not_shown():
     assert [number_text(PPO, number) for number in NUMBERS] == ["–", "–", "–", "1.25", "2.00"]
     assert number_text(DPO, NUMBERS[0]) == "0.500"
-    assert number_text(ROAD, NUMBERS[0]) == "–"
+    assert number_text(RLHF, NUMBERS[0]) == "–"
 
 
 def test_what_a_run_counts():

@@ -1,4 +1,4 @@
-"""The whole road: its steps' recipes, a small one from end to end, and how it goes on."""
+"""An RLHF run: its steps' recipes, a small one from end to end, and how it goes on."""
 
 import pytest
 from rich.console import Console
@@ -15,14 +15,14 @@ from dpo_lite.recipe import load_recipe, to_yaml, validate_recipe
 from dpo_lite.report.rlhf import cells, read_points
 from dpo_lite.runs import processes, rlhf_steps
 from dpo_lite.runs.folder import Run, list_runs
-from dpo_lite.runs.rlhf_steps import first_look, plan_road, steps_of
+from dpo_lite.runs.rlhf_steps import first_look, plan_steps, steps_of
 from dpo_lite.studies import rlhf
 from tests.cats import write_cats
 
 CONSOLE = Console(quiet=True)
 
 
-def road_recipe(base="b", data="d", folder="runs", **rlhf):
+def rlhf_recipe(base="b", data="d", folder="runs", **rlhf):
     short = {"train": {"max_steps": 2, "batch_size": 8, "lr": 1e-3}}
     return validate_recipe(
         {
@@ -47,7 +47,7 @@ def road_recipe(base="b", data="d", folder="runs", **rlhf):
 
 
 def test_every_step_is_a_recipe_of_its_own():
-    steps = plan_road(road_recipe(seeds=[1, 2], ppo_betas=[0.1, 1.0]), "r")
+    steps = plan_steps(rlhf_recipe(seeds=[1, 2], ppo_betas=[0.1, 1.0]), "r")
     assert [step.run.name for step in steps][:5] == [
         "r-sft-s1",
         "r-reward-s1",
@@ -70,8 +70,8 @@ def test_every_step_is_a_recipe_of_its_own():
 
 
 def test_the_section_ppo_is_of_the_steps_of_ppo_alone():
-    values = road_recipe().model_dump(exclude_unset=True) | {"ppo": {"passes": 3, "clip": 0.3}}
-    sft, _, ppo, dpo = (step.recipe for step in plan_road(validate_recipe(values, "test"), "r"))
+    values = rlhf_recipe().model_dump(exclude_unset=True) | {"ppo": {"passes": 3, "clip": 0.3}}
+    sft, _, ppo, dpo = (step.recipe for step in plan_steps(validate_recipe(values, "test"), "r"))
     assert (ppo.ppo.passes, ppo.ppo.clip) == (1, 0.3)  # the step's own keys over the shared ones
     assert sft.ppo == dpo.ppo
 
@@ -85,7 +85,7 @@ def test_the_section_ppo_is_of_the_steps_of_ppo_alone():
 )
 def test_a_wrong_key_of_a_step_is_told_at_once(rlhf, words):
     with pytest.raises(UserError, match=words):
-        plan_road(road_recipe(**rlhf), "r")
+        plan_steps(rlhf_recipe(**rlhf), "r")
 
 
 def test_the_section_is_for_that_task_alone():
@@ -131,10 +131,10 @@ def cats(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_road_from_end_to_end(tiny_base, cats, tmp_path, monkeypatch, capsys):
+def test_an_rlhf_run_from_end_to_end(tiny_base, cats, tmp_path, monkeypatch, capsys):
     started = []
     monkeypatch.setattr(processes, "attached", lambda run: started.append(run.name) or Child(run))
-    recipe = road_recipe(tiny_base, cats, tmp_path / "runs")
+    recipe = rlhf_recipe(tiny_base, cats, tmp_path / "runs")
     run = rlhf.start(recipe, "way", CONSOLE)
     assert run.status() | {"step": 4, "max_steps": 4} == run.status()
     assert run.status()["state"] == "finished"
@@ -155,7 +155,7 @@ def test_the_road_from_end_to_end(tiny_base, cats, tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.slow
-def test_a_road_that_stopped_goes_on_where_it_was(tiny_base, cats, tmp_path, monkeypatch):
+def test_one_that_stopped_goes_on_where_it_was(tiny_base, cats, tmp_path, monkeypatch):
     started = []
 
     def stopping(run):
@@ -166,7 +166,7 @@ def test_a_road_that_stopped_goes_on_where_it_was(tiny_base, cats, tmp_path, mon
         return Child(run)
 
     monkeypatch.setattr(processes, "attached", stopping)
-    run = rlhf.start(road_recipe(tiny_base, cats, tmp_path / "runs"), "way", CONSOLE)
+    run = rlhf.start(rlhf_recipe(tiny_base, cats, tmp_path / "runs"), "way", CONSOLE)
     assert run.status()["state"] == "stopped"
     assert started == ["way-1-sft", "way-1-reward"]
     monkeypatch.setattr(processes, "attached", lambda run: started.append(run.name) or Child(run))
@@ -187,37 +187,37 @@ def test_a_step_that_fails_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(processes, "attached", failing)
     with pytest.raises(UserError, match="way-1-sft failed: no room"):
-        rlhf.start(road_recipe(folder=tmp_path), "way", CONSOLE)
+        rlhf.start(rlhf_recipe(folder=tmp_path), "way", CONSOLE)
     assert Run(tmp_path / "way-1").status()["state"] == "failed"
 
 
 def test_the_frozen_recipe_reads_back(tmp_path):
-    recipe = road_recipe(folder=tmp_path)
+    recipe = rlhf_recipe(folder=tmp_path)
     (tmp_path / "frozen.yaml").write_text(to_yaml(recipe))
     again = load_recipe(tmp_path / "frozen.yaml")
-    assert plan_road(again, "r") == plan_road(recipe, "r")
+    assert plan_steps(again, "r") == plan_steps(recipe, "r")
     assert rlhf_steps.Kind.__args__ == ("sft", "reward", "ppo", "dpo")
 
 
 def test_a_preflight_is_of_the_first_step():
-    found, told = first_look(road_recipe(), "way")
-    assert (found.task, found.run.name) == ("sft", "way-sft")
-    assert "4 runs" in told
-    assert "way-sft" in told
+    looked_at, note = first_look(rlhf_recipe(), "way")
+    assert (looked_at.task, looked_at.run.name) == ("sft", "way-sft")
+    assert "4 runs" in note
+    assert "way-sft" in note
     recipe = validate_recipe({"model": {"base": "b"}, "data": {"train": "d"}}, "test")
     assert first_look(recipe, "way") == (recipe, "")
     with pytest.raises(UserError, match=r"rlhf\.dpo.*train\.lrr"):
-        first_look(road_recipe(dpo={"train": {"lrr": 1}}), "way")
+        first_look(rlhf_recipe(dpo={"train": {"lrr": 1}}), "way")
 
 
 @pytest.fixture
 def finished(tmp_path):
-    """The folder of a road and of one of its runs, with nothing trained."""
+    """The folder of an RLHF run and of one of its runs, with nothing trained."""
     run = Run(tmp_path / "way")
-    recipe = road_recipe(folder=tmp_path)
-    for folder, text in ((run, recipe), (plan_road(recipe, "way")[0].run, None)):
+    recipe = rlhf_recipe(folder=tmp_path)
+    for folder, text in ((run, recipe), (plan_steps(recipe, "way")[0].run, None)):
         folder.path.mkdir()
-        folder.recipe_file.write_text(to_yaml(text or plan_road(recipe, "way")[0].recipe))
+        folder.recipe_file.write_text(to_yaml(text or plan_steps(recipe, "way")[0].recipe))
         folder.update_status(state="finished", step=4, max_steps=4)
     return run
 
@@ -255,9 +255,9 @@ def test_it_keeps_its_name_and_is_deleted_without_its_runs(finished):
     assert [run.name for run in list_runs(finished.path.parent)] == ["way-sft"]
 
 
-def test_runs_of_another_road_are_not_taken_for_its_own(finished, monkeypatch):
-    """A road was deleted, and another one is started under its name."""
-    finished.recipe_file.write_text(to_yaml(road_recipe(folder=finished.path.parent, seeds=[7])))
+def test_runs_of_another_rlhf_run_are_not_taken_for_its_own(finished, monkeypatch):
+    """An RLHF run was deleted, and another one is started under its name."""
+    finished.recipe_file.write_text(to_yaml(rlhf_recipe(folder=finished.path.parent, seeds=[7])))
     finished.update_status(state="stopped")
     monkeypatch.setattr(processes, "attached", lambda run: pytest.fail("nothing may start"))
     with pytest.raises(UserError, match="way-sft exists and was made from other keys"):
@@ -280,6 +280,6 @@ def test_stopping_twice_breaks_its_step_off(tmp_path, monkeypatch):
 
     monkeypatch.setattr(processes, "attached", Slow)
     monkeypatch.setattr(processes, "stop", lambda run: asked.append(run.name))
-    run = rlhf.start(road_recipe(folder=tmp_path), "way", CONSOLE)
+    run = rlhf.start(rlhf_recipe(folder=tmp_path), "way", CONSOLE)
     assert asked == ["way-1-sft"] * 2
     assert run.status()["state"] == "stopped"

@@ -190,7 +190,7 @@ def test_two_keys_are_heat_maps(tmp_path):
     assert body[1][:3] == ["", "", "b"]
 
 
-def test_a_road_is_not_swept(recipe):
+def test_an_rlhf_run_is_not_swept(recipe):
     with pytest.raises(UserError, match=r"rlhf\.ppo_betas"):
         plan_sweep(recipe, ["task=rlhf", "train.lr=1e-4,1e-3"])
 

@@ -14,8 +14,8 @@ from dpo_lite.training.method import Objective
 from dpo_lite.training.ppo import (
     Credit,
     credit,
-    draw,
-    judge,
+    draw_answers,
+    judge_answers,
     learn,
     minibatch_gradient,
     pieces,
@@ -83,8 +83,8 @@ def head_rewards(model):
 
 def rolled(model, prompts=5, ppo=PPO, seed=0):
     torch.manual_seed(seed)
-    drawn = draw(model, random_examples(prompts, 1), ppo, {END}, at_once=4)
-    return judge(model, drawn, head_rewards(model), {END}, OBJECTIVE, budget=60)
+    drawn = draw_answers(model, random_examples(prompts, 1), ppo, {END}, at_once=4)
+    return judge_answers(model, drawn, head_rewards(model), {END}, OBJECTIVE, budget=60)
 
 
 def gradients(model):

@@ -143,12 +143,12 @@ def test_a_missing_section_is_said_beside_what_it_lacks():
     assert set(check_text("task: dpo").faults) == {"model.base", "data.train"}
 
 
-ROAD = "task: rlhf\nmodel: {base: b}\ndata: {train: d}\nrlhf:\n  ppo: {train: {lr: 1.0e-4}}\n"
+RLHF = "task: rlhf\nmodel: {base: b}\ndata: {train: d}\nrlhf:\n  ppo: {train: {lr: 1.0e-4}}\n"
 
 
 def test_a_wrong_key_of_a_step_is_said_beside_it():
-    assert check_text(ROAD).faults == {}
-    wrong = check_text(ROAD.replace("lr:", "lrr:"))
+    assert check_text(RLHF).faults == {}
+    wrong = check_text(RLHF.replace("lr:", "lrr:"))
     assert wrong.recipe is None
     assert "did you mean train.lr" in wrong.faults["rlhf.ppo"]
 
@@ -157,12 +157,12 @@ def test_a_wrong_key_of_a_step_is_said_beside_it():
     ("text", "sections"),
     [
         (QUICKSTART, set()),
-        (ROAD, {"ppo", "rlhf"}),
+        (RLHF, {"ppo", "rlhf"}),
         ("task: ppo\nmodel: {base: b}", {"ppo"}),
         (f"{QUICKSTART}\nppo: {{clip: 0.1}}\n", {"ppo"}),  # wrong, so it must be seen
         ("a: [", set()),
     ],
-    ids="dpo road ppo misplaced no-yaml".split(),
+    ids="dpo rlhf ppo misplaced no-yaml".split(),
 )
 def test_sections_are_shown_to_the_tasks_that_use_them(text, sections):
     checked = check_text(text)

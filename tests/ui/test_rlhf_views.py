@@ -6,7 +6,7 @@ import pytest
 
 from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs.folder import Run, create_run
-from dpo_lite.runs.rlhf_steps import plan_road
+from dpo_lite.runs.rlhf_steps import plan_steps
 from dpo_lite.ui import rlhf_views
 from dpo_lite.ui import run_views as views
 
@@ -15,13 +15,13 @@ PNG = b"\x89PNG not really"
 
 @pytest.fixture
 def folder(tmp_path):
-    """A road of which the SFT is done and the reward model trains, and a run of PPO."""
+    """An RLHF run of which the SFT is done and the reward model trains, and a run of PPO."""
     run = create_run(tmp_path, "way", "x")
     betas = ["rlhf.ppo_betas=[0.1, 0.5]", "rlhf.dpo_betas=[0.3]"]
     recipe = load_recipe("rlhf-quickstart", [f"run.folder={tmp_path}", *betas])
     run.recipe_file.write_text(to_yaml(recipe))
     run.update_status(state="stopped", step=1, max_steps=10)
-    for step, state in zip(plan_road(recipe, "way"), ("finished", "stopped", None), strict=False):
+    for step, state in zip(plan_steps(recipe, "way"), ("finished", "stopped", None), strict=False):
         if state:
             step.run.path.mkdir()
             step.run.recipe_file.write_text(to_yaml(step.recipe))
@@ -33,7 +33,7 @@ def folder(tmp_path):
 
 
 def test_its_runs_are_rows_that_open_them(folder):
-    html = rlhf_views.road(Run(folder / "way"))
+    html = rlhf_views.overview(Run(folder / "way"))
     assert 'data-run="way-sft"' in html
     assert 'data-run="way-reward"' in html
     assert "3 / 12" in html
@@ -45,7 +45,7 @@ def test_its_runs_are_rows_that_open_them(folder):
 
 def test_the_picture_is_part_of_the_page(folder):
     (folder / "way" / "frontier.png").write_bytes(PNG)
-    html = rlhf_views.road(Run(folder / "way"))
+    html = rlhf_views.overview(Run(folder / "way"))
     assert f"data:image/png;base64,{base64.b64encode(PNG).decode()}" in html
     assert str(folder) not in html
 
