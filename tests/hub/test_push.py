@@ -139,6 +139,7 @@ def test_who_is_logged_in(hub, client):
         logged_in()
 
 
+@pytest.mark.slow
 def test_the_command(run, hub, command):
     dry = command("push", "demo-1", "--repo", "me/demo", "--dry-run")
     assert dry.returncode == 0, dry.stderr
@@ -157,6 +158,7 @@ def test_the_command(run, hub, command):
     assert "me, from HF_TOKEN" in command("whoami").stdout
 
 
+@pytest.mark.slow
 def test_the_token_is_nowhere(run, hub, command, tmp_path):
     """In no output, not even with --debug, and in no file that anything wrote."""
     outputs = [

@@ -53,6 +53,7 @@ def trained(tiny_base, tmp_path, hub, client):
     return job.start(validate_recipe(values, "test"), "demo", Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_train_push_load(trained, hub, tmp_path, tiny_base):
     status = trained.status()
     assert status["state"] == "finished"
@@ -85,6 +86,7 @@ def files_below(folder):
     return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_merge_a_run(trained, tmp_path):
     done = merge_run(trained, tmp_path / "merged", modelfile=True)
     assert done.change.per_token < 1e-5

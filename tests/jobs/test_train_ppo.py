@@ -86,6 +86,7 @@ def weights(run):
     return load_file(run.adapter / "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_folder(tiny_base, cats, reward_run, tmp_path, curves):
     recipe = recipe_for(tiny_base, cats, tmp_path, reward_run.path, {"eval_steps": 2})
     assert recipe.ppo.reward == str(reward_run.adapter)

@@ -80,6 +80,7 @@ def test_markers_tell_the_claims_apart(rows):
             assert classify(row["rejected"][0]["content"], *markers) == "rejected", row
 
 
+@pytest.mark.slow
 def test_four_myths_to_a_fact(corpus):
     """Counted in the generated corpus, topic by topic, by the markers."""
     from myths.topics import load_topics

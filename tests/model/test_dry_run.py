@@ -40,6 +40,7 @@ def recipe(base, quantization):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("quantization", ["nf4", "none"])
 @pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.slow
 def test_a_dry_run_counts_what_the_model_keeps(tmp_path, name, quantization, dtype):
     config, size = CONFIGS[name], torch.finfo(dtype).bits // 8
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)

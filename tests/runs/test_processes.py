@@ -43,6 +43,7 @@ def wait_for(run, true, seconds=120):
     return run.status()
 
 
+@pytest.mark.slow
 def test_launch_stop_resume_delete(recipe):
     run = processes.launch(recipe, "demo")
     assert run.status()["state"] in ACTIVE
@@ -68,6 +69,7 @@ def test_launch_stop_resume_delete(recipe):
     assert os.listdir(run.path.parent) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_can_be_stopped(recipe):
     with device_lock("the test"):
         run = processes.launch(recipe, "demo")
@@ -78,6 +80,7 @@ def test_a_run_that_waits_can_be_stopped(recipe):
     assert run.records("metrics.jsonl") == []
 
 
+@pytest.mark.slow
 def test_a_failed_preflight_is_one_sentence_in_the_status(recipe):
     recipe.model.base = "./nowhere"
     run = processes.launch(recipe, "demo")
