@@ -11,7 +11,7 @@ from dpo_lite.runs import processes
 from dpo_lite.runs.folder import ACTIVE, Run, list_runs
 from tests.ui.conftest import free_port, start_page
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]  # a model is at work behind the page
 SLOW = 60_000  # milliseconds: a process that imports torch on a busy machine
 
 

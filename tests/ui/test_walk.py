@@ -12,7 +12,7 @@ from dpo_lite.recipe import load_recipe
 from dpo_lite.runs.folder import list_runs
 from tests.ui.pages import put, says
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]  # a model is at work behind the page
 MINUTES = 60_000
 
 
