@@ -91,6 +91,7 @@ def test_each_column_says_what_it_says_alone(shared_base, runs, encoder):
     assert len({column.text for column in together}) == 3
 
 
+@pytest.mark.slow
 def test_equal_models_give_equal_text_at_any_temperature(shared_base, runs):
     for options in ({"temperature": 1.0}, {"temperature": 1.5, "top_k": 40, "top_p": 0.9}):
         first, second, reference = said(

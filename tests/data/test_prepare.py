@@ -440,6 +440,7 @@ def test_every_reason_has_an_example(tmp_path, chat_tokenizer):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_the_real_hh_file(hh_file, chat_tokenizer):
     """Split after the last `Assistant:`; what is dropped is counted."""
     data = prepared(str(hh_file), chat_tokenizer, max_length=100_000)

@@ -173,6 +173,7 @@ def no_hub(monkeypatch):
 
 
 @pytest.mark.usefixtures("curves")
+@pytest.mark.slow
 def test_a_made_up_loss(tiny_base, cats, tmp_path, monkeypatch):
     monkeypatch.setitem(LOSSES, "squared_hinge", MADE_UP)
     run, report = trained(tiny_base, cats, tmp_path, train={"loss": "squared_hinge"})
@@ -193,6 +194,7 @@ def test_a_made_up_loss(tiny_base, cats, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("curves")
+@pytest.mark.slow
 def test_a_made_up_loss_without_a_reference(tiny_base, cats, tmp_path, monkeypatch):
     monkeypatch.setitem(LOSSES, "free_margin", FREE)
 
@@ -209,6 +211,7 @@ def test_a_made_up_loss_without_a_reference(tiny_base, cats, tmp_path, monkeypat
 
 
 @pytest.mark.usefixtures("curves")
+@pytest.mark.slow
 def test_a_made_up_task(tiny_base, cats, tmp_path, monkeypatch):
     monkeypatch.setitem(TASKS, "half", Half())
     run, report = trained(tiny_base, cats, tmp_path, task="half")
@@ -231,6 +234,7 @@ def test_a_made_up_task(tiny_base, cats, tmp_path, monkeypatch):
     assert ("half", "half") in tasks.choices
 
 
+@pytest.mark.slow
 def test_half_of_the_gradient_is_half(tiny_base, cats, tmp_path, monkeypatch):
     """The made-up method is what is trained by, and not its parent."""
     monkeypatch.setitem(TASKS, "half", Half())
