@@ -23,6 +23,7 @@ from dpo_lite.recipe import (
     validate_recipe,
 )
 from dpo_lite.runs.folder import list_runs
+from dpo_lite.runs.rlhf_steps import first_look
 from dpo_lite.training.callbacks import RunRecorder
 from tests.cats import write_cats
 
@@ -269,7 +270,8 @@ def test_shipped_recipes_pass_the_preflight(path, tiny_base, pairs, reward_adapt
     stand_ins += ["model.adapter=null", "reference=null", "data.max_length=auto"]
     if load_recipe(path).task == "ppo":
         stand_ins.append(f"ppo.reward={reward_adapter}")
-    _, report, objective = job.prepare_run(load_recipe(path, stand_ins), console)
+    recipe, _ = first_look(load_recipe(path, stand_ins), path.stem)
+    _, report, objective = job.prepare_run(recipe, console)
     assert report.linear_4bit == 14
     assert objective.way == "forest"
     assert report.plan.budget >= report.trial.tokens > 0

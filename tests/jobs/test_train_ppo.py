@@ -269,7 +269,10 @@ def test_a_reward_adapter_of_another_maker(tiny_base, reward_run, tmp_path):
     [
         ({}, "needs ppo.reward"),
         ({"ppo": {"reward": "x", "estimator": "rloo", "answers": 1}}, "ppo.answers to 2"),
-        ({"ppo": {"reward": "x"}, "data": {"train": "y", "pairs": "all"}}, "data.pairs: prompts"),
+        (
+            {"ppo": {"reward": "x"}, "data": {"train": "y", "pairs": "all"}},
+            "task: ppo takes prompts",
+        ),
         ({"ppo": {"reward": "x", "estimator": "rloo", "lam": 0.5}}, "ppo.lam away"),
         ({"ppo": {"reward": "x"}, "train": {"loss": "ipo"}}, "a loss of its own"),
         ({"ppo": {"reward": "x"}, "train": {"engine": "trl"}}, "runs DPO only"),

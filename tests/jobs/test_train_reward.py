@@ -253,13 +253,14 @@ def test_what_it_cannot_do_is_refused(run, tiny_base, pairs, place, tmp_path):
 def test_what_the_card_tells_to_do_gives_our_score(run, tiny_base, capsys):
     """The lines of the card, with folders for names and words for dots."""
     from dpo_lite.data.tokens import Encoder
-    from dpo_lite.hub.reward_card import use
-    from dpo_lite.hub.subject import Subject
     from dpo_lite.model.base import load_tokenizer
+    from dpo_lite.tasks.card import Facts
+    from dpo_lite.tasks.reward_card import RewardCard
 
     recipe = recipe_of(run)
-    subject = Subject(run, recipe, run.adapter, tiny_base, None, None, {})
-    code = use(subject, str(run.adapter), tiny_base).split("```")[1].removeprefix("python")
+    facts = Facts(recipe, {}, tiny_base)
+    use = RewardCard().use(facts, str(run.adapter), tiny_base)
+    code = use.split("```")[1].removeprefix("python")
     words = iter(["what did cat 3 do?", "the cat 3 sat"])
     for _ in range(2):
         code = code.replace('"..."', repr(next(words)), 1)

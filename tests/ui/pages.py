@@ -21,13 +21,20 @@ def put(page, key, value):
     A field that has just been unfolded is deaf for a moment, and the answer to one change fills in
     the whole form anew.
     """
+    from playwright.sync_api import TimeoutError
+
     if not field(page, key).is_visible():
         page.locator("#recipes-more button").first.click()
-    for _ in range(10):
-        page.wait_for_timeout(500)
+    for patience in (2_000, 5_000, 10_000, 30_000):  # a busy machine takes its time
         field(page, key).fill("")
         field(page, key).fill(value)
-        page.wait_for_timeout(1000)
-        if f"{key}={value}" in page.inner_text("#recipes-command"):
-            return
+        try:
+            page.wait_for_function(
+                "words => document.querySelector('#recipes-command').innerText.includes(words)",
+                arg=f"{key}={value}",
+                timeout=patience,
+            )
+        except TimeoutError:
+            continue
+        return
     pytest.fail(f"{key} is not taken")
