@@ -42,7 +42,7 @@ class Algorithm:
 
 ENCODING = Algorithm(
     "ENCODING",  # rows to token ids
-    version=1,
+    version=2,
     first_key="c9927061fe18cca7cdf600d3387ec156514f6430de7f3bcf4d4add4aa8300bda",
     modules=(
         "dpo_lite.data.cells",
@@ -62,7 +62,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="1ce37625d6a5bb55aa8184e5c893ce0ca1b68907a0c275074171f66f3120ce3c",
+    recorded="99239af15ba9b705d62b8ca7632af2cf6a9f516e14b3c31171c0e5b619f7e1cd",
 )
 
 SCORING = Algorithm(

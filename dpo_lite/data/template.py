@@ -18,13 +18,15 @@ FAULTS = (TemplateError, TypeError, ValueError, AttributeError, KeyError)
 class Template:
     """``end`` closes an answer, up to and with one end-of-turn token; ``after`` is all that the
     template writes behind one. ``marks`` are the special tokens that it writes; ``opening`` is what
-    stands between the user's words and the answer."""
+    stands between the user's words and the answer; ``begin_opens_turns``: BOS stands in it, so it
+    is the mark of a turn (ChatML's <|im_start|>) and does not say where a text begins."""
 
     end: str
     after: str = ""
     marks: tuple[str, ...] = ()
     takes_system: bool = True
     opening: str = ""
+    begin_opens_turns: bool = False
 
 
 def render(tokenizer, messages: list[Message], open_answer: bool, options: dict[str, Any]) -> str:
@@ -58,13 +60,14 @@ def find_out(tokenizer, options: dict[str, Any]) -> Template:
         )
     added = tokenizer.added_tokens_decoder.values()
     marks = tuple(str(token) for token in added if token.special and str(token) in whole)
-    after = whole.rpartition(ANSWER)[2]
+    after, opening = whole.rpartition(ANSWER)[2], prompt.rpartition(QUESTION)[2]
     return Template(
         _end(after, [str(token) for token in added], tokenizer.eos_token),
         after,
         marks,
         _takes_system(tokenizer, ask, options),
-        prompt.rpartition(QUESTION)[2],
+        opening,
+        bool(tokenizer.bos_token) and tokenizer.bos_token in opening,
     )
 
 

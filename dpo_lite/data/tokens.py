@@ -94,9 +94,14 @@ class Encoder:
         return self.tokenizer.decode(ids)
 
     def shortened(self, prompt_ids: np.ndarray, missing: int) -> np.ndarray:
-        """Prompt ids without ``missing`` at their start; a BOS stays where it is."""
-        first = int(len(prompt_ids) > 0 and prompt_ids[0] == self.tokenizer.bos_token_id)
-        return np.concatenate([prompt_ids[:first], prompt_ids[first + missing :]])
+        """Prompt ids without ``missing`` at their start; the BOS of the text stays where it is.
+
+        Not one that only opens a turn, which is then no longer there, nor one before another.
+        """
+        rest, begin = prompt_ids[missing:].copy(), self.tokenizer.bos_token_id
+        if not self.template.begin_opens_turns and prompt_ids[0] == begin and begin not in rest[:2]:
+            rest[0] = begin
+        return rest
 
     def prompt_ids(self, prompt: str | list[Message]) -> list[int]:
         """Ids of a prompt (text is one user turn), up to where the answer begins."""
@@ -155,7 +160,8 @@ class Encoder:
 
         The boundary is a prefix of *tokens*. Where tokens of prompt and response would melt into
         one (``melted``), the response is tokenised on its own: that is what the model meets at
-        inference. Dropped where a response does not hold exactly one end of turn, at its end.
+        inference. Dropped where a response does not hold exactly one end of turn, at its end, or
+        where the prompt's ids hold a BOS that its text does not spell.
         """
         cuts = [self._cut(item.prompt) for item in rendered]
         texts = [item.prompt for item in rendered]
@@ -177,15 +183,23 @@ class Encoder:
                 else:
                     melted = True
                     responses.append(self._ids([rest])[0])
-            encoded.append(self._checked(self.begin + prompt, responses, item.row, melted))
+            if fault := self._fault(item, prompt, responses):
+                encoded.append(Dropped(item.row, Reason.SPECIAL, fault))
+            else:
+                encoded.append(EncodedExample(self.begin + prompt, responses, item.row, melted))
         return encoded
 
-    def _checked(self, prompt, responses, row, melted) -> EncodedExample | Dropped:
-        end, begin = self.end_id, self.tokenizer.bos_token_id
-        twice = begin is not None and begin != end and prompt.count(begin) > 1
-        if twice or any(ids[-1] != end or ids.count(end) != 1 for ids in responses):
-            return Dropped(row, Reason.SPECIAL, "more than one end of turn")
-        return EncodedExample(prompt, responses, row, melted)
+    def _fault(self, item: Rendered, prompt: list[int], responses: list[list[int]]) -> str | None:
+        """A special token that only the ids hold, as a tokenizer's normaliser can make one.
+
+        How often a prompt holds BOS is the template's affair: once, before every turn, or never.
+        """
+        begin, end = self.tokenizer.bos_token, self.end_id
+        if begin and prompt.count(self.tokenizer.bos_token_id) > item.prompt.count(begin):
+            return begin
+        if any(ids[-1] != end or ids.count(end) != 1 for ids in responses):
+            return "more than one end of turn"
+        return None
 
     def _cut(self, prompt: str) -> int:
         """Where the last special token of the prompt begins; 0 where cutting is not exact."""
@@ -205,10 +219,11 @@ class Encoder:
         ]
 
     def _begin_ids(self) -> list[int]:
-        """What the tokenizer puts before a plain text by itself: mostly one BOS or nothing."""
+        """What the tokenizer puts before a plain text by itself, once: mostly a BOS or nothing."""
         alone, whole = self._ids(["a"])[0], list(self.tokenizer("a")["input_ids"])
         places = range(len(whole) - len(alone) + 1)
-        return next((whole[:i] for i in places if whole[i : i + len(alone)] == alone), [])
+        before = next((whole[:i] for i in places if whole[i : i + len(alone)] == alone), [])
+        return list(dict.fromkeys(before))
 
 
 class CharacterEncoder(Encoder):

@@ -55,8 +55,9 @@ def test_version_one_is_spelt_as_the_hash_of_files_before_it():
     """Literals made by the last code that hashed its files: its caches are met again."""
     where = {"score": ">= 3", "lang": "en"}
     options = Options("triples", {"prompt": "question"}, where, "all", 100)
-    assert encoding._table_key("rows", Options(), "tokenizer") == "e8d47f1d2930d80af40665abe1c8eef6"
-    assert encoding._table_key("rows", options, "tokenizer") == "9a17febb2bc0a087d8a8f61577701828"
+    tables = [encoding._table_key("rows", made, "tokenizer") for made in (Options(), options)]
+    known = ["e8d47f1d2930d80af40665abe1c8eef6", "9a17febb2bc0a087d8a8f61577701828"]
+    assert ENCODING.version > 1 or tables == known
     code = "2d7f67f5d835569c25870035732f3c03750021589b698da11ce97f0612716468"
     assert SCORING.version > 1 or SCORING.key == code
 

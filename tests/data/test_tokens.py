@@ -4,9 +4,19 @@ import re
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trl
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from dpo_lite.data.examples import Dropped, Example, Reason
@@ -28,6 +38,44 @@ ENDS = {
     "cohere": "<|END_OF_TURN_TOKEN|>",
     "gptoss": "<|return|>",
     "lfm2": "<|im_end|>",
+    "bos_is_the_turn_mark": "<|im_end|>",
+    "bos_before_every_question": "</s>",
+    "bos_twice": "<|eot_id|>",
+    "no_bos": "<|im_end|>",
+}
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# name -> template, BOS, EOS, whether the tokenizer puts a BOS before a text by itself
+WAYS_OF_BOS = {
+    "bos_is_the_turn_mark": (  # SmolLM2
+        "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe kind<|im_end|>\n{% endif %}"
+        + CHATML,
+        "<|im_start|>",
+        "<|im_end|>",
+        False,
+    ),
+    "bos_before_every_question": (  # Llama 2, whose [INST] is plain text
+        "{% if messages[0]['role'] == 'system' %}{% set turns = messages[1:] %}"
+        "{% set system = '<<SYS>>\n' + messages[0]['content'] + '\n<</SYS>>\n\n' %}"
+        "{% else %}{% set turns = messages %}{% set system = '' %}{% endif %}"
+        "{% for m in turns %}{% if m['role'] == 'user' %}"
+        "{{ bos_token + '[ASK] ' + (system if loop.first else '') + m['content'] + ' [/ASK]' }}"
+        "{% else %}{{ ' ' + m['content'] + ' ' + eos_token }}{% endif %}{% endfor %}",
+        "<s>",
+        "</s>",
+        True,
+    ),
+    "bos_twice": (  # Llama 3: the template writes what the tokenizer adds
+        "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>"
+        "\n\n{{ m['content'] | trim }}<|eot_id|>{% endfor %}{% if add_generation_prompt %}"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}",
+        "<|begin_of_text|>",
+        "<|eot_id|>",
+        True,
+    ),
+    "no_bos": (CHATML, None, "<|im_end|>", False),
 }
 TEXT = "the cat sat on the mat and the dog sat on the cat"
 
@@ -42,10 +90,12 @@ def assistant(text):
 
 def tokenizer_for(name, metaspace=False):
     """A small BPE tokenizer that knows a real template's special tokens."""
-    template = (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
-    specials = sorted(
-        set(SPECIAL.findall(template)) | {ENDS.get(name, "<|im_end|>"), "<|bos|>", "<|eos|>"}
-    )
+    if name in WAYS_OF_BOS:
+        template, bos, eos, adds_bos = WAYS_OF_BOS[name]
+    else:
+        template = (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
+        bos, eos, adds_bos = "<|bos|>", "<|eos|>", False
+    specials = {*SPECIAL.findall(template), ENDS.get(name, "<|im_end|>"), bos, eos} - {None}
     backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=metaspace))
     alphabet = []
     if metaspace:  # as in Llama 2 and Mistral: a space in front of the first word
@@ -59,15 +109,23 @@ def tokenizer_for(name, metaspace=False):
     trainer = trainers.BpeTrainer(
         vocab_size=420,
         show_progress=False,
-        special_tokens=["<unk>", *specials],
+        special_tokens=["<unk>", *sorted(specials)],
         initial_alphabet=alphabet,
     )
     backend.train_from_iterator([TEXT, "user assistant system\n\n a b c d e f g h i"], trainer)
+    if adds_bos:
+        backend.post_processor = before_every_text(backend, bos)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="<unk>", bos_token="<|bos|>", eos_token="<|eos|>"
+        tokenizer_object=backend, unk_token="<unk>", bos_token=bos, eos_token=eos
     )
     tokenizer.chat_template = template
     return tokenizer
+
+
+def before_every_text(backend, *tokens):
+    """What makes a tokenizer put these tokens before every text, unless it is told not to."""
+    ids = [(token, backend.token_to_id(token)) for token in set(tokens)]
+    return TemplateProcessing(single=" ".join([*tokens, "$A"]), special_tokens=ids)
 
 
 EXAMPLES = [
@@ -75,6 +133,7 @@ EXAMPLES = [
     Example([user("the cat"), assistant("sat"), user("why the dog")], ["the mat", "a dog"], 1),
     Example([user("the\n\ncat ")], ["\n\nsat\n", " on  the mat "], 2),
     Example([{"role": "system", "content": "the mat"}, user("cat")], ["dog", "a\n\nb"], 3),
+    Example([{"role": "system", "content": "a"}, user("b"), assistant("c"), user("d")], ["e"], 4),
 ]
 
 
@@ -84,13 +143,14 @@ def test_ids_are_those_of_the_whole_rendered_conversation(name, metaspace):
     """Prompt + response = the template's own ids, up to and with exactly one end of turn."""
     tokenizer = tokenizer_for(name, metaspace)
     encoder = Encoder(tokenizer)
-    assert encoder.template.end == ENDS[name]
+    assert encoder.template.end.strip() == ENDS[name]
     end = tokenizer.convert_tokens_to_ids(ENDS[name])
     rendered = [encoder.render(example) for example in EXAMPLES]
     for example, text, found in zip(EXAMPLES, rendered, encoder.tokenise(rendered), strict=True):
         messages = example.prompt
         if text.folded:
-            messages = [user("the mat\n\ncat")]
+            system, first, *rest = messages
+            messages = [user(system["content"] + "\n\n" + first["content"]), *rest]
         prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
         assert found.prompt_ids == prompt
         assert found.prompt_ids == encoder.prompt_ids(messages)
@@ -159,6 +219,50 @@ def test_special_tokens_that_the_template_writes_elsewhere_are_no_text_either():
     )
 
 
+@pytest.mark.parametrize("name", [name for name, way in WAYS_OF_BOS.items() if way[1]])
+def test_a_bos_in_the_text_is_dropped_however_often_the_template_writes_one(name):
+    tokenizer = tokenizer_for(name)
+    dropped = Encoder(tokenizer).render(
+        Example([user("a"), assistant("b"), user(f"c {tokenizer.bos_token} d")], ["e", "f"], 5)
+    )
+    assert (dropped.reason, dropped.detail) == (Reason.SPECIAL, tokenizer.bos_token)
+
+
+def cut(name, example, left):
+    """The texts of a prompt before and after all but ``left`` ids are cut at its start."""
+    tokenizer = tokenizer_for(name)
+    encoder = Encoder(tokenizer)
+    whole = np.array(encoder.tokenise([encoder.render(example)])[0].prompt_ids)
+    short = encoder.shortened(whole, len(whole) - left)
+    assert len(short) == left
+    assert (encoder.shortened(whole, 0) == whole).all()
+    return tokenizer.decode(whole), tokenizer.decode(short)
+
+
+@pytest.mark.parametrize("name", ["bos_twice", "bos_before_every_question"])
+def test_a_cut_prompt_keeps_the_bos_of_its_text(name):
+    begin = WAYS_OF_BOS[name][1]
+    whole, short = cut(name, EXAMPLES[1], 9)
+    assert short.startswith(begin)
+    assert whole.endswith(short.removeprefix(begin))
+
+
+def test_a_cut_prompt_keeps_no_bos_that_opened_a_turn_which_is_gone():
+    whole, short = cut("bos_is_the_turn_mark", EXAMPLES[1], 18)
+    assert whole.endswith(short)
+    assert not short.startswith("<|im_start|>")
+
+
+def test_a_cut_prompt_has_no_two_bos_in_a_row():
+    """Not even where the cut falls just before a question's own."""
+    ids = len(Encoder(tokenizer_for("bos_before_every_question")).prompt_ids("why the dog"))
+    whole, short = cut("bos_before_every_question", EXAMPLES[1], ids)
+    assert short == "<s>[ASK] why the dog [/ASK]"
+    whole, short = cut("bos_before_every_question", EXAMPLES[1], ids + 1)
+    assert short == "</s><s>[ASK] why the dog [/ASK]"
+    assert whole.endswith(short)
+
+
 def test_arguments_of_the_template():
     tokenizer = tokenizer_for("qwen3")
     thinking = Encoder(tokenizer)
@@ -213,8 +317,6 @@ def test_raw_dialogues_keep_their_speakers(chat_tokenizer):
 
 def test_raw_text_has_at_most_one_bos_and_one_end(chat_tokenizer):
     """Also where the tokenizer puts both around every text by itself."""
-    from tokenizers.processors import TemplateProcessing
-
     tokenizer = deepcopy(chat_tokenizer)
     tokenizer.bos_token = "<|im_start|>"
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
@@ -227,6 +329,28 @@ def test_raw_text_has_at_most_one_bos_and_one_end(chat_tokenizer):
     assert found.prompt_ids[0] == begin
     assert end not in found.prompt_ids
     assert all(ids.count(end) == 1 and ids[-1] == end for ids in found.response_ids)
+
+
+def test_a_bos_that_the_tokenizer_adds_twice_is_added_once(chat_tokenizer):
+    tokenizer = deepcopy(chat_tokenizer)
+    tokenizer.bos_token = "<|im_start|>"
+    backend = tokenizer.backend_tokenizer
+    backend.post_processor = before_every_text(backend, "<|im_start|>", "<|im_start|>")
+    assert tokenizer("the cat")["input_ids"].count(tokenizer.bos_token_id) == 2
+    found = raw(tokenizer, [user("the cat")], ["sat", "ran"])
+    assert tokenizer.decode(found.prompt_ids) == "<|im_start|>the cat"
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["raw", "chat"])
+def test_a_bos_that_a_normaliser_makes_of_the_text_is_dropped(chat_tokenizer, plain):
+    tokenizer = deepcopy(chat_tokenizer)
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.add_special_tokens({"bos_token": AddedToken("<begin>", normalized=True)})
+    encoder = Encoder(tokenizer, raw=plain)
+    fine, odd = Example([user("a")], ["b", "c"], 0), Example([user("＜begin＞")], ["b", "c"], 1)
+    found = encoder.tokenise([encoder.render(fine), encoder.render(odd)])
+    assert tokenizer.decode(found[0].response_ids[0]) == "b<|im_end|>"
+    assert found[1] == Dropped(1, Reason.SPECIAL, "<begin>")
 
 
 def test_melted_tokens_are_split_where_the_answer_starts(chat_tokenizer):
