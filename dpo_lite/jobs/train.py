@@ -16,6 +16,7 @@ from dpo_lite.jobs.manifest import manifest
 from dpo_lite.jobs.preflight import Report, check
 from dpo_lite.memory.accounting import memory_by_part
 from dpo_lite.memory.capacity import peak_memory
+from dpo_lite.memory.device_words import device_words
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import keep_start, start_adapter
 from dpo_lite.model.base import save_own_template
@@ -104,6 +105,7 @@ def _settle_optimizer(run: Run, optimizer: str) -> None:
 
 def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objective]:
     """Data, model and preflight, each said on the console as it comes."""
+    console.print(f"device     {device_words()}\n", markup=False, highlight=False, soft_wrap=True)
     check_push(recipe, console.print)
     with console.status("reading the data") as spinner:
         tokenizer, data = load_data(recipe, spinner.update)
