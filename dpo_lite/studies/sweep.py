@@ -214,7 +214,8 @@ def _make(sweep: Sweep, point: Point) -> None:
     write_text(run.recipe_file, to_yaml(point.recipe))
     for other in sweep.points:
         if other.run.path != run.path and _asked(other.recipe) == _asked(point.recipe):
-            before = [s for s in other.run.records("samples.jsonl") if s["when"] == "before"]
+            samples = other.run.records("samples.jsonl")
+            before = [s for s in samples if s["when"] in ("before", "start")]
             if before and other.run.status()["state"] == "finished":
                 for record in before:
                     run.append("samples.jsonl", record)
