@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from dpo_lite.cli.common import Overrides, app, console
+from dpo_lite.cli.common import Overrides, app, console, say
 from dpo_lite.quiet import quiet_progress_bars
 
 
@@ -35,8 +35,9 @@ def data(
     from dpo_lite.report.data import print_report
 
     quiet_progress_bars()
-    with Console(stderr=True).status("reading the data") as spinner:
-        report = examine(source, overrides or [], model, spinner.update, examples)
+    aside = Console(stderr=True)
+    with aside.status("reading the data") as spinner:
+        report = examine(source, overrides or [], model, spinner.update, examples, aside.print)
     if as_json:
         print(json.dumps(report.to_json(), ensure_ascii=False, indent=2))
     else:
@@ -88,7 +89,7 @@ def _first_look(recipe: str, overrides: list[str]):
     from dpo_lite.recipe import load_recipe, recipe_stem
     from dpo_lite.runs.rlhf_steps import first_look
 
-    first, note = first_look(load_recipe(recipe, overrides), recipe_stem(recipe))
+    first, note = first_look(load_recipe(recipe, overrides, say), recipe_stem(recipe))
     if note:
         console.print(note, markup=False, highlight=False)
         console.print()

@@ -26,6 +26,11 @@ Overrides = Annotated[
 RunsFolder = Annotated[str, typer.Option(help="Where the runs are.")]
 
 
+def say(text: str) -> None:
+    """A line as it is: no markup is read in it."""
+    console.print(text, markup=False, highlight=False)
+
+
 @app.callback()
 def common(
     debug: Annotated[bool, typer.Option(help="Show tracebacks and library warnings.")] = False,

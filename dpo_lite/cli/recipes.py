@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dpo_lite.cli.common import Overrides, app, console
+from dpo_lite.cli.common import Overrides, app, console, say
 from dpo_lite.errors import UserError
 from dpo_lite.files import write_text
 from dpo_lite.recipe.loading import RECIPES_FOLDER
@@ -94,7 +94,7 @@ def recipes_cp(
         text = library.with_origin(text, source.stem)
     if overrides:
         load_recipe(source, overrides)  # says what is wrong with them
-        text = override_text(text, overrides)
+        text = override_text(text, overrides, say)
     if file is None or file == Path(file).stem:
         own = file or library.free_name(source.stem)
         target = library.save_own(text, own, overwrite=force)

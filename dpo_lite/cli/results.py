@@ -9,7 +9,7 @@ from dpo_lite.files import read_json
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.advise import advise_run
 from dpo_lite.report.rlhf import COLOURS, PICTURE, POINTS, terminal_table
-from dpo_lite.report.run import memory_rows, sample_pairs
+from dpo_lite.report.run import answered, memory_rows
 from dpo_lite.runs.folder import Run
 from dpo_lite.tasks import TASKS
 
@@ -22,18 +22,19 @@ def print_results(run: Run, console: Console) -> None:
         return
     results = read_json(run.path / "results.json")
     table = Table(title=None, box=None, pad_edge=False)
-    columns = ("held-out set", "measure", *task.columns_on_screen)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place < len(columns) - 1 else "right")
-    for name, metrics in results["sets"].items():
-        for position, row in enumerate(task.result_rows(metrics)[:4]):
-            table.add_row(name if position == 0 else "", *row)
+    head, rows = task.table(results["sets"])
+    for place, column in enumerate(("held-out set", *head[1:])):
+        table.add_column(column, justify="left" if place < 2 else "right")
+    for name in results["sets"]:
+        for place, (_, *cells) in enumerate([row for row in rows if row[0] == name][:4]):
+            table.add_row(name if place == 0 else "", *cells)
     console.print(table)
     console.print()
-    for prompt, before, after in sample_pairs(run, 3):
+    for prompt, answers in answered(run, 3):
         console.print(f"[bold]{_escape(prompt)}[/]")
-        console.print(f"  before  {before}", style="dim", markup=False, highlight=False)
-        console.print(f"  after   {after}", markup=False, highlight=False)
+        for who, text in answers.items():
+            style = None if who == "policy" else "dim"
+            console.print(f"  {who:<9}  {text}", style=style, markup=False, highlight=False)
     console.print()
     for advice in advise_run(run):
         console.print(advice.text, markup=False, highlight=False)

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dpo_lite.cli.common import app, console
+from dpo_lite.cli.common import app, console, say
 from dpo_lite.quiet import quiet_progress_bars
 
 
@@ -32,7 +32,7 @@ def sweep(
     """
     from dpo_lite.studies.sweep import plan_sweep, run_sweep
 
-    planned = plan_sweep(recipe, overrides, name)
+    planned = plan_sweep(recipe, overrides, name, say)
     if dry_run:
         for point in planned.points:
             state = point.run.status()["state"] if point.run.path.exists() else "to train"
@@ -45,12 +45,12 @@ def sweep(
     quiet_progress_bars()
     names = [point.run.name for point in planned.points]
 
-    def say(text: str) -> None:
+    def rule(text: str) -> None:
         console.rule(Text(text), align="left", style="dim")
 
     try:
         done = run_sweep(
-            planned, say, Transcript, after=lambda run: write_sweep(planned.path, names)
+            planned, rule, Transcript, after=lambda run: write_sweep(planned.path, names)
         )
     except KeyboardInterrupt:
         done = False

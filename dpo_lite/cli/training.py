@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dpo_lite.cli.common import Overrides, app, console
+from dpo_lite.cli.common import Overrides, app, console, say
 from dpo_lite.errors import UserError
 from dpo_lite.quiet import quiet_progress_bars
 
@@ -54,7 +54,7 @@ def _start(recipe: str, overrides: list[str]):
     from dpo_lite.tasks import TASKS
 
     quiet_progress_bars()
-    loaded = load_recipe(recipe, overrides)
+    loaded = load_recipe(recipe, overrides, say)
     return TASKS[loaded.task].run.start(loaded, recipe_stem(recipe), Transcript())
 
 
@@ -89,7 +89,7 @@ def _detach(recipe: str | None, overrides: list[str], resume: str | None) -> Non
         run = open_run(resume)
         processes.resume(run)
     else:
-        loaded = load_recipe(recipe, overrides)
+        loaded = load_recipe(recipe, overrides, say)
         first_look(loaded, recipe_stem(recipe))  # a fault in a step is told here, not in its log
         run = processes.launch(loaded, recipe_stem(recipe))
     where = "" if run.path.parent.name == "runs" else f" --runs {run.path.parent}"

@@ -82,7 +82,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="6a638a40b5ee1c1aeb8ff142e2a92db94cac5a9516a2f4241faecac2ca91b061",
+    recorded="53bcba9f095272e5d36acc73facafbafda345aba2ab682a3ab9ab2a03238fb77",
 )
 
 ALGORITHMS = (ENCODING, SCORING)

@@ -10,7 +10,7 @@ from dpo_lite.hub.licence import base_licence
 from dpo_lite.hub.subject import Subject
 from dpo_lite.model.adapter_files import REWARD_FILE
 from dpo_lite.names import is_public, repository
-from dpo_lite.report.run import sample_pairs
+from dpo_lite.report.run import answered
 from dpo_lite.tasks import TASKS, Task
 from dpo_lite.tasks.card import Card, Facts
 
@@ -171,17 +171,13 @@ def _source(name: str) -> str:
 
 
 def _results(subject: Subject) -> str:
-    sets = subject.results["sets"]
-    rows = [
-        f"| {_cell(name)} | {' | '.join(row)} |"
-        for name, metrics in sets.items()
-        for row in _task(subject).result_rows(metrics)
-    ]
+    head, cells = _task(subject).table(subject.results["sets"])
+    rows = [f"| {_cell(name)} | {' | '.join(row)} |" for name, *row in cells]
     curves = "![training curves](curves.png)"
     if rows:
         for file in _task(subject).pictures:
             curves += f"\n\n![{file.partition('.')[0]}]({file})"
-        table, head = "\n".join(rows), ("set", "measure", *_task(subject).columns)
+        table = "\n".join(rows)
         return (
             f"## Results on held-out data\n\n| {' | '.join(head)} |\n"
             f"|{' --- |' * len(head)}\n{table}\n\n{curves}"
@@ -199,14 +195,14 @@ def _results(subject: Subject) -> str:
 
 
 def _samples(subject: Subject) -> str:
-    pairs = sample_pairs(subject.run, SHOWN_SAMPLES) if subject.step is None else []
-    if not pairs:
+    asked = answered(subject.run, SHOWN_SAMPLES) if subject.step is None else []
+    if not asked:
         return ""
     blocks = [
-        f"{_fenced(prompt)}\n\nbefore\n\n{_fenced(before)}\n\nafter\n\n{_fenced(after)}"
-        for prompt, before, after in pairs
+        "\n\n".join([_fenced(prompt), *(f"{who}\n\n{_fenced(a)}" for who, a in answers.items())])
+        for prompt, answers in asked
     ]
-    return "## Before and after\n\n" + "\n\n---\n\n".join(blocks)
+    return "## Answers\n\n" + "\n\n---\n\n".join(blocks)
 
 
 def _versions(subject: Subject) -> str:

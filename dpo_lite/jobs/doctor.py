@@ -21,22 +21,26 @@ def examine(
     base: str | None = None,
     say: Callable[[str], None] = lambda text: None,
     shown: int = FEW,
+    note: Callable[[str], None] = lambda text: None,
 ) -> DataReport:
     """Report on a source, or on the data of a recipe (``.yaml``); ``overrides`` are recipe keys.
 
     With a base the text is rendered with its chat template and counted in its tokens, exactly as a
     run would train on it; without one lengths are in characters. ``shown`` is how many rendered
-    examples the report holds. Raises UserError in one sentence.
+    examples the report holds; ``note`` is told what an override took along. Raises UserError in
+    one sentence.
     """
-    recipe = _recipe(source, overrides, base)
+    recipe = _recipe(source, overrides, base, note)
     if recipe.model.base == NO_BASE:
         return prepare(recipe.data, None, seed=recipe.train.seed, shown=shown, say=say).report
     return load_data(recipe, say, shown)[1].report
 
 
-def _recipe(source: str, overrides: Sequence[str], base: str | None) -> Recipe:
+def _recipe(
+    source: str, overrides: Sequence[str], base: str | None, note: Callable[[str], None]
+) -> Recipe:
     if source.endswith((".yaml", ".yml")):
-        return load_recipe(source, [*overrides, *([f"model.base={base}"] if base else [])])
+        return load_recipe(source, [*overrides, *([f"model.base={base}"] if base else [])], note)
     values = {"model": {"base": base or NO_BASE}, "data": {"train": source}}
     overridden: dict[str, Any] = {}
     for override in overrides:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from dpo_lite.data.prepare import PreparedData
 from dpo_lite.errors import UserError
 from dpo_lite.memory.capacity import GIB, card, free_memory, seconds_per_epoch
 from dpo_lite.memory.plan import MemoryPlan, advice, bar, choose_plan, largest_update
@@ -67,7 +68,7 @@ def forecast(
     way = "forest" if config.get_text_config().model_type in FOREST_MODELS else "separate"
     notes, tokens, scored, most = [], None, 0, None
     try:
-        _, data = load_data(recipe, say)
+        data = _training_data(recipe, say, notes)
         few, lengths = method.expected(recipe, data)
         lengths = lengths.of_batch(shared=way == "forest")
         longest, tokens = int(lengths.max()), int(lengths.sum())
@@ -94,6 +95,19 @@ def forecast(
     elif flops and tokens:
         epoch = seconds_per_epoch(costs, plan.choice, tokens, scored, flops)
     return Forecast(plan, costs, memory, ways, epoch, notes)
+
+
+def _training_data(recipe: Recipe, say: Callable[[str], None], notes: list[str]) -> PreparedData:
+    """The data, also where those held out, which the plan does not need, cannot be had."""
+    try:
+        return load_data(recipe, say)[1]
+    except UserError as error:
+        if recipe.data.eval is None:
+            raise
+        alone = recipe.model_copy(update={"data": recipe.data.model_copy(update={"eval": None})})
+        data = load_data(alone, say)[1]
+        notes.append(f"planned without the held-out data: {error}")
+        return data
 
 
 def with_adapters_beside(costs: Costs, recipe: Recipe) -> Costs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from rich.console import Console
@@ -9,8 +10,10 @@ from rich.console import Console
 from dpo_lite.data.markers import has_markers
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.evaluate.held_out import answer_held_out, generation_share
+from dpo_lite.files import write_text
 from dpo_lite.model.generation import generate
-from dpo_lite.runs.folder import Run
+from dpo_lite.recipe import Recipe
+from dpo_lite.runs.folder import ANSWERED_BY, Run
 from dpo_lite.runs.transcript import progress_bar
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.method import Loaded, Objective
@@ -36,20 +39,27 @@ def to_ask(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def asked_before(recipe: Recipe) -> dict[str, str]:
+    """Who answers before the training: by the word for it in samples.jsonl, the role."""
+    return {"before": "reference"} | ({"start": "policy"} if recipe.starts_apart else {})
+
+
 def ask_all(
     run: Run, loaded: Loaded, role: str, when: str, console: Console
 ) -> dict[str, float | None]:
     """Generate for the recipe's prompts and the held-out sets; write samples.jsonl.
 
-    Returns the share of answers with the chosen claim for every set that has markers.
+    What stands there of the same ``when`` goes. Returns the share of answers with the chosen claim
+    for every set that has markers.
     """
+    _forget(run, when)
     recipe, tokenizer, model = loaded.recipe, loaded.tokenizer, loaded.model
     by_set = to_ask(loaded)
     prompts = recipe.eval.prompts
     total = len(prompts) + sum(len({tuple(e["prompt_ids"]) for e in r}) for r in by_set.values())
     shares: dict[str, float | None] = {}
     with progress_bar(console) as bar:
-        task = bar.add_task(f"asking {when}", total=total, note="")
+        task = bar.add_task(f"asking the {ANSWERED_BY[when]}", total=total, note="")
         encoder = encoder_of(tokenizer, recipe.data)
         ids = [encoder.prompt_ids(prompt) for prompt in prompts]
         answers = generate(
@@ -80,6 +90,13 @@ def ask_all(
     return shares
 
 
+def _forget(run: Run, when: str) -> None:
+    """Take the answers of that time out of samples.jsonl, and a line that a kill cut short."""
+    kept = [s for s in run.records("samples.jsonl") if s["when"] != when]
+    lines = [json.dumps(sample, ensure_ascii=False) + "\n" for sample in kept]
+    write_text(run.path / "samples.jsonl", "".join(lines))
+
+
 def evaluate_run(
     run: Run,
     loaded: Loaded,
@@ -88,7 +105,7 @@ def evaluate_run(
     console: Console,
     references: ReferenceCache | None,
 ) -> dict[str, Any]:
-    """Score every held-out set and generate the answers after; the content of results.json."""
+    """Score every held-out set and ask the policy; the content of results.json."""
     results: dict[str, Any] = {"sets": {}}
     method = TASKS[loaded.recipe.task].mechanics
     sets = {name: rows for name, rows in held_out(loaded).items() if rows}
@@ -102,9 +119,11 @@ def evaluate_run(
     after = ask_all(run, loaded, "policy", "after", console)
     samples = run.records("samples.jsonl")
     for name, share in after.items():
-        before = [s for s in samples if s["when"] == "before" and s["set"] == name]
-        results["sets"][name]["generation"] = {
-            "reference": generation_share(before),
-            "policy": share,
+        shares = {
+            ANSWERED_BY[when]: generation_share(
+                [s for s in samples if s["when"] == when and s["set"] == name]
+            )
+            for when in asked_before(loaded.recipe)
         }
+        results["sets"][name]["generation"] = shares | {"policy": share}
     return results

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
@@ -11,11 +10,12 @@ from rich.console import Console
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json, write_text
 from dpo_lite.hub.while_training import TrainingPush, check_push
-from dpo_lite.jobs.held_out import ask_all, evaluate_run, held_out, to_ask
+from dpo_lite.jobs.held_out import ask_all, asked_before, evaluate_run, held_out, to_ask
 from dpo_lite.jobs.manifest import manifest
 from dpo_lite.jobs.preflight import Report, check
 from dpo_lite.memory.accounting import memory_by_part
 from dpo_lite.memory.capacity import peak_memory
+from dpo_lite.memory.device_words import device_words
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import keep_start, start_adapter
 from dpo_lite.model.base import save_own_template
@@ -104,6 +104,7 @@ def _settle_optimizer(run: Run, optimizer: str) -> None:
 
 def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objective]:
     """Data, model and preflight, each said on the console as it comes."""
+    console.print(f"device     {device_words()}\n", markup=False, highlight=False, soft_wrap=True)
     check_push(recipe, console.print)
     with console.status("reading the data") as spinner:
         tokenizer, data = load_data(recipe, spinner.update)
@@ -142,9 +143,9 @@ def execute(
     pusher = TrainingPush(run, recipe, console.print)
     recorder = RunRecorder(run, console, pusher.checkpoint, sampler)
     try:
-        if not _asked_before(run, loaded):
-            run.path.joinpath("samples.jsonl").unlink(missing_ok=True)
-            ask_all(run, loaded, "reference", "before", console)
+        for when, role in asked_before(recipe).items():
+            if not _is_asked(run, loaded, when):
+                ask_all(run, loaded, role, when, console)
         references = open_cache(recipe, model, objective, console.print)
         trainer = method.trainer(
             loaded,
@@ -184,11 +185,11 @@ def _method(loaded: Loaded) -> Method:
     return TASKS[loaded.recipe.task].mechanics
 
 
-def _asked_before(run: Run, loaded: Loaded) -> bool:
-    """Whether every set was asked before the training; a kill may have come in between."""
+def _is_asked(run: Run, loaded: Loaded, when: str) -> bool:
+    """Whether every set was asked; a kill may have come in between."""
     wanted = {name for name, rows in to_ask(loaded).items() if rows}
     wanted |= {"prompts"} if loaded.recipe.eval.prompts else set()
-    answered = {s["set"] for s in run.records("samples.jsonl") if s["when"] == "before"}
+    answered = {s["set"] for s in run.records("samples.jsonl") if s["when"] == when}
     return wanted <= answered
 
 
@@ -204,8 +205,6 @@ def _evaluate_again(run: Run, console: Console) -> None:
     tokenizer, data = load_data(recipe)
     loaded = Loaded(recipe, tokenizer, data, model)
     objective, budget = how_to_score(loaded)
-    samples = [s for s in run.records("samples.jsonl") if s["when"] != "after"]
-    write_text(run.path / "samples.jsonl", "".join(json.dumps(s) + "\n" for s in samples))
     results = read_json(run.path / "results.json") or {}
     references = open_cache(recipe, model, objective, console.print)
     results |= evaluate_run(run, loaded, objective, budget, console, references)

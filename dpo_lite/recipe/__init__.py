@@ -1,13 +1,15 @@
 """The recipe: one YAML file that says what a run does.
 
 ``sections`` holds the keys, ``schema`` puts them together, ``loading`` reads files and overrides,
-``faults`` puts what is wrong into words, ``tables`` lists the keys.
+``replaced`` says which keys go with what is overridden, ``faults`` puts what is wrong into words,
+``tables`` lists the keys.
 """
 
 from dpo_lite.recipe.loading import (
     MAX_RECIPE_BYTES,
     RECIPES_FOLDER,
     apply_override,
+    apply_overrides,
     find_recipe,
     load_recipe,
     parse_yaml,
@@ -47,6 +49,7 @@ __all__ = [
     "Section",
     "TrainSection",
     "apply_override",
+    "apply_overrides",
     "default_text",
     "find_recipe",
     "keys_table",

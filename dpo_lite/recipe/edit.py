@@ -7,13 +7,19 @@ without its comments.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import yaml
 
-from dpo_lite.recipe.loading import RecipeLoader, apply_override, dump_yaml, parse_yaml
+from dpo_lite.recipe.loading import (
+    RecipeLoader,
+    apply_override,
+    dump_yaml,
+    parse_yaml,
+    read_override,
+)
+from dpo_lite.recipe.replaced import in_words, outdated, value_of
 
 UNSET = object()
 
@@ -24,23 +30,37 @@ def set_key(text: str, key: str, value: Any) -> str:
     ``UNSET`` removes the key, and a section that becomes empty with it. Raises UserError where the
     text is no YAML.
     """
-    values = parse_yaml(text, "the YAML")
-    values = copy.deepcopy(values) if isinstance(values, dict) else {}
+    values = _values_of(text)
     section, _, leaf = key.rpartition(".")
     _assign(values, section, leaf, value)
     edited = _edit(text, section, leaf, value)
     return edited if edited is not None and _says(edited, values) else dump_yaml(values)
 
 
-def override_text(text: str, overrides: Sequence[str]) -> str:
-    """The text with ``section.key=value`` overrides as the command line writes them put into it."""
+def override_text(
+    text: str, overrides: Sequence[str], say: Callable[[str], None] = lambda text: None
+) -> str:
+    """The text with ``section.key=value`` overrides as the command line writes them put into it.
+
+    What belongs to what they replace goes, and ``say`` is told.
+    """
+    written = _values_of(text)
+    gone = outdated(written, dict(map(read_override, overrides)))
+    for line in in_words(written, gone):
+        say(line)
+    for key in gone:
+        text = set_key(text, key, UNSET)
     for override in overrides:
-        values: dict = {}
+        values = _values_of(text)
         apply_override(values, override)
-        section, _, leaf = override.partition("=")[0].strip().rpartition(".")
-        holder = values[section] if section else values
-        text = set_key(text, f"{section}.{leaf}" if section else leaf, holder[leaf])
+        key = ".".join(read_override(override)[0].split(".")[:2])  # what is deeper stands in it
+        text = set_key(text, key, value_of(values, key))
     return text
+
+
+def _values_of(text: str) -> dict[str, Any]:
+    values = parse_yaml(text, "the YAML")
+    return values if isinstance(values, dict) else {}
 
 
 def inline(value: Any) -> str:

@@ -25,6 +25,7 @@ from dpo_lite.recipe.loading import (
     find_recipe,
     load_recipe,
 )
+from dpo_lite.recipe.replaced import outdated, value_of
 from dpo_lite.recipe.schema import Recipe
 from dpo_lite.recipe.tables import known_keys
 
@@ -144,13 +145,19 @@ def head(text: str) -> dict[str, str]:
 def difference(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
     """The keys whose values differ, with both values, defaults filled in."""
     values = [recipe.model_dump() for recipe in (one, other)]
-    rows = [(key, *(_value(dump, key) for dump in values)) for key in known_keys()]
+    rows = [(key, *(value_of(dump, key) for dump in values)) for key in known_keys()]
     return [row for row in rows if row[1] != row[2]]
 
 
 def as_overrides(one: Recipe, other: Recipe) -> list[str]:
-    """What to write on the command line behind the one to get the other, exactly."""
-    return [f"{key}={inline(value)}" for key, _, value in difference(one, other)]
+    """What to write on the command line behind the one to get the other, exactly.
+
+    That is what differs, and what would go along with it (``replaced``) although it is the same.
+    """
+    changed = {key: value for key, _, value in difference(one, other)}
+    values = other.model_dump()
+    kept = {key: value_of(values, key) for key in outdated(one.model_dump(), changed)}
+    return [f"{key}={inline(value)}" for key, value in (changed | kept).items()]
 
 
 def compare_with_shipped(file: str | Path, name: str | None = None) -> tuple[str, list[tuple]]:
@@ -181,11 +188,6 @@ def _entry(path: Path, own: bool) -> Entry:
         recipe=recipe,
         fault=fault,
     )
-
-
-def _value(values: dict[str, Any], key: str) -> Any:
-    section, _, leaf = key.rpartition(".")
-    return (values[section] if section else values)[leaf]
 
 
 def _gigabytes(card: str) -> float:

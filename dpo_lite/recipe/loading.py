@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from dpo_lite.errors import UserError
 from dpo_lite.recipe.faults import sentences
+from dpo_lite.recipe.replaced import in_words, outdated, remove
 from dpo_lite.recipe.schema import Recipe
 
 HERE = Path(__file__).resolve().parent
@@ -107,10 +109,13 @@ def recipe_stem(name: str | Path) -> str:
     return Path(name).name.removesuffix(".yaml")
 
 
-def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+def load_recipe(
+    name: str | Path, overrides: Sequence[str] = (), say: Callable[[str], None] = lambda text: None
+) -> Recipe:
     """Read a recipe file, apply ``section.key=value`` overrides and validate.
 
-    Raises UserError with one line per fault, each naming the key, the fault and what to do.
+    ``say`` is told of keys of the file that went with what was overridden. Raises UserError with
+    one line per fault, each naming the key, the fault and what to do.
     """
     path = find_recipe(name)
     if path.stat().st_size > MAX_RECIPE_BYTES:
@@ -122,22 +127,40 @@ def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no keys; a recipe starts with sections such as `model:`.")
-    for override in overrides:
-        apply_override(values, override)
+    apply_overrides(values, overrides, say)
     return validate_recipe(values, str(path))
 
 
-def apply_override(values: dict, override: str) -> None:
-    """Set one ``section.key=value`` in place; the value is read as YAML."""
+def apply_overrides(
+    values: dict, overrides: Sequence[str], say: Callable[[str], None] = lambda text: None
+) -> None:
+    """Put overrides into a recipe's values, in place; what belongs to what they replace goes."""
+    gone = outdated(values, dict(map(read_override, overrides)))
+    for line in in_words(values, gone):
+        say(line)
+    for key in gone:
+        remove(values, key)
+    for override in overrides:
+        apply_override(values, override)
+
+
+def read_override(override: str) -> tuple[str, Any]:
+    """The key and the value of ``section.key=value``; the value is read as YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UserError(f"'{override}' is no override; write it as train.beta=0.05.")
-    *sections, leaf = key.strip().split(".")
+    return key.strip(), parse_yaml(text, f"override {key}") if text else None
+
+
+def apply_override(values: dict, override: str) -> None:
+    """Set one ``section.key=value`` in place."""
+    key, value = read_override(override)
+    *sections, leaf = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise UserError(f"In '{override}', {section} is no section; `train.beta=0.05` is one.")
-    values[leaf] = parse_yaml(text, f"override {key}") if text else None
+    values[leaf] = value
 
 
 def validate_recipe(values: dict, where: str) -> Recipe:

@@ -111,8 +111,8 @@ class DataSection(Section):
     eval: str | Annotated[list[str | OneSource], Field(min_length=1)] | None = Field(
         None,
         description="Held-out data: a source or a split of the first training source, or a list of"
-        " such or of {source, format, columns}; default: the splits that come with it, else 5 % of"
-        " the prompts.",
+        " such or of {source, format, columns}; `none`, the default: the splits that come with it,"
+        " else 5 % of the prompts.",
     )
     revision: str | None = Field(
         None, description="Branch, tag or commit of the data set on the Hub."
@@ -155,6 +155,12 @@ class DataSection(Section):
         description="Use only the first N rows per source.",
         json_schema_extra=COMMON,
     )
+
+    @field_validator("eval", mode="before")
+    @classmethod
+    def none_is_no_source(cls, value: Any) -> Any:
+        """YAML's word for nothing is null; on a command line people write none."""
+        return None if value == "none" else value
 
     @property
     def raw(self) -> bool:

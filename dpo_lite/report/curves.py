@@ -46,8 +46,12 @@ def _draw_panel(axis, panel: Panel, records: Sequence[Mapping[str, Any]], unit: 
         axis.legend(frameon=False, fontsize=8)
 
 
+# The colours of the roles' bars.
+BARS = {"reference": "C0", "start": "C2", "policy": "C1"}
+
+
 def _shares(sets: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
-    """What is measured before and after, in shares: label -> role -> share."""
+    """What is measured of reference and policy, in shares: label -> role -> share."""
     bars = []
     for name, metrics in sets.items():
         generation = metrics.get("generation") or {}
@@ -62,13 +66,17 @@ def _shares(sets: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
 
 
 def _draw_shares(axis, bars: list[tuple[str, dict[str, float]]]) -> None:
-    """Bars before and after: the generated share where the data have markers, and likelihood."""
-    for offset, role, label in ((-0.2, "reference", "before"), (0.2, "policy", "after")):
-        places = [i + offset for i in range(len(bars))]
-        drawn = axis.bar(places, [100 * shares[role] for _, shares in bars], 0.38, label=label)
+    """Bars by role: the generated share where the data have markers, and likelihood."""
+    roles = [role for role in BARS if any(shares.get(role) is not None for _, shares in bars)]
+    width = 0.8 / max(len(roles), 1)
+    for place, role in enumerate(roles):
+        offset = (place - (len(roles) - 1) / 2) * width
+        shares = {i + offset: s[role] for i, (_, s) in enumerate(bars) if s.get(role) is not None}
+        heights = [100 * share for share in shares.values()]
+        drawn = axis.bar([*shares], heights, 0.95 * width, label=role, color=BARS[role])
         axis.bar_label(drawn, fmt="%.0f", fontsize=8)
     axis.set_xticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
     axis.set_ylim(0, 125)
     axis.set_title("held out: chosen claim, per cent", fontsize=10)
     if bars:
-        axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
+        axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=max(len(roles), 1))

@@ -7,7 +7,7 @@ from typing import Any
 from dpo_lite.files import read_json, write_text
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.curves import draw_curves
-from dpo_lite.runs.folder import Run
+from dpo_lite.runs.folder import ANSWERED_BY, Run
 from dpo_lite.tasks import TASKS
 
 SHOWN_SAMPLES = 6
@@ -21,7 +21,7 @@ def write_report(run: Run) -> None:
     task = TASKS[recipe.task]
     task.draw_pictures(results["sets"], run.path)
     reference = f", reference: {manifest['reference']}" if task.answers else ""
-    head = ("set", "measure", *task.columns)
+    head, rows = task.table(results["sets"])
     lines = [
         f"# {run.name}",
         "",
@@ -37,17 +37,16 @@ def write_report(run: Run) -> None:
         f"| {' | '.join(head)} |",
         f"|{' --- |' * len(head)}",
     ]
-    for name, metrics in results["sets"].items():
-        lines += [f"| {name} | {' | '.join(row)} |" for row in task.result_rows(metrics)]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
     for file in task.pictures:
         lines += ["", f"![{file.partition('.')[0]}]({file})"]
     for remark in task.remarks(results):
         lines += ["", remark]
     lines.append("")
     if task.answers:
-        lines += ["## Before and after", ""]
-    for prompt, before, after in sample_pairs(run):
-        lines += [f"**{prompt}**", "", f"- before: {before}", f"- after: {after}", ""]
+        lines += ["## Answers", ""]
+    for prompt, answers in answered(run):
+        lines += [f"**{prompt}**", "", *(f"- {who}: {text}" for who, text in answers.items()), ""]
     lines += [
         "## Cost",
         "",
@@ -75,13 +74,12 @@ def memory_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [*rows, ("peak", "", mib(results["peak_memory"]))]
 
 
-def sample_pairs(run: Run, most: int = SHOWN_SAMPLES) -> list[tuple[str, str, str]]:
-    """(prompt, answer before, answer after), the recipe's own prompts first."""
-    samples = run.records("samples.jsonl")
-    after = {s["prompt"]: s["answer"] for s in samples if s["when"] == "after"}
-    pairs = [
-        (s["prompt"], s["answer"], after[s["prompt"]])
-        for s in samples
-        if s["when"] == "before" and s["prompt"] in after
-    ]
-    return pairs[:most]
+def answered(run: Run, most: int = SHOWN_SAMPLES) -> list[tuple[str, dict[str, str]]]:
+    """Prompts with the answers that each of ANSWERED_BY gave, the recipe's own prompts first."""
+    answers: dict[str, dict[str, str]] = {}
+    for sample in run.records("samples.jsonl"):
+        if sample["when"] in ANSWERED_BY:
+            given = answers.setdefault(sample["prompt"], {})
+            given[ANSWERED_BY[sample["when"]]] = sample["answer"]
+    both = {"reference", "policy"}
+    return [(prompt, given) for prompt, given in answers.items() if both <= given.keys()][:most]

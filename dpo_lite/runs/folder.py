@@ -2,7 +2,7 @@
 
     recipe.yaml     the resolved recipe            status.json    state, step, time left
     manifest.json   versions, base, data, device   metrics.jsonl  one object per logged step
-    samples.jsonl   answers before and after       log.txt        what the terminal showed
+    samples.jsonl   answers, by ANSWERED_BY        log.txt        what the terminal showed
     checkpoints/    to resume from                 adapter/       the result
     report.md, curves.png
 
@@ -27,6 +27,9 @@ from dpo_lite.runs.system import is_alive, process_started
 
 # While a process is at work on a run: it waits for the device, is in its preflight, trains.
 ACTIVE = ("queued", "preparing", "running")
+# Whose answers those of samples.jsonl are, by when they were given: the reference's and, where the
+# policy starts apart from it, the policy's before the training, and the policy's after it.
+ANSWERED_BY = {"before": "reference", "start": "start", "after": "policy"}
 START_SECONDS = 60.0  # a launched process that has not said its number by then never will
 
 

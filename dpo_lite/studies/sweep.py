@@ -25,7 +25,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, safe_name, write_json, write_text
 from dpo_lite.recipe import (
     Recipe,
-    apply_override,
+    apply_overrides,
     find_recipe,
     load_recipe,
     parse_yaml,
@@ -70,10 +70,16 @@ class Sweep:
         return self.folder / f"{self.name}{SUFFIX}"
 
 
-def plan_sweep(recipe: str, overrides: Sequence[str], name: str | None = None) -> Sweep:
+def plan_sweep(
+    recipe: str,
+    overrides: Sequence[str],
+    name: str | None = None,
+    say: Say = lambda text: None,
+) -> Sweep:
     """Every combination as a validated recipe; a fault in any is raised before one is trained.
 
-    An override with commas, such as ``train.beta=0.03,0.1``, is a key that is swept.
+    An override with commas, such as ``train.beta=0.03,0.1``, is a key that is swept. ``say`` is
+    told, once, what an override took along.
     """
     fixed, swept = [], {}
     for override in overrides:
@@ -96,10 +102,13 @@ def plan_sweep(recipe: str, overrides: Sequence[str], name: str | None = None) -
     name = safe_name(name or _plain("-".join([stem, *leaves]))[:40])
     grid = [dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
     names = _run_names(name, leaves, grid)
+    lines: list[str] = []
     points = [
-        Point(values, _recipe_at(recipe, [*fixed, *map("=".join, values.items())], run))
+        Point(values, _recipe_at(recipe, [*fixed, *map("=".join, values.items())], run, lines))
         for values, run in zip(grid, names, strict=True)
     ]
+    for line in dict.fromkeys(lines):
+        say(line)
     for name_of_task in {point.recipe.task for point in points}:
         if why := TASKS[name_of_task].not_swept:
             raise UserError(
@@ -107,8 +116,7 @@ def plan_sweep(recipe: str, overrides: Sequence[str], name: str | None = None) -
             )
     folders = {point.recipe.run.folder for point in points}
     given = parse_yaml(find_recipe(recipe).read_text(encoding="utf-8"), recipe)
-    for override in fixed:
-        apply_override(given, override)
+    apply_overrides(given, fixed)
     return Sweep(name, stem, Path(folders.pop()), given, points)
 
 
@@ -131,8 +139,8 @@ def split_values(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _recipe_at(recipe: str, overrides: list[str], run: str) -> Recipe:
-    loaded = load_recipe(recipe, overrides)
+def _recipe_at(recipe: str, overrides: list[str], run: str, lines: list[str]) -> Recipe:
+    loaded = load_recipe(recipe, overrides, lines.append)
     loaded.run.name = safe_name(run)
     return loaded
 
@@ -214,7 +222,8 @@ def _make(sweep: Sweep, point: Point) -> None:
     write_text(run.recipe_file, to_yaml(point.recipe))
     for other in sweep.points:
         if other.run.path != run.path and _asked(other.recipe) == _asked(point.recipe):
-            before = [s for s in other.run.records("samples.jsonl") if s["when"] == "before"]
+            samples = other.run.records("samples.jsonl")
+            before = [s for s in samples if s["when"] in ("before", "start")]
             if before and other.run.status()["state"] == "finished":
                 for record in before:
                     run.append("samples.jsonl", record)

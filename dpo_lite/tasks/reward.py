@@ -34,7 +34,7 @@ class Reward(Task):
         "rewards/chosen",
         "rewards/rejected",
     )
-    columns = columns_on_screen = ("reward model",)
+    columns = ("reward model",)
     pictures: Mapping[str, str] = {"calibration.png": "dpo_lite.report.reward:draw_calibration"}
     rules = advice.RULES
     card = RewardCard()

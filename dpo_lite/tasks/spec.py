@@ -30,6 +30,8 @@ DEMONSTRATIONS = ("best", "turns")  # what SFT is shown of the data
 PROMPTS = "prompts"  # what a task takes that answers by itself
 
 Row = tuple[str, ...]
+GENERATED = "chosen claim, generated"
+START = "start"  # the policy before its first update, where that is not its reference
 
 
 class Task:
@@ -55,7 +57,6 @@ class Task:
     panels: tuple[Panel, ...] = ()
     in_small: tuple[str, ...] = ()  # metrics that the terminal shows as one line of blocks
     columns: tuple[str, ...] = ("reference", "policy")  # over the rows of a held-out set
-    columns_on_screen: tuple[str, ...] = ("before", "after")
     # Pictures of what was measured: file's name and the function that draws results' sets into it.
     pictures: Mapping[str, str] = {}
     early = 10  # updates before which curves say nothing
@@ -90,6 +91,26 @@ class Task:
     def result_rows(self, metrics: Mapping[str, Any]) -> list[Row]:
         """(measure, a cell for each of ``columns``) of one held-out set of results.json."""
         raise NotImplementedError
+
+    def table(self, sets: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+        """Head and rows over all held-out sets of results.json.
+
+        Where a policy started apart from its reference, what it said then stands between the two.
+        """
+        columns = self.columns
+        started = {
+            name: (metrics.get("generation") or {}).get(START) for name, metrics in sets.items()
+        }
+        apart = any(share is not None for share in started.values())
+        if apart:
+            columns = (columns[0], START, *columns[1:])
+        rows = []
+        for name, metrics in sets.items():
+            for measure, *cells in self.result_rows(metrics):
+                if apart:
+                    cells.insert(1, percent(started[name] if measure == GENERATED else None))
+                rows.append((name, measure, *cells))
+        return ("set", "measure", *columns), rows
 
     def remarks(self, results: Mapping[str, Any]) -> list[str]:
         """What else its report says, a sentence each."""
@@ -155,4 +176,4 @@ def generated_row(metrics: Mapping[str, Any]) -> list[Row]:
     generation = metrics.get("generation") or {}
     if generation.get("policy") is None:
         return []
-    return [("chosen claim, generated", *by_role(generation))]
+    return [(GENERATED, *by_role(generation))]

@@ -29,7 +29,7 @@ from dpo_lite.objectives.preference import (
 )
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.comparing import check_responses, ends_of, reward_metrics
-from dpo_lite.training.method import Loaded, Objective, Rehearsal, Sets
+from dpo_lite.training.method import STARTS_APART, Loaded, Objective, Rehearsal, Sets
 from dpo_lite.training.offline import Offline
 
 # Policy and reference run the same kernels on the same weights; what is left is rounding.
@@ -139,7 +139,7 @@ class DPO(Offline):
             return "none: the loss compares with nothing", f"loss {loss:.4f}"
         reference = roles.reference_name(model)
         if recipe.starts_apart:
-            return reference, "policy starts apart from the reference (reference: base)"
+            return reference, STARTS_APART
         return reference, f"loss {loss:.4f}, all rewards 0: policy equals reference"
 
     def trainer(

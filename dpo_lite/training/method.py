@@ -29,6 +29,11 @@ from dpo_lite.runs.folder import Run
 from dpo_lite.tasks import TASKS
 
 Sets = Mapping[str, Sequence[dict[str, Any]]]  # held-out sets: name -> examples
+# How a policy stands to its reference that goes on from an adapter and is held to the bare base.
+STARTS_APART = (
+    "policy starts apart from the reference (reference: base), so what its adapter learned before "
+    "this run counts as moved too"
+)
 
 
 @dataclass(frozen=True)

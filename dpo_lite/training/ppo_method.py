@@ -21,7 +21,7 @@ from dpo_lite.model import roles
 from dpo_lite.names import is_function
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
-from dpo_lite.training.method import Loaded, Method, Objective, Sets
+from dpo_lite.training.method import STARTS_APART, Loaded, Method, Objective, Sets
 from dpo_lite.training.ppo import rollouts
 from dpo_lite.training.ppo_evaluation import ROLES, measure, ruler_of
 from dpo_lite.training.ppo_trainer import PolicyTrainer
@@ -84,7 +84,7 @@ class PPO(Method):
     def before(self, recipe: Recipe, model: PeftModel, loss: float) -> tuple[str, str]:
         reference = roles.reference_name(model)
         if recipe.starts_apart:
-            return reference, "policy starts apart from the reference (reference: base)"
+            return reference, STARTS_APART
         return reference, "the KL of drawn answers is 0: policy equals reference"
 
     def keep(self, run: Run, recipe: Recipe) -> None:

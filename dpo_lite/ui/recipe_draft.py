@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dpo_lite.errors import UserError
-from dpo_lite.recipe import RECIPES_FOLDER, Recipe, library, load_recipe, parse_yaml
-from dpo_lite.recipe.edit import UNSET, set_key
+from dpo_lite.recipe import RECIPES_FOLDER, Recipe, library, load_recipe
+from dpo_lite.recipe.edit import UNSET, inline, override_text, set_key
+from dpo_lite.recipe.replaced import BELONGINGS, OF_ADAPTER, OF_DATA, in_words, outdated, value_of
+from dpo_lite.ui.form import FormField, change, check_text
 
 START = f"shipped:{library.FIRST}"
 
@@ -79,14 +82,54 @@ def with_data(text: str, source: str, overrides: list[str]) -> str:
 
     The keys of another source are taken out: its columns and filters fit nothing here.
     """
-    text = set_key(text, "data.train", source)
-    for leaf in ("eval", "columns", "where", "revision", "limit", "format"):
-        text = set_key(text, f"data.{leaf}", UNSET)
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key.startswith("data."):
-            text = set_key(text, key, parse_yaml(value, key))
-    return text
+    own = [override for override in overrides if override.startswith("data.")]
+    text = set_key(text, "data.limit", UNSET)
+    return override_text(text, [f"data.train={inline(source)}", *own])
+
+
+def with_field(draft: Draft, form_field: FormField, shown: str) -> Draft:
+    """The draft after a field of the form was changed.
+
+    What the picked recipe's file says of the data or the adapter that it replaces goes: once, when
+    the file's own value is replaced, so that what is set anew after that stays.
+    """
+    written, values = file_values(draft), check_text(draft.text).values or {}
+    key, text = form_field.key, change(draft.text, form_field, shown)
+    if value_of(values, key) == value_of(written, key):
+        now = check_text(text).values or {}
+        given = changed(written, now, [key, *OF_ADAPTER, *OF_DATA])
+        for gone in outdated(written, given):
+            text = set_key(text, gone, UNSET)
+    return replace(draft, text=text)
+
+
+def left_out(draft: Draft) -> list[str]:
+    """What to say of keys that the picked recipe's file had for what the draft replaces."""
+    written, values = file_values(draft), check_text(draft.text).values or {}
+    given = changed(written, values, BELONGINGS) | {
+        key: value_of(values, key)
+        for key in OF_ADAPTER + OF_DATA
+        if value_of(values, key) is not None
+    }
+    return in_words(written, outdated(written, given))
+
+
+def file_values(draft: Draft) -> dict[str, Any]:
+    """What the picked recipe's file says; nothing where it cannot be read any more."""
+    try:
+        text = recipe_path(draft.picked, draft.folder).read_text(encoding="utf-8")
+    except (UserError, OSError, UnicodeDecodeError):
+        return {}
+    return check_text(text).values or {}
+
+
+def changed(written: dict[str, Any], values: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Those of the keys whose values differ from the file's."""
+    return {
+        key: value_of(values, key)
+        for key in keys
+        if value_of(values, key) != value_of(written, key)
+    }
 
 
 def _is_shipped(picked: str) -> bool:

@@ -12,8 +12,15 @@ from dpo_lite.errors import UserError
 from dpo_lite.recipe import library
 from dpo_lite.ui import parts
 from dpo_lite.ui import recipe_views as views
-from dpo_lite.ui.form import Checked, FormField, change, check_text, plain
-from dpo_lite.ui.recipe_draft import Draft, open_draft, restore_draft, with_data
+from dpo_lite.ui.form import Checked, FormField, check_text, plain
+from dpo_lite.ui.recipe_draft import (
+    Draft,
+    left_out,
+    open_draft,
+    restore_draft,
+    with_data,
+    with_field,
+)
 from dpo_lite.ui.recipe_layout import FIELDS, RecipesTab
 from dpo_lite.ui.shared import Page, Updates
 
@@ -58,10 +65,10 @@ def _typed_field(page: Page, tab: RecipesTab, form_field: FormField) -> Callable
 
     def typed(draft: Draft, text: str) -> Updates:
         try:
-            new_text = change(draft.text, form_field, text or "")
+            new = with_field(draft, form_field, text or "")
         except UserError as error:
             return {tab.text.fault: parts.note(f"The form waits: {error}", "bad")}
-        return show_draft(page, tab, draft, replace(draft, text=new_text), typing=form_field.key)
+        return show_draft(page, tab, draft, new, typing=form_field.key)
 
     return typed
 
@@ -84,7 +91,7 @@ def show_draft(
     updates: Updates = {
         tab.draft: new,
         tab.browser_copy: {"picked": new.picked, "text": new.text},
-        tab.text.fault: parts.note(after.faults[""], "bad") if after.faults.get("") else "",
+        tab.text.fault: _above_text(new, after),
         tab.text.difference: _difference(new, after),
         **_show_launch(page, tab, new, after),
         **_show_sections(tab, before, after),
@@ -97,6 +104,13 @@ def show_draft(
         own = new.picked.startswith("own:")
         updates[tab.saving.name] = new.name if own else library.free_name(new.name, new.folder)
     return updates
+
+
+def _above_text(draft: Draft, checked: Checked) -> str:
+    """What is wrong with the text as a whole, else what went with what was replaced in it."""
+    if checked.faults.get(""):
+        return parts.note(checked.faults[""], "bad")
+    return "".join(parts.note(line, "info") for line in left_out(draft))
 
 
 def _difference(draft: Draft, checked: Checked) -> str:

@@ -17,7 +17,7 @@ from dpo_lite.report.metrics import METRICS, Number, columns_of, number_text
 from dpo_lite.report.rlhf import PICTURE, POINTS
 from dpo_lite.report.words import clock
 from dpo_lite.runs import processes
-from dpo_lite.runs.folder import ACTIVE, Run, list_runs
+from dpo_lite.runs.folder import ACTIVE, ANSWERED_BY, Run, list_runs
 from dpo_lite.tasks import TASKS, Task
 from dpo_lite.ui import curves, parts, rlhf_views
 from dpo_lite.ui.parts import esc
@@ -221,22 +221,23 @@ def log_tail(folder: Path, selected: Sequence[str]) -> str:
 
 
 def samples(folder: Path, selected: Sequence[str]) -> str:
-    """What was answered before, while and after training, prompt by prompt."""
+    """What reference and policy answered, and the policy while it learned, prompt by prompt."""
     if not selected:
         return ""
     answers: dict[str, dict[str, str]] = {}
     task = task_of(folder, selected[0])
     for record in TAILS.read(folder / selected[0] / "samples.jsonl"):
-        when = f"{task.unit} {record['step']:,}" if record["when"] == "during" else record["when"]
-        answers.setdefault(record["prompt"], {})[when] = record["answer"]
+        during = record["when"] == "during"
+        who = f"{task.unit} {record['step']:,}" if during else ANSWERED_BY.get(record["when"], "")
+        answers.setdefault(record["prompt"], {})[who] = record["answer"]
     if task.composed or not answers:
         return parts.empty(*task.no_answers)
     shown = sorted(answers.items(), key=lambda item: -len(item[1]))[:SHOWN_PROMPTS]
     blocks = []
     for prompt, by_when in shown:
         rows = "".join(
-            f'<tr><th scope="row">{esc(when)}</th><td>{esc(answer)}</td></tr>'
-            for when, answer in by_when.items()
+            f'<tr><th scope="row">{esc(who)}</th><td>{esc(answer)}</td></tr>'
+            for who, answer in by_when.items()
         )
         blocks.append(
             f'<p class="dl-title dl-prompt">{esc(prompt)}</p>'

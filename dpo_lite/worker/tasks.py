@@ -66,6 +66,7 @@ def check(channel: Channel, cache: ModelCache, recipe: dict[str, Any] | str) -> 
     _start_torch(channel)
     from dpo_lite.jobs import preflight
     from dpo_lite.memory.capacity import free_memory
+    from dpo_lite.memory.device_words import device_words
     from dpo_lite.training.loaded import Loaded, load_data, load_model
 
     looked_at, note = _first_look(recipe)
@@ -81,7 +82,7 @@ def check(channel: Channel, cache: ModelCache, recipe: dict[str, Any] | str) -> 
         "facts": asdict(report),
         "plan": _plan(report.plan),
         "memory": usable,
-        "lines": report.lines(),
+        "lines": [f"device     {device_words()}", *report.lines()],
         "data": data.report.to_json() | {"notes": data.report.notes},
     }
 

@@ -12,12 +12,15 @@ from peft import PeftModel
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from dpo_lite.compare.answers import compare_answers
+from dpo_lite.compare.lockstep import Sampling
 from dpo_lite.errors import UserError
 from dpo_lite.jobs import train as job
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.model.scoring import true_token_logps
 from dpo_lite.recipe import validate_recipe
+from dpo_lite.report.run import answered
 from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.training.loaded import load_trained
 from tests.model.small_models import random_examples
@@ -112,6 +115,30 @@ def test_one_adapter_over_the_bare_base(train, first, tiny_base, reference, extr
         assert steps[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
     else:  # it starts ahead of the base
         assert steps[0]["loss"] < 0.69
+
+
+def test_what_a_policy_said_at_its_start_stands_beside_the_bases_answers(train, first):
+    """Held to the bare base, a run is not credited with what its adapter had learned before."""
+    asked = {"prompts": ["cat 3?"], "generate": 2, "max_new_tokens": 4}
+    run = train("apart", 1, model={"adapter": "first"}, reference="base", eval=asked)
+    samples = run.records("samples.jsonl")
+    assert [s["when"] for s in samples] == ["before"] * 3 + ["start"] * 3 + ["after"] * 3
+    said = {s["when"]: s["answer"] for s in samples if s["set"] == "prompts"}
+    sampling = Sampling(max_new_tokens=4, temperature=0)
+    folder = run.path.parent
+    ((_, answers),) = compare_answers(first, ["reference", "policy"], ["cat 3?"], sampling, folder)
+    assert [said["before"], said["start"]] == [answer.text for answer in answers]
+    (prompt, given), *_ = answered(run)
+    assert prompt == "cat 3?"
+    assert list(given) == ["reference", "start", "policy"]
+    assert f"- start: {said['start']}" in (run.path / "report.md").read_text()
+    job.evaluate_again(run, Console(quiet=True))
+    assert run.records("samples.jsonl") == samples
+
+    without = [s for s in samples if s["when"] != "start"]  # a run of an older version
+    (run.path / "samples.jsonl").write_text("".join(json.dumps(s) + "\n" for s in without))
+    job.evaluate_again(run, Console(quiet=True))
+    assert list(answered(run)[0][1]) == ["reference", "policy"]
 
 
 def test_fresh_ranks_start_where_the_adapter_is(first, tiny_base):

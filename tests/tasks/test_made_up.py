@@ -92,7 +92,6 @@ class Half(Task):
     panels = (Panel("half the loss", ("half",), "both"), panels.MEMORY)
     in_small = ("half",)
     columns = ("half",)
-    columns_on_screen = ("half",)
     early = 3
     card = HalfCard()
 

@@ -9,8 +9,16 @@ import pytest
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import RECIPES_FOLDER, library, load_recipe, parse_yaml
 from dpo_lite.ui import data_views, recipe_views
-from dpo_lite.ui.form import check_text
-from dpo_lite.ui.recipe_draft import START, Draft, open_draft, restore_draft, with_data
+from dpo_lite.ui.form import check_text, fields
+from dpo_lite.ui.recipe_draft import (
+    START,
+    Draft,
+    left_out,
+    open_draft,
+    restore_draft,
+    with_data,
+    with_field,
+)
 from dpo_lite.ui.uploads import keep_upload
 
 QUICKSTART = (RECIPES_FOLDER / "quickstart.yaml").read_text()
@@ -58,11 +66,58 @@ def test_what_the_browser_kept_need_not_make_sense(kept, tmp_path):
 
 def test_other_data_take_the_keys_of_the_old_ones_along():
     text = (RECIPES_FOLDER / "qwen3-1.7b.yaml").read_text()
-    data = parse_yaml(with_data(text, "x.jsonl", ["data.limit=5", "train.beta=9"]), "")["data"]
+    values = parse_yaml(with_data(text, "x.jsonl", ["data.limit=5", "train.beta=9"]), "")
+    assert "eval" not in values
+    data = values["data"]
     assert data["train"] == "x.jsonl"
     assert data["limit"] == 5
     assert "eval" not in data
     assert data["template"] == {"enable_thinking": False}
+
+
+def field_of(key):
+    return next(f for f in fields() if f.key == key)
+
+
+def test_the_form_leaves_out_what_belongs_to_the_data_it_replaces(tmp_path):
+    draft = open_draft("shipped:qwen3-4b", tmp_path)
+    assert left_out(draft) == []
+    draft = with_field(draft, field_of("data.columns"), "{prompt: question}")  # of one's own data
+    draft = with_field(draft, field_of("data.train"), "p")
+    recipe = check_text(draft.text).recipe
+    assert recipe.data.train == "p"
+    assert recipe.data.eval is None
+    assert recipe.data.columns == {"prompt": "question"}
+    (line,) = left_out(draft)
+    assert line.startswith("data.eval, eval.prompts, eval.limit of the recipe are left out")
+    draft = with_field(draft, field_of("eval.limit"), "1000")  # set anew, and typed on
+    draft = with_field(draft, field_of("data.train"), "pairs.jsonl")
+    assert check_text(draft.text).recipe.eval.limit == 1000
+    assert left_out(draft)[0].startswith("data.eval, eval.prompts of the recipe")
+    word, *overrides = draft.command_words(check_text(draft.text).recipe)
+    assert load_recipe(word, overrides) == check_text(draft.text).recipe
+
+
+def test_the_form_lets_the_reference_follow_the_adapter(tmp_path):
+    library.save_own("reference: base\n" + QUICKSTART, "mine", tmp_path)
+    draft = open_draft("own:mine", tmp_path)
+    draft = with_field(draft, field_of("model.adapter"), "sft-1")
+    assert check_text(draft.text).recipe.reference == "start"
+    assert left_out(draft)[0].startswith("reference: base of the recipe is left out")
+    draft = with_field(draft, field_of("reference"), "base")
+    draft = with_field(draft, field_of("model.adapter"), "sft-12")
+    recipe = check_text(draft.text).recipe
+    assert recipe.starts_apart
+    assert left_out(draft) == []
+    word, *overrides = draft.command_words(recipe)
+    assert load_recipe(word, overrides) == recipe
+    assert "reference=base" in overrides
+
+
+def test_a_recipe_that_is_gone_says_nothing_of_the_draft(tmp_path):
+    assert left_out(Draft("own:gone", QUICKSTART, tmp_path)) == []
+    broken = with_field(Draft("own:gone", QUICKSTART, tmp_path), field_of("data.train"), "x")
+    assert "train: x" in broken.text
 
 
 def test_uploads_are_kept_once_under_a_safe_name(tmp_path):

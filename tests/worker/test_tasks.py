@@ -74,6 +74,7 @@ def test_a_preflight(ask, pairs, tiny_base):
     assert found["facts"]["start_loss"] == pytest.approx(0.693147, abs=1e-5)
     assert found["facts"]["scoring"]["way"] == "forest"
     assert found["data"]["format"] == "triples"
+    assert found["lines"][0].startswith("device     ")
     assert any("policy equals reference" in line for line in found["lines"])
     assert any(text.startswith("loading") for text in said)
 
