@@ -79,7 +79,10 @@ class Commands:
 
     def __init__(self, bin_folder: Path, cwd: Path):
         self.bin_folder, self.cwd = bin_folder, cwd
-        self.environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        self.environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
+            "DPO_LITE_CACHE": str(cwd / "cache"),  # nothing that was made before helps
+            "CUDA_VISIBLE_DEVICES": f"try-wheel-{os.getpid()}",  # waits for nobody's run
+        }
 
     def start(self, *command: str, **how) -> subprocess.Popen:
         program = self.bin_folder / command[0]
