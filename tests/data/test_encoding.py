@@ -54,7 +54,7 @@ def test_everything_that_it_depends_on_makes_another(tmp_path, folder, chat_toke
     for count, (rows, options, encoder) in enumerate(variants, 2):
         encode_source(rows, options, encoder)
         assert len(list(folder.iterdir())) == count
-    monkeypatch.setattr(encoding, "ENCODING", replace(ENCODING, version=2))
+    monkeypatch.setattr(encoding, "ENCODING", replace(ENCODING, version=ENCODING.version + 1))
     encode_source(source, Options(), Encoder(chat_tokenizer))
     assert len(list(folder.iterdir())) == len(variants) + 2
 

@@ -235,7 +235,7 @@ def test_versions_change_the_key(base_folder, model, monkeypatch):
     monkeypatch.setattr(identity, "version", lambda name: "0.0")
     assert facts_of(base_folder, model) != expected
     monkeypatch.undo()
-    monkeypatch.setattr(identity, "SCORING", replace(SCORING, version=2))
+    monkeypatch.setattr(identity, "SCORING", replace(SCORING, version=SCORING.version + 1))
     assert facts_of(base_folder, model) != expected
 
 
