@@ -138,10 +138,9 @@ def main() -> None:
     parser.add_argument("--peer-rows", type=int, default=4_000)
     options = parser.parse_args()
 
-    from dpo_lite.quiet import quiet_libraries, quiet_progress_bars
+    from dpo_lite.quiet import quiet_libraries
 
     quiet_libraries()
-    quiet_progress_bars()
     from dpo_lite.data.prepare import prepare
     from dpo_lite.recipe import DataSection
 

@@ -318,10 +318,9 @@ def set_up() -> None:
     os.environ["TQDM_DISABLE"] = "1"  # before trl is imported
     from datasets import disable_caching
 
-    from dpo_lite.quiet import quiet_libraries, quiet_progress_bars
+    from dpo_lite.quiet import quiet_libraries
 
     quiet_libraries()
-    quiet_progress_bars()
     disable_caching()  # TRL would find the reference's scores of the round before
     if not GPU:
         torch.set_num_threads(1)

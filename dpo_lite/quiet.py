@@ -19,6 +19,8 @@ def quiet_libraries() -> None:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     if os.environ.get("DPO_LITE_DEBUG"):
         return
+    for bars in ("HF_HUB", "HF_DATASETS"):  # ours is the one bar, also for the Hub's downloads
+        os.environ.setdefault(f"{bars}_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -29,14 +31,3 @@ def quiet_libraries() -> None:
     )
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def quiet_progress_bars() -> None:
-    """Turn off the weight-loading and map bars: ours is the one progress bar of a run."""
-    if os.environ.get("DPO_LITE_DEBUG"):
-        return
-    import datasets
-    import transformers
-
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()

@@ -9,13 +9,13 @@ import typer
 from rich.console import Console
 
 from dpo_lite.cli.common import Overrides, app, console, say
-from dpo_lite.quiet import quiet_progress_bars
+from dpo_lite.runs.progress import doing
 
 
 @app.command()
 def data(
     source: Annotated[
-        str, typer.Argument(help="File, folder, Hub id, builtin:myths, or a recipe (.yaml).")
+        str, typer.Argument(help="File, folder, Hub id, builtin:myths, or a recipe.")
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Keys of a recipe, such as data.format=orca")
@@ -34,9 +34,8 @@ def data(
     from dpo_lite.jobs.doctor import examine
     from dpo_lite.report.data import print_report
 
-    quiet_progress_bars()
     aside = Console(stderr=True)
-    with aside.status("reading the data") as spinner:
+    with doing(aside, "reading the data") as spinner:
         report = examine(source, overrides or [], model, spinner.update, examples, aside.print)
     if as_json:
         print(json.dumps(report.to_json(), ensure_ascii=False, indent=2))
@@ -50,11 +49,11 @@ def check(recipe: str, overrides: Overrides = None) -> None:
 
     Example:  dpo-lite check quickstart train.batch_size=8
     """
+    loaded = _first_look(recipe, overrides or [])
+
     from dpo_lite.jobs.train import prepare_run
     from dpo_lite.runs.device_lock import device_lock
 
-    quiet_progress_bars()
-    loaded = _first_look(recipe, overrides or [])
     with device_lock(f"dpo-lite check {recipe}", say=console.print):
         prepare_run(loaded, console)
     console.print(f"ready:  dpo-lite train {recipe} {' '.join(overrides or [])}", markup=False)
@@ -72,11 +71,11 @@ def plan(
 
     Example:  dpo-lite plan qwen3-4b --gpu 12GB
     """
+    loaded = _first_look(recipe, overrides or [])
+
     from dpo_lite.jobs.forecast import forecast
 
-    quiet_progress_bars()
-    loaded = _first_look(recipe, overrides or [])
-    with Console(stderr=True).status("reading the data") as spinner:
+    with doing(Console(stderr=True), "reading the data") as spinner:
         outlook = forecast(loaded, gpu, spinner.update)
     for line in outlook.lines():
         console.print(line, highlight=False, markup=False)

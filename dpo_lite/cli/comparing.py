@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dpo_lite.cli.common import RunsFolder, app, console
 from dpo_lite.errors import UserError
-from dpo_lite.quiet import quiet_progress_bars
+from dpo_lite.runs.progress import doing
 
 votes_app = typer.Typer(
     help="Win rates of blind votes.  Example:  dpo-lite votes export votes.jsonl"
@@ -62,10 +62,12 @@ def compare(
 
     from dpo_lite.compare.answers import compare_answers
     from dpo_lite.compare.lockstep import Sampling
+    from dpo_lite.model.download import fetch_weights
+    from dpo_lite.recipe import load_recipe
 
-    quiet_progress_bars()
     sampling = Sampling(temperature, top_p, top_k, repetition_penalty, max_new_tokens, seed)
-    with console.status("loading the base") as spinner, device_lock("compare", say=spinner.update):
+    with doing(console, "loading the base") as spinner, device_lock("compare", say=spinner.update):
+        fetch_weights(load_recipe(trained.recipe_file).model, spinner.update)
         for question, answers in compare_answers(trained, names, prompt or [], sampling, runs):
             spinner.stop()
             if not blind:

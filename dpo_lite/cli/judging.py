@@ -13,8 +13,8 @@ from rich.text import Text
 
 from dpo_lite.cli.common import RunsFolder, app, console
 from dpo_lite.errors import UserError
-from dpo_lite.quiet import quiet_progress_bars
 from dpo_lite.report.words import bars
+from dpo_lite.runs.progress import doing, progress_bar
 
 HALF = 12  # bins of the histogram on each side of zero
 
@@ -50,13 +50,13 @@ def score(
         raise UserError(f"--out: there is no folder {out.parent}; make it first.")
 
     from dpo_lite.evaluate.judge import load_judge
+    from dpo_lite.model.download import fetch_weights
     from dpo_lite.evaluate.scores import encode_rows, score_source
     from dpo_lite.runs.device_lock import device_lock
-    from dpo_lite.runs.transcript import progress_bar
 
-    quiet_progress_bars()
     stderr = Console(stderr=True)
-    with stderr.status("loading the base") as spinner, device_lock("score", say=spinner.update):
+    with doing(stderr, "loading the base") as spinner, device_lock("score", say=spinner.update):
+        fetch_weights(recipe.model, spinner.update)
         judge = load_judge(recipe, adapter)
         rows = encode_rows(recipe, judge.encoder, spinner.update)
         spinner.stop()
@@ -165,10 +165,11 @@ def best(
 
     from dpo_lite.evaluate.best_of import best_of
     from dpo_lite.evaluate.judge import load_judge
+    from dpo_lite.model.download import fetch_weights
     from dpo_lite.runs.device_lock import device_lock
 
-    quiet_progress_bars()
-    with console.status("loading the base") as spinner, device_lock("best-of", say=spinner.update):
+    with doing(console, "loading the base") as spinner, device_lock("best-of", say=spinner.update):
+        fetch_weights(recipe.model, spinner.update)
         judge = load_judge(recipe, adapter)
         for question in prompts:
             spinner.update(f"drawing {n} answers")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dpo_lite.cli.common import RunsFolder, app, console
-from dpo_lite.quiet import quiet_progress_bars
+from dpo_lite.runs.progress import doing
 
 BaseId = Annotated[
     str | None, typer.Option(help="The base's public id, where the recipe names a folder.")
@@ -125,9 +125,8 @@ def merge(
     from dpo_lite.export.run import merge_run
     from dpo_lite.runs.folder import open_run
 
-    quiet_progress_bars()
     trained = open_run(run, runs)
-    with console.status("merging") as spinner:
+    with doing(console, "merging") as spinner:
         options = {"base": base, "checkpoint": checkpoint, "measure": measure}
         done = merge_run(
             trained, out, **options, gguf_ready=gguf_ready, modelfile=modelfile, say=spinner.update

@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from dpo_lite.cli.common import app, console, say
-from dpo_lite.quiet import quiet_progress_bars
 
 
 @app.command()
@@ -42,7 +41,6 @@ def sweep(
     from dpo_lite.report.sweep import write_sweep
     from dpo_lite.runs.transcript import Transcript
 
-    quiet_progress_bars()
     names = [point.run.name for point in planned.points]
 
     def rule(text: str) -> None:

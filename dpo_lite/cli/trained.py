@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dpo_lite.cli.common import RunsFolder, app, console
-from dpo_lite.quiet import quiet_progress_bars
 
 
 @app.command("eval")
@@ -16,7 +15,6 @@ def evaluate(run: str, runs: RunsFolder = "runs") -> None:
     from dpo_lite.jobs import train as job
     from dpo_lite.runs.folder import open_run
 
-    quiet_progress_bars()
     trained = open_run(run, runs)
     job.evaluate_again(trained, console)
     print_results(trained, console)

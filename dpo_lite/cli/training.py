@@ -9,7 +9,6 @@ import typer
 
 from dpo_lite.cli.common import Overrides, app, console, say
 from dpo_lite.errors import UserError
-from dpo_lite.quiet import quiet_progress_bars
 
 
 @app.command()
@@ -53,7 +52,6 @@ def _start(recipe: str, overrides: list[str]):
     from dpo_lite.runs.transcript import Transcript
     from dpo_lite.tasks import TASKS
 
-    quiet_progress_bars()
     loaded = load_recipe(recipe, overrides, say)
     return TASKS[loaded.task].run.start(loaded, recipe_stem(recipe), Transcript())
 
@@ -73,7 +71,6 @@ def _resume(name: str):
         from dpo_lite.recipe import load_recipe
         from dpo_lite.tasks import TASKS
 
-        quiet_progress_bars()
         return TASKS[load_recipe(run.recipe_file).task].run.resume(run, Transcript())
 
     return recorded(run, work)

@@ -8,6 +8,7 @@ from dpo_lite.data.examples import Reason
 from dpo_lite.data.pool import Pool
 from dpo_lite.errors import UserError
 
+FLOOR = 512  # tokens: `auto` drops nothing shorter, for that would save no memory worth a row
 LEAST_WORDS = 16  # tokens of a cut prompt that must be left before the answer is opened
 
 
@@ -23,7 +24,8 @@ def max_length(lengths: np.ndarray, wanted: int | str, model_limit: int | None, 
         if limit < 1:
             raise UserError(f"The base's limit is {model_limit} tokens{free}: no prompt fits.")
     if wanted == "auto":
-        wanted = int(np.sort(lengths)[min(len(lengths) - 1, int(0.99 * len(lengths)))])
+        most = int(np.sort(lengths)[min(len(lengths) - 1, int(0.99 * len(lengths)))])
+        wanted = max(most, min(int(lengths.max()), FLOOR))
     elif limit is not None and wanted > limit:
         raise UserError(
             f"data.max_length: {wanted} is over the base's limit of {model_limit} tokens{free}."

@@ -18,7 +18,8 @@ from dpo_lite.model.device_memory import release
 from dpo_lite.model.scoring import true_token_logps
 from dpo_lite.recipe import ModelSection
 from dpo_lite.runs.folder import Run
-from dpo_lite.training.loaded import load_data, load_trained
+from dpo_lite.training.loaded import load_trained
+from dpo_lite.training.recipe_data import load_data
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from dpo_lite.data.prepare import FEW, prepare
 from dpo_lite.data.report import DataReport
-from dpo_lite.recipe import Recipe, apply_override, load_recipe, validate_recipe
+from dpo_lite.recipe import Recipe, apply_override, library, load_recipe, validate_recipe
 from dpo_lite.tasks import TASKS
-from dpo_lite.training.loaded import load_data
 
 NO_BASE = "none"
 
@@ -23,7 +23,7 @@ def examine(
     shown: int = FEW,
     note: Callable[[str], None] = lambda text: None,
 ) -> DataReport:
-    """Report on a source, or on the data of a recipe (``.yaml``); ``overrides`` are recipe keys.
+    """Report on a source, or on the data of a recipe (file or name); ``overrides`` are keys.
 
     With a base the text is rendered with its chat template and counted in its tokens, exactly as a
     run would train on it; without one lengths are in characters. ``shown`` is how many rendered
@@ -33,13 +33,15 @@ def examine(
     recipe = _recipe(source, overrides, base, note)
     if recipe.model.base == NO_BASE:
         return prepare(recipe.data, None, seed=recipe.train.seed, shown=shown, say=say).report
+    from dpo_lite.training.recipe_data import load_data  # transformers, for the tokenizer alone
+
     return load_data(recipe, say, shown)[1].report
 
 
 def _recipe(
     source: str, overrides: Sequence[str], base: str | None, note: Callable[[str], None]
 ) -> Recipe:
-    if source.endswith((".yaml", ".yml")):
+    if _names_recipe(source):
         return load_recipe(source, [*overrides, *([f"model.base={base}"] if base else [])], note)
     values = {"model": {"base": base or NO_BASE}, "data": {"train": source}}
     overridden: dict[str, Any] = {}
@@ -51,6 +53,14 @@ def _recipe(
     for override in overrides:
         apply_override(values, override)
     return validate_recipe(values, "dpo-lite data")
+
+
+def _names_recipe(source: str) -> bool:
+    """A recipe's file, or the name of one; a data set of that name in this folder goes first."""
+    if source.endswith((".yaml", ".yml")):
+        return True
+    names = [entry.name for entry in (*library.own(), *library.shipped())]
+    return source in names and not Path(source).exists()
 
 
 def _task_of(pairs: str | None) -> str | None:

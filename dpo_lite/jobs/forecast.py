@@ -17,7 +17,7 @@ from dpo_lite.model.dry_run import Costs, costs_of_config
 from dpo_lite.recipe import Recipe
 from dpo_lite.report.words import clock
 from dpo_lite.tasks import TASKS
-from dpo_lite.training.loaded import load_data
+from dpo_lite.training.recipe_data import load_data
 
 ASSUMED_LENGTH = 1024
 

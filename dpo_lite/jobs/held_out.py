@@ -14,7 +14,7 @@ from dpo_lite.files import write_text
 from dpo_lite.model.generation import generate
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import ANSWERED_BY, Run
-from dpo_lite.runs.transcript import progress_bar
+from dpo_lite.runs.progress import progress_bar
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.method import Loaded, Objective
 from dpo_lite.training.reference_cache import ReferenceCache

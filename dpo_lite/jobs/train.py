@@ -19,17 +19,20 @@ from dpo_lite.memory.device_words import device_words
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import keep_start, start_adapter
 from dpo_lite.model.base import save_own_template
+from dpo_lite.model.download import fetch_weights
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report.data import print_report
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.runs.folder import Run, create_run, recorded
+from dpo_lite.runs.progress import doing
 from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.runs.transcript import keep_in
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.callbacks import RunRecorder
-from dpo_lite.training.loaded import how_to_score, load_data, load_model, load_trained
+from dpo_lite.training.loaded import how_to_score, load_model, load_trained
 from dpo_lite.training.method import Loaded, Method, Objective
+from dpo_lite.training.recipe_data import load_data
 from dpo_lite.training.reference_cache import open_cache
 from dpo_lite.training.reward_source import kept_reward
 from dpo_lite.training.sampling import Sampler
@@ -106,13 +109,14 @@ def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objec
     """Data, model and preflight, each said on the console as it comes."""
     console.print(f"device     {device_words()}\n", markup=False, highlight=False, soft_wrap=True)
     check_push(recipe, console.print)
-    with console.status("reading the data") as spinner:
+    with doing(console, "reading the data") as spinner:
         tokenizer, data = load_data(recipe, spinner.update)
         spinner.stop()
         print_report(data.report, console)
         console.print()
         spinner.start()
         spinner.update(f"loading {recipe.model.base}")
+        fetch_weights(recipe.model, spinner.update)
         model = load_model(recipe)
         loaded = Loaded(recipe, tokenizer, data, model)
         report, objective = check(loaded, spinner.update)

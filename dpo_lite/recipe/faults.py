@@ -6,6 +6,7 @@ import difflib
 
 from pydantic_core import ErrorDetails
 
+from dpo_lite.recipe.aliases import alias_of
 from dpo_lite.recipe.tables import known_keys
 
 # These say the key themselves; the others are what is wrong with a key's value.
@@ -121,7 +122,11 @@ def _words(fault: ErrorDetails) -> str:
 
 
 def _nearest(key: str) -> str:
+    """What the key may have meant: by letters, but first by the name that others give it."""
     keys = known_keys()
+    leaves = {known.rsplit(".", 1)[-1] for known in keys}
+    if key.rsplit(".", 1)[-1] not in leaves and (alias := alias_of(key)):
+        return alias
     close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5) or [
         known for known in keys if known.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]
     ]

@@ -143,7 +143,8 @@ class DataSection(Section):
     )
     max_length: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
         "auto",
-        description="Longest prompt + response in tokens; `auto`: the data's 99th percentile.",
+        description="Longest prompt + response in tokens; `auto`: the data's 99th percentile, and"
+        " nothing up to 512 is dropped.",
         json_schema_extra=COMMON,
     )
     on_long: Literal["drop", "truncate_prompt_start", "error"] = Field(

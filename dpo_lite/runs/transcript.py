@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rich.console import Console, NewLine
 from rich.control import Control
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 WIDTH = 100
 DRAWING = (Control, NewLine)  # what bars and spinners print to move the cursor
@@ -55,16 +54,3 @@ def _is_output(path: Path) -> bool:
         return os.path.samestat(os.fstat(sys.__stdout__.fileno()), os.stat(path))
     except (OSError, ValueError, AttributeError):
         return False
-
-
-def progress_bar(console: Console) -> Progress:
-    """The one look of all bars: description, bar, count, time left, and what is measured."""
-    return Progress(
-        TextColumn("{task.description:<11}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
-        console=console,
-        transient=True,
-    )

@@ -23,6 +23,7 @@ from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report.rlhf import POINTS, write_rlhf_report
 from dpo_lite.runs import processes
 from dpo_lite.runs.folder import ACTIVE, Run, create_run, recorded
+from dpo_lite.runs.progress import doing
 from dpo_lite.runs.rlhf_steps import Step, make_step, plan_steps
 from dpo_lite.runs.transcript import keep_in
 
@@ -135,6 +136,6 @@ def _measure_what_can_be(run: Run, recipe: Recipe, steps: Sequence[Step], consol
                     for name, scores in results["sets"].items()
                 }
             else:
-                with console.status(f"measuring {step.run.name}"):
+                with doing(console, f"measuring {step.run.name}"):
                     point["sets"] = measured(ruler, step.run.adapter, recipe.rlhf.answers)
             run.append(POINTS, point)

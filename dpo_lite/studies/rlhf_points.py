@@ -9,8 +9,9 @@ from dpo_lite.model.base import load_base
 from dpo_lite.model.device_memory import release
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.device_lock import device_lock
-from dpo_lite.training.loaded import Loaded, how_to_score, load_data
+from dpo_lite.training.loaded import Loaded, how_to_score
 from dpo_lite.training.ppo_evaluation import measure, ruler_of
+from dpo_lite.training.recipe_data import load_data
 
 
 def measured(ruler: Recipe, adapter: Path, answers: int) -> dict[str, dict[str, float]]:

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from dpo_lite.memory.capacity import memory_in_use
 from dpo_lite.runs.folder import Run
-from dpo_lite.runs.transcript import progress_bar
+from dpo_lite.runs.progress import progress_bar
 
 if TYPE_CHECKING:
     from dpo_lite.training.sampling import Sampler
@@ -101,8 +101,10 @@ class RunRecorder(TrainerCallback):
         self.log(f"update {state.global_step} of {state.max_steps}  {note}", state)
 
     def log(self, line: str, state) -> None:
-        """Into log.txt, where bars do not show: not oftener than a reader can use."""
+        """Into log.txt, where a terminal's bar does not show: not oftener than a reader can use."""
         now = time.time()
+        if not self.console.is_interactive:
+            return  # the bar is lines, which stand in the log as all that is printed
         if now - self.logged > LOG_SECONDS or state.global_step == state.max_steps:
             self.logged = now
             self.run.log(line)

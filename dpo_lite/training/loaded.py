@@ -1,21 +1,16 @@
-"""What a run needs in memory: tokenizer, data, and the base with the roles of its task."""
+"""What a run needs in memory: the base with the roles of its task, and how it is scored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from peft import PeftModel
 
-from dpo_lite.data.prepare import FEW, PreparedData, prepare
 from dpo_lite.memory.of_model import plan_run
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import adapter_folder, start_adapter, trained_adapter
 from dpo_lite.model.base import (
     compute_dtype,
     load_base,
-    load_config,
     load_tokenizer,
-    position_limit,
 )
 from dpo_lite.model.scoring import choose_way
 from dpo_lite.recipe import Recipe, load_recipe
@@ -36,24 +31,6 @@ def load_trained(run: Run) -> tuple[Recipe, object, PeftModel]:
         roles.add_start(model, adapter_folder(recipe.model.adapter))
     recipe.ppo.reward = kept_reward(run, recipe)
     return recipe, load_tokenizer(recipe.model), model
-
-
-def load_data(
-    recipe: Recipe, say: Callable[[str], None] = lambda text: None, shown: int = FEW
-) -> tuple[object, PreparedData]:
-    """The tokenizer and the data as token ids; no weights are loaded."""
-    say(f"loading the tokenizer of {recipe.model.base}")
-    tokenizer = load_tokenizer(recipe.model)
-    limit = position_limit(load_config(recipe.model))
-    return tokenizer, prepare(
-        recipe.data,
-        tokenizer,
-        model_limit=limit,
-        room=TASKS[recipe.task].room(recipe),
-        seed=recipe.train.seed,
-        shown=shown,
-        say=say,
-    )
 
 
 def load_model(recipe: Recipe) -> PeftModel:

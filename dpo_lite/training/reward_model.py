@@ -32,7 +32,7 @@ from dpo_lite.objectives.calibration import reliability
 from dpo_lite.objectives.preference import preference_losses
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
-from dpo_lite.runs.transcript import progress_bar
+from dpo_lite.runs.progress import progress_bar
 from dpo_lite.training.comparing import check_responses, ends_of, reward_metrics
 from dpo_lite.training.method import Loaded, Objective
 from dpo_lite.training.offline import Offline

@@ -14,7 +14,6 @@ from typing import Any
 
 from dpo_lite.compare.columns import columns as find_columns
 from dpo_lite.errors import UserError
-from dpo_lite.quiet import quiet_progress_bars
 from dpo_lite.recipe import Recipe, load_recipe, parse_yaml, validate_recipe
 from dpo_lite.runs.folder import open_run
 from dpo_lite.runs.rlhf_steps import first_look
@@ -67,11 +66,14 @@ def check(channel: Channel, cache: ModelCache, recipe: dict[str, Any] | str) -> 
     from dpo_lite.jobs import preflight
     from dpo_lite.memory.capacity import free_memory
     from dpo_lite.memory.device_words import device_words
-    from dpo_lite.training.loaded import Loaded, load_data, load_model
+    from dpo_lite.model.download import fetch_weights
+    from dpo_lite.training.loaded import Loaded, load_model
+    from dpo_lite.training.recipe_data import load_data
 
     looked_at, note = _first_look(recipe)
     tokenizer, data = load_data(looked_at, channel.say)
     with cache.only(channel.say):  # a preflight needs the room that a run will have
+        fetch_weights(looked_at.model, channel.say)
         channel.say(f"loading {looked_at.model.base}")
         model = load_model(looked_at)
         report, _ = preflight.check(Loaded(looked_at, tokenizer, data, model), channel.say)
@@ -106,10 +108,12 @@ def generate(
     _start_torch(channel)
     from dpo_lite.compare.lockstep import Sampling
     from dpo_lite.compare.shared_base import SharedBase, ask, load_shared_base
+    from dpo_lite.model.download import fetch_weights
 
     cache.take_device(channel.say)
     if not (isinstance(cache.model, SharedBase) and cache.model.fits(section)):
         cache.drop()
+        fetch_weights(section, channel.say)
         channel.say(f"loading {section.base}")
         cache.keep(section.base, load_shared_base(trained))
     channel.say("generating")
@@ -174,7 +178,6 @@ def _start_torch(channel: Channel) -> None:
     """Before imports that need torch: the first time they take seconds, so say what is going on."""
     if "torch" not in sys.modules:
         channel.say("starting torch and transformers")
-    quiet_progress_bars()
 
 
 def _first_look(recipe: dict[str, Any] | str) -> tuple[Recipe, str]:

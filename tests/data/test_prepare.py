@@ -265,9 +265,19 @@ def test_demonstrations_are_single_responses(tmp_path, chat_tokenizer):
     assert report.chosen_longer is None
 
 
+def of_lengths(first: int, end: int) -> list[dict]:
+    return [{"prompt": "q" * n, "chosen": "good", "rejected": "bad"} for n in range(first, end)]
+
+
+def test_max_length_auto_drops_nothing_of_short_data(tmp_path, chat_tokenizer):
+    """200 rows, two of which are beyond the 99th percentile but short all the same."""
+    data = prepared(write_rows(tmp_path / "a.jsonl", of_lengths(1, 201)), chat_tokenizer)
+    assert Reason.TOO_LONG not in data.report.dropped
+    assert data.max_length == data.lengths.whole.max()
+
+
 def test_max_length_auto_is_the_99th_percentile_up_to_the_models_limit(tmp_path, chat_tokenizer):
-    rows = [{"prompt": "q" * (i + 1), "chosen": "good", "rejected": "bad"} for i in range(200)]
-    path = write_rows(tmp_path / "a.jsonl", rows)
+    path = write_rows(tmp_path / "a.jsonl", of_lengths(1, 30) + of_lengths(500, 671))
     data = prepared(path, chat_tokenizer)
     assert data.report.dropped[Reason.TOO_LONG].count in (1, 2)
     assert data.max_length == data.lengths.whole.max()

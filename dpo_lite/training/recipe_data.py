@@ -1,0 +1,28 @@
+"""A recipe's tokenizer and its data as token ids; no weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dpo_lite.data.prepare import FEW, PreparedData, prepare
+from dpo_lite.model.base import load_config, load_tokenizer, position_limit
+from dpo_lite.recipe import Recipe
+from dpo_lite.tasks import TASKS
+
+
+def load_data(
+    recipe: Recipe, say: Callable[[str], None] = lambda text: None, shown: int = FEW
+) -> tuple[object, PreparedData]:
+    """The tokenizer, and the data rendered by it and cut to what the base can read."""
+    say(f"loading the tokenizer of {recipe.model.base}")
+    tokenizer = load_tokenizer(recipe.model)
+    limit = position_limit(load_config(recipe.model))
+    return tokenizer, prepare(
+        recipe.data,
+        tokenizer,
+        model_limit=limit,
+        room=TASKS[recipe.task].room(recipe),
+        seed=recipe.train.seed,
+        shown=shown,
+        say=say,
+    )
