@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Annotated
 
 import typer
@@ -56,7 +57,8 @@ def check(recipe: str, overrides: Overrides = None) -> None:
 
     with device_lock(f"dpo-lite check {recipe}", say=console.print):
         prepare_run(loaded, console)
-    console.print(f"ready:  dpo-lite train {recipe} {' '.join(overrides or [])}", markup=False)
+    command = shlex.join(["dpo-lite", "train", recipe, *(overrides or [])])
+    console.print(f"ready:  {command}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

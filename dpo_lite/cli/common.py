@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from dpo_lite import __version__
 from dpo_lite.quiet import quiet_libraries
 
 app = typer.Typer(
     name="dpo-lite",
     help="Teach a language model your preferences on the one GPU you own.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -31,8 +31,18 @@ def say(text: str) -> None:
     console.print(text, markup=False, highlight=False)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"dpo-lite {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
     debug: Annotated[bool, typer.Option(help="Show tracebacks and library warnings.")] = False,
 ) -> None:
     if debug:

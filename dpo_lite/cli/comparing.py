@@ -14,6 +14,7 @@ from rich.text import Text
 
 from dpo_lite.cli.common import RunsFolder, app, console
 from dpo_lite.errors import UserError
+from dpo_lite.report.words import counted
 from dpo_lite.runs.progress import doing
 
 votes_app = typer.Typer(
@@ -95,9 +96,15 @@ def _show(prompt: str, answers, tokens: bool) -> None:
 
 
 def _coloured(tokens) -> Text:
-    """Green where the policy likes a token more than the reference does, red where less."""
+    """Green where the policy likes a token more than the reference does, red where less.
+
+    Where there are no colours, as in a pipe, the reward itself stands behind such a token.
+    """
     text = Text()
     for piece, reward in tokens:
+        if console.color_system is None:
+            text.append(f"{piece}[{reward:+.2f}]" if abs(reward) > 0.02 else piece)
+            continue
         style = "green" if reward > 0.02 else "red" if reward < -0.02 else ""
         text.append(piece, style=style + (" bold" if abs(reward) > 0.2 else ""))
     return text
@@ -174,7 +181,7 @@ def votes_export(
     from dpo_lite.compare.votes import export_votes, read_votes, training_command
 
     export = export_votes(runs, file, run)
-    console.print(f"{len(export.rows)} rows in {file}", markup=False, highlight=False)
+    console.print(f"{counted(len(export.rows), 'row')} in {file}", markup=False, highlight=False)
     for why, count in export.left_out.items():
         console.print(f"  {count} left out: {why}", style="dim", highlight=False)
     last = run or read_votes(runs)[-1]["run"]

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from dpo_lite.cli.common import RunsFolder, app, console
 from dpo_lite.errors import UserError
-from dpo_lite.report.words import bars
+from dpo_lite.report.words import bars, counted
 from dpo_lite.runs.progress import doing, progress_bar
 
 HALF = 12  # bins of the histogram on each side of zero
@@ -50,8 +50,8 @@ def score(
         raise UserError(f"--out: there is no folder {out.parent}; make it first.")
 
     from dpo_lite.evaluate.judge import load_judge
-    from dpo_lite.model.download import fetch_weights
     from dpo_lite.evaluate.scores import encode_rows, score_source
+    from dpo_lite.model.download import fetch_weights
     from dpo_lite.runs.device_lock import device_lock
 
     stderr = Console(stderr=True)
@@ -66,7 +66,9 @@ def score(
     _print_scores(scores, show)
     if out:
         scores.write(out)
-        console.print(f"\n{len(scores.fitting):,} rows in {out}", markup=False, highlight=False)
+        console.print(
+            f"\n{counted(len(scores.fitting), 'row')} in {out}", markup=False, highlight=False
+        )
 
 
 def _print_scores(scores, show: int) -> None:
@@ -87,7 +89,7 @@ def _print_scores(scores, show: int) -> None:
     console.print(f"{scores.source.name}: {scores.judge.words}", markup=False, highlight=False)
     console.print(table)
     for reason, count in scores.dropped.items():
-        console.print(f"{count:,} rows not scored: {reason}", style="yellow", markup=False)
+        console.print(f"{counted(count, 'row')} not scored: {reason}", style="yellow", markup=False)
     accuracy = scores.accuracy()
     if accuracy is None:
         return

@@ -134,5 +134,7 @@ def merge(
     console.print(f"{done.folder}  {done.changed} weights of {done.base} merged", markup=False)
     for line in [*(done.change.lines() if done.change else []), *done.notes]:
         console.print(line, highlight=False, markup=False)
+    if done.commands:
+        console.print("to run in llama.cpp's folder, one after the other:")
     for line in done.commands:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

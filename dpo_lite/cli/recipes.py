@@ -13,6 +13,7 @@ from rich.table import Table
 from dpo_lite.cli.common import Overrides, app, console, say
 from dpo_lite.errors import UserError
 from dpo_lite.files import write_text
+from dpo_lite.names import last_name
 from dpo_lite.recipe.loading import RECIPES_FOLDER
 
 recipes_app = typer.Typer(
@@ -38,20 +39,22 @@ def recipes(
     if as_json:
         print(json.dumps([_facts(entry) for entry in entries], ensure_ascii=False, indent=2))
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0), expand=True)
-    table.add_column("recipe", no_wrap=True)
-    table.add_column("for", ratio=3)
-    table.add_column("base and data", ratio=4, overflow="fold")
-    table.add_column("card and time", ratio=3)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for entry in entries:
+        yours = "yours: " if entry.own else ""
+        table.add_row(entry.name, escape(yours + (entry.purpose or entry.base)))
         if entry.fault:
-            table.add_row(entry.name, f"[red]{escape(entry.fault)}[/]")
+            table.add_row("", f"[red]{escape(entry.fault)}[/]")
             continue
-        what = [entry.purpose or "–", *(["yours"] if entry.own else [])]
-        rows = (what, [entry.base, entry.data], [entry.card, entry.time])
-        table.add_row(entry.name, *(escape("\n".join(filter(None, row))) for row in rows))
+        facts = (last_name(entry.base), entry.card, entry.time)
+        table.add_row("", escape(" · ".join(filter(None, facts))), style="dim")
     console.print(table)
-    console.print(f"\ndpo-lite recipes cp NAME   makes a copy in {library.OWN_FOLDER}/ to change")
+    console.print(
+        f"\ndpo-lite recipes cp NAME   makes a copy in {library.OWN_FOLDER}/ to change\n"
+        "dpo-lite plan NAME --gpu 12GB   will it fit, and how long"
+    )
 
 
 def _facts(entry) -> dict[str, Any]:
@@ -97,13 +100,13 @@ def recipes_cp(
         text = override_text(text, overrides, say)
     if file is None or file == Path(file).stem:
         own = file or library.free_name(source.stem)
-        target = library.save_own(text, own, overwrite=force)
+        target = library.save_own(library.renamed(text, source.stem, own), own, overwrite=force)
     else:
         target = Path(file)
         if target.exists() and not force:
             raise UserError(f"{target} exists; choose another name or remove it first.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_text(target, text)
+        write_text(target, library.renamed(text, source.stem, str(target)))
     console.print(f"{source.name} → {target};  dpo-lite train {target}", markup=False)
 
 

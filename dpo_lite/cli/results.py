@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.console import Console
 from rich.table import Table
 
 from dpo_lite.files import read_json
+from dpo_lite.names import is_public
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.advise import advise_run
 from dpo_lite.report.rlhf import COLOURS, PICTURE, POINTS, terminal_table
@@ -54,14 +57,19 @@ def print_results(run: Run, console: Console) -> None:
         markup=False,
     )
     console.print("\nnext", style="bold")
-    steps = [
-        *task.next_steps(str(run.path)),
-        (f"dpo-lite eval {run.path}", "score the held-out sets again"),
-        (f"dpo-lite push {run.path} --repo user/name", "publish the adapter on the Hub"),
-    ]
-    width = max(len(command) for command, _ in steps)
-    for command, what in steps:
-        console.print(f"  {command:<{width}}   {what}", highlight=False, markup=False)
+    for command, what in _next_steps(run):
+        console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"    {what}", style="dim")
+
+
+def _next_steps(run: Run) -> list[tuple[str, str]]:
+    """Commands to go on with, as the shell takes them, and what they do."""
+    path, recipe = shlex.quote(str(run.path)), load_recipe(run.recipe_file)
+    steps = TASKS[recipe.task].next_steps(path)
+    if recipe.hub.base_id or is_public(recipe.model.base):  # else a push could name no base
+        push = f"dpo-lite push {path} --repo user/name"
+        steps.append((f"{push} --dry-run", "what would be published on the Hub"))
+    return steps
 
 
 def print_steps(run: Run, console: Console) -> None:

@@ -48,7 +48,10 @@ def sweep(
 
     try:
         done = run_sweep(
-            planned, rule, Transcript, after=lambda run: write_sweep(planned.path, names)
+            planned,
+            rule,
+            lambda: Transcript(verbose=False),
+            after=lambda run: write_sweep(planned.path, names),
         )
     except KeyboardInterrupt:
         done = False

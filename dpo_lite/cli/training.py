@@ -21,6 +21,10 @@ def train(
     detach: Annotated[
         bool, typer.Option("--detach", help="Train in the background; the terminal may close.")
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Print the whole data report."),
+    ] = False,
 ) -> None:
     """Train: data, preflight, answers before, training, evaluation, answers after.
 
@@ -37,7 +41,7 @@ def train(
     if detach:
         _detach(recipe, overrides or [], resume)
         return
-    run = _resume(resume) if resume else _start(recipe, overrides or [])
+    run = _resume(resume) if resume else _start(recipe, overrides or [], verbose)
     if run.status()["state"] == "stopped":
         console.print(f"stopped and saved. Go on with:  dpo-lite train --resume {run.path}")
         raise typer.Exit(130)
@@ -47,13 +51,13 @@ def train(
     print_results(run, console)
 
 
-def _start(recipe: str, overrides: list[str]):
+def _start(recipe: str, overrides: list[str], verbose: bool):
     from dpo_lite.recipe import load_recipe, recipe_stem
     from dpo_lite.runs.transcript import Transcript
     from dpo_lite.tasks import TASKS
 
     loaded = load_recipe(recipe, overrides, say)
-    return TASKS[loaded.task].run.start(loaded, recipe_stem(recipe), Transcript())
+    return TASKS[loaded.task].run.start(loaded, recipe_stem(recipe), Transcript(verbose))
 
 
 def _resume(name: str):

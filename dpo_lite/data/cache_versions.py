@@ -62,7 +62,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="99239af15ba9b705d62b8ca7632af2cf6a9f516e14b3c31171c0e5b619f7e1cd",
+    recorded="083213a5321b740f69364c7e021d18b902219d69f4af932609b22ee244234bc4",
 )
 
 SCORING = Algorithm(

@@ -8,6 +8,7 @@ and a broken file is named by its line.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import gzip
 import hashlib
@@ -238,12 +239,13 @@ def _csv_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
     csv.field_size_limit(max(csv.field_size_limit(), CELL_LIMIT))
     lines = _lines(path, file)
     number, line = next(lines, (1, ""))
+    said = re.fullmatch(r"sep=(.)", line.strip())  # what Excel writes where a comma is a decimal's
+    if said:
+        number, line = next(lines, (2, ""))
     above = number - 1
-    reader = csv.reader(
-        chain([line], (line for _, line in lines)),
-        delimiter="\t" if file_kind(path) == ".tsv" else ",",
-        strict=True,
-    )
+    delimiter = said[1] if said else _delimiter(line, "\t" if file_kind(path) == ".tsv" else ",")
+    rows = chain([line], (line for _, line in lines))
+    reader = csv.reader(rows, delimiter=delimiter, strict=True)
     header: list[str] = []
     try:
         for cells in reader:  # which began on line ``number``
@@ -262,6 +264,18 @@ def _csv_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
         raise _bad_line(
             path, number, f"{problem}; quote the cell, with each quote in it doubled"
         ) from None
+
+
+def _delimiter(header: str, usual: str) -> str:
+    """What the header's names are parted by: the usual one, or where that gives a single name the
+    one of the others that gives most (Excel writes semicolons where a comma is a decimal's)."""
+
+    def names(delimiter: str) -> int:
+        with contextlib.suppress(csv.Error):  # told where the rows are read
+            return len(next(csv.reader([header], delimiter=delimiter), []))
+        return 0
+
+    return usual if names(usual) > 1 else max((usual, ";", "\t", ",", "|"), key=names)
 
 
 def _checked_header(path: Path, number: int, names: list[str]) -> list[str]:

@@ -25,7 +25,7 @@ def max_length(lengths: np.ndarray, wanted: int | str, model_limit: int | None, 
             raise UserError(f"The base's limit is {model_limit} tokens{free}: no prompt fits.")
     if wanted == "auto":
         most = int(np.sort(lengths)[min(len(lengths) - 1, int(0.99 * len(lengths)))])
-        wanted = max(most, min(int(lengths.max()), FLOOR))
+        wanted = max(most, FLOOR)
     elif limit is not None and wanted > limit:
         raise UserError(
             f"data.max_length: {wanted} is over the base's limit of {model_limit} tokens{free}."

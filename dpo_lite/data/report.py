@@ -97,8 +97,8 @@ class DataReport:
             longer = "longer" if share > 0.5 else "shorter"
             notes.append(
                 f"the chosen response is {longer} in {max(share, 1 - share):.0%} of the pairs: the "
-                "model may learn length instead of what you prefer; `dpo-lite score` on the run "
-                "will tell how often the longer one wins"
+                "model may learn length instead of what you prefer (`dpo-lite score` tells "
+                "afterwards how often the longer one wins)"
             )
         if self.contradicting:
             notes.append(

@@ -9,7 +9,8 @@ import torch
 
 from dpo_lite.data.prepare import PreparedData
 from dpo_lite.errors import UserError
-from dpo_lite.memory.capacity import GIB, card, free_memory, seconds_per_epoch
+from dpo_lite.memory.capacity import GIB, card, free_memory, seconds_per_epoch, speed_here
+from dpo_lite.memory.cards import card_named, of_memory
 from dpo_lite.memory.plan import MemoryPlan, advice, bar, choose_plan, largest_update
 from dpo_lite.model.attention import FOREST_MODELS
 from dpo_lite.model.base import compute_device, compute_dtype, load_config
@@ -28,7 +29,7 @@ class Forecast:
     costs: Costs
     memory: float | None  # usable bytes; None on a CPU
     advice: list[str]
-    epoch: tuple[float, float] | None  # seconds from best to worst
+    epochs: dict[str, tuple[float, float]]  # seconds from best to worst, by card; "" is this one
     notes: list[str]
 
     @property
@@ -47,11 +48,21 @@ class Forecast:
             lines += [f"   {'usable on the card':<22} {usable / GIB:6.2f} GiB", ""]
             lines.append(bar(plan.parts.values(), usable))
         lines += ["", plan.words()]
-        if self.epoch:
-            best, worst = map(clock, self.epoch)
-            lines.append(f"an epoch takes {best} to {worst} (35 to 60 % of the card's peak)")
+        lines += _times(self.epochs)
         lines.append("it fits" if self.fits else "it does not fit; change one of these:")
         return [*lines, *(f"  - {way}" for way in self.advice), *self.notes]
+
+
+def _times(epochs: dict[str, tuple[float, float]]) -> list[str]:
+    """How long an epoch takes, on each card."""
+    if not epochs:
+        return []
+    parts = [
+        (f"{clock(best)} to {clock(worst)}" if worst >= 1 else "less than a second")
+        + (f" on a {name}" if name else "")
+        for name, (best, worst) in epochs.items()
+    ]
+    return [f"an epoch takes {', '.join(parts)} (35 to 60 % of the card's peak)"]
 
 
 def forecast(
@@ -63,7 +74,8 @@ def forecast(
     the notes say so. Raises UserError where the base's config or the card is not known.
     """
     method, config = TASKS[recipe.task].mechanics, load_config(recipe.model)
-    memory, flops = card(gpu) if gpu else (free_memory(compute_device()), None)
+    here = compute_device()
+    memory, flops = card(gpu) if gpu else (free_memory(here), speed_here(here))
     dtype = torch.bfloat16 if gpu else compute_dtype(compute_device())
     way = "forest" if config.get_text_config().model_type in FOREST_MODELS else "separate"
     notes, tokens, scored, most = [], None, 0, None
@@ -89,12 +101,24 @@ def forecast(
     )
     plan = choose_plan(costs, recipe, longest, memory, most)
     ways = advice(plan, costs, recipe, memory) if on_card else []
-    epoch = None
+    epochs = {}
     if method.untimed:
         notes.append(f"no time is told: {method.untimed}")
-    elif flops and tokens:
-        epoch = seconds_per_epoch(costs, plan.choice, tokens, scored, flops)
-    return Forecast(plan, costs, memory, ways, epoch, notes)
+    elif tokens:
+        speeds = {"": flops} if flops else {name: card(name)[1] for name in _alike(gpu)}
+        epochs = {
+            name: seconds_per_epoch(costs, plan.choice, tokens, scored, speed)
+            for name, speed in speeds.items()
+        }
+        if gpu and not epochs:
+            notes.append(f"no time is told: the speed of {gpu} in bf16 is not known")
+    return Forecast(plan, costs, memory, ways, epochs, notes)
+
+
+def _alike(gpu: str | None) -> list[str]:
+    """Cards to tell the time of where the one asked for is a memory alone."""
+    gib, _, name = card_named(gpu) if gpu else (0, None, None)
+    return [] if name else of_memory(gib)
 
 
 def _training_data(recipe: Recipe, say: Callable[[str], None], notes: list[str]) -> PreparedData:

@@ -27,7 +27,7 @@ from dpo_lite.model.base import compute_dtype, count_4bit
 from dpo_lite.model.device_memory import release
 from dpo_lite.model.dry_run import Costs, kept_bytes
 from dpo_lite.model.scoring import ScoringChoice, batch_tokens, causal_lm, choose_way, lay_out
-from dpo_lite.report.words import clock
+from dpo_lite.report.words import clock, counted
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.method import Loaded, Method, Objective, Rehearsal
 from dpo_lite.training.update import update_gradient
@@ -73,17 +73,17 @@ class Report:
             f"objective  {self.objective}",
             f"reference  {reference}",
             f"step 0     {start}",
-            f"scoring    {self.scoring.reason} (checked: differs by "
+            f"scoring    {self.scoring.reason} (differs by "
             f"{self.scoring.difference:.0e} per token)",
-            f"memory     {plan.total / mib:,.0f} MiB predicted: weights "
+            f"memory     {plan.total / mib:,.0f} MiB planned: weights "
             f"{plan.weights / mib:,.0f}, adapter {plan.adapter_and_optimizer / mib:,.0f}, "
             f"activations {plan.activations / mib:,.0f}, head {plan.head / mib:,.0f}, workspace "
             f"{plan.workspace / mib:,.0f}",
             f"split      {plan.words()}",
             *([f"drawing    {self.rehearsal.words}"] if self.rehearsal else []),
-            f"time       {self.updates:,} {TASKS[self.task].unit}s, about "
-            f"{clock(self.seconds_per_update)} each, {clock(self.seconds)} in all"
-            + (", later epochs without the reference" if self.updates_cached else ""),
+            f"time       {counted(self.updates, TASKS[self.task].unit)} of about "
+            f"{clock(self.seconds_per_update)}, {clock(self.seconds)} in all"
+            + (" (the reference in the first epoch only)" if self.updates_cached else ""),
         ]
 
 

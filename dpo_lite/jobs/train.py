@@ -21,13 +21,13 @@ from dpo_lite.model.adapter_files import keep_start, start_adapter
 from dpo_lite.model.base import save_own_template
 from dpo_lite.model.download import fetch_weights
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
-from dpo_lite.report.data import print_report
+from dpo_lite.report.data import print_brief, print_report
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.runs.folder import Run, create_run, recorded
 from dpo_lite.runs.progress import doing
 from dpo_lite.runs.rlhf_steps import refuse_composed
-from dpo_lite.runs.transcript import keep_in
+from dpo_lite.runs.transcript import details, keep_in
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.training.loaded import how_to_score, load_model, load_trained
@@ -112,7 +112,10 @@ def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objec
     with doing(console, "reading the data") as spinner:
         tokenizer, data = load_data(recipe, spinner.update)
         spinner.stop()
-        print_report(data.report, console)
+        full = details(console)
+        if full is not console:
+            print_brief(data.report, console)
+        print_report(data.report, full)
         console.print()
         spinner.start()
         spinner.update(f"loading {recipe.model.base}")
@@ -121,7 +124,6 @@ def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objec
         loaded = Loaded(recipe, tokenizer, data, model)
         report, objective = check(loaded, spinner.update)
         recipe.train.optimizer = report.plan.choice.optimizer
-    console.print()
     for line in report.lines():
         console.print(line, highlight=False, markup=False)
     console.print()

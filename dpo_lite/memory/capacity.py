@@ -7,8 +7,7 @@ import sys
 import psutil
 import torch
 
-from dpo_lite.errors import UserError
-from dpo_lite.memory.cards import CARDS
+from dpo_lite.memory.cards import card_named, speed_of
 from dpo_lite.memory.plan import Choice
 from dpo_lite.model.dry_run import Costs
 
@@ -31,21 +30,16 @@ def free_memory(device: torch.device) -> float | None:
 
 def card(name: str) -> tuple[float, float | None]:
     """Usable bytes and peak FLOP/s of a card: ``3090``, or ``12GB`` for its memory alone."""
-    short = name.lower().replace(" ", "").removeprefix("rtx")
-    if short in CARDS:
-        gib, tera = CARDS[short]
-        return gib * GIB - CONTEXT, tera * 1e12
-    number = short.removesuffix("b").removesuffix("i").removesuffix("g")
-    try:
-        gib = float(number)
-    except ValueError:
-        gib = 0
-    if not 0.5 < gib < 1000:
-        raise UserError(
-            f"--gpu {name} is no card that is known; give its memory, such as 12GB, or one of "
-            f"{', '.join(CARDS)}."
-        )
-    return gib * GIB - CONTEXT, None
+    gib, tera, _ = card_named(name)
+    return gib * GIB - CONTEXT, tera and tera * 1e12
+
+
+def speed_here(device: torch.device) -> float | None:
+    """Peak FLOP/s of this machine's card; None on a CPU, and for a card that is not known."""
+    if device.type == "cpu":
+        return None
+    tera = speed_of(torch.cuda.get_device_name(device))
+    return tera and tera * 1e12
 
 
 def passes(choice: Choice, layers: int, cached: bool = False) -> float:

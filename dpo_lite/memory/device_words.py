@@ -58,6 +58,5 @@ def _no_build() -> str:
     version = torch.__version__.partition("+")[0]
     return (
         f"this torch ({torch.__version__}) is built without CUDA; for an NVIDIA card: "
-        f"pip install --force-reinstall torch=={version} --index-url {WHEELS} "
-        f"(for other drivers: {CHOOSE})"
+        f"pip install --force-reinstall torch=={version} --index-url {WHEELS}"
     )

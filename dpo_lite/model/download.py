@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from tqdm import tqdm
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from dpo_lite.files import read_json
 from dpo_lite.model.base import base_location
 from dpo_lite.recipe import ModelSection
 
@@ -49,7 +49,7 @@ def _weight_files(where: dict[str, str]) -> list[str]:
     if not index and huggingface_hub.file_exists(filename=SAFE_WEIGHTS_NAME, **where):
         return [SAFE_WEIGHTS_NAME]
     index = index or huggingface_hub.hf_hub_download(filename=SAFE_WEIGHTS_INDEX_NAME, **where)
-    return sorted(set(read_json(Path(index))["weight_map"].values()))
+    return sorted(set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()))
 
 
 def _cached(name: str, where: dict[str, str]) -> str | None:

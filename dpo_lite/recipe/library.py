@@ -122,6 +122,18 @@ def with_origin(text: str, name: str) -> str:
     return "\n".join([*lines[:at], f"# from: {name}", *lines[at:]]) + "\n"
 
 
+def renamed(text: str, old: str, new: str) -> str:
+    """The text with the commands in its head naming ``new`` where they named the recipe ``old``."""
+    name = re.compile(rf"(?<= )(recipes/)?{re.escape(old)}(\.yaml)?(?= |$)")
+    lines = text.splitlines(keepends=True)
+    for place, line in enumerate(lines):
+        if not line.startswith("#"):
+            break
+        if re.match(r"#\s*(python -m dpo_lite|dpo-lite) (train|check|plan) ", line):
+            lines[place] = name.sub(lambda found: new, line.rstrip("\n"), count=1) + "\n"
+    return "".join(lines)
+
+
 def origin(text: str) -> str:
     """The name of the shipped recipe that a text says it comes from; empty where there is none."""
     name = head(text).get("from", "")

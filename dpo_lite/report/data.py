@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dpo_lite.data.report import DataReport
-from dpo_lite.report.words import bars
+from dpo_lite.report.words import bars, counted
 
 SHOWN_CHARACTERS = 400
 SHOWN_ROWS = 8
@@ -35,14 +35,35 @@ def print_report(report: DataReport, console: Console) -> None:
         console.print(f"(coloured: the {report.unit} that are trained on)", style="dim")
 
 
+def print_brief(report: DataReport, console: Console) -> None:
+    """The same for one who waits for the training: what is trained, what is lost, one example."""
+    facts = Table.grid(padding=(0, 1, 0, 0))
+    facts.add_column(width=10)
+    facts.add_column()
+    lines = dict(_facts(report))
+    middle = ", ".join(f"{name} {f['median']:,.0f}" for name, f in report.lengths.items())
+    limit = f", at most {report.max_length:,}" if report.max_length is not None else ""
+    facts.add_row("data", Text(lines["data"]))
+    facts.add_row("", Text(f"{report.format}; held out {lines['held out']}"))
+    facts.add_row("lengths", Text(f"median {middle} {report.unit}{limit}"))
+    for note in report.notes:
+        facts.add_row("note", Text(note), style="yellow")
+    for reason, drop in report.dropped.items():
+        facts.add_row("dropped", Text(f"{drop.count:,}: {reason}"))
+    console.print(facts)
+    for example in report.examples[:1]:
+        console.print()
+        console.print(_example(example))
+
+
 def _facts(report: DataReport) -> list[tuple[str, str]]:
     sets = {
         name.replace("held_out", "of the training prompts"): n for name, n in report.evals.items()
     }
     held = ", ".join(f"{count:,} {name}" for name, count in sets.items()) or "nothing"
-    things = "prompts" if report.prompts_alone else "examples"
+    things = counted(report.kept, "prompt" if report.prompts_alone else "example")
     lines = [
-        ("data", f"{report.source}: {report.rows:,} rows, {report.kept:,} {things} to train on"),
+        ("data", f"{report.source}: {counted(report.rows, 'row')}, {things} to train on"),
         ("format", f"{report.format} ({report.format_why})"),
         ("held out", held),
         ("responses", _responses(report)),

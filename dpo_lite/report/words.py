@@ -18,6 +18,11 @@ def clock(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def counted(number: int, thing: str) -> str:
+    """A number and its noun: 1 update, 1,200 updates."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
 def sparkline(values: Sequence[float], width: int = 40) -> str:
     """A curve as one line of blocks; more values than the width are averaged."""
     width = min(width, len(values))

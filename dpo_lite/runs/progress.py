@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-FIRST, LAST = 2.0, 60.0  # seconds between two lines: at the start, and however long it takes
-SHARE = 1 / 20  # of the time that has passed
+FIRST, LAST = 5.0, 60.0  # seconds between two lines: at the start, and however long it takes
+SHARE = 1 / 10  # of the time that has passed
 
 
 def progress_bar(console: Console) -> Progress | Lines:
@@ -56,7 +56,7 @@ class Pace:
 
 
 class Told:
-    """A spinner's words as lines; what is done within two seconds is not told."""
+    """A spinner's words as lines; what is done within five seconds is not told."""
 
     def __init__(self, console: Console):
         self.console, self.pace = console, Pace()

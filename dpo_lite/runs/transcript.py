@@ -17,11 +17,12 @@ DRAWING = (Control, NewLine)  # what bars and spinners print to move the cursor
 class Transcript(Console):
     """Prints as any console, and keeps each print as plain text: in memory, later in a file.
 
-    Bars and spinners are not kept.
+    Bars and spinners are not kept. Where it is not ``verbose`` the details are kept alone.
     """
 
-    def __init__(self, **options):
+    def __init__(self, verbose: bool = True, **options):
         super().__init__(**options)
+        self.verbose = verbose
         self.kept = Console(file=io.StringIO(), width=WIDTH, no_color=True, highlight=False)
 
     def print(self, *objects, **options) -> None:
@@ -46,6 +47,11 @@ def keep_in(console: Console, path: Path) -> None:
     """The same for any console: one that keeps nothing is left alone."""
     if isinstance(console, Transcript):
         console.keep_in(path)
+
+
+def details(console: Console) -> Console:
+    """Where to print what a reader of the log wants and one who waits at a terminal does not."""
+    return console.kept if isinstance(console, Transcript) and not console.verbose else console
 
 
 def _is_output(path: Path) -> bool:

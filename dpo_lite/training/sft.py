@@ -102,7 +102,7 @@ class SFT(Offline):
     def before(self, recipe: Recipe, model: PeftModel, loss: float) -> tuple[str, str]:
         return "none: demonstrations are learned, nothing is compared", (
             f"loss {loss:.4f} per response token of the longest examples "
-            f"(perplexity {math.exp(min(loss, 50)):,.0f})"
+            f"(perplexity {math.exp(min(loss, 50)):,.1f})"
         )
 
     def measured_beside(

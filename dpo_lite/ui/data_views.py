@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dpo_lite.report.words import counted
 from dpo_lite.ui.parts import esc, note, table
 
 Report = Mapping[str, Any]
@@ -25,8 +26,9 @@ def doctor_report(report: Report) -> str:
 def _facts(report: Report) -> str:
     few, many = report["responses"]["fewest"], report["responses"]["most"]
     held_out = ", ".join(f"{count:,} {name}" for name, count in report["evals"].items())
+    rows = counted(report["rows"], "row")
     facts = {
-        "data": f"{report['source']}: {report['rows']:,} rows, {report['kept']:,} to train on",
+        "data": f"{report['source']}: {rows}, {report['kept']:,} to train on",
         "format": f"{report['format']} ({report['format_why']})",
         "responses": f"{few if few == many else f'{few} to {many}'} per prompt"
         if many
@@ -57,7 +59,9 @@ def _histogram(place: int, name: str, facts: Mapping[str, Any], most: int, unit:
     bars = []
     for start, end, count in zip(edges, edges[1:], counts, strict=False):
         last = end == edges[-1]
-        label = f"{start:,} {'and more' if last else f'to {end - 1:,}'} {unit}: {count:,} rows"
+        label = (
+            f"{start:,} {'and more' if last else f'to {end - 1:,}'} {unit}: {counted(count, 'row')}"
+        )
         left, width = WIDTH * (start - edges[0]) / top, WIDTH * (end - start) / top
         tall = HEIGHT * count / most
         bars.append(

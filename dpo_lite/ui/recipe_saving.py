@@ -31,7 +31,10 @@ def connect_saving(page: Page, tab: RecipesTab) -> None:
 
 def _save(page: Page, tab: RecipesTab, draft: Draft, name: str, force: bool) -> Updates:
     note, overwrite = tab.saving.note, tab.saving.overwrite
-    text = library.with_origin(draft.text, draft.origin) if draft.origin else draft.text
+    text = draft.text
+    if draft.origin:
+        text = library.with_origin(text, draft.origin)
+        text = library.renamed(text, draft.origin, name.strip())
     is_its_own = draft.picked == f"own:{name.strip()}"
     try:
         path = library.save_own(text, name, draft.folder, overwrite=force or is_its_own)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpo_lite.recipe.library import Entry
+from dpo_lite.report.words import counted
 from dpo_lite.ui.parts import bar, command, esc, note
 
 GIB = 2**30
@@ -75,7 +76,10 @@ def checked(result: Mapping[str, Any], line: Sequence[str]) -> str:
     memory = result.get("memory")
     data = result["data"]
     facts = [
-        ("data", f"{data['kept']:,} of {data['rows']:,} rows to train on, {data['format']}"),
+        (
+            "data",
+            f"{data['kept']:,} of {counted(data['rows'], 'row')} to train on, {data['format']}",
+        ),
         *((row[:11].strip(), row[11:]) for row in result["lines"]),
     ]
     notes = "".join(note(text, "warn") for text in data.get("notes", []))

@@ -54,7 +54,7 @@ def plan(
         "memory": outlook.memory,
         "fits": outlook.fits,
         "advice": outlook.advice,
-        "epoch": outlook.epoch,
+        "epochs": outlook.epochs,
         "notes": outlook.notes,
         "lines": outlook.lines(),
     }

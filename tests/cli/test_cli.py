@@ -48,11 +48,45 @@ def test_a_fault_is_one_sentence_without_a_traceback(tmp_path):
     assert "Traceback" in run("--debug", "train", "nothing", cwd=tmp_path).stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "nothing"],
+        ["check", "quickstart", "train.loss=kto"],
+        ["plan", "quickstart", "train.betta=1"],
+        ["data", "missing.jsonl"],
+        ["--help"],
+    ],
+    ids=" ".join,
+)
+def test_a_typo_is_told_before_torch_is_loaded(arguments, tmp_path):
+    code = (
+        "import sys\nfrom dpo_lite.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nfinally:\n    print('torch' in sys.modules)"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": root},
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_the_version(cli):
+    from dpo_lite import __version__
+
+    assert cli("--version").output == f"dpo-lite {__version__}\n"
+
+
 def test_recipes_are_listed_and_copied(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     listed = cli("recipes").output
     assert "quickstart" in listed
     assert "zephyr-7b" in listed
+    assert max(map(len, listed.splitlines())) <= 80
     assert "train.beta" in cli("recipes", "keys").output
     assert cli("recipes", "cp", "quickstart", "mine.yaml").exit_code == 0
     assert "builtin:myths" in (tmp_path / "mine.yaml").read_text()
@@ -121,6 +155,14 @@ def test_the_data_doctor_of_a_recipe(cli, tmp_path):
     assert (report["rows"], set(report["evals"])) == (20, {"phrasings", "topics"})
 
 
+def test_the_data_doctor_takes_a_recipes_name(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = json.loads(cli("data", "quickstart", "data.limit=20", "--json").stdout)
+    assert (report["rows"], report["unit"]) == (20, "tokens")
+    (tmp_path / "quickstart").mkdir()  # a folder of data of that name
+    assert "quickstart" in str(cli("data", "quickstart").exception)
+
+
 def test_faults_of_the_data_doctor(cli, pairs):
     fault = str(cli("data", pairs, "data.fromat=orca").exception)
     assert "did you mean data.format?" in fault
@@ -138,6 +180,15 @@ def test_missing_things(cli, tmp_path, monkeypatch):
     assert "There is no run x" in str(cli("compare", "x").exception)
     assert "Which recipe" in str(cli("train").exception)
     assert "leave the recipe" in str(cli("train", "quickstart", "--resume", "x").exception)
+
+
+def test_a_plan_tells_times(cli):
+    """On the card asked for; with a memory alone on cards that have it; with neither, why not."""
+    assert "on a 3060" in cli("plan", "quickstart", "--gpu", "12GB").output
+    unknown = cli("plan", "quickstart", "--gpu", "T4").output
+    assert "an epoch takes" not in unknown
+    assert "the speed of T4 in bf16 is not known" in unknown
+    assert "Macs train on their CPU" in str(cli("plan", "quickstart", "--gpu", "m2 max").exception)
 
 
 def test_a_plan_for_a_card_that_is_not_here(cli):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -137,6 +137,12 @@ def test_the_same_bytes_of_another_kind_hash_differently(tmp_path):
         ("a.csv", "a\n\u2028x\x0b\x85y\n", [{"a": "\u2028x\x0b\x85y"}]),
         ("a.tsv", 'a\tb\n1,2\t"x\ty"\n', [{"a": "1,2", "b": "x\ty"}]),
         ("a.csv", to_csv([["a"], [json.dumps(CHAT)]]), [{"a": json.dumps(CHAT)}]),
+        ("a.csv", 'a;b\n"1;2";x,y\n', [{"a": "1;2", "b": "x,y"}]),  # Excel, where 1,5 is a number
+        ("a.csv", "sep=;\na;b\n1;2\n", [{"a": "1", "b": "2"}]),
+        ("a.csv", "a\tb\n1\t2;3\n", [{"a": "1", "b": "2;3"}]),
+        ("a.tsv", "a;b\n1;2\n", [{"a": "1", "b": "2"}]),
+        ("a.csv", 'a;b,c\n1,"x;y"\n', [{"a;b": "1", "c": "x;y"}]),  # its own delimiter goes first
+        ("a.csv", '"a;b"\n1;2\n', [{"a;b": "1;2"}]),  # a quoted name is one name
         ("a.parquet", to_parquet(ROWS), ROWS),
     ],
 )
@@ -419,6 +425,8 @@ CELLS = TEXT | st.text("\"',\t\r\n []{}1", max_size=8)
     data=st.data(),
 )
 def test_csv_round_trip(tmp_path, header, quoting, data):
+    # A single name that is not quoted and holds another delimiter is read as several.
+    assume(len(header) > 1 or not set(header[0]) & set(";|\t,="))
     row = st.lists(CELLS, min_size=len(header), max_size=len(header))
     rows = data.draw(st.lists(row, min_size=1, max_size=4))
     for name, delimiter in [("a.csv", ","), ("a.tsv", "\t"), ("a.csv.gz", ",")]:

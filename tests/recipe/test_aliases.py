@@ -16,7 +16,7 @@ def test_every_alias_leads_to_a_key_and_none_is_a_key_itself():
 
 
 @pytest.mark.parametrize(
-    "key, said",
+    ("key", "said"),
     [
         ("train.learning_rate", "it is called train.lr here"),
         ("learning_rate", "train.lr here"),

@@ -80,6 +80,21 @@ def test_the_origin_stands_in_the_head():
     assert library.origin("a: 1\n# from: quickstart\n") == ""
 
 
+def test_a_copy_names_itself():
+    head = (
+        "# For all\n#\n#   python -m dpo_lite train recipes/quickstart.yaml train.beta=1\n"
+        "#   dpo-lite train quickstart\n#   python -m dpo_lite train recipes/sft-quickstart.yaml\n"
+        "# quickstart is the first\n"
+    )
+    body = "\nrun: {name: quickstart}\n# dpo-lite train quickstart\n"
+    assert library.renamed(head + body, "quickstart", "my-quickstart") == (
+        "# For all\n#\n#   python -m dpo_lite train my-quickstart train.beta=1\n"
+        "#   dpo-lite train my-quickstart\n"
+        "#   python -m dpo_lite train recipes/sft-quickstart.yaml\n"
+        "# quickstart is the first\n" + body
+    )
+
+
 def test_the_difference_names_keys_and_both_values():
     text = library.with_origin(QUICKSTART, "quickstart").replace("beta: 0.1", "beta: 0.3")
     library.save_own(text, "mine")
@@ -106,6 +121,8 @@ def test_the_commands():
     listed = json.loads(run("--json"))
     assert [entry["name"] for entry in listed[:3]] == ["named", "my-quickstart", "quickstart"]
     path = library.own_path("named")
+    assert "train named" in path.read_text()
+    assert "train a/folder/x.yaml" in find_recipe("a/folder/x.yaml").read_text()
     path.write_text(path.read_text().replace("beta: 0.1", "beta: 0.3"))
     assert "train.beta" in run("diff", "named")
     assert json.loads(run("diff", "named", "--json"))["keys"] == [
