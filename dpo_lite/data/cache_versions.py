@@ -42,13 +42,14 @@ class Algorithm:
 
 ENCODING = Algorithm(
     "ENCODING",  # rows to token ids
-    version=2,
+    version=3,
     first_key="c9927061fe18cca7cdf600d3387ec156514f6430de7f3bcf4d4add4aa8300bda",
     modules=(
         "dpo_lite.data.cells",
         "dpo_lite.data.converters",
         "dpo_lite.data.encoding",
         "dpo_lite.data.examples",
+        "dpo_lite.data.faithful",
         "dpo_lite.data.fields",
         "dpo_lite.data.files",
         "dpo_lite.data.format_rules",
@@ -62,7 +63,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="083213a5321b740f69364c7e021d18b902219d69f4af932609b22ee244234bc4",
+    recorded="0b3166f585b92c8289412aff4ba2c3cf6cfcf572930d5053760b7c6aed0229c6",
 )
 
 SCORING = Algorithm(

@@ -24,6 +24,7 @@ from dpo_lite.data.fields import (
     number,
     optional_text,
     prompt,
+    spoken,
     text,
     user,
     with_system,
@@ -222,7 +223,7 @@ def sft_messages(row: DataRow) -> Ranked:
     if not places:
         raise BadRow(Reason.MALFORMED, f"{key} holds no answer")
     asked, last = turns[: places[-1]], turns[places[-1]]
-    return Ranked(with_system(row, asked), [last["content"]], template=template(row))
+    return Ranked(with_system(row, asked), [spoken(last, key)], template=template(row))
 
 
 def sft_completion(row: DataRow) -> Ranked:

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 DataRow = dict[str, Any]  # a row as it was read: column -> cell, whatever stands in it
-Message = dict[str, str]  # {"role": ..., "content": ...}
+Message = dict[str, Any]  # {"role": ..., "content": ...}, and "tool_calls" of an assistant
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -28,6 +28,7 @@ class Reason(str, Enum):
     BAD = "labelled as bad, so no demonstration"
     WHERE = "left out by data.where"
     TEMPLATE = "the chat template refuses the conversation"
+    UNSAID = "the chat template does not say what the row says"
     SPECIAL = "a special token of the model stands in the text"
     DUPLICATE = "duplicate of an earlier row"
     IN_EVAL = "prompt also in the held-out data"

@@ -6,6 +6,7 @@ The spellings of data sets are settled here, so that a converter is one expressi
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from dpo_lite.data.cells import (
@@ -20,6 +21,7 @@ from dpo_lite.data.cells import (
     role_of,
 )
 from dpo_lite.data.examples import BadRow, DataRow, Message, Reason
+from dpo_lite.data.faithful import CLOSES, OPENS
 
 MAX_CHARACTERS = 1_000_000
 # What pandas makes of messages in a CSV: their repr, which is no JSON.
@@ -84,16 +86,41 @@ def message(value: Any, what: str) -> Message:
         name = first_of(turn, "role", "from")
         shown = repr(name[:40]) if isinstance(name, str) else f"of type {type(name).__name__}"
         raise BadRow(Reason.MALFORMED, f"{what}: unknown role {shown}")
-    for extra in ("tool_calls", "reasoning_content", "thinking"):
-        if turn.get(extra):
-            raise BadRow(Reason.MALFORMED, f"{what}: {extra} beside the text is not supported")
+    calls = tool_calls(turn, what) if role == "assistant" else []
     content = first_of(turn, "content", "value")
+    if content is None and calls:
+        content = ""
     if isinstance(content, list):  # OpenAI's list of parts
         parts = [mapping(part, what) for part in content]
         if any((part.get("type") or "text") != "text" for part in parts):
             raise BadRow(Reason.NOT_TEXT, f"{what} holds more than text")
         content = "".join(_checked(part.get("text"), what) for part in parts)
-    return {"role": role, "content": _checked(content, what)}
+    content = _checked(content, what)
+    reasoning = first_of(turn, "reasoning_content", "reasoning", "thinking")
+    if role == "assistant" and reasoning and CLOSES not in content:
+        reasoning = _checked(reasoning, f"{what}: reasoning").strip()
+        content = f"{OPENS}\n{reasoning}\n{CLOSES}\n\n{content.lstrip()}"
+    return {"role": role, "content": content} | ({"tool_calls": calls} if calls else {})
+
+
+def tool_calls(turn: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
+    """The calls of a turn as chat templates take them, arguments given as JSON text parsed."""
+    calls = decoded(turn.get("tool_calls")) or []
+    if not isinstance(calls, list):
+        raise BadRow(Reason.MALFORMED, f"{what}: tool_calls is no list")
+    found = []
+    for call in calls:
+        call = mapping(call, f"{what}: a tool call")
+        function = mapping(call.get("function", call), f"{what}: a tool call")
+        if not isinstance(function.get("name"), str):
+            raise BadRow(Reason.MALFORMED, f"{what}: a tool call without a name")
+        arguments = decoded(function.get("arguments") or {})
+        if not isinstance(arguments, dict):
+            raise BadRow(Reason.MALFORMED, f"{what}: a tool call's arguments are no object")
+        arguments = {key: value for key, value in arguments.items() if value is not None}
+        call = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+        found.append(call)
+    return found
 
 
 def messages(row: DataRow, key: str) -> list[Message]:
@@ -111,6 +138,13 @@ def answer(row: DataRow, key: str) -> str:
     turn = message(value[0] if isinstance(value, list) and len(value) == 1 else value, key)
     if turn["role"] != "assistant":
         raise BadRow(Reason.MALFORMED, f"{key} is a turn of the {turn['role']}, not an answer")
+    return spoken(turn, key)
+
+
+def spoken(turn: Message, what: str) -> str:
+    """The text of an answer; one that calls tools has no text that says so."""
+    if turn.get("tool_calls"):
+        raise BadRow(Reason.MALFORMED, f"{what}: an answer that calls tools cannot be trained on")
     return turn["content"]
 
 
@@ -124,7 +158,7 @@ def answers_behind_shared_turns(
         raise BadRow(Reason.PROMPTS_DIFFER)
     if {chosen[-1]["role"], rejected[-1]["role"]} != {"assistant"}:
         raise BadRow(Reason.MALFORMED, "the conversation does not end with an answer")
-    return chosen[:-1], [chosen[-1]["content"], rejected[-1]["content"]]
+    return chosen[:-1], [spoken(chosen[-1], "chosen"), spoken(rejected[-1], "rejected")]
 
 
 def turns_before_answer(row: DataRow, key: str) -> list[Message]:

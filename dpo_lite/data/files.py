@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 from dpo_lite.data.examples import DataRow
 from dpo_lite.errors import UserError
 
+POINTER = b"version https://git-lfs.github.com/spec/"
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")  # each also with .gz behind it
 SHARD = re.compile(r"(?<=.)-\d{5,}-of-\d{5,}(-[0-9a-f]+)?$")
 JSON_SPACE = re.compile(r"[ \t\n\r]*")
@@ -67,6 +68,12 @@ def content_hash(paths: Sequence[Path]) -> str:
     return whole.hexdigest()[:32]
 
 
+def is_pointer(path: Path) -> bool:
+    """Whether a clone without Git LFS left its note there in place of the file."""
+    with open(path, "rb") as file:
+        return file.read(len(POINTER)) == POINTER
+
+
 def read_rows(path: Path) -> Iterator[DataRow]:
     """The file's rows in their order; only the row in hand is held, and the text of a .json.
 
@@ -77,6 +84,10 @@ def read_rows(path: Path) -> Iterator[DataRow]:
     with _opened(path) as file:
         if kind is None:
             raise UserError(f"data: {path} is no {', '.join(KINDS)} file; convert it to one.")
+        if is_pointer(path):
+            raise UserError(
+                f"data: {path} is only Git LFS's note of a file; `git lfs pull` gets the file."
+            )
         for row in _READERS[kind](path, file):
             any_row = True
             yield row

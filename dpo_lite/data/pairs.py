@@ -67,7 +67,8 @@ def _earlier_turns(prompt: list[Message], common: dict) -> list[Example]:
     return [
         Example(prompt[:place], [turn["content"]], **common)
         for place, turn in enumerate(prompt)
-        if turn["role"] == "assistant" and turn["content"].strip() and _can_be_asked(prompt[:place])
+        if turn["role"] == "assistant" and turn["content"].strip() and not turn.get("tool_calls")
+        if _can_be_asked(prompt[:place])
     ]
 
 
@@ -134,7 +135,8 @@ def _good_ones(
 
 def prompt_text(prompt: Sequence[Message]) -> str:
     """Equal for equal prompts, whatever white space stands around their turns."""
-    return repr([(turn["role"], turn["content"].strip()) for turn in prompt])
+    turns = [(t["role"], t["content"].strip(), *(t.get("tool_calls") or [])) for t in prompt]
+    return repr(turns)
 
 
 def clean_prompt(prompt: Sequence[Message]) -> list[Message]:

@@ -83,7 +83,8 @@ def read_source(spec: str, revision: str | None = None) -> Source:
 
 
 def _folder(spec: str, head: str, folder: Path, split: str) -> Source:
-    if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
+    # A data set's own dataset_info.json has a state.json beside it; LLaMA-Factory's names files.
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return _saved_to_disk(spec, head, folder, split)
     files: dict[str, list[Path]] = {}
     for place in (folder, folder / "data"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from dpo_lite.data.examples import Message
 from dpo_lite.errors import UserError
 
 QUESTION, ANSWER, SYSTEM = "Xqz", "Yqz", "Zqz"  # texts that no template writes by itself
+REASONED = f"<think>\nRqz\n</think>\n\n{ANSWER}"
 FAULTS = (TemplateError, TypeError, ValueError, AttributeError, KeyError)
 
 
@@ -30,9 +32,29 @@ class Template:
 
 
 def render(tokenizer, messages: list[Message], open_answer: bool, options: dict[str, Any]) -> str:
-    return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=open_answer, **options
-    )
+    """The text; arguments of tool calls are given as objects, and as JSON text where a template
+    takes those alone (DeepSeek's)."""
+
+    def apply(turns: list[Message]) -> str:
+        return tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=open_answer, **options
+        )
+
+    try:
+        return apply(messages)
+    except TypeError:
+        if not any(turn.get("tool_calls") for turn in messages):
+            raise
+    return apply([_spelt_calls(turn) for turn in messages])
+
+
+def _spelt_calls(turn: Message) -> Message:
+    functions = [call["function"] for call in turn.get("tool_calls") or []]
+    calls = [
+        {"type": "function", "function": f | {"arguments": json.dumps(f["arguments"])}}
+        for f in functions
+    ]
+    return {**turn, "tool_calls": calls} if calls else turn
 
 
 def find_out(tokenizer, options: dict[str, Any]) -> Template:
@@ -47,16 +69,20 @@ def find_out(tokenizer, options: dict[str, Any]) -> Template:
     try:
         prompt = render(tokenizer, [ask], True, options)
         whole = render(tokenizer, [ask, reply], False, options)
+        if not whole.startswith(prompt):  # it may want reasoning in every answer
+            whole = render(tokenizer, [ask, {**reply, "content": REASONED}], False, options)
     except FAULTS as error:
         raise UserError(
             f"The chat template of {name} fails on a question and an answer ({error}); check "
             "data.template, or set data.format=raw."
         ) from error
-    if not whole.startswith(prompt) or ANSWER not in whole[len(prompt) :]:
+    thinks = prompt.rstrip().endswith("<think>")
+    opens = whole.startswith(prompt) or (thinks and whole.startswith(_before_thinking(prompt)))
+    if not opens or ANSWER not in whole:
         raise UserError(
-            f"The chat template of {name} opens an answer otherwise than it renders one, as that "
-            "of a thinking model does; set data.template='{enable_thinking: false}' where the "
-            "model knows it, or data.format=raw."
+            f"The chat template of {name} opens an answer otherwise than it renders one, with or "
+            "without reasoning; set data.template='{enable_thinking: false}' where the model knows "
+            "it, or data.format=raw."
         )
     added = tokenizer.added_tokens_decoder.values()
     marks = tuple(str(token) for token in added if token.special and str(token) in whole)
@@ -69,6 +95,10 @@ def find_out(tokenizer, options: dict[str, Any]) -> Template:
         opening,
         bool(tokenizer.bos_token) and tokenizer.bos_token in opening,
     )
+
+
+def _before_thinking(prompt: str) -> str:
+    return prompt.rstrip().removesuffix("<think>").rstrip()
 
 
 def _end(after: str, added: list[str], eos: str) -> str:

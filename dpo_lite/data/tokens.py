@@ -22,6 +22,7 @@ import numpy as np
 
 from dpo_lite.data.cells import ASSISTANT, HUMAN
 from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Reason
+from dpo_lite.data.faithful import CLOSES, OPENS, Roles, left_out
 from dpo_lite.data.template import FAULTS, Template, find_out, render
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection
@@ -67,6 +68,7 @@ class Encoder:
         self.template = (
             Template(end=tokenizer.eos_token) if raw else find_out(tokenizer, self.options)
         )
+        self.roles = Roles(lambda turns: self._rendered(turns, True), FAULTS)
         self.begin = self._begin_ids() if raw else []
         self.special = _any_of(
             {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
@@ -116,10 +118,7 @@ class Encoder:
     def render(self, example: Example) -> Rendered | Dropped:
         """The texts of an example; Dropped where the template refuses it."""
         try:
-            texts = [turn["content"] for turn in example.prompt] + example.responses
-            if example.template:
-                texts.append(json.dumps(example.template, ensure_ascii=False, default=str))
-            for text in texts:
+            for text in _texts_of(example):
                 if mark := self.special.search(text):
                     raise BadRow(Reason.SPECIAL, mark.group())
             if self.raw:
@@ -127,7 +126,9 @@ class Encoder:
                 return Rendered(example.row, prompt, [rest + self.template.end for rest in rests])
             messages = self._folded(example.prompt)
             prompt = self._rendered(messages, True, example.template)
-            rests = [self._rest(messages, a.strip(), prompt, example) for a in example.responses]
+            if fault := self.roles.fault(messages) or left_out(prompt, messages):
+                raise BadRow(Reason.UNSAID, fault)
+            rests = [self._rest(messages, a, prompt, example) for a in example.responses]
             return Rendered(example.row, prompt, rests, folded=messages is not example.prompt)
         except BadRow as bad:
             return Dropped(example.row, bad.reason, bad.detail)
@@ -135,13 +136,32 @@ class Encoder:
             return Dropped(example.row, Reason.TEMPLATE, str(error).partition("\n")[0])
 
     def _rest(self, messages: list[Message], answer: str, prompt: str, example: Example) -> str:
-        """What the template puts behind the prompt for an answer, with one end of turn."""
-        turns = [*messages, {"role": "assistant", "content": answer}]
-        whole = self._rendered(turns, False, example.template)
+        """What the template puts behind the prompt for an answer, with one end of turn.
+
+        Where it cuts the answer's reasoning, or opens an answer with a mark that it then leaves
+        out, the answer is put there as the model itself is to write it.
+        """
+        answer = _bare(answer)
+        turn = {"role": "assistant", "content": answer}
+        whole = self._rendered([*messages, turn], False, example.template)
         after = self.template.after
-        if not (whole.startswith(prompt) and whole.endswith(after)):
-            raise BadRow(Reason.TEMPLATE, "it renders the prompt differently with an answer")
-        return whole[len(prompt) : len(whole) - len(after)] + self.template.end
+        opened = prompt.rstrip().endswith(OPENS)
+        fault = "it renders the prompt differently with an answer"
+        if whole.startswith(prompt) and whole.endswith(after):
+            rest = whole[len(prompt) : len(whole) - len(after)]
+            fault = left_out(rest, [{**turn, "content": answer.removeprefix(OPENS * opened)}])
+            if not fault:
+                return rest + self.template.end
+        if opened and CLOSES not in answer:
+            fault = f"it opens an answer with {OPENS}, and this has no reasoning"
+            hint = "; data.template='{enable_thinking: false}' switches that off in some"
+            raise BadRow(Reason.UNSAID, fault + hint)
+        if prompt.rstrip().endswith(CLOSES) and CLOSES in answer:
+            raise BadRow(Reason.UNSAID, "it closes the reasoning at once, and this answer has some")
+        spoken = {**turn, "content": answer.rpartition(CLOSES)[2]}
+        if CLOSES in answer and whole.endswith(after) and not left_out(whole, [*messages, spoken]):
+            return answer.removeprefix(OPENS * opened).lstrip("\n" * opened) + self.template.end
+        raise BadRow(Reason.UNSAID, fault)
 
     def _folded(self, messages: list[Message]) -> list[Message]:
         """The messages, with a system turn in the user's where the template knows none."""
@@ -160,8 +180,9 @@ class Encoder:
 
         The boundary is a prefix of *tokens*. Where tokens of prompt and response would melt into
         one (``melted``), the response is tokenised on its own: that is what the model meets at
-        inference. Dropped where a response does not hold exactly one end of turn, at its end, or
-        where the prompt's ids hold a BOS that its text does not spell.
+        inference. Dropped where a response does not hold exactly one end of turn, at its end,
+        where the prompt's ids hold a BOS that its text does not spell, and where two responses are
+        the same ids.
         """
         cuts = [self._cut(item.prompt) for item in rendered]
         texts = [item.prompt for item in rendered]
@@ -185,6 +206,9 @@ class Encoder:
                     responses.append(self._ids([rest])[0])
             if fault := self._fault(item, prompt, responses):
                 encoded.append(Dropped(item.row, Reason.SPECIAL, fault))
+            elif len({tuple(ids) for ids in responses}) < len(responses):
+                detail = "to the tokenizer, though not as text"
+                encoded.append(Dropped(item.row, Reason.IDENTICAL, detail))
             else:
                 encoded.append(EncodedExample(self.begin + prompt, responses, item.row, melted))
         return encoded
@@ -257,6 +281,21 @@ def encoder_of(tokenizer: Any | None, section: DataSection) -> Encoder:
     return Encoder(tokenizer, section.raw, section.template)
 
 
+def _texts_of(example: Example) -> list[str]:
+    """All that the row brings and the model reads, to look for special tokens in it."""
+    beside = [turn["tool_calls"] for turn in example.prompt if turn.get("tool_calls")]
+    beside += [example.template] if example.template else []
+    spelt = [json.dumps(value, ensure_ascii=False, default=str) for value in beside]
+    return [turn["content"] for turn in example.prompt] + example.responses + spelt
+
+
+def _bare(answer: str) -> str:
+    """The answer without white space around it; the indentation of code's first line stays."""
+    lines = answer.strip("\r\n").rstrip().split("\n")
+    indented = len(lines) > 1 and lines[0][:1] in (" ", "\t") and lines[1][:1] in (" ", "\t")
+    return "\n".join(lines) if indented else answer.strip()
+
+
 def _any_of(marks: set[str]) -> re.Pattern[str]:
     """Finds any of the special tokens in a text; the longest first."""
     marks = {mark for mark in marks if mark.strip()}
@@ -274,6 +313,8 @@ def _raw_texts(example: Example) -> tuple[str, list[str]]:
     the model has never seen one that stands alone.
     """
     messages = example.prompt
+    if any(turn.get("tool_calls") for turn in messages):
+        raise BadRow(Reason.TEMPLATE, "tool calls need a chat template, and this is plain text")
     if len(messages) == 1 and not example.dialogue:
         prompt = messages[0]["content"]
         bare = prompt.rstrip(" \t")

@@ -127,15 +127,16 @@ class Run:
         with open(self.path / "log.txt", "rb") as stream:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - 400 * lines))
-            return stream.read().decode("utf-8", "replace").splitlines()[-lines:]
+            found = stream.read().splitlines()[-lines:]
+        return [line.decode("utf-8", "replace") for line in found]
 
     def records(self, file: str) -> list[dict[str, Any]]:
         """The complete lines of a .jsonl file; a half-written last line is left out."""
         path = self.path / file
         if not path.is_file():
             return []
-        text = path.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        text = path.read_bytes()  # whose lines end at \n alone; a text's also at U+2028 and others
+        return [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
 
     def steps(self) -> list[dict[str, Any]]:
         """What was logged of each update, in order; of one that was repeated the last counts."""

@@ -307,6 +307,13 @@ def test_what_cannot_be_opened(tmp_path, monkeypatch):
         list(read_rows(tmp_path / "a.jsonl"))
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "a.csv"])
+def test_a_note_of_git_lfs_is_no_data(tmp_path, name):
+    note = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n"
+    with pytest.raises(UserError, match="git lfs pull"):
+        list(read_rows(put(tmp_path, name, note)))
+
+
 def test_rows_before_a_broken_line_are_given(tmp_path):
     for name, content in [("a.jsonl", "{}\n{}\n{"), ("a.json", "[{}, {}, {"), ("a.csv", 'a\n1\n"')]:
         rows = read_rows(put(tmp_path, name, content))

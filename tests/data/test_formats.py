@@ -733,5 +733,29 @@ def test_reasoning_beside_an_answer_is_not_thrown_away_silently():
     turns = [{"role": "user", "content": "q"}]
     reply = {"role": "assistant", "content": "GOOD", "reasoning_content": "because"}
     row = {"prompt": turns, "chosen": [reply], "rejected": [{**reply, "content": "BAD"}]}
-    with pytest.raises(BadRow, match="reasoning_content beside the text"):
-        recognise([row]).convert(row)
+    assert recognise([row]).convert(row).responses == [
+        "<think>\nbecause\n</think>\n\nGOOD",
+        "<think>\nbecause\n</think>\n\nBAD",
+    ]
+
+
+def test_calls_of_tools_stand_in_the_prompt_and_are_no_answer():
+    call = {"function": {"name": "weather", "arguments": '{"town": "Rome", "day": null}'}}
+    asked = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "19"},
+    ]
+    good, bad = ({"role": "assistant", "content": text} for text in ("GOOD", "BAD"))
+    row = {"prompt": asked, "chosen": [good], "rejected": [bad]}
+    converted = recognise([row]).convert(row)
+    (told,) = converted.prompt[1]["tool_calls"]
+    assert told["function"] == {"name": "weather", "arguments": {"town": "Rome"}}
+    assert converted.prompt[1]["content"] == ""
+    calling = {**good, "tool_calls": [call]}
+    with pytest.raises(BadRow, match="an answer that calls tools"):
+        recognise([row]).convert({**row, "chosen": [calling]})
+    for broken in ([{"function": {}}], [{"function": {"name": "f", "arguments": "[1]"}}], "x"):
+        turns = [asked[0], {**asked[1], "tool_calls": broken}, asked[2]]
+        with pytest.raises(BadRow, match="tool"):
+            recognise([row]).convert({**row, "prompt": turns})

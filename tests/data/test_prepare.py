@@ -273,7 +273,7 @@ def test_max_length_auto_drops_nothing_of_short_data(tmp_path, chat_tokenizer):
     """200 rows, two of which are beyond the 99th percentile but short all the same."""
     data = prepared(write_rows(tmp_path / "a.jsonl", of_lengths(1, 201)), chat_tokenizer)
     assert Reason.TOO_LONG not in data.report.dropped
-    assert data.max_length == data.lengths.whole.max()
+    assert data.max_length == 512
 
 
 def test_max_length_auto_is_the_99th_percentile_up_to_the_models_limit(tmp_path, chat_tokenizer):

@@ -190,3 +190,11 @@ def test_a_revision_is_passed_on(monkeypatch):
         with pytest.raises(UserError, match="stop here"):
             read_source(spec, revision)
     assert asked == [("org/name", "v2"), ("org/name", "v1"), ("org/name", "v2")]
+
+
+def test_a_folder_of_llama_factory_holds_its_files(tmp_path):
+    """Its dataset_info.json names files and is none of a saved data set."""
+    (tmp_path / "dataset_info.json").write_text('{"mine": {"file_name": "mine.json"}}')
+    row = {"instruction": "a", "input": "", "chosen": "b", "rejected": "c"}
+    (tmp_path / "mine.json").write_text(json.dumps([row]))
+    assert list(read_source(str(tmp_path)).rows()) == [row]

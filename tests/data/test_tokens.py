@@ -274,12 +274,22 @@ def test_arguments_of_the_template():
     assert "</think>" in thinking.render(own).prompt
 
 
-def test_a_template_that_thinks_only_when_asked_is_an_error_that_names_the_way_out():
+def test_a_template_that_thinks_drops_plain_answers_and_names_the_way_out():
     tokenizer = tokenizer_for("nemotron_3_nano")
-    with pytest.raises(UserError, match="enable_thinking: false"):
-        Encoder(tokenizer)
+    dropped = Encoder(tokenizer).render(EXAMPLES[0])
+    assert dropped.reason is Reason.UNSAID
+    assert "enable_thinking: false" in dropped.detail
     quiet = Encoder(tokenizer, options={"enable_thinking": False})
     assert quiet.render(EXAMPLES[0]).rests == ["sat<|im_end|>", "on the mat<|im_end|>"]
+    reasoned = Example([user("a")], ["<think>\nb\n</think>\n\nc", "d"], 1)
+    assert "closes the reasoning" in quiet.render(reasoned).detail
+
+
+def test_a_template_that_renders_answers_otherwise_is_refused():
+    tokenizer = tokenizer_for("qwen2_5")
+    tokenizer.chat_template = CHATML.replace("m['role'] }}", "m['role'] | upper }}")
+    with pytest.raises(UserError, match="opens an answer otherwise"):
+        Encoder(tokenizer)
 
 
 def test_a_template_without_an_end_gets_the_tokenizers():

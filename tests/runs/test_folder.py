@@ -40,6 +40,17 @@ def test_half_a_line_is_left_out(tmp_path):
     assert run.records("metrics.jsonl") == [{"step": 1}]
 
 
+def test_only_a_line_break_ends_a_line(tmp_path):
+    """Text may hold what str.splitlines takes for one, in a prompt as in an answer."""
+    run = Run(tmp_path)
+    records = [{"answer": f"a{mark}b"} for mark in "\u2028\u2029\x85\x0b\x0c\x1c\r"]
+    for record in records:
+        run.append("samples.jsonl", record)
+        run.log(record["answer"])
+    assert run.records("samples.jsonl") == records
+    assert "a\u2028b" in run.log_tail(20)
+
+
 def test_finding_runs(tmp_path):
     run = create_run(tmp_path, "one", "demo")
     write_text(run.recipe_file, "x: 1\n")
