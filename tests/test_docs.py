@@ -31,9 +31,10 @@ SHORT_PPO = {"max_new_tokens": 4, "passes": 1, "minibatch": 4}
 
 # A process that takes commands and runs them one after the other, torch imported once.
 WORKER = """
-import contextlib, io, json, sys, traceback
+import contextlib, io, json, os, sys, traceback
 from dpo_lite.cli import main
-answers, sys.stdout = sys.stdout, io.StringIO()
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # whatever writes to the stream itself is no answer
 for line in sys.stdin:
     kind, code, said = json.loads(line), 0, io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
