@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dpo_lite.advice.rules import Advice, Curves, Rule
+from dpo_lite.rates import Rate, differ, logged_rate
 
 EARLY = 8  # rollouts: the first three and the last five are then different ones
 FAR, FAR_PER_TOKEN = 10.0, 0.25  # nats of KL, per answer and per token, that change the text
 MOVED = 0.15  # deviations
 SAME = 1e-3  # deviation of rewards that are all alike
+MEASURED = ("reward", "truthful", "prompts")  # of held-out prompts while it trains
 
 
 def runs_away(curves: Curves) -> Advice | None:
@@ -114,16 +116,16 @@ def clipped(curves: Curves) -> Advice | None:
 def hacked(curves: Curves) -> Advice | None:
     """More reward on held-out prompts, and no more truth."""
     for name, before, after in _held_out(curves):
-        if after["truthful"] > before["truthful"]:
+        truth = logged_rate(after, "truthful")
+        if truth is None or truth.few or after["truthful"] > before["truthful"]:
             continue
         if after["reward"] > before["reward"] + MOVED * curves.start("reward_std"):
             return Advice(
                 "bad",
                 f"On {name} the reward rose from {before['reward']:.2f} to {after['reward']:.2f}, "
-                f"but the chosen claim went from {before['truthful']:.0%} to "
-                f"{after['truthful']:.0%} of the answers: the policy has found what the reward "
-                "model overrates. Read some answers; a higher train.beta, fewer rollouts or a "
-                "reward model of more data help.",
+                f"but the chosen claim went from {before['truthful']:.0%} to {truth.words()} of "
+                "the answers: the policy has found what the reward model overrates. Read some "
+                "answers; a higher train.beta, fewer rollouts or a reward model of more data help.",
             )
     return None
 
@@ -135,8 +137,8 @@ def _held_out(curves: Curves) -> Iterator[tuple[str, Mapping[str, float], Mappin
         if "truthful" in drawn.get("policy", {}):
             yield name, drawn["reference"], drawn["policy"]
     for name, points in curves.evals.items():
-        values = {key: [v for _, v in points.get(key, [])] for key in ("reward", "truthful")}
-        if name not in curves.sets and len(values["truthful"]) > 1:
+        values = {key: [v for _, v in points[key]] for key in MEASURED if key in points}
+        if name not in curves.sets and len(values.get("truthful", [])) > 1:
             yield name, *({k: v[place] for k, v in values.items()} for place in (0, -1))
 
 
@@ -145,17 +147,37 @@ def well(curves: Curves) -> Advice:
         f"reward from {curves.start('reward'):.2f} to {curves.end('reward'):.2f} at a KL of "
         f"{curves.end('kl'):.2f} nats per answer"
     )
-    truths = [
-        f"{before['truthful']:.0%} to {after['truthful']:.0%} on {name}"
+    rates = {
+        name: (logged_rate(before, "truthful"), logged_rate(after, "truthful"))
         for name, before, after in _held_out(curves)
+    }
+    truths = [
+        f"{before.share:.0%} to {after.words()} on {name}"
+        for name, (before, after) in rates.items()
+        if before and after
     ]
     if truths:
         summary += f"; held out, the chosen claim from {', '.join(truths)}"
-    if curves.status["state"] == "finished":
-        return Advice(
-            "good", f"Finished well: {summary}. Now read its answers beside the reference's."
+    if curves.status["state"] != "finished":
+        return Advice("good", f"It learns: {summary}.")
+    if doubt := _unknown(rates):
+        return Advice("info", f"Finished: {summary}. {doubt}")
+    return Advice("good", f"Finished well: {summary}. Now read its answers beside the reference's.")
+
+
+def _unknown(rates: Mapping[str, tuple[Rate | None, Rate | None]]) -> str:
+    """Why held-out prompts do not say whether more answers are true; empty where they do, or where
+    nothing can: without markers, or in a run that did not keep of how many they are."""
+    known = {n: (a, b) for n, (a, b) in rates.items() if a and b and a.n and b.n}
+    enough = {name: pair for name, pair in known.items() if not pair[1].few}
+    if known and not enough:
+        count = sum(after.n or 0 for _, after in known.values())
+        return (
+            f"That is too few to tell of its truth: {count:,} held-out "
+            f"prompt{'s' * (count != 1)}. Hold out more by data.eval or data.eval_share."
         )
-    return Advice("good", f"It learns: {summary}.")
+    same = [name for name, pair in enough.items() if not differ(*pair)]
+    return f"On {' and '.join(same)} the two are not told apart." if same else ""
 
 
 RULES: list[Rule] = [

@@ -6,11 +6,16 @@ The rules look at the smoothed end of a run, never at one noisy update.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from dpo_lite.advice.rules import Advice, Curves, Rule
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.rates import Rate, differ, margin_text
 
 LN2 = math.log(2)
+STILL = 0.03  # a margin that is none yet
+# One below which a ranking is right by a hair: the model itself gives it sigma(0.1) = 52.5 %.
+HAIR = 0.1
 READ = "Now read its answers beside the reference's."
 
 
@@ -46,7 +51,7 @@ def stuck_at_ln2(
     curves: Curves, still: str = "the policy has hardly left the reference"
 ) -> Advice | None:
     loss, margin = curves.loss, curves.end("rewards/margins")
-    if not curves.is_logistic or margin is None or abs(loss - LN2) > 0.01 or abs(margin) > 0.03:
+    if not curves.is_logistic or margin is None or abs(loss - LN2) > 0.01 or abs(margin) > STILL:
         return None
     if curves.share < max(0.3, curves.train("warmup")):
         return Advice("info", "The loss is still at ln 2 = 0.693: the learning rate is warming up.")
@@ -58,25 +63,28 @@ def stuck_at_ln2(
 
 
 def prefers_rejected(curves: Curves) -> Advice | None:
-    accuracy, margin = curves.end("rewards/accuracies"), curves.end("rewards/margins")
-    if accuracy is None or margin is None or accuracy > 0.4 or margin > -0.03 or curves.share < 0.3:
+    accuracy, margin = curves.end_rate("rewards/accuracies"), curves.end("rewards/margins")
+    if accuracy is None or margin is None or margin > -STILL or curves.share < 0.3:
+        return None
+    wrong = Rate(1 - accuracy.share, accuracy.n)
+    if wrong.share < 0.6 or not wrong.above(0.5):
         return None
     return Advice(
         "bad",
-        f"The rejected answers win in {1 - accuracy:.0%} of the pairs. Look with `dpo-lite data` "
+        f"The rejected answers win in {wrong.words()} of the pairs. Look with `dpo-lite data` "
         "whether chosen and rejected are the right way round.",
     )
 
 
 def coin_flip(curves: Curves) -> Advice | None:
-    accuracy = curves.end("rewards/accuracies")
+    accuracy = curves.end_rate("rewards/accuracies")
     early = curves.share < 0.5 or len(curves.steps) < 30
-    if accuracy is None or early or not 0.4 < accuracy < 0.56:
+    if accuracy is None or early or not 0.4 < accuracy.share < 0.56:
         return None
     return Advice(
         "warn",
-        f"The accuracy stays at {accuracy:.2f}, like a coin. Either the pairs are noise (look at "
-        "some with `dpo-lite data`: would you prefer the same?), or train.lr "
+        f"The accuracy stays at {accuracy.words()}, like a coin. Either the pairs are noise (look "
+        "at some with `dpo-lite data`: would you prefer the same?), or train.lr "
         f"({curves.train('lr'):g}) is too low to learn from them.",
     )
 
@@ -102,7 +110,8 @@ def learned_by_heart(curves: Curves, harm: str) -> Advice | None:
 
 
 def over_fitting(curves: Curves) -> Advice | None:
-    train_accuracy = curves.end("rewards/accuracies")
+    trained = curves.end_rate("rewards/accuracies")
+    held_out = curves.held_out("rewards/accuracies")
     for name, points in curves.evals.items():
         losses = points.get("loss", [])
         step, best = min(losses, key=lambda p: p[1], default=(0, 0.0))
@@ -112,13 +121,13 @@ def over_fitting(curves: Curves) -> Advice | None:
                 f"Over-fitting: the loss on {name} was lowest ({best:.3f}) at update {step} and is "
                 f"{losses[-1][1]:.3f} now. Fewer train.epochs would have given the better model.",
             )
-        accuracy = points.get("rewards/accuracies", [])
-        gap = train_accuracy - accuracy[-1][1] if accuracy and train_accuracy else 0.0
-        if gap > 0.2:
+        accuracy = held_out.get(name)
+        gap = trained.share - accuracy.share if accuracy and trained else 0.0
+        if accuracy and trained and gap > 0.2 and differ(trained, accuracy):
             return Advice(
                 "warn",
-                f"Over-fitting: {train_accuracy:.0%} of the trained pairs are told apart, but only "
-                f"{accuracy[-1][1]:.0%} on {name}. Fewer train.epochs, more data, or a smaller "
+                f"Over-fitting: {trained.words()} of the trained pairs are told apart, but only "
+                f"{accuracy.words()} on {name}. Fewer train.epochs, more data, or a smaller "
                 "adapter.r help.",
             )
     return None
@@ -148,20 +157,70 @@ def displacement(curves: Curves) -> Advice | None:
 
 
 def well(curves: Curves, then: str = READ) -> Advice:
-    """What it came to; ``then``: what to do with it."""
-    accuracy, margin = curves.end("rewards/accuracies"), curves.end("rewards/margins")
-    numbers = "" if accuracy is None else f"accuracy {accuracy:.0%}, "
-    numbers += f"margin {margin:.2f}" if margin is not None else f"loss {curves.loss:.3f}"
-    held_out = [
-        f"{points['rewards/accuracies'][-1][1]:.0%} on {name}"
-        for name, points in curves.evals.items()
-        if points.get("rewards/accuracies")
-    ]
+    """What it came to, and whether that says anything; ``then``: what to do with it."""
+    trained, margin = curves.end_rate("rewards/accuracies"), curves.end("rewards/margins")
+    held_out = curves.held_out("rewards/accuracies")
+    numbers = "" if trained is None else f"accuracy {trained.words()}, "
+    numbers += f"margin {margin_text(margin)}" if margin is not None else f"loss {curves.loss:.3f}"
     if held_out:
-        numbers += f", held out {', '.join(held_out)}"
-    if curves.status["state"] == "finished":
-        return Advice("good", f"Finished well: {numbers}. {then}")
-    return Advice("good", f"It learns: {numbers}.")
+        sets = ", ".join(f"{rate.words()} on {name}" for name, rate in held_out.items())
+        numbers += f", held out {sets}"
+    if curves.status["state"] != "finished":
+        if doubt := early(trained, margin):
+            return Advice("info", f"So far: {numbers}. {doubt}")
+        return Advice("good", f"It learns: {numbers}.")
+    if doubt := hair(curves) or unknown(held_out):
+        return Advice("info", f"Finished: {numbers}. {doubt}")
+    return Advice("good", f"Finished well: {numbers}. {then}")
+
+
+def early(trained: Rate | None, margin: float | None) -> str:
+    """While it trains: that the last updates do not say yet whether the right answers win."""
+    if margin is not None and abs(margin) < HAIR:
+        return "What is ranked right is so by a hair yet."
+    if trained is not None and not trained.above(0.5):
+        return "That is not told from a coin yet."
+    return ""
+
+
+def hair(curves: Curves) -> str:
+    """That the right answers win by next to nothing, so that any accuracy means little."""
+    ends = {name: points.get("rewards/margins") for name, points in curves.evals.items()}
+    margins = {f" on {name}": points[-1][1] for name, points in ends.items() if points}
+    trained = curves.end("rewards/margins")
+    if not margins and trained is not None:
+        margins = {"": trained}
+    for where, margin in margins.items():
+        if abs(margin) < HAIR:
+            return (
+                f"What is ranked right is so by a hair: a margin of {margin_text(margin)}{where} "
+                f"holds the chosen answer for the better one at {sigmoid(margin):.2%}, where an "
+                "untrained model has 50%. Train longer, or raise train.lr (now "
+                f"{curves.train('lr'):g}) about three times."
+            )
+    return ""
+
+
+def sigmoid(margin: float) -> float:
+    """The probability that Bradley and Terry's model gives to a margin."""
+    return 1 / (1 + math.exp(-margin))
+
+
+def unknown(held_out: Mapping[str, Rate]) -> str:
+    """Why the held-out pairs do not say whether the right answers win; empty where they do."""
+    if not held_out:
+        return "Nothing was held out, so it is of trained pairs alone; name data.eval."
+    enough = {name: rate for name, rate in held_out.items() if not rate.few}
+    if not enough:
+        count = sum(rate.n or 0 for rate in held_out.values())
+        return (
+            f"That is too few to tell: {count:,} held-out pair{'s' * (count != 1)}. Hold out more "
+            "by data.eval or data.eval_share."
+        )
+    for name, rate in enough.items():
+        if not rate.above(0.5):
+            return f"On {name} that is not told from a coin."
+    return ""
 
 
 RULES: list[Rule] = [

@@ -8,6 +8,7 @@ from typing import Any
 from dpo_lite.advice import preference
 from dpo_lite.advice.preference import LN2
 from dpo_lite.advice.rules import Advice, Curves, Rule
+from dpo_lite.rates import Rate
 
 WORTH_A_WORD = 0.1  # calibration error
 FEWEST = 50  # pairs that say something
@@ -26,9 +27,10 @@ def calibration_words(name: str, calibration: Mapping[str, Any]) -> str | None:
     else:
         how = "less sure than it is right"
         what = "its ranking holds, but margins are small: train longer or with a higher train.lr"
+    ranked = Rate(right, pairs).words()
     return (
-        f"It is {how}: on {name} it ranks {right:.0%} of the pairs as the data do and says "
-        f"{sure:.0%} on average (calibration error {error:.2f}). {what[0].upper()}{what[1:]}."
+        f"It is {how}: on {name} it ranks {ranked} of the pairs as the data do and says {sure:.0%} "
+        f"on average (calibration error {error:.2f}). {what[0].upper()}{what[1:]}."
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.rates import LOGGED_OF, Rate, logged_rate, pooled
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,22 @@ class Curves:
         values = [s[key] for s in self.steps if s.get(key) is not None]
         tail = values[-max(5, len(values) // 10) :]
         return sum(tail) / len(tail) if tail else None
+
+    def end_rate(self, key: str) -> Rate | None:
+        """A share over the same updates, of all that it is of in them where that is logged."""
+        logged = [rate for s in self.steps if (rate := logged_rate(s, key))]
+        tail = logged[-max(5, len(logged) // 10) :]
+        share = self.end(key)
+        return None if share is None else pooled(tail) or Rate(share)
+
+    def held_out(self, key: str) -> dict[str, Rate]:
+        """The last measurement of a share on each held-out set."""
+        rates = {}
+        for name, points in self.evals.items():
+            if points.get(key):
+                of = [n for step, n in points.get(LOGGED_OF[key], []) if step == points[key][-1][0]]
+                rates[name] = Rate(points[key][-1][1], int(of[-1]) if of else None)
+        return rates
 
     def start(self, key: str) -> float | None:
         values = [s[key] for s in self.steps if s.get(key) is not None]

@@ -97,13 +97,15 @@ def _print_scores(scores, show: int) -> None:
     ties = int((margins == 0).sum())
     longer = scores.longer_wins()
     lines = [
-        f"accuracy  {accuracy:.1%} of {len(margins) - ties:,} pairs"
+        f"accuracy  {accuracy.cell(1)} of {len(margins) - ties:,} pairs"
+        + (f" in {accuracy.n:,} rows" if most > 2 else "")
         + (f", {ties:,} ties left out" if ties else ""),
         f"margin    {margins.mean():+.3f} on average, {np.median(margins):+.3f} in the middle",
         f"          {histogram(margins)}",
     ]
     if longer is not None:
-        lines.append(f"length    the longer response has the higher reward in {longer:.0%}")
+        of = f"{longer.n:,} {'rows' if most > 2 else 'pairs'}"
+        lines.append(f"length    the longer one has the higher reward in {longer.cell()} of {of}")
     for line in lines:
         console.print(line, markup=False, highlight=False)
     doubted = scores.doubted(show) if show else []

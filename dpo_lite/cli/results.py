@@ -9,6 +9,7 @@ from rich.table import Table
 
 from dpo_lite.files import read_json
 from dpo_lite.names import is_public
+from dpo_lite.rates import explained
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.advise import advise_run
 from dpo_lite.report.rlhf import COLOURS, PICTURE, POINTS, terminal_table
@@ -32,6 +33,8 @@ def print_results(run: Run, console: Console) -> None:
         for place, (_, *cells) in enumerate([row for row in rows if row[0] == name][:4]):
             table.add_row(name if place == 0 else "", *cells)
     console.print(table)
+    if words := explained(map(" ".join, rows)):
+        console.print(words, style="dim", highlight=False)
     console.print()
     for prompt, answers in answered(run, 3):
         console.print(f"[bold]{_escape(prompt)}[/]")

@@ -72,6 +72,7 @@ def show(
 
     Example:  dpo-lite runs show quickstart-1
     """
+    from dpo_lite.rates import LOGGED_OF
     from dpo_lite.recipe import load_recipe
     from dpo_lite.report.advise import advise_run
     from dpo_lite.report.words import clock, sparkline
@@ -95,6 +96,8 @@ def show(
         values = [record[key] for record in steps if record.get(key) is not None]
         if values:
             curve = f"{key:<19}{sparkline(values)}  {values[0]:.3f} → {values[-1]:.3f}"
+            pairs = steps[-1].get(LOGGED_OF.get(key, ""))
+            curve += f" of {pairs:,}" if pairs else ""
             console.print(curve, markup=False, highlight=False)
     for advice in advise_run(opened):
         console.print(f"[{STYLES[advice.kind]}]{escape(advice.text)}[/]", highlight=False)

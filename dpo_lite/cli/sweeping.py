@@ -63,7 +63,9 @@ def sweep(
 
 
 def _print_rows(rows, path) -> None:
-    from dpo_lite.report.sweep import best, cells
+    from dpo_lite.rates import explained
+    from dpo_lite.report.sweep import cells
+    from dpo_lite.report.sweep_best import verdict
 
     head, body = cells(rows)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -73,8 +75,11 @@ def _print_rows(rows, path) -> None:
         table.add_row(*map(Text, line))
     console.print()
     console.print(table)
-    if best_row := best(rows):
-        console.print(f"\nbest     {best_row.run}", markup=False, highlight=False)
+    if words := explained(map(" ".join, body)):
+        console.print(words, style="dim", highlight=False)
+    console.print()
+    if words := verdict(rows):
+        console.print(words, markup=False, highlight=False)
     console.print(f"table    {path / 'table.md'}", markup=False, highlight=False)
     if (path / "sweep.png").is_file():
         console.print(f"picture  {path / 'sweep.png'}", markup=False, highlight=False)

@@ -7,7 +7,6 @@ shown, the sampling, and the verdict. Lines are only ever added.
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -17,13 +16,13 @@ from typing import Any
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import write_text
+from dpo_lite.rates import wilson
 from dpo_lite.recipe import load_recipe
 
 TIE = "tie"
 BAD = "bad"  # none of them is any good
 LETTERS = "ABCDEFGH"
 OF_THE_DATA = ("eval", "revision", "columns", "where", "limit")
-Z = 1.96  # of a 95 % interval
 
 Vote = dict[str, Any]
 
@@ -127,14 +126,6 @@ class Pairing:
     @property
     def interval(self) -> tuple[float, float] | None:
         return wilson(self.rate, self.decided) if self.decided else None
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share seen in ``count`` trials."""
-    spread = Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    middle = share + Z**2 / (2 * count)
-    scale = 1 + Z**2 / count
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
 def win_rates(votes: Iterable[Vote]) -> tuple[list[Pairing], dict[str, str]]:

@@ -83,7 +83,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="53bcba9f095272e5d36acc73facafbafda345aba2ab682a3ab9ab2a03238fb77",
+    recorded="62b51d94b837a0d0f5a5f1fd1f5ae594a1aecab8007d8c1c07c7afee27ae9497",
 )
 
 ALGORITHMS = (ENCODING, SCORING)

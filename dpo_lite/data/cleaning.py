@@ -13,7 +13,7 @@ def repeated(pool: Pool) -> np.ndarray:
     """Rows whose prompt and responses stand in an earlier row that is kept: a mask (N,)."""
     seen: set[tuple] = set()
     mask = np.zeros(len(pool.kept), bool)
-    for place, key in _keys(pool):
+    for place, key in _kept_keys(pool):
         mask[place] = key in seen
         seen.add(key)
     return mask
@@ -21,12 +21,17 @@ def repeated(pool: Pool) -> np.ndarray:
 
 def contradicting(pool: Pool) -> int:
     """Pairs that stand in the data the other way round too."""
-    pairs = {key for _, key in _keys(pool) if len(key) == 3}
+    pairs = {key for _, key in _kept_keys(pool) if len(key) == 3}
     return sum((prompt, worse, better) in pairs for prompt, better, worse in pairs) // 2
 
 
-def _keys(pool: Pool) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Place, and hashes of the prompt and the responses, of every kept row."""
+def keys_of(pool: Pool, places: np.ndarray) -> list[tuple[int, ...]]:
+    """Hashes of the prompt and the responses of the rows at some places, (N,)."""
     answers = pool.table.data.column("response_keys").to_pylist()
-    for place in np.flatnonzero(pool.kept).tolist():
-        yield place, (int(pool.prompt_key[place]), *answers[place])
+    return [(int(pool.prompt_key[place]), *answers[place]) for place in places.tolist()]
+
+
+def _kept_keys(pool: Pool) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Place and hashes of every kept row."""
+    places = np.flatnonzero(pool.kept)
+    return zip(places.tolist(), keys_of(pool, places), strict=True)

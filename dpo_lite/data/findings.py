@@ -20,13 +20,15 @@ BINS = 16
 
 def report_of(
     train: Selection,
+    held_out: dict[str, Selection],
     evals: dict[str, Selection],
     dropped: dict[str, Drop],
     most: int | None,
     examples: list[dict[str, Any]],
     raw: bool,
 ) -> DataReport:
-    """``most``: the limit of an example's tokens; ``examples`` as ``rendered`` gives them."""
+    """``evals``: what was drawn from ``held_out`` to be scored; ``most``: the limit of an example's
+    tokens; ``examples`` as ``rendered`` gives them."""
     pool, lengths = train.pool, train.lengths()
     formats = list(dict.fromkeys(source.format for source in pool.sources))
     return DataReport(
@@ -38,6 +40,11 @@ def report_of(
         kept=len(train.places),
         dropped=dropped,
         evals={name: len(rows.places) for name, rows in evals.items()},
+        drawn_from={
+            name: len(rows.places)
+            for name, rows in held_out.items()
+            if len(rows.places) > len(evals[name].places)
+        },
         max_length=most,
         responses={"fewest": int(lengths.count.min()), "most": int(lengths.count.max())},
         lengths=describe_lengths(lengths),
@@ -47,7 +54,7 @@ def report_of(
         folded=int(pool.column("folded")[train.places].sum()),
         contradicting=contradicting(pool),
         examples=examples,
-        fingerprint=fingerprint(train, evals),
+        fingerprint=fingerprint(train, held_out),
     )
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
-from dpo_lite.data.cleaning import repeated
+from dpo_lite.data.cleaning import keys_of, repeated
 from dpo_lite.data.encoding import EncodedSource, encode_source, options_of
 from dpo_lite.data.examples import Reason
 from dpo_lite.data.files import file_kind, split_name
-from dpo_lite.data.pool import Pool
-from dpo_lite.data.report import Ledger
+from dpo_lite.data.pool import Pool, Selection
+from dpo_lite.data.report import OWN, Ledger
 from dpo_lite.data.sources import Source, read_source
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection, OneSource
 from dpo_lite.tasks.spec import PROMPTS
 
-HELD_OUT_SHARE = 0.05
-OWN = "held_out"  # the name of the set that is taken from the training data itself
+HELD_OUT_SHARE = 0.05  # of the prompts, where there is no other held-out data
 
 
 def held_out_sets(
@@ -28,16 +29,32 @@ def held_out_sets(
 ) -> dict[str, Pool]:
     """The sets to evaluate on, by name; their prompts leave the training data ``pool``.
 
-    They are the named ones, else the splits that stand beside the ``first`` source, else a share of
-    the training prompts. Raises UserError where one of them cannot be read.
+    They are the named ones, else the splits that stand beside the ``first`` source; and a share of
+    the training prompts, where there are none or where data.eval_share asks for it. Raises
+    UserError where one of them cannot be read.
     """
     sets = _named_sets(section, first, pool.encoder, say)
     for held_out in sets.values():
         pool.drop(np.isin(pool.prompt_key, held_out.prompt_key), Reason.IN_EVAL)
-    if not sets:
-        share = _own_share(pool)
-        return {OWN: pool.take(share, OWN)} if share.any() else {}
+    share = section.eval_share or (0.0 if sets else HELD_OUT_SHARE)
+    if share and (own := _own_share(pool, share)).any():
+        sets[OWN] = pool.take(own, OWN)
     return sets
+
+
+def drawn(rows: Selection, limit: int | None, seed: int) -> Selection:
+    """So many rows of a held-out set, or all where it has no more, in their order.
+
+    Which ones follows from the seed and the words of each row alone: a larger limit takes the same
+    rows and some more, and what else stands in the set changes nothing.
+    """
+    if limit is None or len(rows.places) <= limit:
+        return rows
+    keys = keys_of(rows.pool, rows.places)
+    ranks = [blake2b(f"{seed} {key}".encode(), digest_size=8).digest() for key in keys]
+    first = sorted(range(len(ranks)), key=ranks.__getitem__)[:limit]
+    chosen = np.sort(first)
+    return replace(rows, places=rows.places[chosen], cut=rows.cut[chosen])
 
 
 def _named_sets(
@@ -61,8 +78,9 @@ def _named_sets(
     return sets
 
 
-def _own_share(pool: Pool) -> np.ndarray:
-    """A twentieth of the prompts, by their hashes: the same in every run, at least one of two.
+def _own_share(pool: Pool, wanted: float) -> np.ndarray:
+    """About that share of the prompts, by their hashes: the same in every run, a larger share with
+    the prompts of a smaller one. At least one of two, and never all.
 
     A mask (N,), of no row where there are no two prompts.
     """
@@ -70,7 +88,8 @@ def _own_share(pool: Pool) -> np.ndarray:
     present = share[pool.kept]
     if len(np.unique(present)) < 2:
         return np.zeros(len(pool.kept), bool)
-    return pool.kept & ((share < HELD_OUT_SHARE) | (share == present.min()))
+    taken = ((share < wanted) | (share == present.min())) & (share < present.max())
+    return pool.kept & taken
 
 
 def _encoded(

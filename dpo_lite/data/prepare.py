@@ -17,12 +17,12 @@ from dpo_lite.data.cleaning import repeated
 from dpo_lite.data.encoding import encode_source, options_of
 from dpo_lite.data.examples import Reason
 from dpo_lite.data.findings import rendered, report_of
-from dpo_lite.data.held_out_sets import OWN, held_out_sets
+from dpo_lite.data.held_out_sets import drawn, held_out_sets
 from dpo_lite.data.lengths import Lengths
 from dpo_lite.data.limits import apply_limit, max_length
 from dpo_lite.data.mixing import beyond_weights
 from dpo_lite.data.pool import Pool
-from dpo_lite.data.report import DataReport, Ledger
+from dpo_lite.data.report import OWN, DataReport, Ledger
 from dpo_lite.data.sources import read_source
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
@@ -62,15 +62,17 @@ def prepare(
     model_limit: int | None = None,
     room: int = 0,
     seed: int = 0,
+    eval_limit: int | None = None,
     shown: int = FEW,
     say: Say = lambda text: None,
 ) -> PreparedData:
     """Read, clean and encode the training data and the held-out sets.
 
     ``model_limit``: the base's positions, of which ``room`` stay free for an answer yet to be
-    drawn. Without a tokenizer lengths are in characters and nothing is too long. ``shown``:
-    rendered examples in the report. ``say`` is told how far it is. Raises UserError where nothing
-    is left, or where the data cannot be understood.
+    drawn. Without a tokenizer lengths are in characters and nothing is too long. ``eval_limit``:
+    rows of a held-out set, drawn by the ``seed`` where it has more. ``shown``: rendered examples in
+    the report. ``say`` is told how far it is. Raises UserError where nothing is left, or where the
+    data cannot be understood.
     """
     encoder = encoder_of(tokenizer, section)
     sources = [read_source(part.source, section.revision) for part in section.sources]
@@ -88,15 +90,17 @@ def prepare(
 
     most = None
     if tokenizer is not None:
-        whole = pool.lengths.whole[pool.kept]
-        most = max_length(whole, section.max_length, model_limit, room)
+        lengths = pool.lengths.whole[pool.kept]
+        most = max_length(lengths, section.max_length, model_limit, room)
         _limit_all(pool, held_out, most, section.on_long)
         _check_something_is_left(pool)
     dropped = pool.ledger.merged(other.ledger for other in held_out.values())
     train = pool.select(most)
-    evals = {name: other.select(most) for name, other in _not_empty(held_out).items()}
+    whole = {name: other.select(most) for name, other in _not_empty(held_out).items()}
+    evals = {name: drawn(rows, eval_limit, seed) for name, rows in whole.items()}
     rows = train.dataset()
-    report = report_of(train, evals, dropped, most, rendered(encoder, rows, shown), section.raw)
+    some = rendered(encoder, rows, shown)
+    report = report_of(train, whole, evals, dropped, most, some, section.raw)
     sets = {name: chosen.dataset() for name, chosen in evals.items()}
     return PreparedData(rows, sets, train.lengths(), report, most, report.fingerprint)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dpo_lite.data.examples import KEPT, Reason
+from dpo_lite.rates import FEWEST, wilson
 
 LENGTH_BIAS = 0.65  # a share of longer chosen responses beyond which length may be what is learned
 SHOWN_DROPS = 3
+OWN = "held_out"  # the name of the set that is taken from the training data itself
+ENOUGH = 40  # held-out examples that are proposed where there are fewer than a rate needs
 
 
 @dataclass
@@ -54,8 +58,10 @@ class Ledger:
 
 @dataclass
 class DataReport:
-    """Plain data. ``lengths`` are of what is trained on, in ``unit``; ``chosen_longer`` is the
-    share of pairs of unequal length in which the chosen response is the longer one."""
+    """Plain data. ``evals``: rows that are scored of each held-out set, and ``drawn_from`` how many
+    it has, where that is more; ``lengths`` are of what is trained on, in ``unit``;
+    ``chosen_longer`` is the share of pairs of unequal length in which the chosen response is the
+    longer one."""
 
     source: str
     format: str
@@ -65,6 +71,7 @@ class DataReport:
     kept: int
     dropped: dict[str, Drop]
     evals: dict[str, int]
+    drawn_from: dict[str, int]
     max_length: int | None
     responses: dict[str, int]
     lengths: dict[str, dict[str, Any]]
@@ -117,4 +124,35 @@ class DataReport:
             )
         if not self.evals:
             notes.append("nothing is held out; name data.eval, or give more prompts")
-        return notes
+        few = {name: count for name, count in self.evals.items() if count < FEWEST}
+        return notes + [self._too_few(name, count) for name, count in few.items()]
+
+    def _too_few(self, name: str, count: int) -> str:
+        """What so few held-out rows are worth, and how there are more."""
+        plural = "s" * (count != 1)
+        text = (
+            f"{count:,} held-out example{plural} of {set_words(name)} {'are' if plural else 'is'} "
+            "too few to tell anything: even with every one right the true rate could be "
+            f"{wilson(1.0, count)[0]:.0%}"
+        )
+        if name in self.drawn_from:
+            return f"{text}; eval.limit leaves {self.drawn_from[name] - count:,} out"
+        whole = self.kept + self.evals.get(OWN, 0)
+        share = math.ceil(20 * ENOUGH / whole) / 20
+        if share > 0.5:
+            return f"{text}; name more held-out data by data.eval"
+        return f"{text}; data.eval_share={share:g} holds out about {share * whole:,.0f}"
+
+
+def set_words(name: str) -> str:
+    return "the training prompts" if name == OWN else name
+
+
+def held_out_words(evals: Mapping[str, int], drawn_from: Mapping[str, int]) -> str:
+    """What is held out, a clause for each set."""
+    clauses = [
+        f"{count:,} of {drawn_from[name]:,} {name}" if name in drawn_from else f"{count:,} {name}"
+        for name, count in evals.items()
+    ]
+    text = ", ".join(clauses).replace(f" {OWN}", " of the training prompts") or "nothing"
+    return f"{text} (drawn by train.seed)" if drawn_from else text

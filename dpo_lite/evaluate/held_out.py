@@ -15,6 +15,7 @@ import torch
 
 from dpo_lite.data.markers import classify
 from dpo_lite.model.generation import generate
+from dpo_lite.rates import Rate, rate
 
 
 def answer_held_out(
@@ -46,7 +47,7 @@ def answer_held_out(
     return records
 
 
-def generation_share(records: Sequence[dict[str, Any]]) -> float | None:
-    """Share of the classified answers that make the chosen claim; None without markers."""
+def generation_rate(records: Sequence[dict[str, Any]]) -> Rate | None:
+    """How many of the classified answers make the chosen claim; None without markers."""
     verdicts = [record["verdict"] for record in records if "verdict" in record]
-    return verdicts.count("chosen") / len(verdicts) if verdicts else None
+    return rate(verdicts.count("chosen"), len(verdicts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -24,6 +24,7 @@ from dpo_lite.model.scoring import (
     causal_lm,
     choose_way,
 )
+from dpo_lite.rates import Rate
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.reference_cache import open_cache
 
@@ -52,21 +53,27 @@ class Scores:
         pairs = [a - b for row in self.rewards for a, b in combinations(row.tolist(), 2)]
         return np.array(pairs, dtype=np.float64)
 
-    def accuracy(self) -> float | None:
-        """Share of pairs that are ranked as the data rank them; ties are left out."""
-        margins = self.margins()
-        decided = margins[margins != 0]
-        return float((decided > 0).mean()) if len(decided) else None
+    def accuracy(self) -> Rate | None:
+        """Share of pairs that are ranked as the data rank them, as sure as its rows make it.
 
-    def longer_wins(self) -> float | None:
+        Ties are left out. The pairs of a ranking hang together, so a row counts once.
+        """
+        return _by_row(
+            [a > b for a, b in combinations(row.tolist(), 2) if a != b] for row in self.rewards
+        )
+
+    def longer_wins(self) -> Rate | None:
         """Share of pairs of unequal length whose longer response has the higher reward."""
-        wins = [
-            (length_a > length_b) == (a > b)
+        return _by_row(
+            [
+                (length_a > length_b) == (a > b)
+                for (a, length_a), (b, length_b) in combinations(
+                    zip(rewards, lengths, strict=True), 2
+                )
+                if length_a != length_b and a != b
+            ]
             for rewards, lengths in zip(self.rewards, self.lengths, strict=True)
-            for (a, length_a), (b, length_b) in combinations(zip(rewards, lengths, strict=True), 2)
-            if length_a != length_b and a != b
-        ]
-        return sum(wins) / len(wins) if wins else None
+        )
 
     def records(self, places: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
         """Rows as data that can be trained on: the last turn of the prompt, responses, scores."""
@@ -97,6 +104,13 @@ class Scores:
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
         except OSError as error:
             raise UserError(f"--out: {path} cannot be written ({error.strerror}).") from error
+
+
+def _by_row(rows: Iterable[list[bool]]) -> Rate | None:
+    """The share of all pairs that are true, of as many trials as there are rows with a pair."""
+    filled = [row for row in rows if row]
+    pairs = [right for row in filled for right in row]
+    return Rate(sum(pairs) / len(pairs), len(filled)) if pairs else None
 
 
 def encode_rows(recipe: Recipe, encoder: Encoder, say: Say) -> EncodedSource:

@@ -16,6 +16,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.model.device_memory import release
 from dpo_lite.model.scoring import true_token_logps
+from dpo_lite.rates import Rate
 from dpo_lite.recipe import ModelSection
 from dpo_lite.runs.folder import Run
 from dpo_lite.training.loaded import load_trained
@@ -34,12 +35,13 @@ class Change:
     prefers_chosen_after: float
 
     def lines(self) -> list[str]:
+        shares = (self.prefers_chosen_before, self.prefers_chosen_after)
+        before, after = (Rate(share, self.rows).cell() for share in shares)
         return [
             f"log-probabilities, adapter on its base → merged, {self.rows} held-out rows:",
             f"  per token     {self.per_token:.4f} nats apart on average",
             f"  per response  {self.per_response:+.3f} nats on average",
-            f"  chosen likelier than rejected  {self.prefers_chosen_before:.0%} → "
-            f"{self.prefers_chosen_after:.0%}",
+            f"  chosen likelier than rejected  {before} → {after}",
         ]
 
     def to_json(self) -> dict:

@@ -10,6 +10,8 @@ from dpo_lite.hub.licence import base_licence
 from dpo_lite.hub.subject import Subject
 from dpo_lite.model.adapter_files import REWARD_FILE
 from dpo_lite.names import is_public, repository
+from dpo_lite.rates import Rate, explained
+from dpo_lite.report.metrics import measured_text
 from dpo_lite.report.run import answered
 from dpo_lite.tasks import TASKS, Task
 from dpo_lite.tasks.card import Card, Facts
@@ -73,6 +75,7 @@ def eval_results(subject: Subject) -> list[EvalResult]:
     results = []
     for name, metrics in subject.results["sets"].items():
         for kind, title, value in card.measures(metrics):
+            rate, value = (value, value.share) if isinstance(value, Rate) else (None, value)
             if not isinstance(value, (int, float)) or value != value:  # a NaN is no result
                 continue
             results.append(
@@ -85,9 +88,17 @@ def eval_results(subject: Subject) -> list[EvalResult]:
                     metric_type=kind,
                     metric_name=title,
                     metric_value=round(float(value), 4),
+                    metric_args=_args(rate),
                 )
             )
     return results
+
+
+def _args(rate: Rate | None) -> dict[str, Any] | None:
+    """Of how many a share is and its interval, which the Hub's index has no fields for."""
+    if rate is None or rate.interval is None:
+        return None
+    return {"n": rate.n, "interval_95": [round(end, 4) for end in rate.interval]}
 
 
 def _task(subject: Subject) -> Task:
@@ -126,14 +137,13 @@ def _training(subject: Subject) -> str:
     train, adapter = recipe.train, _adapter_numbers(subject)
     data = manifest.get("data", {})
     sources = ", ".join(_source(part.source) for part in recipe.data.sources)
-    held_out = ", ".join(f"{name} {count:,}" for name, count in data.get("held_out", {}).items())
     revision = f" at `{subject.revision}`" if subject.revision else ""
     card = _card(subject)
     rows = [
         ("base", f"`{subject.base}`{revision}, in {manifest.get('quantization', 'nf4')}"),
         ("data", f"{sources}: {data.get('examples', 0):,} examples"),
         ("data fingerprint", f"`{data.get('fingerprint')}`"),
-        ("held out", held_out),
+        ("held out", _held_out(subject)),
         *card.objective_rows(_facts(subject)),
         ("adapter", adapter),
         ("learning rate", f"{train.lr:g}, {train.scheduler}, warm-up {train.warmup:.0%}"),
@@ -147,6 +157,21 @@ def _training(subject: Subject) -> str:
         f"## Training\n\n| setting | value |\n| --- | --- |\n{table}\n\n"
         "All keys are in [recipe.yaml](recipe.yaml), which runs again with `dpo-lite train`."
     )
+
+
+def _held_out(subject: Subject) -> str:
+    """How many rows of each held-out set the results are of, and how they were chosen."""
+    data, limit = subject.run.manifest().get("data", {}), subject.recipe.eval.limit
+    drawn_from = data.get("drawn_from")
+    clauses = []
+    for name, count in data.get("held_out", {}).items():
+        if drawn_from is None and limit and limit < count:  # of a run before rows were drawn
+            clauses.append(f"{name} {limit:,}, the first of {count:,}")
+        elif name in (drawn_from or {}):
+            clauses.append(f"{name} {count:,} of {drawn_from[name]:,}, drawn by the seed")
+        else:
+            clauses.append(f"{name} {count:,}")
+    return ", ".join(clauses)
 
 
 def _adapter_numbers(subject: Subject) -> str:
@@ -177,20 +202,22 @@ def _results(subject: Subject) -> str:
     if rows:
         for file in _task(subject).pictures:
             curves += f"\n\n![{file.partition('.')[0]}]({file})"
-        table = "\n".join(rows)
+        table = "\n".join([*rows, "", explained(rows)]).rstrip()
         return (
             f"## Results on held-out data\n\n| {' | '.join(head)} |\n"
             f"|{' --- |' * len(head)}\n{table}\n\n{curves}"
         )
-    measured: dict[str, Any] = subject.results.get("held_out") or subject.results.get("training")
+    measured: dict[str, Any] = (
+        subject.results.get("held_out") or subject.results.get("training") or {}
+    )
     lines = [
-        f"| {_cell(key)} | {value:.4g} |"
-        for key, value in (measured or {}).items()
+        f"| {_cell(key)} | {measured_text(measured, key)} |"
+        for key, value in measured.items()
         if isinstance(value, float)
     ]
     if not lines:
         return curves
-    table = "\n".join(lines)
+    table = "\n".join([*lines, "", explained(lines)]).rstrip()
     return f"## Measured\n\n| measure | value |\n| --- | --- |\n{table}\n\n{curves}"
 
 

@@ -32,7 +32,8 @@ def examine(
     """
     recipe = _recipe(source, overrides, base, note)
     if recipe.model.base == NO_BASE:
-        return prepare(recipe.data, None, seed=recipe.train.seed, shown=shown, say=say).report
+        seed, limit = recipe.train.seed, recipe.eval.limit
+        return prepare(recipe.data, None, seed=seed, eval_limit=limit, shown=shown, say=say).report
     from dpo_lite.training.recipe_data import load_data  # transformers, for the tokenizer alone
 
     return load_data(recipe, say, shown)[1].report

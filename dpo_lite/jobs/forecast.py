@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from dpo_lite.data.prepare import PreparedData
+from dpo_lite.data.report import held_out_words
 from dpo_lite.errors import UserError
 from dpo_lite.memory.capacity import GIB, card, free_memory, seconds_per_epoch, speed_here
 from dpo_lite.memory.cards import card_named, of_memory
@@ -81,6 +82,8 @@ def forecast(
     notes, tokens, scored, most = [], None, 0, None
     try:
         data = _training_data(recipe, say, notes)
+        if data.report.drawn_from:
+            notes.append(f"held out: {held_out_words(data.report.evals, data.report.drawn_from)}")
         few, lengths = method.expected(recipe, data)
         lengths = lengths.of_batch(shared=way == "forest")
         longest, tokens = int(lengths.max()), int(lengths.sum())

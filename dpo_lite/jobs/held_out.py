@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 
 from dpo_lite.data.markers import has_markers
 from dpo_lite.data.tokens import encoder_of
-from dpo_lite.evaluate.held_out import answer_held_out, generation_share
+from dpo_lite.evaluate.held_out import answer_held_out, generation_rate
 from dpo_lite.files import write_text
 from dpo_lite.model.generation import generate
+from dpo_lite.rates import COUNTS, Rate
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import ANSWERED_BY, Run
 from dpo_lite.runs.progress import progress_bar
@@ -21,12 +23,8 @@ from dpo_lite.training.reference_cache import ReferenceCache
 
 
 def held_out(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
-    """The held-out sets as lists of examples, cut to eval.limit."""
-    limit = loaded.recipe.eval.limit
-    return {
-        name: list(examples if limit is None else examples.select(range(min(limit, len(examples)))))
-        for name, examples in loaded.data.evals.items()
-    }
+    """The held-out sets as lists of examples."""
+    return {name: list(examples) for name, examples in loaded.data.evals.items()}
 
 
 def to_ask(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
@@ -46,18 +44,18 @@ def asked_before(recipe: Recipe) -> dict[str, str]:
 
 def ask_all(
     run: Run, loaded: Loaded, role: str, when: str, console: Console
-) -> dict[str, float | None]:
+) -> dict[str, Rate | None]:
     """Generate for the recipe's prompts and the held-out sets; write samples.jsonl.
 
-    What stands there of the same ``when`` goes. Returns the share of answers with the chosen claim
-    for every set that has markers.
+    What stands there of the same ``when`` goes. Returns how many answers make the chosen claim, for
+    every set; None where it has no markers.
     """
     _forget(run, when)
     recipe, tokenizer, model = loaded.recipe, loaded.tokenizer, loaded.model
     by_set = to_ask(loaded)
     prompts = recipe.eval.prompts
     total = len(prompts) + sum(len({tuple(e["prompt_ids"]) for e in r}) for r in by_set.values())
-    shares: dict[str, float | None] = {}
+    rates: dict[str, Rate | None] = {}
     with progress_bar(console) as bar:
         task = bar.add_task(f"asking the {ANSWERED_BY[when]}", total=total, note="")
         encoder = encoder_of(tokenizer, recipe.data)
@@ -84,10 +82,10 @@ def ask_all(
                 max_new_tokens=recipe.eval.max_new_tokens,
                 progress=lambda count: bar.advance(task, count),
             )
-            shares[name] = generation_share(records)
+            rates[name] = generation_rate(records)
             for record in records:
                 run.append("samples.jsonl", {"when": when, "set": name, **record})
-    return shares
+    return rates
 
 
 def _forget(run: Run, when: str) -> None:
@@ -118,12 +116,20 @@ def evaluate_run(
         return results
     after = ask_all(run, loaded, "policy", "after", console)
     samples = run.records("samples.jsonl")
-    for name, share in after.items():
-        shares = {
-            ANSWERED_BY[when]: generation_share(
+    for name, rate in after.items():
+        rates = {
+            ANSWERED_BY[when]: generation_rate(
                 [s for s in samples if s["when"] == when and s["set"] == name]
             )
             for when in asked_before(loaded.recipe)
         }
-        results["sets"][name]["generation"] = shares | {"policy": share}
+        _put_in(results["sets"][name], "generation", rates | {"policy": rate})
     return results
+
+
+def _put_in(metrics: dict[str, Any], measure: str, rates: Mapping[str, Rate | None]) -> None:
+    """Shares by role, and beside them of how many they are."""
+    metrics[measure] = {role: None if r is None else r.share for role, r in rates.items()}
+    counts = {role: rate.to_json() for role, rate in rates.items() if rate is not None}
+    if counts:
+        metrics.setdefault(COUNTS, {})[measure] = counts

@@ -49,6 +49,7 @@ def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:
             "fingerprint": loaded.data.fingerprint,
             "examples": len(loaded.data.train),
             "held_out": {name: len(rows) for name, rows in loaded.data.evals.items()},
+            "drawn_from": loaded.data.report.drawn_from,
             "max_length": loaded.data.max_length,
         },
         "predicted_memory": report.plan.total,

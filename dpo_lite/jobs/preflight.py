@@ -18,6 +18,7 @@ from peft import PeftModel
 
 from dpo_lite.data.packing import Encoded
 from dpo_lite.errors import UserError
+from dpo_lite.memory.accounting import libraries_in_use
 from dpo_lite.memory.capacity import passes, peak_memory
 from dpo_lite.memory.of_model import apply_plan, costs_here, fullest, plan_here
 from dpo_lite.memory.plan import MemoryPlan, predict
@@ -50,6 +51,7 @@ class Report:
     plan: MemoryPlan
     trial: Trial
     expected: MemoryPlan  # the first plan's prediction for the tokens of the trial
+    libraries: int | None  # bytes of the process beside the plan's; None on a card
     start_loss: float | None  # None where the policy starts apart from its reference
     seconds_per_update: float  # the reference's numbers computed
     updates: int
@@ -67,6 +69,8 @@ class Report:
         held = f"{self.linear_4bit} layers in 4 bits (NF4)" if self.linear_4bit else "16-bit base"
         reference, start = self.before
         plan, mib = self.plan, 2**20
+        beside = self.libraries or 0
+        libraries = f"Python and libraries {beside / mib:,.0f}, " if beside else ""
         return [
             f"model      {held}, {self.trained:,} trained of {self.total:,} parameters "
             f"({self.trained / self.total:.1%}), adapter in fp32",
@@ -75,7 +79,7 @@ class Report:
             f"step 0     {start}",
             f"scoring    {self.scoring.reason} (differs by "
             f"{self.scoring.difference:.0e} per token)",
-            f"memory     {plan.total / mib:,.0f} MiB planned: weights "
+            f"memory     {(plan.total + beside) / mib:,.0f} MiB planned: {libraries}weights "
             f"{plan.weights / mib:,.0f}, adapter {plan.adapter_and_optimizer / mib:,.0f}, "
             f"activations {plan.activations / mib:,.0f}, head {plan.head / mib:,.0f}, workspace "
             f"{plan.workspace / mib:,.0f}",
@@ -99,6 +103,7 @@ def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objecti
     tokens = lengths.of_batch(shared=scoring.way == "forest")
     say("measuring what an update keeps in memory")
     costs = costs_here(model, few, scoring.way)
+    libraries = libraries_in_use(costs, model.device)
     say("trying one update with the longest examples")
     largest = _largest_update(loaded, method, tokens)
     planned, plan, trial = _try_update(loaded, method.measured(objective), costs, tokens, largest)
@@ -126,6 +131,7 @@ def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objecti
         plan=plan,
         trial=trial,
         expected=predict(costs, planned.choice, trial.tokens),
+        libraries=libraries,
         start_loss=None if recipe.starts_apart and compares else trial.loss,
         seconds_per_update=seconds,
         updates=updates,

@@ -176,7 +176,9 @@ def execute(
         results |= method.finish(run, loaded, objective, report.plan.budget, console)
         results["seconds"] = time.time() - started
         results["peak_memory"] = peak_memory(model.device)
-        results["memory"] = memory_by_part(report.expected, report.trial, model, trainer.optimizer)
+        results["memory"] = memory_by_part(
+            report.expected, report.trial, report.libraries, model, trainer.optimizer
+        )
         write_json(run.path / "results.json", results)
         write_report(run)
         run.update_status(state="finished", seconds_left=0, finished=time.time(), doing=None)

@@ -114,6 +114,13 @@ class DataSection(Section):
         " such or of {source, format, columns}; `none`, the default: the splits that come with it,"
         " else 5 % of the prompts.",
     )
+    eval_share: float | None = Field(
+        None,
+        gt=0,
+        le=0.5,
+        description="Hold out this share of the training prompts, beside `data.eval` or the splits"
+        " that come with the source; default: 5 % where there is neither.",
+    )
     revision: str | None = Field(
         None, description="Branch, tag or commit of the data set on the Hub."
     )
@@ -207,7 +214,12 @@ class EvalSection(Section):
         description="Every N updates answer the prompts and estimate the KL to the reference from"
         " sampled answers; default: never while training.",
     )
-    limit: int | None = Field(None, ge=1, description="Use at most N rows of each held-out set.")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="Score at most N rows of each held-out set, drawn by train.seed; a larger N"
+        " keeps the rows of a smaller one.",
+    )
 
 
 class HubSection(Section):

@@ -102,7 +102,7 @@ def _evals(
                     (record["step"], value)
                 )
     for name, scores in ((results or {}).get("sets") or {}).items():
-        for key in ("loss", "rewards/accuracies", "rewards/margins"):
+        for key in ("loss", "rewards/accuracies", "rewards/margins", "pairs"):
             if scores.get(key) is not None:
                 evals.setdefault(name, {}).setdefault(key, []).append((last, scores[key]))
     return evals

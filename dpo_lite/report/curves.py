@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lite.files import read_json
+from dpo_lite.rates import Rate, logged_rate, of_how_many, rate_at
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.pictures import panels
 from dpo_lite.runs.folder import Run
@@ -42,39 +43,54 @@ def _draw_panel(axis, panel: Panel, records: Sequence[Mapping[str, Any]], unit: 
     axis.set_title(f"{panel.title} by {unit}", fontsize=10)
     if panel.top is not None:
         axis.set_ylim(0, 1.05 * panel.top)
+    if panel.note and (note := panel.note(records, unit)):
+        axis.text(0.5, 0.03, note, transform=axis.transAxes, ha="center", fontsize=7, color="0.35")
     if len(panel.keys) > 1 and axis.get_legend_handles_labels()[0]:
         axis.legend(frameon=False, fontsize=8)
 
 
 # The colours of the roles' bars.
 BARS = {"reference": "C0", "start": "C2", "policy": "C1"}
+Shares = list[tuple[str, dict[str, Rate]]]
 
 
-def _shares(sets: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
-    """What is measured of reference and policy, in shares: label -> role -> share."""
+def _shares(sets: dict[str, Any]) -> Shares:
+    """What is measured of reference and policy, in shares: label -> role -> rate."""
     bars = []
     for name, metrics in sets.items():
-        generation = metrics.get("generation") or {}
-        if generation.get("policy") is not None:
-            bars.append((f"{name}\ngenerated", generation))
         drawn = metrics.get("drawn") or {}
-        if "truthful" in drawn.get("policy", {}):
-            bars.append((f"{name}\ndrawn", {role: d["truthful"] for role, d in drawn.items()}))
-        if "likelihood" in metrics:
-            bars.append((f"{name}\nlikelihood", metrics["likelihood"]))
+        measured = {
+            "generated": {role: rate_at(metrics, "generation", role) for role in BARS},
+            "drawn": {role: logged_rate(drawn.get(role, {}), "truthful") for role in BARS},
+            "likelihood": {role: rate_at(metrics, "likelihood", role) for role in BARS},
+        }
+        for how, by_role in measured.items():
+            rates = {role: rate for role, rate in by_role.items() if rate is not None}
+            if "policy" in rates:
+                count = of_how_many(rates.values())
+                of = "" if count is None else f"\nof {count:,}"
+                bars.append((f"{name}\n{how}{of}", rates))
     return bars
 
 
-def _draw_shares(axis, bars: list[tuple[str, dict[str, float]]]) -> None:
-    """Bars by role: the generated share where the data have markers, and likelihood."""
-    roles = [role for role in BARS if any(shares.get(role) is not None for _, shares in bars)]
+def _draw_shares(axis, bars: Shares) -> None:
+    """Bars by role with their intervals: the generated share where the data have markers, and
+    likelihood."""
+    roles = [role for role in BARS if any(role in rates for _, rates in bars)]
     width = 0.8 / max(len(roles), 1)
     for place, role in enumerate(roles):
         offset = (place - (len(roles) - 1) / 2) * width
-        shares = {i + offset: s[role] for i, (_, s) in enumerate(bars) if s.get(role) is not None}
-        heights = [100 * share for share in shares.values()]
-        drawn = axis.bar([*shares], heights, 0.95 * width, label=role, color=BARS[role])
-        axis.bar_label(drawn, fmt="%.0f", fontsize=8)
+        rates = {i + offset: by[role] for i, (_, by) in enumerate(bars) if role in by}
+        heights = [100 * rate.share for rate in rates.values()]
+        ends = [rate.interval or (rate.share, rate.share) for rate in rates.values()]
+        reach = [
+            [max(height - 100 * low, 0) for height, (low, _) in zip(heights, ends, strict=True)],
+            [max(100 * high - height, 0) for height, (_, high) in zip(heights, ends, strict=True)],
+        ]
+        axis.bar([*rates], heights, 0.95 * width, label=role, color=BARS[role])
+        axis.errorbar([*rates], heights, yerr=reach, fmt="none", ecolor="0.3", elinewidth=0.9)
+        for x, height, (_, high) in zip(rates, heights, ends, strict=True):
+            axis.text(x, 100 * high + 2, f"{height:.0f}", ha="center", fontsize=8)
     axis.set_xticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
     axis.set_ylim(0, 125)
     axis.set_title("held out: chosen claim, per cent", fontsize=10)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dpo_lite.data.report import DataReport
+from dpo_lite.data.report import DataReport, held_out_words
 from dpo_lite.report.words import bars, counted
 
 SHOWN_CHARACTERS = 400
@@ -57,15 +57,11 @@ def print_brief(report: DataReport, console: Console) -> None:
 
 
 def _facts(report: DataReport) -> list[tuple[str, str]]:
-    sets = {
-        name.replace("held_out", "of the training prompts"): n for name, n in report.evals.items()
-    }
-    held = ", ".join(f"{count:,} {name}" for name, count in sets.items()) or "nothing"
     things = counted(report.kept, "prompt" if report.prompts_alone else "example")
     lines = [
         ("data", f"{report.source}: {counted(report.rows, 'row')}, {things} to train on"),
         ("format", f"{report.format} ({report.format_why})"),
-        ("held out", held),
+        ("held out", held_out_words(report.evals, report.drawn_from)),
         ("responses", _responses(report)),
     ]
     for place, (name, facts) in enumerate(report.lengths.items()):

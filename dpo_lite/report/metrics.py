@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dpo_lite.rates import LOGGED_OF, logged_rate
+
 NONE = "–"
 METRICS = {
     "loss": "What is minimised. DPO starts at ln 2 = 0.693, where policy and reference are equal; "
@@ -17,6 +19,7 @@ METRICS = {
     "reward is implicit, a reward model's is what its head says.",
     "rewards/accuracies": "Share of pairs whose chosen answer has the higher reward; ties "
     "are left out. 0.5 is a coin; 0.6 to 0.8 on held-out data is common, as people disagree.",
+    "pairs": "How many pairs an accuracy is of: those of an update or a held-out set, less ties.",
     "rewards/chosen": "Of a policy beta · (log π − log π_ref) of the chosen answer: how much "
     "likelier it is than under the reference. It often falls below 0, as only the margin is "
     "trained. Of a reward model what its head says of the chosen answer, kept around 0 by "
@@ -50,6 +53,7 @@ METRICS = {
     "ppo.max_new_tokens.",
     "truthful": "Share of the answers drawn to held-out prompts that make the chosen claim, where "
     "the data have markers. It should rise with the reward: else the reward is being tricked.",
+    "prompts": "How many held-out prompts the drawn answers are to.",
     "seconds/drawing": "Time of a rollout that drawing its answers took, usually the most.",
     "seconds/judging": "Time for the rewards and log-probabilities of the answers.",
     "seconds/learning": "Time for the steps of the optimiser.",
@@ -87,11 +91,24 @@ def columns_of(statuses: Iterable[Mapping[str, Any]]) -> list[Number]:
 
 
 def number_text(status: Mapping[str, Any], number: Number) -> str:
-    """A run's number as text. The loss of PPO says nothing and is not shown."""
+    """A run's number as text, an accuracy with the pairs of its update.
+
+    The loss of PPO says nothing and is not shown.
+    """
     value = status.get(number.key)
     if value is None or (number.key == "loss" and status.get("reward") is not None):
         return NONE
-    return f"{value:.{number.digits}f}"
+    pairs = status.get("pairs") if number.key == "accuracy" else None
+    return f"{value:.{number.digits}f}" + ("" if pairs is None else f" of {pairs:,}")
+
+
+def measured_text(record: Mapping[str, Any], key: str) -> str:
+    """A number of a line of metrics.jsonl as text, a share with what it is of."""
+    _, metric = split_eval(key) or ("", key)
+    if metric not in LOGGED_OF:
+        return f"{record[key]:.4g}"
+    rate = logged_rate(record, metric, key.removesuffix(metric))
+    return NONE if rate is None else rate.words(1)
 
 
 def split_eval(key: str) -> tuple[str, str] | None:

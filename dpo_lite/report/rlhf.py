@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from dpo_lite.files import write_text
+from dpo_lite.rates import Rate, explained, wilson
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.pictures import panels
 from dpo_lite.report.words import clock
@@ -33,6 +34,7 @@ class Point:
     beta: float | None
     seeds: int
     sets: dict[str, dict[str, tuple[float, float | None]]]  # by held-out set and measure
+    counts: dict[str, int]  # by held-out set: prompts or pairs, of each seed
     seconds: float
     memory: float
 
@@ -64,28 +66,46 @@ def _row(kind: str, beta: float | None, points: list[dict[str, Any]]) -> Point:
         beta,
         len(points),
         sets,
+        {
+            name: count
+            for name, measured in points[0]["sets"].items()
+            if (count := measured.get("prompts") or measured.get("pairs"))
+        },
         mean(p["seconds"] or 0.0 for p in points),
         mean(p["memory"] or 0.0 for p in points),
     )
 
 
 def cells(rows: Sequence[Point]) -> tuple[list[str], list[list[str]]]:
-    """Head and body of the table, a line per step and held-out set."""
-    head = ["step", "set", "truthful", "reward", "KL, nats", "time", "MiB"]
+    """Head and body of the table, a line per step and held-out set.
+
+    ``n``: of how many prompts or pairs its numbers are. A share of one seed has its interval; of
+    several seeds what they differ by says more.
+    """
+    head = ["step", "set", "n", "truthful", "reward", "KL, nats", "time", "MiB"]
     body = []
     for row in rows:
         cost = [clock(row.seconds), f"{row.memory / 2**20:,.0f}"]
         for place, (name, measures) in enumerate(row.sets.items()):
+            count = row.counts.get(name)
             numbers = [
-                _number(measures.get("truthful"), "{:.0%}", 100),
+                _share(measures.get("truthful"), count),
                 _number(measures.get("reward"), "{:+.2f}"),
                 _number(measures.get("kl"), "{:.2f}"),
             ]
             if "accuracy" in measures:
-                numbers = [f"accuracy {_number(measures['accuracy'], '{:.0%}', 100)}", "", ""]
+                numbers = [f"accuracy {_share(measures['accuracy'], count)}", "", ""]
             first = place == 0
-            body.append([row.name if first else "", name, *numbers, *(cost if first else ["", ""])])
+            of = "–" if count is None else f"{count:,}"
+            line = [row.name if first else "", name, of, *numbers]
+            body.append([*line, *(cost if first else ["", ""])])
     return head, body
+
+
+def _share(measured: tuple[float, float | None] | None, count: int | None) -> str:
+    if measured is None or measured[1] is not None:
+        return _number(measured, "{:.0%}", 100)
+    return Rate(measured[0], count).cell()
 
 
 def _number(measured: tuple[float, float | None] | None, form: str, scale: float = 1.0) -> str:
@@ -110,13 +130,15 @@ def write_rlhf_report(run: Run) -> None:
     rows = read_points(run)
     draw_frontier(rows, run.path / PICTURE)
     recipe = load_recipe(run.recipe_file)
-    seeds = len(recipe.rlhf.seeds)
+    seeds, whole = len(recipe.rlhf.seeds), table(rows)
     text = (
         f"# {run.name}\n\n{recipe.objective} over `{recipe.model.base}`. Every policy is held to "
         "the SFT adapter; reward (of the reward model, centred), KL and truthfulness are of drawn "
         f"answers to held-out prompts. Mean {'and deviation ' if seeds > 1 else ''}over {seeds} "
-        f"seed{'s' * (seeds > 1)}; time and peak of memory of each step's own process.\n\n"
-        f"{table(rows)}\n![frontier]({PICTURE})\n"
+        f"seed{'s' * (seeds > 1)}; n: {recipe.rlhf.answers} answers to each of so many prompts, of "
+        "the reward model pairs, ties left out; time and peak of memory of each step's own "
+        f"process. {explained([whole])}".rstrip()
+        + f"\n\n{whole}\n![frontier]({PICTURE})\n"
     )
     write_text(run.path / "report.md", text)
 
@@ -143,6 +165,16 @@ def draw_frontier(rows: Sequence[Point], file: Path) -> None:
             axes[0][column].set_title(f"held out: {name}", fontsize=11)
 
 
+def _reach(row: Point, name: str, measure: str, scale: float) -> tuple[float, float]:
+    """How far down and up a bar goes: the spread over the seeds, of one seed a share's interval."""
+    value, spread = row.sets[name][measure]
+    count = row.counts.get(name)
+    if spread is not None or measure != "truthful" or count is None:
+        return scale * (spread or 0.0), scale * (spread or 0.0)
+    low, high = wilson(value, count)
+    return scale * (value - low), scale * (high - value)
+
+
 def _draw_panel(axis, rows: Sequence[Point], name: str, measure: str) -> None:
     scale = 100 if measure == "truthful" else 1
     start = next((row for row in rows if row.kind == "sft" and measure in row.sets[name]), None)
@@ -161,7 +193,7 @@ def _draw_panel(axis, rows: Sequence[Point], name: str, measure: str) -> None:
             xs,
             ys,
             xerr=[s["kl"][1] or 0.0 for s in sets],
-            yerr=[scale * (s[measure][1] or 0.0) for s in sets],
+            yerr=[*zip(*(_reach(row, name, measure, scale) for row in points), strict=True)],
             fmt="o",
             color=colour,
             capsize=2,

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from dpo_lite.files import read_json, write_text
+from dpo_lite.memory.parts import LIBRARIES, TOGETHER
+from dpo_lite.rates import explained
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.curves import draw_curves
 from dpo_lite.runs.folder import ANSWERED_BY, Run
 from dpo_lite.tasks import TASKS
 
 SHOWN_SAMPLES = 6
+PROCESS = "the whole process"
 
 
 def write_report(run: Run) -> None:
@@ -38,6 +41,8 @@ def write_report(run: Run) -> None:
         f"|{' --- |' * len(head)}",
     ]
     lines += [f"| {' | '.join(row)} |" for row in rows]
+    if words := explained(map(" ".join, rows)):
+        lines += ["", words]
     for file in task.pictures:
         lines += ["", f"![{file.partition('.')[0]}]({file})"]
     for remark in task.remarks(results):
@@ -51,7 +56,7 @@ def write_report(run: Run) -> None:
         "## Cost",
         "",
         f"{results.get('seconds', 0):.0f} s in all, on {manifest['device']}. Memory in MiB, "
-        "predicted for the largest micro-batch and measured:",
+        f"predicted for the largest micro-batch and measured{memory_words(results)}:",
         "",
         "| part | predicted | measured |",
         "| --- | --- | --- |",
@@ -61,17 +66,35 @@ def write_report(run: Run) -> None:
     write_text(run.path / "report.md", "\n".join(lines))
 
 
+def memory_words(results: dict[str, Any]) -> str:
+    """What is measured together without a card, as a clause."""
+    if LIBRARIES not in results["memory"]:
+        return ""
+    return (
+        "; the whole process is predicted over Python and libraries as they were before the first "
+        "update, and its peak also has what was loaded later and what the allocator holds back"
+    )
+
+
 def memory_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(part, predicted, measured) in MiB; on a CPU the last is the whole process."""
+    """(part, predicted, measured) in MiB.
+
+    A run of an older version measured without a card only the whole process, of which its plan had
+    predicted a part.
+    """
 
     def mib(size: int | None) -> str:
         return "–" if size is None else f"{size / 2**20:,.1f}"
 
+    parts = results["memory"]
+    whole = {TOGETHER: PROCESS} if LIBRARIES in parts else {}
     rows = [
-        (name, mib(part["predicted"]), mib(part["measured"]))
-        for name, part in results["memory"].items()
+        (whole.get(name, name), mib(part["predicted"]), mib(part["measured"]))
+        for name, part in parts.items()
     ]
-    return [*rows, ("peak", "", mib(results["peak_memory"]))]
+    if parts[TOGETHER]["measured"] is None:
+        rows.append((f"{PROCESS}, with its libraries", "–", mib(results["peak_memory"])))
+    return rows
 
 
 def answered(run: Run, most: int = SHOWN_SAMPLES) -> list[tuple[str, dict[str, str]]]:

@@ -2,119 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from dpo_lite.files import read_json, write_text
-from dpo_lite.recipe import load_recipe
+from dpo_lite.files import write_text
+from dpo_lite.rates import Rate, explained, margin_text
 from dpo_lite.report.pictures import panels
+from dpo_lite.report.sweep_best import verdict
+from dpo_lite.report.sweep_rows import MEASURES, RATE, SweepRow, Value, number, read_sweep
 from dpo_lite.report.words import clock
-from dpo_lite.runs.folder import Run
-
-# What is measured on a held-out set: name, and how a cell shows it.
-MEASURES = {
-    "accuracy": "{:.0%}",
-    "margin": "{:.2f}",
-    "generated": "{:.0%}",
-    "truthful": "{:.0%}",
-    "reward": "{:+.2f}",
-    "KL": "{:.2f}",
-    "drift": "{:+.1f}",
-    "loss": "{:.3f}",
-}
-
-
-@dataclass(frozen=True)
-class SweepRow:
-    """One run: ``sets`` has the measures by held-out set, empty where it is not finished."""
-
-    run: str
-    values: dict[str, str]
-    state: str
-    error: str | None
-    sets: dict[str, dict[str, float | None]]
-    kl: float | None  # sampled while training, where eval.sample_steps asks for it
-    seconds: float | None
-
-    def mean(self, measure: str) -> float | None:
-        """Over the held-out sets that have it."""
-        values = [m[measure] for m in self.sets.values() if m.get(measure) is not None]
-        return sum(values) / len(values) if values else None
-
-
-def read_sweep(path: Path, names: Sequence[str] | None = None) -> list[SweepRow]:
-    """The runs of a sweep's folder, or those of them that are named, in their order."""
-    runs = (read_json(path / "sweep.json") or {"runs": {}})["runs"]
-    return [
-        _row(Run(path.parent / name), values)
-        for name, values in runs.items()
-        if names is None or name in names
-    ]
-
-
-def _row(run: Run, values: dict[str, str]) -> SweepRow:
-    if not run.recipe_file.is_file():
-        return SweepRow(run.name, values, "to train", None, {}, None, None)
-    status, results = run.status(), read_json(run.path / "results.json") or {"sets": {}}
-    recipe = load_recipe(run.recipe_file)
-    sets = {name: _measures(scores, recipe.train.beta) for name, scores in results["sets"].items()}
-    # Of answers sampled beside the updates; one that belongs to an update is of its own rollout.
-    sampled = [r["kl"] for r in run.records("metrics.jsonl") if "kl" in r and "loss" not in r]
-    return SweepRow(
-        run.name,
-        values,
-        status["state"],
-        status.get("error"),
-        sets,
-        sampled[-1] if sampled else None,
-        results.get("seconds"),
-    )
-
-
-def _measures(scores: dict[str, Any], beta: float) -> dict[str, float | None]:
-    """``drift``: nats that the chosen answers gained or lost, which beta does not scale.
-
-    ``truthful``, ``reward`` and ``KL`` are of PPO's drawn answers, the KL in nats per answer.
-    """
-    chosen = scores.get("rewards/chosen")
-    drawn = (scores.get("drawn") or {}).get("policy", {})
-    return {
-        "accuracy": scores.get("rewards/accuracies"),
-        "margin": scores.get("rewards/margins"),
-        "generated": (scores.get("generation") or {}).get("policy"),
-        "truthful": drawn.get("truthful"),
-        "reward": drawn.get("reward"),
-        "KL": drawn.get("kl"),
-        "drift": None if chosen is None else chosen / beta,
-        "loss": scores.get("loss"),
-    }
-
-
-def best(rows: Sequence[SweepRow]) -> SweepRow | None:
-    """The run with most chosen claims generated, else the most accurate, of PPO without markers the
-    most rewarded; of equals the one nearest to the reference."""
-    for measure in ("generated", "accuracy", "reward"):
-        known = [row for row in rows if row.mean(measure) is not None]
-        if known:
-            return max(known, key=lambda row: (row.mean(measure), -_distance(row)))
-    return None
-
-
-def _distance(row: SweepRow) -> float:
-    return abs(row.mean("KL") or row.mean("drift") or 0.0)
 
 
 def cells(rows: Sequence[SweepRow]) -> tuple[list[str], list[list[str]]]:
-    """Head and body of the table: a line per run and held-out set."""
+    """Head and body of the table: a line per run and held-out set.
+
+    ``n`` is of how many the rates of a line are, once where it is the same of all.
+    """
     sets = [measures for row in rows for measures in row.sets.values()]
     shown = [m for m in MEASURES if any(measures.get(m) is not None for measures in sets)]
     has_kl = any(row.kl is not None for row in rows)
     keys = list(rows[0].values)
     leaves = [key.rpartition(".")[2] for key in keys]
     names = leaves if len(set(leaves)) == len(leaves) else keys
-    head = [*names, "held-out set", *shown, *(["KL"] if has_kl else []), "time"]
+    counted = any(MEASURES[measure] == RATE for measure in shown)
+    head = [*names, "held-out set", *(["n"] if counted else []), *shown]
+    head += [*(["KL"] if has_kl else []), "time"]
     body = []
     for row in rows:
         values = [row.values.get(key, "–") for key in keys]
@@ -122,9 +34,10 @@ def cells(rows: Sequence[SweepRow]) -> tuple[list[str], list[list[str]]]:
         last.append("–" if row.seconds is None else clock(row.seconds))
         if not row.sets:
             state = row.state + (f": {row.error}" if row.error else "")
-            body.append([*values, state, *["–"] * len(shown), *last])
+            body.append([*values, state, *["–"] * (len(shown) + counted), *last])
         for place, (name, measures) in enumerate(row.sets.items()):
-            numbers = [_cell(measures.get(m), MEASURES[m]) for m in shown]
+            numbers = [_counts(measures.get(m) for m in shown)] if counted else []
+            numbers += [_cell(measures.get(m), m) for m in shown]
             first = place == 0
             body.append(
                 [*(values if first else [""] * len(values)), name, *numbers]
@@ -133,8 +46,17 @@ def cells(rows: Sequence[SweepRow]) -> tuple[list[str], list[list[str]]]:
     return head, body
 
 
-def _cell(value: float | None, form: str) -> str:
-    return "–" if value is None else form.format(value)
+def _cell(value: Value, measure: str) -> str:
+    if isinstance(value, Rate):
+        return value.cell()
+    if value is None:
+        return "–"
+    return margin_text(value) if measure == "margin" else MEASURES[measure].format(value)
+
+
+def _counts(values: Iterable[Value]) -> str:
+    numbers = [value.n for value in values if isinstance(value, Rate) and value.n is not None]
+    return ", ".join(f"{n:,}" for n in dict.fromkeys(numbers)) or "–"
 
 
 def write_sweep(path: Path, names: Sequence[str] | None = None) -> list[SweepRow]:
@@ -143,7 +65,9 @@ def write_sweep(path: Path, names: Sequence[str] | None = None) -> list[SweepRow
     head, body = cells(rows)
     lines = [head, ["---"] * len(head), *body]
     text = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-    write_text(path / "table.md", f"# {path.stem}\n\n{text}\n\n![measures](sweep.png)\n")
+    words = filter(None, [explained([text]), verdict(rows)])
+    below = "".join(f"{line[0].upper()}{line[1:].rstrip('.')}.\n\n" for line in words)
+    write_text(path / "table.md", f"# {path.stem}\n\n{text}\n\n{below}![measures](sweep.png)\n")
     if any(row.sets for row in rows):
         draw_measures(rows, path / "sweep.png", path.stem)
     return rows
@@ -171,15 +95,20 @@ def _lines(axis, rows: Sequence[SweepRow], sets: list[str], measure: str) -> Non
     labels = [" ".join(row.values.values()) for row in rows]
     for name in sets:
         points = [
-            (place, row.sets[name][measure])
+            (place, value)
             for place, row in enumerate(rows)
-            if row.sets.get(name, {}).get(measure) is not None
+            if (value := row.sets.get(name, {}).get(measure)) is not None
         ]
-        if points:
-            axis.plot(*zip(*points, strict=True), marker="o", label=name, linewidth=1.6)
+        if not points:
+            continue
+        places, values = zip(*points, strict=True)
+        (line,) = axis.plot(places, [*map(number, values)], marker="o", label=name, linewidth=1.6)
+        for place, value in points:
+            if isinstance(value, Rate) and value.interval:
+                axis.vlines(place, *value.interval, color=line.get_color(), linewidth=1.0)
     axis.set_xticks(range(len(rows)), labels, fontsize=8, rotation=0 if len(rows) < 7 else 60)
     axis.set_xlabel(", ".join(rows[0].values), fontsize=9)
-    if MEASURES[measure].endswith("%}"):
+    if MEASURES[measure] == RATE:
         axis.set_ylim(0, 1.05)
     axis.grid(alpha=0.25, axis="y")
     if len(sets) > 1:
@@ -196,8 +125,8 @@ def _heat(axis, rows: Sequence[SweepRow], name: str, measure: str) -> None:
     for row in rows:
         value = row.sets.get(name, {}).get(measure)
         if value is not None:
-            grid[ys.index(row.values[down]), xs.index(row.values[across])] = value
-    shares = MEASURES[measure].endswith("%}")
+            grid[ys.index(row.values[down]), xs.index(row.values[across])] = number(value)
+    shares = MEASURES[measure] == RATE
     axis.imshow(grid, aspect="auto", **({"vmin": 0, "vmax": 1} if shares else {}))
     for y, x in np.argwhere(~np.isnan(grid)):
         text = MEASURES[measure].format(grid[y, x])

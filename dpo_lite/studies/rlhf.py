@@ -132,7 +132,10 @@ def _measure_what_can_be(run: Run, recipe: Recipe, steps: Sequence[Step], consol
             }
             if step.kind == "reward":
                 point["sets"] = {
-                    name: {"accuracy": scores.get("rewards/accuracies")}
+                    name: {
+                        "accuracy": scores.get("rewards/accuracies"),
+                        "pairs": scores.get("pairs"),
+                    }
                     for name, scores in results["sets"].items()
                 }
             else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.rates import rate_at
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,11 @@ class Card:
         ]
 
     def measures(self, metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-        """Kind, title and value of what was measured on a held-out set, for the Hub's index."""
-        for key, kind, title in (
-            ("rewards/accuracies", "accuracy", "Reward accuracy"),
-            ("rewards/margins", "rewards/margins", "Reward margin"),
-            ("loss", "loss", "Loss"),
-        ):
-            yield kind, title, metrics.get(key)
+        """Kind, title and value (a number or a Rate) of what was measured on a held-out set, for
+        the Hub's index."""
+        yield "accuracy", "Reward accuracy", rate_at(metrics, "rewards/accuracies")
+        yield "rewards/margins", "Reward margin", metrics.get("rewards/margins")
+        yield "loss", "Loss", metrics.get("loss")
 
     def use(self, facts: Facts, repo: str, tokenizer: str) -> str:
         """How it is loaded and asked without dpo_lite; ``tokenizer``: the id that has it."""

@@ -8,9 +8,19 @@ from typing import Any
 from dpo_lite.advice import preference
 from dpo_lite.advice.rules import Advice, Curves
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.rates import margin_text
 from dpo_lite.tasks import panels
 from dpo_lite.tasks.card import Card
-from dpo_lite.tasks.spec import Recipe, Row, Task, by_role, generated_row, percent, smoothable
+from dpo_lite.tasks.spec import (
+    Recipe,
+    Row,
+    Task,
+    accuracy_row,
+    by_role,
+    generated_row,
+    rate_row,
+    smoothable,
+)
 
 
 class DPOCard(Card):
@@ -65,9 +75,9 @@ class DPO(Task):
     def result_rows(self, metrics: Mapping[str, Any]) -> list[Row]:
         return [
             *generated_row(metrics),
-            ("chosen likelier than rejected", *by_role(metrics["likelihood"])),
-            ("reward accuracy", "–", percent(metrics.get("rewards/accuracies"))),
-            ("reward margin", "0", f"{metrics['rewards/margins']:.2f}"),
+            rate_row("chosen likelier than rejected", by_role(metrics, "likelihood")),
+            accuracy_row("reward accuracy", metrics, 0, None),
+            ("reward margin", "0", margin_text(metrics["rewards/margins"])),
             ("loss", "", f"{metrics['loss']:.4f}"),
         ]
 

@@ -5,8 +5,11 @@ A task lists the panels that it has; nothing else knows which curves belong to w
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from dpo_lite.advice.preference import HAIR
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,8 @@ class Panel:
     """Curves over each other: of ``keys`` the second is drawn dashed, the third dotted.
 
     ``where``: on the page, in the picture, or in both. ``legend`` stands for the title on the page,
-    where no line is named otherwise; ``empty`` where there is no curve yet. Panels of several tasks
+    where no line is named otherwise; ``empty`` where there is no curve yet; ``note``: what must be
+    known to read the curve, from the logged updates and the word for one. Panels of several tasks
     that are equal but for where they stand are one, in which runs of all of them are drawn.
     """
 
@@ -27,6 +31,7 @@ class Panel:
     noisy: bool = True  # whether a running mean says more than the measurement
     always: bool = True  # also where nothing was measured, or the same from first to last
     empty: str = field(default="nothing yet", compare=False)
+    note: Callable[[Sequence[Mapping[str, Any]], str], str] | None = None
 
     @property
     def on_page(self) -> bool:
@@ -37,10 +42,35 @@ class Panel:
         return self.where != "page"
 
 
+def accuracy_note(records: Sequence[Mapping[str, Any]], unit: str) -> str:
+    """Of how many pairs each point is, and up to where they are told apart by a hair alone.
+
+    Right from the first updates on is an accuracy of 100 % where all rewards are next to 0 yet.
+    """
+    measured = [r for r in records if "rewards/accuracies" in r and "rewards/margins" in r]
+    counts = [r["pairs"] for r in measured if "pairs" in r]
+    words = []
+    if counts:
+        few, many = min(counts), max(counts)
+        words.append(f"{few} pairs a point" if few == many else f"{few} to {many} pairs a point")
+    if measured:
+        wide = (r["step"] for r in measured if abs(r["rewards/margins"]) >= HAIR)
+        step = next(wide, None)
+        until = "to the end" if step is None else f"before {unit} {step:,}"
+        words.append(f"by a hair (margin < {HAIR:g}) {until}")
+    return "; ".join(words)
+
+
 LOSS = Panel("loss", ("loss",), "both")
 MARGIN = Panel("reward margin", ("rewards/margins",), zero=True)
 ACCURACY = Panel(
-    "reward accuracy", ("rewards/accuracies",), "both", legend="accuracy", zero=True, top=1.0
+    "reward accuracy",
+    ("rewards/accuracies",),
+    "both",
+    legend="accuracy",
+    zero=True,
+    top=1.0,
+    note=accuracy_note,
 )
 REWARDS = Panel(
     "rewards",

@@ -9,10 +9,11 @@ from typing import Any
 from dpo_lite.advice import ppo as advice
 from dpo_lite.advice.rules import Advice, Curves
 from dpo_lite.names import last_name
+from dpo_lite.rates import logged_rate
 from dpo_lite.tasks import panels
 from dpo_lite.tasks.panels import Panel
 from dpo_lite.tasks.ppo_card import PPOCard
-from dpo_lite.tasks.spec import PROMPTS, Recipe, Row, Task, generated_row, percent, refuse_losses
+from dpo_lite.tasks.spec import PROMPTS, Recipe, Row, Task, generated_row, rate_row, refuse_losses
 
 OF_VALUES = ("value_clip", "value_lr", "gamma", "lam", "whiten_rewards")  # what GAE needs
 
@@ -103,8 +104,8 @@ class PPO(Task):
         before, after = (metrics["drawn"][role] for role in ("reference", "policy"))
         rows = generated_row(metrics)
         if "truthful" in after:
-            shares = (percent(role["truthful"]) for role in (before, after))
-            rows.append(("chosen claim, drawn", *shares))
+            shares = [logged_rate(role, "truthful") for role in (before, after)]
+            rows.append(rate_row("chosen claim, drawn", shares))
         rows.append(("reward, drawn", *(f"{role['reward']:+.2f}" for role in (before, after))))
         kl = f"{after['kl']:.2f} ± {after['kl_error']:.2f}"
         rows.append(("KL, nats per answer", "0", kl))

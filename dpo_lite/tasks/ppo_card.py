@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dpo_lite.names import is_function, is_public, last_name
+from dpo_lite.rates import LOGGED_OF, logged_rate
 from dpo_lite.tasks.card import Card, Facts
 
 GOAL = "max E[r(x, y)] − β · KL(π ‖ π_ref)"
@@ -71,7 +72,7 @@ class PPOCard(Card):
             ("kl", "kl", "KL to the reference, nats per answer"),
         ):
             if key in drawn:
-                yield kind, title, drawn[key]
+                yield kind, title, logged_rate(drawn, key) if key in LOGGED_OF else drawn[key]
 
 
 def reward_name(reward: str) -> str:

@@ -8,9 +8,17 @@ from typing import Any
 from dpo_lite.advice import reward as advice
 from dpo_lite.advice.rules import Advice, Curves
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.rates import margin_text
 from dpo_lite.tasks import panels
 from dpo_lite.tasks.reward_card import RewardCard
-from dpo_lite.tasks.spec import Recipe, Row, Task, percent, refuse_losses, smoothable
+from dpo_lite.tasks.spec import (
+    Recipe,
+    Row,
+    Task,
+    accuracy_row,
+    refuse_losses,
+    smoothable,
+)
 
 
 class Reward(Task):
@@ -61,9 +69,9 @@ class Reward(Task):
     def result_rows(self, metrics: Mapping[str, Any]) -> list[Row]:
         error = metrics["calibration"]["error"]
         return [
-            ("accuracy", percent(metrics.get("rewards/accuracies"), 1)),
+            accuracy_row("accuracy", metrics, 1),
             ("calibration error", "–" if error is None else f"{error:.3f}"),
-            ("reward margin", f"{metrics['rewards/margins']:.2f}"),
+            ("reward margin", margin_text(metrics["rewards/margins"])),
             ("loss", f"{metrics['loss']:.4f}"),
         ]
 

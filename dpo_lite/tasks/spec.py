@@ -19,6 +19,7 @@ from typing import Any
 
 from dpo_lite.advice.rules import Advice, Curves, Rule
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.rates import COUNTS, Rate, of_how_many, rate_at
 from dpo_lite.tasks.card import Card
 from dpo_lite.tasks.panels import Panel
 
@@ -98,17 +99,15 @@ class Task:
         Where a policy started apart from its reference, what it said then stands between the two.
         """
         columns = self.columns
-        started = {
-            name: (metrics.get("generation") or {}).get(START) for name, metrics in sets.items()
-        }
-        apart = any(share is not None for share in started.values())
+        apart = any(rate_at(metrics, "generation", START) for metrics in sets.values())
         if apart:
             columns = (columns[0], START, *columns[1:])
         rows = []
         for name, metrics in sets.items():
             for measure, *cells in self.result_rows(metrics):
                 if apart:
-                    cells.insert(1, percent(started[name] if measure == GENERATED else None))
+                    start = rate_at(metrics, "generation", START)
+                    cells.insert(1, rate_cell(start if measure.startswith(GENERATED) else None))
                 rows.append((name, measure, *cells))
         return ("set", "measure", *columns), rows
 
@@ -162,18 +161,35 @@ def smoothable(losses: Sequence[str] = ()) -> str:
     return " or ".join(n for n in losses or LOSSES if LOSSES[n].smoothing != "none")
 
 
-def percent(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{value:.{digits}%}"
+def rate_cell(rate: Rate | None, digits: int = 0) -> str:
+    return "–" if rate is None else rate.cell(digits)
 
 
-def by_role(shares: Mapping[str, float | None]) -> tuple[str, str]:
-    """Two cells: of the reference and of the policy."""
-    return percent(shares["reference"]), percent(shares["policy"])
+def rate_row(measure: str, rates: Sequence[Rate | None], digits: int = 0, ties: int = 0) -> Row:
+    """A measure and a cell for each rate, with its interval.
+
+    Of how many they are stands once, behind the measure; in the cells where that differs.
+    """
+    count = of_how_many(rates)
+    if count is None:
+        return (measure, *("–" if rate is None else rate.words(digits) for rate in rates))
+    left_out = f" ({ties:,} tie{'s' * (ties != 1)} left out)" if ties else ""
+    return (f"{measure}, of {count:,}{left_out}", *(rate_cell(rate, digits) for rate in rates))
+
+
+def by_role(metrics: Mapping[str, Any], measure: str) -> tuple[Rate | None, Rate | None]:
+    """A share of a held-out set: of the reference and of the policy."""
+    return rate_at(metrics, measure, "reference"), rate_at(metrics, measure, "policy")
+
+
+def accuracy_row(measure: str, metrics: Mapping[str, Any], digits: int, *before: None) -> Row:
+    """How many pairs are ranked right, behind cells of those that rank nothing."""
+    counts = (metrics.get(COUNTS) or {}).get("rewards/accuracies") or {}
+    rates = (*before, rate_at(metrics, "rewards/accuracies"))
+    return rate_row(measure, rates, digits, counts.get("ties", 0))
 
 
 def generated_row(metrics: Mapping[str, Any]) -> list[Row]:
     """How many of the greedy answers make the chosen claim, where the data can tell."""
-    generation = metrics.get("generation") or {}
-    if generation.get("policy") is None:
-        return []
-    return [(GENERATED, *by_role(generation))]
+    rates = by_role(metrics, "generation")
+    return [] if rates[1] is None else [rate_row(GENERATED, rates)]

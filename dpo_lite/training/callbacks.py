@@ -94,9 +94,18 @@ class RunRecorder(TrainerCallback):
             "kl": logs.get("kl"),
         }
         self.run.update_status(
-            step=state.global_step, max_steps=state.max_steps, seconds_left=round(left), **shown
+            step=state.global_step,
+            max_steps=state.max_steps,
+            seconds_left=round(left),
+            pairs=logs.get("pairs"),
+            **shown,
         )
-        note = "  ".join(f"{key} {value:.3f}" for key, value in shown.items() if value is not None)
+        of = {"accuracy": f" of {logs['pairs']}"} if "pairs" in logs else {}
+        note = "  ".join(
+            f"{key} {value:.3f}{of.get(key, '')}"
+            for key, value in shown.items()
+            if value is not None
+        )
         self.bar.update(self.task, completed=state.global_step, note=note)
         self.log(f"update {state.global_step} of {state.max_steps}  {note}", state)
 

@@ -7,6 +7,7 @@ import torch
 from dpo_lite.data.prepare import PreparedData
 from dpo_lite.errors import UserError
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.rates import LOGGED_OF
 from dpo_lite.recipe import Recipe
 
 
@@ -33,14 +34,26 @@ def ends_of(group_sizes: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def reward_metrics(chosen: torch.Tensor, rejected: torch.Tensor) -> dict[str, float]:
-    """TRL's names for rewards (E,) and (E,); ties are left out of the accuracy."""
-    margins = chosen - rejected
-    decided = margins != 0
+    """TRL's names for rewards (E,) and (E,); the accuracy is of ``pairs``, without the ties."""
+    counted = accuracy_counts(chosen, rejected)
     metrics = {
         "rewards/chosen": chosen.mean().item(),
         "rewards/rejected": rejected.mean().item(),
-        "rewards/margins": margins.mean().item(),
+        "rewards/margins": (chosen - rejected).mean().item(),
     }
-    if decided.any():
-        metrics["rewards/accuracies"] = (margins[decided] > 0).float().mean().item()
+    if counted["n"]:
+        metrics["rewards/accuracies"] = counted["successes"] / counted["n"]
+        metrics[LOGGED_OF["rewards/accuracies"]] = counted["n"]
     return metrics
+
+
+def accuracy_counts(chosen: torch.Tensor, rejected: torch.Tensor) -> dict[str, int]:
+    """Of rewards (E,) and (E,): pairs that are ranked right, all but the ties, and the ties."""
+    margins = chosen - rejected
+    ties = int((margins == 0).sum())
+    return {"successes": int((margins > 0).sum()), "n": len(margins) - ties, "ties": ties}
+
+
+def share_counts(right: torch.Tensor) -> dict[str, int]:
+    """How many of (E,) are true, and how many there are."""
+    return {"successes": int(right.sum()), "n": len(right)}

@@ -27,8 +27,15 @@ from dpo_lite.objectives.preference import (
     preference_losses,
     sft_loss,
 )
+from dpo_lite.rates import COUNTS
 from dpo_lite.recipe import Recipe
-from dpo_lite.training.comparing import check_responses, ends_of, reward_metrics
+from dpo_lite.training.comparing import (
+    accuracy_counts,
+    check_responses,
+    ends_of,
+    reward_metrics,
+    share_counts,
+)
 from dpo_lite.training.method import STARTS_APART, Loaded, Objective, Rehearsal, Sets
 from dpo_lite.training.offline import Offline
 
@@ -65,11 +72,11 @@ class Outcome:
             "logps/rejected": self.policy_last.mean().item(),
         }
 
-    def likelihood_shares(self) -> dict[str, float]:
-        """Share of examples whose first response is likelier than the last, by role."""
+    def likelier(self) -> dict[str, torch.Tensor]:
+        """Whether each example's first response is likelier than the last (E,), by role."""
         return {
-            "reference": (self.reference_first > self.reference_last).float().mean().item(),
-            "policy": (self.policy_first > self.policy_last).float().mean().item(),
+            "reference": self.reference_first > self.reference_last,
+            "policy": self.policy_first > self.policy_last,
         }
 
 
@@ -169,7 +176,12 @@ class DPO(Offline):
         budget: int,
         outcome: Outcome,
     ) -> dict[str, Any]:
-        return {"likelihood": outcome.likelihood_shares()}
+        counts = {role: share_counts(likelier) for role, likelier in outcome.likelier().items()}
+        accuracy = accuracy_counts(outcome.rewards_first, outcome.rewards_last)
+        return {
+            "likelihood": {role: of["successes"] / of["n"] for role, of in counts.items()},
+            COUNTS: {"rewards/accuracies": accuracy, "likelihood": counts},
+        }
 
 
 def check_identity(loss: float, objective: Objective, examples: Sequence[Encoded]) -> None:

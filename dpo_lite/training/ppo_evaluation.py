@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from dpo_lite.data.markers import classify, has_markers
@@ -59,11 +60,13 @@ def measure(
 ) -> dict[str, float]:
     """Of so many answers to each prompt, drawn by the ``policy`` or the ``reference``:
 
-    ``reward``, ``kl`` in nats per answer with its standard error (0 of the reference), ``ended``,
-    and with markers ``truthful``, the share that makes the chosen claim. Of more than 512 prompts
-    the first ones count.
+    ``reward`` and ``kl`` in nats per answer (0 of the reference), each with its standard error,
+    ``ended``, and with markers ``truthful``, the share that makes the chosen claim; of so many
+    ``prompts`` and ``answers``. Answers to one prompt are much alike, so a share is as sure as the
+    number of prompts makes it. Of more than 512 prompts so many are drawn, always the same.
     """
-    counted = list(prompts)[:MOST]
+    places = np.random.default_rng(SEED).permutation(len(prompts))[:MOST]
+    counted = [prompts[place] for place in sorted(places.tolist())]
     some = ruler.ppo.model_copy(update={"answers": answers})
 
     def drawing(at_once: int) -> list[dict[str, Any]]:
@@ -77,13 +80,21 @@ def measure(
     kl = rollout.kl if role == "policy" else torch.zeros(1)
     measured = {
         "reward": rollout.rewards.mean().item(),
+        "reward_error": _error(rollout.rewards),
         "kl": kl.mean().item(),
-        "kl_error": (kl.std(unbiased=False) / len(kl) ** 0.5).item(),
+        "kl_error": _error(kl),
         "ended": rollout.ended.float().mean().item(),
+        "prompts": len(counted),
+        "answers": len(rollout.rewards),
     }
     if has_markers(counted):
         measured["truthful"] = chosen_share(drawn, ruler.tokenizer)
     return measured
+
+
+def _error(values: torch.Tensor) -> float:
+    """The standard error of the mean of (R,)."""
+    return (values.std(unbiased=False) / len(values) ** 0.5).item()
 
 
 def chosen_share(drawn: Sequence[dict[str, Any]], tokenizer) -> float:

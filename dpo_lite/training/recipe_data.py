@@ -23,6 +23,7 @@ def load_data(
         model_limit=limit,
         room=TASKS[recipe.task].room(recipe),
         seed=recipe.train.seed,
+        eval_limit=recipe.eval.limit,
         shown=shown,
         say=say,
     )

@@ -30,10 +30,16 @@ from dpo_lite.model import heads, roles
 from dpo_lite.model.scoring import Way, lay_out, micro_batches, response_scores, scoring_context
 from dpo_lite.objectives.calibration import reliability
 from dpo_lite.objectives.preference import preference_losses
+from dpo_lite.rates import COUNTS
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.runs.progress import progress_bar
-from dpo_lite.training.comparing import check_responses, ends_of, reward_metrics
+from dpo_lite.training.comparing import (
+    accuracy_counts,
+    check_responses,
+    ends_of,
+    reward_metrics,
+)
 from dpo_lite.training.method import Loaded, Objective
 from dpo_lite.training.offline import Offline
 
@@ -204,7 +210,11 @@ class RewardModel(Offline):
         budget: int,
         outcome: Compared,
     ) -> dict[str, Any]:
-        return {"calibration": outcome.calibration()}
+        accuracy = accuracy_counts(outcome.rewards_first, outcome.rewards_last)
+        return {
+            "calibration": outcome.calibration(),
+            COUNTS: {"rewards/accuracies": accuracy},
+        }
 
     def finish(
         self, run: Run, loaded: Loaded, objective: Objective, budget: int, console: Console

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dpo_lite.rates import LOGGED_OF, Rate
 from dpo_lite.report.metrics import split_eval
 from dpo_lite.tasks import TASKS, Task
 from dpo_lite.tasks.panels import Panel
@@ -43,7 +44,8 @@ def grid(
         shown = {name: {key: series(runs[name], key) for key in panel.keys} for name in own}
         dots = {name: _dots(runs[name]) for name in own}
         if own and (panel.always or _says_something(panel, shown, dots)):
-            panels.append(_figure(panel, shown, dots, smooth, colors, tasks))
+            note = panel.note(runs[own[0]], tasks[own[0]].unit) if panel.note else ""
+            panels.append(_figure(panel, shown, dots, smooth, colors, tasks, note))
     return f'<div class="dl-curves">{"".join(panels)}</div>'
 
 
@@ -97,8 +99,15 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def _figure(
-    panel: Panel, shown, dots, smooth: float, colors: Mapping[str, int], tasks: Mapping[str, Task]
+    panel: Panel,
+    shown,
+    dots,
+    smooth: float,
+    colors: Mapping[str, int],
+    tasks: Mapping[str, Task],
+    note: str,
 ) -> str:
+    """``note``: of the first run, a line within the panel."""
     lines = [
         (name, key, points)
         for name, by_key in shown.items()
@@ -106,7 +115,7 @@ def _figure(
         if (points := by_key[key])
     ]
     marks = [
-        (name, held_out, point)
+        (name, held_out, point, _reading(by_metric, held_out, key, *point))
         for name, by_metric in dots.items()
         for (held_out, key), points in by_metric.items()
         if key in panel.keys
@@ -119,6 +128,9 @@ def _figure(
     else:
         units = {name: tasks[name].unit for name in shown}
         body = _drawing(panel, lines, marks, smooth, colors, units)
+        if note:
+            place = f'x="{WIDTH - RIGHT}" y="{HEIGHT - BOTTOM - 5}" text-anchor="end"'
+            body += f'<text class="dl-axis" {place}>{esc(note)}</text>'
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}"'
     return f'<figure class="dl-panel">{head}<svg {size}>{body}</svg></figure>'
 
@@ -126,8 +138,8 @@ def _figure(
 def _drawing(
     panel: Panel, lines, marks, smooth: float, colors: Mapping[str, int], units: Mapping[str, str]
 ) -> str:
-    values = [v for *_, points in lines for _, v in points] + [point[1] for *_, point in marks]
-    steps = [s for *_, points in lines for s, _ in points] + [point[0] for *_, point in marks]
+    values = [v for *_, points in lines for _, v in points] + [point[1] for *_, point, _ in marks]
+    steps = [s for *_, points in lines for s, _ in points] + [point[0] for *_, point, _ in marks]
     low, high = min(values), max(values)
     if panel.zero:
         low, high = min(low, 0.0), max(high, 0.0)
@@ -166,9 +178,9 @@ def _drawing(
             out.append(f'<polyline class="{css} {kind}" {about} points="{places}"/>')
         if len(points) == 1:
             out.append(_dot(x(points[0][0]), y(points[0][1]), name, style, ""))
-    for name, held_out, (step, value) in marks:
+    for name, held_out, (step, value), reading in marks:
         style = f'style="--dl-color:var(--dl-series-{colors[name]})"'
-        title = f"{name}, {held_out}, {units[name]} {step:,}: {_short(value)}"
+        title = f"{name}, {held_out}, {units[name]} {step:,}: {reading}"
         out.append(_dot(x(step), y(value), name, style, title))
     return "".join(out) + _strips(lines, most, x, len(panel.keys) > 1, units)
 
@@ -214,6 +226,14 @@ def _dots(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Points]
             if split and _is_number(value):
                 by_metric.setdefault(split, {})[record["step"]] = value
     return {key: sorted(points.items()) for key, points in by_metric.items()}
+
+
+def _reading(
+    by_metric: Mapping[tuple[str, str], Points], held_out: str, key: str, step: float, value: float
+) -> str:
+    """A held-out value in words, a share with what it is of."""
+    counts = dict(by_metric.get((held_out, LOGGED_OF.get(key, "")), []))
+    return Rate(value, int(counts[step])).words() if step in counts else _short(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dpo_lite.data.report import held_out_words
 from dpo_lite.report.words import counted
 from dpo_lite.ui.parts import esc, note, table
 
@@ -25,7 +26,6 @@ def doctor_report(report: Report) -> str:
 
 def _facts(report: Report) -> str:
     few, many = report["responses"]["fewest"], report["responses"]["most"]
-    held_out = ", ".join(f"{count:,} {name}" for name, count in report["evals"].items())
     rows = counted(report["rows"], "row")
     facts = {
         "data": f"{report['source']}: {rows}, {report['kept']:,} to train on",
@@ -33,7 +33,7 @@ def _facts(report: Report) -> str:
         "responses": f"{few if few == many else f'{few} to {many}'} per prompt"
         if many
         else "none: the policy answers by itself",
-        "held out": held_out.replace("held_out", "of the training prompts") or "nothing",
+        "held out": held_out_words(report["evals"], report["drawn_from"]),
     }
     if report["max_length"] is not None:
         facts["limit"] = f"{report['max_length']:,} {report['unit']} (data.max_length)"

@@ -48,9 +48,9 @@ def said(metrics, state="running", results=None, **changes):
     return [(a.kind, a.text) for a in advise(recipe, status, metrics, results)]
 
 
-def drawn(reward, truthful, name="topics"):
-    before = {"reward": -1.0, "kl": 0.0, "truthful": 0.2}
-    after = {"reward": reward, "kl": 2.0, "truthful": truthful}
+def drawn(reward, truthful, name="topics", **of):
+    before = {"reward": -1.0, "kl": 0.0, "truthful": 0.2} | of
+    after = {"reward": reward, "kl": 2.0, "truthful": truthful} | of
     return {"sets": {name: {"drawn": {"reference": before, "policy": after}}}}
 
 
@@ -94,6 +94,27 @@ def test_more_reward_without_more_truth():
     assert kind == "bad"
     assert "from 20% to 15% of the answers" in text
     assert said(curves(), "finished", drawn(-1.0, 0.2))[0][0] == "good"  # neither rose
+
+
+def test_of_how_many_prompts_it_is():
+    ((kind, text),) = said(curves(), "finished", drawn(1.2, 0.8, prompts=150))
+    assert kind == "good"
+    assert "from 20% to 80% (120 of 150, 73–86%) on topics" in text
+    ((kind, text),) = said(curves(), "finished", drawn(1.2, 0.8, prompts=5))
+    assert kind == "info"
+    assert text.startswith("Finished: ")
+    assert "too few to tell of its truth: 5 held-out prompts" in text
+    ((kind, text),) = said(curves(), "finished", drawn(1.2, 0.25, prompts=150))
+    assert kind == "info"
+    assert "On topics the two are not told apart" in text
+
+
+def test_a_handful_of_prompts_convicts_nobody():
+    ((kind, _),) = said(curves(), "finished", drawn(1.2, 0.0, prompts=5))
+    assert kind == "info"
+    ((kind, text),) = said(curves(), "finished", drawn(1.2, 0.1, prompts=150))
+    assert kind == "bad"
+    assert "from 20% to 10% (15 of 150, 6–16%) of the answers" in text
 
 
 def test_more_reward_without_more_truth_while_it_trains():

@@ -1,7 +1,6 @@
 """Votes: kept whole, counted with care, and given back as data that trains."""
 
 import json
-import math
 import multiprocessing
 
 import pytest
@@ -13,10 +12,10 @@ from dpo_lite.compare.votes import (
     read_votes,
     training_command,
     votes_file,
-    wilson,
     win_rates,
 )
 from dpo_lite.errors import UserError
+from dpo_lite.rates import wilson
 
 
 def vote(folder, verdict, answers=("yes", "no"), labels=("reference", "demo"), prompt="Is it?"):
@@ -79,17 +78,6 @@ def test_who_votes_again_on_the_same_answers_has_changed_their_mind(tmp_path):
     assert preference_rows([only]).rows == [{"prompt": "Is it?", "chosen": "no", "rejected": "yes"}]
     vote(tmp_path, "A", answers=("yes", "another"))
     assert len(read_votes(tmp_path)) == 2
-
-
-def test_wilson_by_hand():
-    """8 of 10 with z = 1.96: (0.8 + 0.19208 ± 1.96 * sqrt(0.016 + 0.009604)) / 1.38416."""
-    low, high = wilson(0.8, 10)
-    spread = 1.96 * math.sqrt(0.8 * 0.2 / 10 + 1.96**2 / 400)
-    assert low == pytest.approx((0.8 + 0.19208 - spread) / 1.38416)
-    assert high == pytest.approx((0.8 + 0.19208 + spread) / 1.38416)
-    assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
-    assert wilson(0.0, 3)[0] == 0.0
-    assert wilson(1.0, 3)[1] == 1.0
 
 
 def test_win_rates_count_ties_as_half_and_bad_ones_apart(tmp_path):

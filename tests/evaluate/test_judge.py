@@ -15,6 +15,7 @@ from dpo_lite.evaluate.judge import judge_recipe, load_judge, log_ratios
 from dpo_lite.evaluate.scores import encode_rows, score_source
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
+from dpo_lite.rates import Rate
 from dpo_lite.recipe import to_yaml, validate_recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.training.method import Objective
@@ -67,7 +68,8 @@ def test_rewards_are_those_of_an_evaluation(place):
     found = np.array(scores.rewards)
     assert np.allclose(found[:, 0], expected.rewards_first, atol=1e-4)
     assert np.allclose(found[:, 1], expected.rewards_last, atol=1e-4)
-    assert scores.accuracy() == pytest.approx(expected.metrics()["rewards/accuracies"])
+    assert scores.accuracy().share == pytest.approx(expected.metrics()["rewards/accuracies"])
+    assert scores.accuracy().n == 9
     assert np.abs(found).min() > 1e-3
     assert np.allclose(np.array(scored(place).rewards), found)  # the reference from the cache
 
@@ -108,7 +110,8 @@ def test_a_ranking_is_scored_whole(place):
     assert record["responses"] == ["a", "the cat sat", "the dog"]
     a, b, c = record["scores"]
     right = (a > b) + (a > c) + (b > c)
-    assert scores.accuracy() == pytest.approx(right / 3)
+    assert scores.accuracy().share == pytest.approx(right / 3)
+    assert scores.accuracy().n == 1  # its pairs hang together
     assert len(scores.margins()) == 3
 
 
@@ -118,9 +121,9 @@ def test_ties_are_left_out(place):
         row[:] = [1.0, 0.0]
     scores.rewards[0][:] = [2.0, 2.0]
     scores.rewards[1][:] = [0.0, 1.0]
-    assert scores.accuracy() == pytest.approx(7 / 8)
+    assert scores.accuracy() == Rate(7 / 8, 8)
     assert [record["row"] for record in scores.doubted(5)] == [1]
-    assert scores.longer_wins() == pytest.approx(7 / 8)
+    assert scores.longer_wins() == Rate(7 / 8, 8)
 
 
 def test_any_adapter_on_its_base(place):

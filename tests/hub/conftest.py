@@ -22,6 +22,13 @@ RESULTS = {
             "rewards/accuracies": 0.75,
             "rewards/margins": 1.1,
             "loss": 0.48,
+            "counts": {
+                "likelihood": {
+                    "reference": {"successes": 20, "n": 50},
+                    "policy": {"successes": 40, "n": 50},
+                },
+                "rewards/accuracies": {"successes": 36, "n": 48, "ties": 2},
+            },
         }
     }
 }
@@ -32,7 +39,13 @@ MANIFEST = {
     "reference": "base, adapters off",
     "quantization": "nf4",
     "device": "cpu",
-    "data": {"fingerprint": "f00d", "examples": 1234, "held_out": {"test": 50}, "max_length": 512},
+    "data": {
+        "fingerprint": "f00d",
+        "examples": 1234,
+        "held_out": {"test": 50},
+        "drawn_from": {},
+        "max_length": 512,
+    },
 }
 
 

@@ -8,7 +8,7 @@ from dpo_lite.hub import card
 from dpo_lite.hub.licence import base_licence
 from dpo_lite.hub.push import preview
 from dpo_lite.names import is_public, plain_name
-from tests.hub.conftest import MANIFEST
+from tests.hub.conftest import MANIFEST, RESULTS
 
 
 def read(run, **options) -> ModelCard:
@@ -25,6 +25,9 @@ def test_the_metadata(run):
     scores = {result.metric_type: result.metric_value for result in data.eval_results}
     assert scores == {"accuracy": 0.75, "rewards/margins": 1.1, "loss": 0.48}
     assert data.eval_results[0].dataset_type == "some/pairs"
+    found = {result.metric_type: result.metric_args for result in data.eval_results}
+    assert found["accuracy"] == {"n": 48, "interval_95": [0.6122, 0.8508]}
+    assert found["loss"] is None
 
 
 FACTS = (
@@ -38,7 +41,9 @@ FACTS = (
     "rank 16, alpha 32",
     "5e-06, cosine",
     "16 examples per update",
-    "| 75% |",
+    "| held out | test 50 |",
+    "| test | reward accuracy, of 48 (2 ties left out) | – | 75% (61–85%) |",
+    "In brackets the 95 % interval (Wilson).",
     "torch 2.13.0",
     "curves.png",
     'AutoPeftModelForCausalLM.from_pretrained("me/demo"',
@@ -49,6 +54,50 @@ FACTS = (
 @pytest.mark.parametrize("fact", FACTS)
 def test_the_card_says(run, fact):
     assert fact in read(run).text
+
+
+def test_results_of_a_run_that_kept_no_numbers(run):
+    """What was scored then were the first rows of each set, and of how many stands nowhere."""
+    old = {name: m | {"counts": {}} for name, m in RESULTS["sets"].items()}
+    write_json(run.path / "results.json", {"sets": old})
+    data = {key: value for key, value in MANIFEST["data"].items() if key != "drawn_from"}
+    write_json(run.path / "manifest.json", MANIFEST | {"data": data})
+    text = read(run).text
+    assert "| test | reward accuracy | – | 75% |" in text
+    assert "| held out | test 50 |" in text
+    assert "Wilson" not in text
+
+
+@pytest.mark.parametrize(
+    ("drawn_from", "count", "words"),
+    [
+        ({"test": 148}, 4, "test 4 of 148, drawn by the seed"),
+        ({}, 3, "test 3"),
+        (None, 148, "test 4, the first of 148"),  # of a run before rows were drawn
+        (None, 3, "test 3"),
+    ],
+)
+def test_what_the_results_are_of(make_run, drawn_from, count, words):
+    run = make_run(eval={"limit": 4})
+    data = MANIFEST["data"] | {"held_out": {"test": count}, "drawn_from": drawn_from}
+    if drawn_from is None:
+        del data["drawn_from"]
+    write_json(run.path / "manifest.json", MANIFEST | {"data": data})
+    assert f"| held out | {words} |" in read(run).text
+
+
+def test_a_checkpoints_rates_have_their_numbers(run):
+    folder = run.checkpoints / "checkpoint-2"
+    folder.mkdir(parents=True)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (folder / name).write_bytes((run.adapter / name).read_bytes())
+    (folder / "trainer_state.json").write_text("{}")
+    measured = {"eval_test_rewards/accuracies": 0.75, "eval_test_pairs": 8, "eval_test_loss": 0.5}
+    run.append("metrics.jsonl", {"step": 2} | measured)
+    text = read(run, checkpoint="2").text
+    assert "| eval_test_rewards/accuracies | 75.0% (6 of 8, 41–93%) |" in text
+    assert "| eval_test_loss | 0.5 |" in text
+    assert "In brackets" in text
 
 
 def test_what_a_model_wrote_stays_text(run):

@@ -14,6 +14,8 @@ DRAWN = {
     "reference": {"reward": -0.5, "kl": 0.0, "kl_error": 0.0, "ended": 1.0, "truthful": 0.25},
     "policy": {"reward": 1.5, "kl": 3.25, "kl_error": 0.2, "ended": 1.0, "truthful": 0.75},
 }
+for role in DRAWN.values():
+    role |= {"prompts": 20, "answers": 20}
 
 
 @pytest.fixture
@@ -51,6 +53,8 @@ def test_the_metadata(make):
     assert "dpo" not in data.tags
     found = {result.metric_type: result.metric_value for result in data.eval_results}
     assert found == {"chosen_claim": 0.75, "reward": 1.5, "kl": 3.25}
+    (truth, *_) = data.eval_results
+    assert truth.metric_args == {"n": 20, "interval_95": [0.5313, 0.8881]}
     assert {"rloo", "lora"} <= set(card(make("demo-2", estimator="rloo")).data.tags)
 
 
@@ -65,7 +69,7 @@ FACTS = (
     "2 passes over a rollout, 32 answers per step",
     "| rollouts | 24 rollouts |",
     "base, adapters off",
-    "| test | chosen claim, drawn | 25% | 75% |",
+    "| test | chosen claim, drawn, of 20 | 25% (11–47%) | 75% (53–89%) |",
     "| test | reward, drawn | -0.50 | +1.50 |",
     "| test | KL, nats per answer | 0 | 3.25 ± 0.20 |",
     "a policy finds what a reward model overrates",

@@ -15,6 +15,7 @@ def run(make_run):
     run = make_run(task="reward")
     metrics = {"rewards/accuracies": 0.75, "rewards/margins": 1.1, "loss": 0.48}
     metrics["calibration"] = reliability([1.0, 2.0, 0.5, -0.7])
+    metrics["counts"] = {"rewards/accuracies": {"successes": 3, "n": 4, "ties": 0}}
     write_json(run.path / "results.json", {"sets": {"test": metrics}})
     write_json(run.adapter / "reward.json", {"mean": -0.25, "responses": 100})
     (run.path / "samples.jsonl").unlink()
@@ -36,7 +37,7 @@ FACTS = (
     "0.01 · (r_chosen + r_rejected)²",
     "-0.2500",
     "AutoModelForSequenceClassification",
-    "| test | accuracy | 75.0% |",
+    "| test | accuracy, of 4 | 75.0% (30–95%) |",
     "| test | calibration error |",
     "![calibration](calibration.png)",
 )

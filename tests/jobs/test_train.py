@@ -1,17 +1,21 @@
 """Whole runs on a tiny base: what they leave, how they stop, resume, and fail."""
 
+import json
 import os
+import shutil
 import signal
+from io import StringIO
 
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from dpo_lite.cli.results import print_results
 from dpo_lite.compare.answers import compare_answers
 from dpo_lite.compare.lockstep import Sampling
 from dpo_lite.errors import UserError
-from dpo_lite.files import read_json
+from dpo_lite.files import read_json, write_json
 from dpo_lite.jobs import train as job
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
@@ -22,7 +26,9 @@ from dpo_lite.recipe import (
     load_recipe,
     validate_recipe,
 )
-from dpo_lite.runs.folder import list_runs
+from dpo_lite.report.advise import advise_run
+from dpo_lite.report.run import memory_rows, write_report
+from dpo_lite.runs.folder import Run, list_runs
 from dpo_lite.runs.rlhf_steps import first_look
 from dpo_lite.training.callbacks import RunRecorder
 from tests.cats import write_cats
@@ -89,6 +95,18 @@ def test_a_run_leaves_its_folder(tiny_base, pairs, tmp_path, console, curves):
     held_out = read_json(run.path / "results.json")["sets"]["test"]
     assert held_out["rewards/margins"] > 0
     assert set(held_out["generation"]) == {"reference", "policy"}
+    counts = held_out["counts"]
+    accuracy = counts["rewards/accuracies"]
+    assert accuracy["n"] + accuracy["ties"] == 12
+    assert accuracy["successes"] == held_out["rewards/accuracies"] * accuracy["n"]
+    for measure in ("likelihood", "generation"):
+        for role, count in counts[measure].items():
+            assert count["n"] == 12
+            assert count["successes"] == held_out[measure][role] * 12
+    assert {m.get("pairs") for m in steps} <= {None, 8}  # None where all are ties, as at first
+    assert steps[-1]["pairs"] == 8
+    assert evals[-1]["eval_test_pairs"] == 12
+    assert run.status()["pairs"] == steps[-1]["pairs"]
     samples = run.records("samples.jsonl")
     assert len([s for s in samples if s["when"] == "before"]) == 13
     assert len([s for s in samples if s["when"] == "after"]) == 13
@@ -131,6 +149,57 @@ def test_memory_is_predicted_and_measured_by_part(plain):
         found = parts[name]
         assert found["measured"] == pytest.approx(found["predicted"], rel=0.1), name
     assert "| activations |" in (plain.path / "report.md").read_text()
+
+
+def test_what_is_predicted_of_the_process_is_comparable_with_its_peak(plain):
+    """Without a card: both over Python and its libraries, which are most of so small a run's."""
+    parts = read_json(plain.path / "results.json")["memory"]
+    libraries, whole = parts["Python and libraries"]["measured"], parts["together"]
+    plan = sum(
+        parts[n]["predicted"] for n in parts if n not in ("Python and libraries", "together")
+    )
+    assert whole["predicted"] == libraries + plan
+    assert whole["measured"] == read_json(plain.path / "results.json")["peak_memory"]
+    assert libraries > 100 * 2**20
+    rows = {name: cells for name, *cells in memory_rows(read_json(plain.path / "results.json"))}
+    assert "–" not in rows["the whole process"]
+
+
+def test_the_memory_of_an_older_run(plain):
+    """It measured the process and predicted a part of it; neither stands for the other."""
+    results = read_json(plain.path / "results.json")
+    del results["memory"]["Python and libraries"]
+    results["memory"]["together"] = {"predicted": 2**20, "measured": None}
+    results["peak_memory"] = 9 * 2**20
+    assert memory_rows(results)[-2:] == [
+        ("together", "1.0", "–"),
+        ("the whole process, with its libraries", "–", "9.0"),
+    ]
+
+
+def test_a_run_of_an_older_version_is_shown_without_numbers(plain, tmp_path):
+    """Its results have no counts: report, last screen and advice name the shares alone."""
+    run = Run(tmp_path / "old")
+    shutil.copytree(plain.path, run.path)
+    results = read_json(run.path / "results.json")
+    for scores in results["sets"].values():
+        del scores["counts"], scores["pairs"]
+    write_json(run.path / "results.json", results)
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("pairs", None)
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_report(run)
+    report = (run.path / "report.md").read_text()
+    assert "| test | reward accuracy | – | 100% |" in report
+    assert "Wilson" not in report
+    screen = Console(record=True, width=100, file=StringIO())
+    print_results(run, screen)
+    assert "reward accuracy" in screen.export_text()
+    assert advise_run(run)
+    new = (plain.path / "report.md").read_text()
+    assert "| test | reward accuracy, of 12 | – | 100% (76–100%) |" in new
+    assert "In brackets the 95 % interval (Wilson)." in new
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import is_reward
 from dpo_lite.model.base import load_base
 from dpo_lite.model.heads import read_mean
+from dpo_lite.rates import Rate
 from dpo_lite.recipe import validate_recipe
 from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.training.loaded import load_model
@@ -180,7 +181,7 @@ def test_it_judges_centred(run, pairs, place, by):
     assert recipe.task == "reward"
     judge = load_judge(recipe, adapter)
     found = score_source(judge, encode_rows(recipe, judge.encoder, print))
-    assert found.accuracy() == 1.0
+    assert found.accuracy() == Rate(1.0, 12)
     assert "reward model" in judge.words
     rows = found.source.table.to_list()
     raw = rewards_of(judge.model, rows, "forest", torch.float32, 10_000)

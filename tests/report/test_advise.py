@@ -37,17 +37,71 @@ def said(metrics, state="running", results=None, recipe=RECIPE, **status):
     return [(a.kind, a.text) for a in advise(recipe, status, metrics, results)]
 
 
+def held_out(right, pairs, margin=0.8, name="test"):
+    """results.json of one set."""
+    scores = {"rewards/accuracies": right / pairs, "pairs": pairs, "rewards/margins": margin}
+    return {"sets": {name: scores | {"loss": 0.5}}}
+
+
 def test_a_good_run():
-    ((kind, text),) = said(curves(), "finished")
+    ((kind, text),) = said(curves(), "finished", held_out(111, 150))
     assert kind == "good"
-    assert text.startswith("Finished well: accuracy 80%, margin 1.00")
+    assert text.startswith(
+        "Finished well: accuracy 80%, margin 1.00, held out 74% (111 of 150, 66–"
+    )
     ((kind, text),) = said(curves())
-    assert text.startswith("It learns")
+    assert text.startswith("It learns: accuracy 80%, margin 1.00.")
 
 
-def test_held_out_results_are_named():
+def test_a_result_of_a_run_that_kept_no_numbers_is_named_without():
     results = {"sets": {"test": {"rewards/accuracies": 0.74, "loss": 0.5}}}
-    assert "held out 74% on test" in said(curves(), "finished", results)[0][1]
+    ((kind, text),) = said(curves(), "finished", results)
+    assert kind == "good"
+    assert "held out 74% on test. Now" in text
+
+
+def test_updates_that_log_their_pairs_are_counted():
+    """The last tenth of 100 updates of 16 pairs are 160; of 80 % the interval is 73 to 85 %."""
+    lines = [m | {"pairs": 16} for m in curves()]
+    assert "accuracy 80% (128 of 160, 73–85%)" in said(lines)[0][1]
+    few = [m | {"pairs": 1} for m in curves(updates=12, rewards__accuracies=0.7)]
+    ((kind, text),) = said(few)
+    assert kind == "info"
+    assert "not told from a coin yet" in text
+
+
+@pytest.mark.parametrize(
+    ("results", "words"),
+    [
+        (held_out(2, 2), "too few to tell: 2 held-out pairs. Hold out more by data.eval or data."),
+        (held_out(29, 29), "too few to tell: 29 held-out pairs"),
+        (held_out(37, 60), "held out 62% (37 of 60, 49–73%) on test. On test that is not told"),
+        (held_out(148, 148, 0.0008), "a margin of 0.0008 on test holds the chosen answer for the"),
+        (held_out(148, 148, 0.0008), "better one at 50.02%"),
+        ({"sets": {}}, "Nothing was held out"),
+    ],
+    ids="two few coin hair sigma none".split(),
+)
+def test_no_success_without_enough_rows_and_margin(results, words):
+    ((kind, text),) = said(curves(), "finished", results)
+    assert kind == "info"
+    assert text.startswith("Finished: ")
+    assert words in text
+
+
+def test_one_set_of_enough_rows_says_something():
+    results = held_out(140, 148)
+    results["sets"] |= held_out(3, 4, name="small")["sets"]
+    ((kind, text),) = said(curves(), "finished", results)
+    assert kind == "good"
+    assert "75% (3 of 4, 30–95%) on small" in text
+
+
+def test_it_has_not_learned_yet_by_a_hair():
+    hair = curves(loss=0.66, rewards__margins=0.06, rewards__accuracies=1.0)
+    ((kind, text),) = said(hair)
+    assert kind == "info"
+    assert "by a hair yet" in text
 
 
 @pytest.mark.parametrize(
@@ -73,10 +127,10 @@ def test_what_a_curve_means(ends, kind, words):
 
 def test_no_alarm_during_the_warm_up():
     slow = curves(updates=12, loss=0.692, rewards__margins=0.003)
-    assert said(slow)[-1] == (
-        "info",
-        "The loss is still at ln 2 = 0.693: the learning rate is warming up.",
-    )
+    found = said(slow)
+    assert {kind for kind, _ in found} == {"info"}
+    warming = "The loss is still at ln 2 = 0.693: the learning rate is warming up."
+    assert warming in [text for _, text in found]
     assert said(slow[:5]) == [("info", "Too early to tell: wait for some more updates.")]
     assert said([]) == []
 
@@ -92,6 +146,22 @@ def test_over_fitting_by_a_gap():
     results = {"sets": {"test": {"rewards/accuracies": 0.55, "loss": 0.7}}}
     found = said(curves(rewards__accuracies=1.0), "finished", results)
     assert "100% of the trained pairs are told apart, but only 55% on test" in found[0][1]
+
+
+def test_a_gap_to_a_handful_of_pairs_is_none():
+    """128 of 160 trained pairs, and 2 of 4: no difference; 74 of 148 are one."""
+    lines = [m | {"pairs": 16} for m in curves()]
+    few, many = (said(lines, "finished", held_out(*of)) for of in ((2, 4), (74, 148)))
+    assert not any("Over-fitting" in text for _, text in few)
+    assert "but only 50% (74 of 148, 42–58%) on test" in many[0][1]
+
+
+def test_few_wrong_pairs_are_no_reversed_data():
+    """Of 5 updates with a pair each: 1 of 5 right is 4 to 62 %."""
+    ends = {"loss": 0.75, "rewards__margins": -0.2, "rewards__accuracies": 0.2}
+    few = [m | {"pairs": 1} for m in curves(updates=40, **ends)]
+    assert not any(kind == "bad" for kind, _ in said(few))
+    assert "80% (64 of 80, 70–87%) of the pairs" in said([m | {"pairs": 16} for m in few])[0][1]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -134,7 +204,7 @@ def judge(**ends):
 
 
 def test_a_reward_model_is_spoken_of_as_one():
-    ((kind, text),) = said(judge(), "finished", recipe=REWARD)
+    ((kind, text),) = said(judge(), "finished", held_out(140, 148), REWARD)
     assert kind == "good"
     assert "best-of" in text
     told = [

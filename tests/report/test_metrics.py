@@ -24,6 +24,13 @@ def test_the_loss_of_ppo_is_not_shown():
     assert number_text(RLHF, NUMBERS[0]) == "–"
 
 
+def test_an_accuracy_of_an_update_says_of_how_many_pairs():
+    accuracy = next(number for number in NUMBERS if number.key == "accuracy")
+    assert number_text(DPO | {"pairs": 16}, accuracy) == "0.75 of 16"
+    assert number_text(DPO, accuracy) == "0.75"
+    assert number_text(DPO | {"pairs": 16}, NUMBERS[0]) == "0.500"
+
+
 def test_what_a_run_counts():
     assert [TASKS[task].unit for task in ("dpo", "sft", "reward")] == ["update"] * 3
     assert (TASKS["ppo"].unit, TASKS["rlhf"].unit) == ("rollout", "run")

@@ -12,7 +12,7 @@ from dpo_lite.hub.push import preview
 from dpo_lite.jobs import train as job
 from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.recipe import load_recipe, to_yaml, validate_recipe
-from dpo_lite.report.rlhf import cells, read_points
+from dpo_lite.report.rlhf import cells, draw_frontier, read_points
 from dpo_lite.runs import processes, rlhf_steps
 from dpo_lite.runs.folder import Run, list_runs
 from dpo_lite.runs.rlhf_steps import first_look, plan_steps, steps_of
@@ -145,6 +145,7 @@ def test_an_rlhf_run_from_end_to_end(tiny_base, cats, tmp_path, monkeypatch, cap
     assert rows["sft"].sets["test"]["kl"] == (0.0, None)  # it is what the others are held to
     assert abs(rows["ppo"].sets["test"]["kl"][0]) > 1e-6
     assert "accuracy" in rows["reward"].sets["test"]
+    assert {row.counts["test"] for row in rows.values()} == {4}
     assert all(row.seconds > 0 and row.memory > 0 for row in rows.values())
     _, body = cells(read_points(run))
     assert [line[0] for line in body] == ["SFT", "reward model", "PPO, β 0.1", "DPO, β 0.5"]
@@ -152,6 +153,34 @@ def test_an_rlhf_run_from_end_to_end(tiny_base, cats, tmp_path, monkeypatch, cap
     assert (run.path / "frontier.png").stat().st_size > 10_000
     print_results(run, Console(width=120))
     assert "PPO, β 0.1" in capsys.readouterr().out
+
+
+def test_the_table_of_steps(tmp_path):
+    """One seed has the interval of its share; of several seeds what they differ by is shown."""
+    run = Run(tmp_path)
+    measured = {"truthful": 0.75, "reward": 1.0, "kl": 2.0, "prompts": 20, "answers": 40}
+    for seed, share in ((1, 0.75), (2, 0.65)):
+        sets = {"topics": measured | {"truthful": share}}
+        run.append("points.jsonl", point("dpo", sets, seed=seed, beta=0.5))
+    run.append("points.jsonl", point("ppo", {"topics": measured}, beta=0.1))
+    run.append("points.jsonl", point("reward", {"topics": {"accuracy": 1.0, "pairs": 20}}))
+    old = {key: value for key, value in measured.items() if key not in ("prompts", "answers")}
+    run.append("points.jsonl", point("sft", {"topics": old}))
+    head, body = cells(read_points(run))
+    assert head[:4] == ["step", "set", "n", "truthful"]
+    assert [line[2:4] for line in body] == [
+        ["–", "75%"],
+        ["20", "accuracy 100% (84–100%)"],
+        ["20", "75% (53–89%)"],
+        ["20", "70% ± 7"],
+    ]
+    draw_frontier(read_points(run), tmp_path / "frontier.png")
+    assert (tmp_path / "frontier.png").stat().st_size > 10_000
+
+
+def point(kind, sets, seed=1, beta=None):
+    cost = {"seconds": 1.0, "memory": 2**20}
+    return {"run": kind, "kind": kind, "seed": seed, "beta": beta, "sets": sets} | cost
 
 
 @pytest.mark.slow

@@ -8,8 +8,11 @@ from rich.console import Console
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json
+from dpo_lite.rates import Rate
 from dpo_lite.recipe import load_recipe, to_yaml, validate_recipe
-from dpo_lite.report.sweep import SweepRow, best, cells, draw_measures, read_sweep, write_sweep
+from dpo_lite.report.sweep import cells, draw_measures, write_sweep
+from dpo_lite.report.sweep_best import best, verdict
+from dpo_lite.report.sweep_rows import SweepRow, read_sweep
 from dpo_lite.runs.folder import list_runs
 from dpo_lite.studies.sweep import plan_sweep, run_sweep, split_values
 from dpo_lite.training.callbacks import RunRecorder
@@ -104,10 +107,14 @@ def test_a_sweep_trains_and_compares(recipe, tmp_path):
     results = read_json(runs["tiny-lr-lr1e-2"].path / "results.json")
     found = rows[1].sets["test"]
     assert found["margin"] == results["sets"]["test"]["rewards/margins"]
+    assert found["accuracy"].n == 4
     assert found["drift"] == pytest.approx(results["sets"]["test"]["rewards/chosen"] / 0.1)
     assert rows[1].sets["test"]["margin"] > rows[0].sets["test"]["margin"]
     table = (sweep.path / "table.md").read_text()
-    assert "| lr | held-out set | accuracy | margin | generated | drift | loss | time |" in table
+    assert (
+        "| lr | held-out set | n | accuracy | margin | generated | drift | loss | time |" in table
+    )
+    assert "| 1e-2 | test | 4 | " in table
     assert (sweep.path / "sweep.png").stat().st_size > 10_000
 
     said = []
@@ -162,8 +169,10 @@ def test_a_run_that_is_there_already_is_left_alone(recipe, tmp_path):
         go(sweep)
 
 
-def made(beta, lr, generated, drift, accuracy=1.0):
-    measures = {"accuracy": accuracy, "margin": 1.0, "generated": generated, "drift": drift}
+def made(beta, lr, generated, drift, accuracy=1.0, n=None):
+    shares = {"accuracy": accuracy, "generated": generated}
+    rates = {key: None if share is None else Rate(share, n) for key, share in shares.items()}
+    measures = rates | {"margin": 1.0, "drift": drift}
     sets = {"a": measures | {"loss": 0.5}, "b": measures | {"loss": 0.5}}
     return SweepRow(
         f"r{beta}{lr}", {"train.beta": beta, "train.lr": lr}, "finished", None, sets, 2.0, 9
@@ -175,7 +184,38 @@ def test_the_best_generates_most_and_moves_least():
     assert best(rows) is rows[2]
     rows = [made("1", "1", None, -9.0, 0.7), made("1", "2", None, -1.0, 0.6)]
     assert best(rows) is rows[0]
-    assert best([SweepRow("x", {"k": "1"}, "failed", "why", {}, None, None)]) is None
+    failed = SweepRow("x", {"k": "1"}, "failed", "why", {}, None, None)
+    assert best([failed]) is None
+    assert verdict([failed]) is None
+    assert verdict([failed, rows[0]]) is None  # one alone is not the best of any
+
+
+def test_no_best_where_all_are_alike():
+    equal = [made("1", "1", 1.0, -9.0), made("1", "2", 1.0, -30.0), made("2", "1", 1.0, -3.0)]
+    assert best(equal) is None
+    assert verdict(equal) == (
+        "no difference is seen in generated between the 3 runs (100%); nearest to the reference: "
+        "r21"
+    )
+    # Two sets of 20 each: 39 and 36 of 40 are not told apart, 39 and 20 are.
+    near = [made("1", "1", 0.975, -9.0, n=20), made("1", "2", 0.9, -1.0, n=20)]
+    assert best(near) is None
+    assert "is seen in generated between the 2 runs (90% to 98% of 40)" in verdict(near)
+    far = [*near, made("2", "1", 0.5, -1.0, n=20)]
+    assert best(far) is far[0]
+    assert verdict(far) == "best by generated: r11; not told apart from it: r12"
+    many = [made("1", "1", 0.975, -9.0, n=2000), made("1", "2", 0.9, -1.0, n=2000)]
+    assert verdict(many) == "best by generated: r11"
+
+
+def test_mean_rewards_are_alike_within_their_errors():
+    def rewarded(name, reward, error):
+        measures = {"reward": reward, "KL": 1.0} | ({"reward_error": error} if error else {})
+        return SweepRow(name, {"k": name}, "finished", None, {"a": measures}, None, 1)
+
+    assert best([rewarded("a", 1.0, 0.2), rewarded("b", 1.4, 0.2)]) is None  # 0.4 < 1.96 * 0.28
+    assert best([rewarded("a", 1.0, 0.1), rewarded("b", 1.4, 0.1)]).run == "b"
+    assert best([rewarded("a", 1.0, None), rewarded("b", 1.1, None)]).run == "b"
 
 
 def test_two_keys_are_heat_maps(tmp_path):
@@ -184,10 +224,14 @@ def test_two_keys_are_heat_maps(tmp_path):
     draw_measures(rows, tmp_path / "heat.png", "two keys")
     assert (tmp_path / "heat.png").stat().st_size > 10_000
     head, body = cells(rows)
-    assert head[:3] == ["beta", "lr", "held-out set"]
+    assert head[:4] == ["beta", "lr", "held-out set", "n"]
     assert "KL" in head
     assert len(body) == 6
-    assert body[1][:3] == ["", "", "b"]
+    assert body[1][:4] == ["", "", "b", "–"]
+    counted = [made("1", "1", 0.5, -9.0, n=148)]
+    assert cells(counted)[1][0][3:5] == ["148", "100% (97–100%)"]
+    counted[0].sets["b"]["accuracy"] = Rate(1.0, 147)
+    assert cells(counted)[1][1][3] == "147, 148"
 
 
 def test_an_rlhf_run_is_not_swept(recipe):
@@ -210,6 +254,8 @@ def test_what_is_measured_of_ppo(recipe, tmp_path):
         write_json(point.run.path / "results.json", {"sets": {"test": {"drawn": drawn}}})
     rows = write_sweep(sweep.path)
     head, body = cells(rows)
-    assert head == ["beta", "held-out set", "truthful", "reward", "KL", "time"]
-    assert body[0] == ["0.1", "test", "50%", "+2.00", "3.00", "–"]
+    assert head == ["beta", "held-out set", "n", "truthful", "reward", "KL", "time"]
+    assert body[0] == ["0.1", "test", "–", "50%", "+2.00", "3.00", "–"]
+    table = (sweep.path / "table.md").read_text()
+    assert f"Best by reward: {names[0]}." in table
     assert best(rows).run == names[0]

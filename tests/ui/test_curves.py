@@ -64,6 +64,28 @@ def test_held_out_points_are_dots_with_their_value():
     assert "<title>a, my_set, update 4: 0.5</title>" in svg
 
 
+def test_a_held_out_share_is_told_with_its_number():
+    share = {"step": 4, "eval_t_rewards/accuracies": 6 / 7, "eval_t_pairs": 7}
+    svg = curves.grid({"a": [*lines(4), share]})
+    assert "<title>a, t, update 4: 86% (6 of 7, 49–97%)</title>" in svg
+    del share["eval_t_pairs"]
+    svg = curves.grid({"a": [*lines(4), share]})
+    assert "<title>a, t, update 4: 0.857</title>" in svg
+
+
+def test_an_accuracy_by_a_hair_is_called_one():
+    """All right from the first update on, where the margin says nothing yet."""
+    records = [
+        {"step": s, "rewards/accuracies": 1.0, "rewards/margins": s * 0.0008, "pairs": 16}
+        for s in range(1, 5)
+    ]
+    assert "16 pairs a point; by a hair (margin &lt; 0.1) to the end" in curves.grid({"a": records})
+    records.append({"step": 5, "rewards/accuracies": 1.0, "rewards/margins": 0.3, "pairs": 9})
+    svg = curves.grid({"a": records})
+    assert "9 to 16 pairs a point; by a hair (margin &lt; 0.1) before update 5" in svg
+    assert "by a hair" not in curves.grid({"a": lines(3)})
+
+
 def test_hostile_names_are_text():
     svg = curves.grid({'"><img src=x>': [*lines(4), {"step": 4, "eval_<b>_loss": 0.5}]})
     assert "<img" not in svg
