@@ -8,7 +8,7 @@ from peft import PeftModel
 from dpo_lite.memory.capacity import peak_memory
 from dpo_lite.memory.plan import MemoryPlan
 from dpo_lite.memory.trial import Trial
-from dpo_lite.model.dry_run import nbytes
+from dpo_lite.model.weights import nbytes
 
 Parts = dict[str, dict[str, int | None]]
 

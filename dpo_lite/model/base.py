@@ -18,6 +18,8 @@ from transformers import (
 
 from dpo_lite.errors import UserError
 from dpo_lite.model.adapter_files import adapter_folder
+from dpo_lite.model.experts import use_own_products
+from dpo_lite.model.four_bits import experts_packed_too
 from dpo_lite.names import is_public
 from dpo_lite.recipe import ModelSection
 
@@ -116,7 +118,9 @@ def load_base(section: ModelSection, device: torch.device | None = None) -> PreT
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    model = _load(AutoModelForCausalLM, section, **options)
+    with experts_packed_too():
+        model = _load(AutoModelForCausalLM, section, **options)
+    use_own_products(model)
     keep_cpu_gradients_right(model)
     disable_dropout(model)
     model.requires_grad_(False)

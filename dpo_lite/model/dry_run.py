@@ -9,7 +9,6 @@ loaded. The difference of the two runs is one layer's share.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from peft import PeftModel, get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dpo_lite.data.packing import Batch, Encoded
+from dpo_lite.model.experts import shape_of, use_own_products
+from dpo_lite.model.four_bits import would_pack
 from dpo_lite.model.host_embedding import can_park
 from dpo_lite.model.recompute import count_selective, decoder_layers
 from dpo_lite.model.roles import fresh_config
@@ -31,9 +32,8 @@ from dpo_lite.model.scoring import (
     response_logps,
     scoring_context,
 )
+from dpo_lite.model.weights import foretold_bytes, multiplied, nbytes
 from dpo_lite.recipe import Recipe
-
-NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a weight, its share of a scale, and of a scale's scale
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Costs:
     selective: float  # of that the outputs of products and attention
     rest: float  # kept outside of the layers, per token
     hidden: int  # size of the hidden state
-    widest: int  # parameters of the largest linear layer
-    broadest: int  # the larger side of that layer
+    widest: int  # parameters that are unpacked at a time, of the largest product
+    broadest: int  # the larger side of that product
     vocabulary: int
     embedding: int  # bytes of the input embedding where it can live on the host, else 0
     element: int  # bytes of a number in the forward pass
@@ -72,14 +72,11 @@ def costs_of_config(
     tokens = sum(batch_tokens(example, way) for example in examples)
     measured = [_dry_bytes(config, count, recipe, dtype, examples, way, fuse) for count in (1, 2)]
     (one, one_selective), (two, two_selective) = measured
-    model = _on_meta(config, None, recipe, dtype)
-    linear, other = _frozen(model)
-    quantised = recipe.model.quantization == "nf4"
+    model, packed = _on_meta(config, None, recipe, dtype)
     element = torch.finfo(dtype).bits // 8
-    each = NF4_BITS / 8 if quantised else element
-    weights = sum(p.numel() for p in linear) * each + sum(p.numel() for p in other) * element
+    weights = foretold_bytes(causal_lm(model), packed, element)
     kept = Kept((two - one) / tokens, (two_selective - one_selective) / tokens)
-    return _costs(model, linear, int(weights), kept, (2 * one - two) / tokens, element)
+    return _costs(model, weights, kept, (2 * one - two) / tokens, element)
 
 
 def costs_of_model(
@@ -88,14 +85,13 @@ def costs_of_model(
     """Costs of a loaded model, from one forward pass over these examples."""
     tokens = sum(batch_tokens(example, way) for example in examples)
     batch = lay_out(examples, way).to(model.device)
-    linear, other = _frozen(model)
-    weights = sum(map(nbytes, [*linear, *other]))
+    weights = sum(nbytes(p) for p in model.parameters() if not p.requires_grad)
     layers = causal_lm(model).config.get_text_config().num_hidden_layers
     kept = Kept(
         kept_bytes(model, batch, dtype, way) / tokens / layers,
         selective_bytes(model, batch, dtype, way) / tokens / layers,
     )
-    return _costs(model, linear, weights, kept, 0.0, torch.finfo(dtype).bits // 8)
+    return _costs(model, weights, kept, 0.0, torch.finfo(dtype).bits // 8)
 
 
 class Kept(NamedTuple):
@@ -105,24 +101,16 @@ class Kept(NamedTuple):
     selective: float
 
 
-def _costs(
-    model: PeftModel,
-    linear: list[torch.Tensor],
-    weights: int,
-    kept: Kept,
-    rest: float,
-    element: int,
-) -> Costs:
+def _costs(model: PeftModel, weights: int, kept: Kept, rest: float, element: int) -> Costs:
     lm = causal_lm(model)
     config = lm.config.get_text_config()
     head = lm.get_output_embeddings().weight
-    wide = max(linear, key=_numel)
-    state = getattr(wide, "quant_state", None)  # a packed weight keeps its shape there
-    broadest = max(wide.shape if state is None else state.shape)
+    products = multiplied(lm)
+    widest = max(products, key=lambda p: p.at_once)
     return Costs(
         weights=weights,
         trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        linear=sum(map(_numel, linear)),
+        linear=int(sum(shape_of(p.weight).numel() * p.used for p in products)),
         head=head.numel(),
         layers=config.num_hidden_layers,
         recomputable=bool(decoder_layers(lm)),
@@ -130,45 +118,19 @@ def _costs(
         selective=kept.selective,
         rest=rest,
         hidden=head.shape[1],
-        widest=_numel(wide),
-        broadest=broadest,
+        widest=widest.at_once,
+        broadest=max(shape_of(widest.weight)[-2:]),
         vocabulary=head.shape[0],
         embedding=lm.get_input_embeddings().weight.numel() * element if can_park(lm) else 0,
         element=element,
     )
 
 
-def _numel(weight: torch.Tensor) -> int:
-    """Weights in a tensor, also where bitsandbytes has packed two into a byte."""
-    state = getattr(weight, "quant_state", None)
-    return weight.numel() if state is None else math.prod(state.shape)
-
-
-def _frozen(model: PeftModel) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """The frozen weights of linear layers, and all others (embeddings, head, norms)."""
-    head = causal_lm(model).get_output_embeddings()
-    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    linear = [m.weight for m in layers if not m.weight.requires_grad]
-    known = {id(p) for p in linear}
-    others = [p for p in model.parameters() if not p.requires_grad and id(p) not in known]
-    return linear, others
-
-
-def nbytes(weight: torch.Tensor) -> int:
-    """Bytes of a weight, with the scales of a packed one; its tables of values are left out."""
-    state = getattr(weight, "quant_state", None)
-    total = weight.nbytes
-    while state is not None:
-        total += sum(t.nbytes for t in (state.absmax, state.offset) if t is not None)
-        state = state.state2
-    return total
-
-
 def _dry_bytes(
     config, layers: int, recipe: Recipe, dtype: torch.dtype, examples, way: Way, fuse: bool
 ) -> tuple[int, int]:
     """``kept_bytes`` and ``selective_bytes`` of a base cut to some layers, without weights."""
-    model = _on_meta(config, layers, recipe, dtype)
+    model, _ = _on_meta(config, layers, recipe, dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
         _from_meta(model)
         model.train()
@@ -215,8 +177,11 @@ def selective_bytes(
     return counter.bytes
 
 
-def _on_meta(config, layers: int | None, recipe: Recipe, dtype: torch.dtype) -> PeftModel:
-    """The base with a fresh adapter and without any data, cut to some layers."""
+def _on_meta(
+    config, layers: int | None, recipe: Recipe, dtype: torch.dtype
+) -> tuple[PeftModel, set[int]]:
+    """The base with a fresh adapter and without any data, cut to some layers; ids of the weights
+    that would be in 4 bits."""
     from transformers import AutoModelForCausalLM
 
     config = deepcopy(config)
@@ -229,11 +194,13 @@ def _on_meta(config, layers: int | None, recipe: Recipe, dtype: torch.dtype) -> 
         base = AutoModelForCausalLM.from_config(config, dtype=dtype)
         base.requires_grad_(False)
         base.config.use_cache = False
+        use_own_products(base)
+        packed = would_pack(base) if recipe.model.quantization == "nf4" else set()
         model = get_peft_model(base, fresh_config(recipe.adapter))
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-    return model
+    return model, packed
 
 
 def _from_meta(model: PeftModel) -> None:

@@ -5,7 +5,13 @@ from copy import deepcopy
 import bitsandbytes as bnb
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    LlamaConfig,
+    Qwen3Config,
+    Qwen3MoeConfig,
+)
 
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
@@ -35,6 +41,31 @@ EXAMPLES = [
 def recipe(base, quantization):
     values = {"base": str(base), "quantization": quantization}
     return Recipe(model=values, data={"train": "builtin:myths"})
+
+
+MIXTURE = Qwen3MoeConfig(
+    **SIZES | {"num_hidden_layers": 2},
+    num_experts=8,
+    num_experts_per_tok=2,
+    moe_intermediate_size=96,
+)
+
+
+def test_experts_count_as_they_lie_in_memory(tmp_path):
+    """In 4 bits, as bytes; of their weights a token is multiplied with a quarter."""
+    AutoModelForCausalLM.from_config(MIXTURE).save_pretrained(tmp_path)
+    asked = recipe(tmp_path, "nf4")
+    asked.adapter.targets = ["q_proj", "v_proj"]
+    model = roles.add_policy(load_base(asked.model), asked.adapter, seed=0).train()
+    real = costs_of_model(model, torch.float32, EXAMPLES, "forest")
+    dry = costs_of_config(deepcopy(MIXTURE), asked, torch.float32, EXAMPLES)
+    assert dry.layers * dry.layer + dry.rest == pytest.approx(real.layers * real.layer, rel=0.1)
+    assert (dry.trained, dry.linear, dry.head) == (real.trained, real.linear, real.head)
+    assert (dry.widest, dry.broadest) == (real.widest, real.broadest)
+    assert dry.weights == pytest.approx(real.weights, rel=0.02)
+    experts = 2 * 8 * 3 * 128 * 96
+    assert real.weights < 4 * experts / 2  # in fp32 they alone would be 4 bytes each
+    assert dry.linear < experts
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
