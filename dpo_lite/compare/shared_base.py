@@ -53,7 +53,7 @@ class SharedBase:
         self.made += 1
         name = f"column{self.made}"
         try:
-            self.model.load_adapter(column.adapter, name, is_trainable=False, use_safetensors=True)
+            roles.add_saved(self.model, column.adapter, name, head=False, trained=False)
         except (ValueError, OSError, RuntimeError) as error:
             raise UserError(
                 f"{column.label}: {column.adapter} does not load on this base: "

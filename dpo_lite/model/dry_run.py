@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftModel
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dpo_lite.data.packing import Batch, Encoded
+from dpo_lite.model.attach import attach
 from dpo_lite.model.experts import shape_of, use_own_products
 from dpo_lite.model.four_bits import would_pack
 from dpo_lite.model.host_embedding import can_park
 from dpo_lite.model.recompute import count_selective, decoder_layers
-from dpo_lite.model.roles import fresh_config
+from dpo_lite.model.roles import POLICY, fresh_config
 from dpo_lite.model.scoring import (
     Way,
     batch_tokens,
@@ -196,7 +197,7 @@ def _on_meta(
         base.config.use_cache = False
         use_own_products(base)
         packed = would_pack(base) if recipe.model.quantization == "nf4" else set()
-        model = get_peft_model(base, fresh_config(recipe.adapter))
+        model = attach(base, fresh_config(base, recipe.adapter), POLICY)
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()

@@ -98,9 +98,8 @@ def _or_zeros(
 
 def _check_plain(adapter: Adapter) -> None:
     config = adapter.config
-    odd = [
-        key for key in ("use_dora", "rank_pattern", "alpha_pattern", "lora_bias") if config.get(key)
-    ]
+    odd = [key for key in ("use_dora", "rank_pattern", "alpha_pattern") if config.get(key)]
+    odd += [key for key in ("lora_bias", "target_parameters") if config.get(key)]
     if config.get("bias", "none") != "none":
         odd.append("bias")
     if odd or any(tensor.ndim != 2 for tensor in adapter.tensors.values()):

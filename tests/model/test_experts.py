@@ -6,7 +6,9 @@ import sys
 import pytest
 import torch
 from bitsandbytes import functional as bnb
+from peft import PeftModel
 
+from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.model.dry_run import kept_bytes
 from dpo_lite.model.experts import (
@@ -18,7 +20,7 @@ from dpo_lite.model.experts import (
 )
 from dpo_lite.model.recompute import recompute
 from dpo_lite.model.scoring import lay_out, response_logps, scoring_context
-from dpo_lite.recipe import ModelSection
+from dpo_lite.recipe import AdapterSection, ModelSection
 from tests.model.small_experts import MIXTURES, save_mixture
 from tests.model.small_models import random_examples
 from tests.model.test_architectures import gradients, objective, relative_error, with_lora
@@ -80,6 +82,31 @@ def test_the_gradient_is_that_of_rounded_weights(folder):
     assert all(norm.any() for name, norm in found.items() if "lora_B" in name)
 
 
+@pytest.mark.parametrize("way", ["separate", "forest"])
+@pytest.mark.parametrize("kind", ["qwen3_moe", "gpt_oss"])
+def test_an_adapter_of_packed_experts_has_the_gradient_of_peft(kind, way, tmp_path):
+    """Against PEFT's own, which adds B·A to the whole experts, on weights rounded as ours are."""
+    folder = save_mixture(kind, tmp_path / "base")
+    section = AdapterSection(r=2, alpha=8, experts=True)
+    model = moved(roles.add_policy(base_of(folder), section, seed=0)).train()
+    found = gradients(model, [lambda: backward(model, way)])
+    roles.save_policy(model, tmp_path / "adapter", "base", None)
+    oracle = rounded(base_of(folder))
+    oracle = PeftModel.from_pretrained(oracle, tmp_path / "adapter", is_trainable=True).train()
+    expected = gradients(oracle, [lambda: backward(oracle)])
+    assert relative_error(found, expected) < 1e-4
+    assert all(expected[n].any() for n in expected if "experts" in n)
+
+
+def moved(model):
+    """Some policy that has been trained."""
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for parameter in roles.trainable_parameters(model):
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model
+
+
 @pytest.mark.parametrize("how", ["selective", "layers", "offload"])
 def test_recomputed_it_is_the_same(tmp_path, how):
     model = adapted(base_of(save_mixture("qwen3_moe", tmp_path)))
@@ -139,7 +166,7 @@ from dpo_lite.quiet import quiet_libraries
 quiet_libraries()
 from transformers import MixtralForCausalLM
 from dpo_lite.model.base import load_base
-from dpo_lite.recipe import ModelSection
+from dpo_lite.recipe import AdapterSection, ModelSection
 
 def anonymous():  # the files' own pages, which are mapped, are not the process' memory
     lines = open("/proc/self/status").read().splitlines()
