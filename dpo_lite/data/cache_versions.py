@@ -67,22 +67,28 @@ ENCODING = Algorithm(
 
 SCORING = Algorithm(
     "SCORING",  # token ids to the reference's log-probabilities
-    version=1,
+    version=2,
     first_key="2d7f67f5d835569c25870035732f3c03750021589b698da11ce97f0612716468",
     modules=(
         "dpo_lite.data.packing",
         "dpo_lite.model.attention",
         "dpo_lite.model.base",
+        "dpo_lite.model.attach",
         "dpo_lite.model.branches",
+        "dpo_lite.model.expert_adapter",
+        "dpo_lite.model.experts",
+        "dpo_lite.model.four_bits",
+        "dpo_lite.model.fresh",
         "dpo_lite.model.host_embedding",
         "dpo_lite.model.logprobs",
+        "dpo_lite.model.mxfp4",
         "dpo_lite.model.roles",
         "dpo_lite.model.scoring",
         "dpo_lite.training.dpo",
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="53bcba9f095272e5d36acc73facafbafda345aba2ab682a3ab9ab2a03238fb77",
+    recorded="ff1913b41bbde1f39db1b525857916bb51306ae0d71ef9a28b95d3cc10b1c13a",
 )
 
 ALGORITHMS = (ENCODING, SCORING)
