@@ -68,22 +68,28 @@ ENCODING = Algorithm(
 
 SCORING = Algorithm(
     "SCORING",  # token ids to the reference's log-probabilities
-    version=1,
+    version=2,
     first_key="2d7f67f5d835569c25870035732f3c03750021589b698da11ce97f0612716468",
     modules=(
         "dpo_lite.data.packing",
         "dpo_lite.model.attention",
         "dpo_lite.model.base",
+        "dpo_lite.model.attach",
         "dpo_lite.model.branches",
+        "dpo_lite.model.expert_adapter",
+        "dpo_lite.model.experts",
+        "dpo_lite.model.four_bits",
+        "dpo_lite.model.fresh",
         "dpo_lite.model.host_embedding",
         "dpo_lite.model.logprobs",
+        "dpo_lite.model.mxfp4",
         "dpo_lite.model.roles",
         "dpo_lite.model.scoring",
         "dpo_lite.training.dpo",
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="62b51d94b837a0d0f5a5f1fd1f5ae594a1aecab8007d8c1c07c7afee27ae9497",
+    recorded="5d1ef1c2ca958f257444c7cfc03202e099b2c1ba43aa55bf245933fb7813f9cd",
 )
 
 ALGORITHMS = (ENCODING, SCORING)

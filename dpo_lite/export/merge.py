@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dpo_lite.errors import UserError
+from dpo_lite.export.expert_deltas import ExpertDelta, expert_deltas
 from dpo_lite.files import read_json, write_json
 from dpo_lite.model.adapter_files import WEIGHTS, adapter_folder
 from dpo_lite.model.base import base_location
@@ -79,7 +80,7 @@ def merge(
             f"it is a copy of: --base {original}."
         )
     places = weight_places(source)
-    deltas = read_deltas(folder, list(places), config)
+    deltas = read_deltas(folder, list(places), config, source)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -131,15 +132,23 @@ def weight_places(folder: Path) -> dict[str, tuple[str, Place]]:
     }
 
 
-def read_deltas(adapter: Path, weights: list[str], config: dict) -> dict[str, Delta]:
+def read_deltas(
+    adapter: Path, weights: list[str], config: dict, base: Path
+) -> dict[str, Delta | ExpertDelta]:
     """The change of each of the base's ``weights``, from the adapter's files."""
     settings = read_json(adapter / "adapter_config.json") or {}
-    odd = ["use_dora", "lora_bias", "target_parameters", "modules_to_save", "layer_replication"]
+    odd = ["use_dora", "lora_bias", "modules_to_save", "layer_replication"]
     for key in [key for key in odd if settings.get(key)]:
         raise UserError(f"An adapter with {key} is not merged here; PEFT's merge_and_unload can.")
-    tensors = {name.removeprefix(PREFIX): t for name, t in load_file(adapter / WEIGHTS).items()}
+    saved = load_file(adapter / WEIGHTS)
+    deltas: dict[str, Delta | ExpertDelta] = {}
+    if settings.get("target_parameters"):
+        of_experts, used = expert_deltas(str(base), settings, saved)
+        saved = {name: tensor for name, tensor in saved.items() if name not in used}
+        for name, change in of_experts.items():
+            deltas[_found(name, weights, "experts")] = change
+    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in saved.items()}
     modules = sorted({name.partition(".lora_")[0] for name in tensors})
-    deltas = {}
     for module in modules:
         embedding = f"{module}.lora_embedding_A" in tensors
         suffix = "lora_embedding_{}" if embedding else "lora_{}.weight"
@@ -159,23 +168,26 @@ def read_deltas(adapter: Path, weights: list[str], config: dict) -> dict[str, De
 def _weight_of(module: str, weights: list[str], config: dict) -> str:
     """The name of a module's weight in the base's files, which may leave out or add a prefix."""
     exact = f"{module}.weight"
+    if exact not in weights and module.endswith("lm_head") and _tied(config):
+        return HEAD
+    return _found(exact, weights, f"layer {module}")
+
+
+def _found(exact: str, weights: list[str], what: str) -> str:
+    """The weight of that name, or the only one whose name ends as its does."""
     if exact in weights:
         return exact
-    if module.endswith("lm_head") and _tied(config):
-        return HEAD
     # transformers renames whole prefixes (model., language_model.), never what comes after.
-    tail = module
-    while "." in tail:
+    tail = exact
+    while tail.count(".") > 2:
         tail = tail.partition(".")[2]
-        matches = [
-            name for name in weights if name == f"{tail}.weight" or name.endswith(f".{tail}.weight")
-        ]
-        if len(matches) == 1 and "." in tail:
+        matches = [name for name in weights if name == tail or name.endswith(f".{tail}")]
+        if len(matches) == 1:
             return matches[0]
         if len(matches) > 1:
             break
     raise UserError(
-        f"The base has no weight for the adapter's layer {module}; is it the base that the adapter "
+        f"The base has no weight for the adapter's {what}; is it the base that the adapter "
         "was trained on? (--base names another.)"
     )
 
@@ -204,7 +216,7 @@ def _write_shards(
     source: Path,
     target: Path,
     places: dict[str, tuple[str, Place]],
-    deltas: dict[str, Delta],
+    deltas: dict[str, Delta | ExpertDelta],
     say: Callable[[str], None],
 ) -> None:
     files = sorted({file for file, _ in places.values()})
@@ -217,10 +229,11 @@ def _write_shards(
                     _add_in_place(stream, name, places[name][1], delta)
 
 
-def _add_in_place(stream, name: str, place: Place, delta: Delta) -> None:
+def _add_in_place(stream, name: str, place: Place, delta: Delta | ExpertDelta) -> None:
     """Add a change to a weight in a file, some rows at a time; rounding as the dtype rounds."""
     _check_fits(name, place, delta)
-    dtype, (rows, width) = DTYPES[place.dtype], place.shape
+    dtype, width = DTYPES[place.dtype], place.shape[-1]
+    rows = math.prod(place.shape[:-1])
     size = width * dtype.itemsize
     step = max(1, ROWS_BYTES // (width * 4))
     for begin in range(0, rows, step):
@@ -233,7 +246,7 @@ def _add_in_place(stream, name: str, place: Place, delta: Delta) -> None:
         stream.write(merged.contiguous().view(torch.uint8).numpy().tobytes())
 
 
-def _check_fits(name: str, place: Place, delta: Delta) -> None:
+def _check_fits(name: str, place: Place, delta: Delta | ExpertDelta) -> None:
     if place.dtype not in DTYPES:
         raise UserError(f"{name} of the base is stored as {place.dtype}, not in 16 or 32 bits.")
     if place.shape != delta.shape:
@@ -243,7 +256,7 @@ def _check_fits(name: str, place: Place, delta: Delta) -> None:
         )
 
 
-def _untie_head(source: Path, target: Path, places: dict, delta: Delta) -> None:
+def _untie_head(source: Path, target: Path, places: dict, delta: Delta | ExpertDelta) -> None:
     """A head that was tied to the embedding and is changed now needs a weight of its own."""
     name = next((n for n in places if n.endswith(("embed_tokens.weight", "wte.weight"))), None)
     if name is None:

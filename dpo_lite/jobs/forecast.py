@@ -49,6 +49,7 @@ class Forecast:
             lines += [f"   {'usable on the card':<22} {usable / GIB:6.2f} GiB", ""]
             lines.append(bar(plan.parts.values(), usable))
         lines += ["", plan.words()]
+        lines.append(self.costs.held.words())
         lines += _times(self.epochs)
         lines.append("it fits" if self.fits else "it does not fit; change one of these:")
         return [*lines, *(f"  - {way}" for way in self.advice), *self.notes]

@@ -9,7 +9,8 @@ from dpo_lite.memory.capacity import memory_in_use, peak_memory
 from dpo_lite.memory.parts import ACTIVATIONS, ADAPTER, LIBRARIES, REST, TOGETHER, WEIGHTS
 from dpo_lite.memory.plan import MemoryPlan
 from dpo_lite.memory.trial import Trial
-from dpo_lite.model.dry_run import Costs, nbytes
+from dpo_lite.model.dry_run import Costs
+from dpo_lite.model.weights import nbytes
 
 Parts = dict[str, dict[str, int | None]]
 

@@ -1,28 +1,37 @@
 """What an update of a base costs in memory, found by running its own code on tensors without data.
 
-The base is built from its config alone, with one and with two layers, on PyTorch's fake tensors:
-every operation runs, nothing is computed and nothing is allocated. What autograd would keep for the
-backward pass is counted as it goes by. So the casts of PEFT and of autocast, the attention over
-packed rows and the frozen head are all in the count, for any architecture, and no weights are
-loaded. The difference of the two runs is one layer's share.
+The base is built from its config alone on PyTorch's fake tensors: every operation runs, nothing is
+computed and nothing is allocated. What autograd would keep for the backward pass is counted as it
+goes by. So the casts of PEFT and of autocast, the attention over packed rows and the frozen head
+are all in the count, for any architecture, and no weights are loaded. It runs with one layer of
+each kind, and with one more of one kind at a time: the difference is such a layer's share. Where a
+model cannot be cut so, all of it runs.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftModel
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import ModuleList
 
 from dpo_lite.data.packing import Batch, Encoded
+from dpo_lite.errors import UserError
+from dpo_lite.model.attach import attach
+from dpo_lite.model.base import disable_dropout
+from dpo_lite.model.experts import shape_of, use_own_products
+from dpo_lite.model.four_bits import would_pack
+from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.host_embedding import can_park
+from dpo_lite.model.layers import decoder_of, kinds, layer_lists
 from dpo_lite.model.recompute import count_selective, decoder_layers
-from dpo_lite.model.roles import fresh_config
+from dpo_lite.model.roles import POLICY
 from dpo_lite.model.scoring import (
     Way,
     batch_tokens,
@@ -31,9 +40,8 @@ from dpo_lite.model.scoring import (
     response_logps,
     scoring_context,
 )
+from dpo_lite.model.weights import Held, foretold_bytes, held, multiplied, nbytes
 from dpo_lite.recipe import Recipe
-
-NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a weight, its share of a scale, and of a scale's scale
 
 
 @dataclass(frozen=True)
@@ -50,11 +58,12 @@ class Costs:
     selective: float  # of that the outputs of products and attention
     rest: float  # kept outside of the layers, per token
     hidden: int  # size of the hidden state
-    widest: int  # parameters of the largest linear layer
-    broadest: int  # the larger side of that layer
+    widest: int  # parameters that are unpacked at a time, of the largest product
+    broadest: int  # the larger side of that product
     vocabulary: int
     embedding: int  # bytes of the input embedding where it can live on the host, else 0
     element: int  # bytes of a number in the forward pass
+    held: Held  # which weights are in 4 bits
 
 
 def costs_of_config(
@@ -70,16 +79,16 @@ def costs_of_config(
     ``fuse``: with the fused attention of an NVIDIA card.
     """
     tokens = sum(batch_tokens(example, way) for example in examples)
-    measured = [_dry_bytes(config, count, recipe, dtype, examples, way, fuse) for count in (1, 2)]
-    (one, one_selective), (two, two_selective) = measured
-    model = _on_meta(config, None, recipe, dtype)
-    linear, other = _frozen(model)
-    quantised = recipe.model.quantization == "nf4"
-    element = torch.finfo(dtype).bits // 8
-    each = NF4_BITS / 8 if quantised else element
-    weights = sum(p.numel() for p in linear) * each + sum(p.numel() for p in other) * element
-    kept = Kept((two - one) / tokens, (two_selective - one_selective) / tokens)
-    return _costs(model, linear, int(weights), kept, (2 * one - two) / tokens, element)
+    try:
+        total, rest = _by_kind(config, recipe, dtype, examples, way, fuse)
+    except Exception:  # its code needs all of its layers; what is truly wrong shows again
+        total, rest = _all_layers(config, recipe, dtype, examples, way, fuse), 0.0
+    model, packed = _on_meta(config, recipe, dtype)
+    lm, element = causal_lm(model), torch.finfo(dtype).bits // 8
+    layers = config.get_text_config().num_hidden_layers
+    kept = Kept(total.all / tokens / layers, total.selective / tokens / layers)
+    weights = foretold_bytes(lm, packed, element)
+    return _costs(model, weights, kept, rest / tokens, element, held(lm, packed))
 
 
 def costs_of_model(
@@ -88,14 +97,14 @@ def costs_of_model(
     """Costs of a loaded model, from one forward pass over these examples."""
     tokens = sum(batch_tokens(example, way) for example in examples)
     batch = lay_out(examples, way).to(model.device)
-    linear, other = _frozen(model)
-    weights = sum(map(nbytes, [*linear, *other]))
+    weights = sum(nbytes(p) for p in model.parameters() if not p.requires_grad)
     layers = causal_lm(model).config.get_text_config().num_hidden_layers
     kept = Kept(
         kept_bytes(model, batch, dtype, way) / tokens / layers,
         selective_bytes(model, batch, dtype, way) / tokens / layers,
     )
-    return _costs(model, linear, weights, kept, 0.0, torch.finfo(dtype).bits // 8)
+    held_now = held(causal_lm(model))
+    return _costs(model, weights, kept, 0.0, torch.finfo(dtype).bits // 8, held_now)
 
 
 class Kept(NamedTuple):
@@ -106,23 +115,17 @@ class Kept(NamedTuple):
 
 
 def _costs(
-    model: PeftModel,
-    linear: list[torch.Tensor],
-    weights: int,
-    kept: Kept,
-    rest: float,
-    element: int,
+    model: PeftModel, weights: int, kept: Kept, rest: float, element: int, weights_held: Held
 ) -> Costs:
     lm = causal_lm(model)
     config = lm.config.get_text_config()
     head = lm.get_output_embeddings().weight
-    wide = max(linear, key=_numel)
-    state = getattr(wide, "quant_state", None)  # a packed weight keeps its shape there
-    broadest = max(wide.shape if state is None else state.shape)
+    products = multiplied(lm)
+    widest = max(products, key=lambda p: p.at_once)
     return Costs(
         weights=weights,
         trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        linear=sum(map(_numel, linear)),
+        linear=int(sum(shape_of(p.weight).numel() * p.used for p in products)),
         head=head.numel(),
         layers=config.num_hidden_layers,
         recomputable=bool(decoder_layers(lm)),
@@ -130,53 +133,86 @@ def _costs(
         selective=kept.selective,
         rest=rest,
         hidden=head.shape[1],
-        widest=_numel(wide),
-        broadest=broadest,
+        widest=widest.at_once,
+        broadest=max(shape_of(widest.weight)[-2:]),
         vocabulary=head.shape[0],
         embedding=lm.get_input_embeddings().weight.numel() * element if can_park(lm) else 0,
         element=element,
+        held=weights_held,
     )
 
 
-def _numel(weight: torch.Tensor) -> int:
-    """Weights in a tensor, also where bitsandbytes has packed two into a byte."""
-    state = getattr(weight, "quant_state", None)
-    return weight.numel() if state is None else math.prod(state.shape)
+def _by_kind(
+    config, recipe: Recipe, dtype: torch.dtype, examples, way: Way, fuse: bool
+) -> tuple[Kept, float]:
+    """Bytes kept in all layers, and outside of them."""
+    model, _ = _on_meta(config, recipe, dtype)
+    ((name, layers),) = layer_lists(causal_lm(model)).items()
+    # The last of a kind: what later layers share with it (keys and values) is then there.
+    alike = sorted(kinds(layers), key=lambda places: places[-1])
+    once = [places[-1] for places in alike]
 
+    def measured(chosen: list[int]) -> Kept:
+        with _cut(causal_lm(model), name, layers, chosen):
+            return _dry_bytes(model, dtype, examples, way, fuse)
 
-def _frozen(model: PeftModel) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """The frozen weights of linear layers, and all others (embeddings, head, norms)."""
-    head = causal_lm(model).get_output_embeddings()
-    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    linear = [m.weight for m in layers if not m.weight.requires_grad]
-    known = {id(p) for p in linear}
-    others = [p for p in model.parameters() if not p.requires_grad and id(p) not in known]
-    return linear, others
-
-
-def nbytes(weight: torch.Tensor) -> int:
-    """Bytes of a weight, with the scales of a packed one; its tables of values are left out."""
-    state = getattr(weight, "quant_state", None)
-    total = weight.nbytes
-    while state is not None:
-        total += sum(t.nbytes for t in (state.absmax, state.offset) if t is not None)
-        state = state.state2
-    return total
-
-
-def _dry_bytes(
-    config, layers: int, recipe: Recipe, dtype: torch.dtype, examples, way: Way, fuse: bool
-) -> tuple[int, int]:
-    """``kept_bytes`` and ``selective_bytes`` of a base cut to some layers, without weights."""
-    model = _on_meta(config, layers, recipe, dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
+        setattr(decoder_of(causal_lm(model)), name, ModuleList(layers[place] for place in once))
         _from_meta(model)
-        model.train()
-        batch = lay_out(examples, way)
-        return (
-            kept_bytes(model, batch, dtype, way, fuse),
-            selective_bytes(model, batch, dtype, way, fuse),
-        )
+        least = measured(once)
+        total, outside = Kept(0.0, 0.0), least.all
+        for places in alike:
+            more = measured(sorted([*once, places[-1]]))
+            share = Kept(more.all - least.all, more.selective - least.selective)
+            total = Kept(*(t + len(places) * s for t, s in zip(total, share, strict=True)))
+            outside -= share.all
+    return total, outside
+
+
+def _all_layers(config, recipe: Recipe, dtype: torch.dtype, examples, way: Way, fuse: bool) -> Kept:
+    model, _ = _on_meta(config, recipe, dtype)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            _from_meta(model)
+            return _dry_bytes(model, dtype, examples, way, fuse)
+    except UserError:
+        raise
+    except Exception as error:
+        kind, fault = config.get_text_config().model_type, str(error).strip().split("\n")[0]
+        raise UserError(
+            f"model.base: {kind} cannot be run without data, so there is no plan ({fault}); a run's"
+            " preflight measures the loaded model."
+        ) from error
+
+
+@contextmanager
+def _cut(
+    lm: torch.nn.Module, name: str, layers: ModuleList, chosen: Sequence[int]
+) -> Iterator[None]:
+    """Inside, the model has the chosen layers, and lists of its config that name each layer fit."""
+    text, before = lm.config.get_text_config(), {}
+    whole = len(layers)
+    for key, value in list(vars(text).items()):
+        if isinstance(value, (list, tuple)) and len(value) == whole:
+            before[key] = value
+            vars(text)[key] = [value[place] for place in chosen]
+    before["num_hidden_layers"] = text.num_hidden_layers
+    text.num_hidden_layers = len(chosen)
+    setattr(decoder_of(lm), name, ModuleList(layers[place] for place in chosen))
+    try:
+        yield
+    finally:
+        vars(text).update(before)
+
+
+def _dry_bytes(model: PeftModel, dtype: torch.dtype, examples, way: Way, fuse: bool) -> Kept:
+    """``kept_bytes`` and ``selective_bytes`` of a base without weights."""
+    model.train()
+    batch = lay_out(examples, way)
+    return Kept(
+        kept_bytes(model, batch, dtype, way, fuse),
+        selective_bytes(model, batch, dtype, way, fuse),
+    )
 
 
 def kept_bytes(
@@ -215,25 +251,23 @@ def selective_bytes(
     return counter.bytes
 
 
-def _on_meta(config, layers: int | None, recipe: Recipe, dtype: torch.dtype) -> PeftModel:
-    """The base with a fresh adapter and without any data, cut to some layers."""
+def _on_meta(config, recipe: Recipe, dtype: torch.dtype) -> tuple[PeftModel, set[int]]:
+    """The base with a fresh adapter and without data; ids of weights that would be in 4 bits."""
     from transformers import AutoModelForCausalLM
 
     config = deepcopy(config)
-    if layers is not None:
-        text = config.get_text_config()
-        text.num_hidden_layers = layers
-        if getattr(text, "layer_types", None):
-            text.layer_types = text.layer_types[:layers]
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=dtype)
         base.requires_grad_(False)
         base.config.use_cache = False
-        model = get_peft_model(base, fresh_config(recipe.adapter))
+        use_own_products(base)
+        disable_dropout(base)
+        packed = would_pack(base) if recipe.model.quantization == "nf4" else set()
+        model = attach(base, fresh_config(base, recipe.adapter), POLICY)
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-    return model
+    return model, packed
 
 
 def _from_meta(model: PeftModel) -> None:

@@ -81,6 +81,8 @@ def is_kept(rank: int, operation, arguments: tuple) -> bool:
     name = operation.name()
     if name in ("bitsandbytes::gemm_4bit", "torch_attn::_varlen_attn"):
         return True
+    if name == "dpo_lite::expert_product":
+        return arguments[0].shape[1] > rank
     if name in ("aten::mm", "aten::addmm"):
         return arguments[-1].shape[0] > rank
     return name.startswith(("aten::_scaled_dot_product", "aten::_flash_attention_forward"))

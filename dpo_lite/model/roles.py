@@ -15,20 +15,19 @@ from typing import Literal
 
 import torch
 from peft import (
-    LoraConfig,
     PeftModel,
-    get_peft_model,
     get_peft_model_state_dict,
-    set_peft_model_state_dict,
 )
 from safetensors.torch import load_file
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
 from dpo_lite.model.adapter_files import CONFIG, WEIGHTS, adapter_folder, check_adapter
+from dpo_lite.model.attach import attach, attach_saved
+from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.heads import attach_head
 from dpo_lite.model.safetensors_header import tensor_places
-from dpo_lite.model.scoring import SCALAR_HEAD
+from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
 from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
 from dpo_lite.recipe import AdapterSection
 
@@ -50,37 +49,27 @@ def add_policy(
     torch.manual_seed(seed)
     if head:
         attach_head(base)
-    config = fresh_config(section, head)
-    try:
-        model = get_peft_model(base, config, adapter_name=POLICY)
-    except ValueError as error:
-        # PEFT refuses some layers of recurrent models, which `all-linear` then must not name.
-        is_all = section.targets == "all-linear"
-        hint = "Name modules in its place" if is_all else "`all-linear` fits nearly every model"
-        raise UserError(f"adapter.targets: {str(error).splitlines()[0]} {hint}.") from error
+    model = _with_fresh(base, section, POLICY, head)
     if head:
         _call_headed(model, POLICY)
     return _checked(model)
 
 
-def fresh_config(section: AdapterSection, head: bool = False) -> LoraConfig:
-    """What a recipe's adapter is to PEFT; with ``head`` one that has a scalar head of its own."""
-    return LoraConfig(
-        r=section.r,
-        lora_alpha=section.alpha,
-        target_modules=section.targets,
-        lora_dropout=0.0,
-        bias="none",
-        task_type="CAUSAL_LM",
-        modules_to_save=[SCALAR_HEAD] if head else None,
-    )
+def _with_fresh(
+    model: torch.nn.Module, section: AdapterSection, name: str, head: bool
+) -> PeftModel:
+    try:
+        return attach(model, fresh_config(causal_lm(model), section, head), name)
+    except ValueError as error:
+        fault = str(error).splitlines()[0]
+        raise UserError(
+            f"adapter.targets: {fault} `all-linear` fits nearly every model."
+        ) from error
 
 
 def _call_headed(model: PeftModel, name: str) -> None:
     """Have the adapter saved as one for sequence classification, which is what loads its head."""
-    config = model.peft_config[name]
-    config.task_type = HEADED
-    config.target_modules = {t for t in config.target_modules if t != SCALAR_HEAD}
+    model.peft_config[name].task_type = HEADED
 
 
 def continue_policy(
@@ -121,39 +110,40 @@ def continue_policy(
 
 
 def load_policy(base: torch.nn.Module, adapter: str | Path, head: bool = False) -> PeftModel:
-    """The base with a saved adapter as its (trainable) policy, or as its reward model.
-
-    The latter not by PEFT's loader: that would take the base for a classifier, beside whose adapter
-    none without a head can stand.
-    """
-    if head:
-        folder = adapter_folder(str(adapter))
-        saved = Adapter(read_json(folder / CONFIG) or {}, load_file(folder / WEIGHTS))
-        return _on_base(base, saved, str(adapter), head)
-    try:
-        return PeftModel.from_pretrained(
-            base, str(adapter), adapter_name=POLICY, is_trainable=True, use_safetensors=True
-        )
-    except (ValueError, OSError, RuntimeError) as error:
-        raise _does_not_load(adapter, error) from error
+    """The base with a saved adapter as its (trainable) policy, or as its reward model."""
+    return _on_base(base, _read(adapter), str(adapter), head)
 
 
 def _on_base(base: torch.nn.Module, adapter: Adapter, name: str, head: bool) -> PeftModel:
     """The base with an adapter that is in memory as its (trainable) policy."""
-    known = LoraConfig.__dataclass_fields__
-    settings = {key: value for key, value in adapter.config.items() if key in known}
-    settings |= {"task_type": "CAUSAL_LM", "modules_to_save": [SCALAR_HEAD] if head else None}
-    if head:
-        attach_head(base)
-    config = LoraConfig(**settings | {"inference_mode": False, "lora_dropout": 0.0})
     try:
-        model = get_peft_model(base, config, adapter_name=POLICY)
-        set_peft_model_state_dict(model, adapter.tensors, adapter_name=POLICY)
-    except (ValueError, RuntimeError) as error:
+        return add_saved(base, adapter, POLICY, head, trained=True)
+    except (ValueError, OSError, RuntimeError) as error:
         raise _does_not_load(name, error) from error
+
+
+def _read(adapter: str | Path) -> Adapter:
+    folder = adapter_folder(str(adapter))
+    return Adapter(read_json(folder / CONFIG) or {}, load_file(folder / WEIGHTS))
+
+
+def add_saved(
+    model: torch.nn.Module, adapter: Adapter | str | Path, name: str, head: bool, trained: bool
+) -> PeftModel:
+    """The model with a saved adapter under this name, nothing else changed in what is worn.
+
+    Not by PEFT's loader: that takes the base of an adapter with a head for a classifier, beside
+    whose adapter none without a head can stand. Raises ValueError, OSError or RuntimeError.
+    """
+    saved = adapter if isinstance(adapter, Adapter) else _read(adapter)
+    settings = saved.config | {"task_type": "CAUSAL_LM"}
+    settings["modules_to_save"] = [SCALAR_HEAD] if head else None
     if head:
-        _call_headed(model, POLICY)
-    return model
+        attach_head(model)
+    found = attach_saved(model, settings, saved.tensors, name, trained)
+    if head:
+        _call_headed(found, name)
+    return found
 
 
 def _does_not_load(adapter: str | Path, error: Exception) -> UserError:
@@ -178,13 +168,12 @@ def _check_all_loaded(
 
 def add_start(model: PeftModel, adapter: str | Path) -> None:
     """Load a frozen adapter that ``reference`` will wear."""
-    model.load_adapter(str(adapter), START, is_trainable=False, use_safetensors=True)
+    add_saved(model, adapter, START, head=False, trained=False)
     model.set_adapter(POLICY)
 
 
 def add_reward(model: PeftModel, adapter: str | Path) -> None:
     """Load a frozen reward model beside the policy; raises UserError where it does not fit."""
-    attach_head(model)
     _load_headed(model, adapter, REWARD, trained=False)
 
 
@@ -194,14 +183,14 @@ def add_value(model: PeftModel, section: AdapterSection, adapter: str | Path | N
     if adapter is not None:
         _load_headed(model, adapter, VALUE, trained=True)
     else:
-        model.add_adapter(VALUE, fresh_config(section, head=True))
+        _with_fresh(model, section, VALUE, head=True)
         _call_headed(model, VALUE)
         model.set_adapter(POLICY)
 
 
 def _load_headed(model: PeftModel, adapter: str | Path, role: str, trained: bool) -> None:
     try:
-        model.load_adapter(str(adapter), role, is_trainable=trained, use_safetensors=True)
+        add_saved(model, adapter, role, head=True, trained=trained)
     except (ValueError, OSError, RuntimeError, KeyError) as error:
         raise UserError(
             f"ppo.reward: {adapter} does not load on this base: {str(error).splitlines()[0]}"

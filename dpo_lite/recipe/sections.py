@@ -79,6 +79,11 @@ class AdapterSection(Section):
     targets: str | list[str] = Field(
         "all-linear", description="Layers that get an adapter: `all-linear` or names of modules."
     )
+    experts: bool = Field(
+        False,
+        description="Whether `all-linear` takes in the experts of a mixture: most of its weights,"
+        " so an adapter of many parameters; without it attention, dense and shared-expert layers.",
+    )
     extra_r: int = Field(
         0,
         ge=0,

@@ -12,6 +12,10 @@ from dpo_lite.errors import UserError
 from dpo_lite.export import merge as merging
 from dpo_lite.export.merge import INDEX, merge, weight_places
 from dpo_lite.files import read_json, write_json
+from dpo_lite.model import roles
+from dpo_lite.model.base import load_base
+from dpo_lite.recipe import AdapterSection, ModelSection
+from tests.model.small_experts import save_mixture
 from tests.model.small_models import VOCAB, small_model
 
 IDS = torch.arange(3, 20)[None]
@@ -172,3 +176,20 @@ def test_a_prefix_of_another_name(tmp_path):
     merged = load_file(tmp_path / "out" / "model.safetensors")
     assert set(merged) == set(load_file(file))
     assert AutoConfig.from_pretrained(tmp_path / "out").model_type == "llama"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["mixtral", "gpt_oss", "granitemoe", "deepseek_v3"])
+def test_experts_are_merged_into_the_tensors_of_the_files(tmp_path, kind, monkeypatch):
+    """Which hold them one by one, or fused and turned round, as each family publishes them."""
+    monkeypatch.setattr(merging, "ROWS_BYTES", 4096)
+    folder = save_mixture(kind, tmp_path / "base")
+    base = load_base(ModelSection(base=folder, quantization="none"))
+    model = roles.add_policy(base, AdapterSection(r=2, alpha=8, experts=True), seed=0)
+    with torch.no_grad():
+        for parameter in roles.trainable_parameters(model):
+            parameter.copy_(torch.randn_like(parameter) * 0.1)
+    roles.save_policy(model, tmp_path / "adapter", folder, None)
+    merge(folder, None, str(tmp_path / "adapter"), tmp_path / "out")
+    assert (logits(tmp_path / "out") - logits(model)).abs().max() < 1e-3
+    assert (logits(tmp_path / "out") - logits(folder)).abs().max() > 1e-2

@@ -15,9 +15,9 @@ from dpo_lite.model.scoring import (
 from tests.model.small_models import FOREST, RECURRENT, random_examples, small_model
 
 
-def with_lora(model):
+def with_lora(model, target_modules="all-linear"):
     """An adapter with B != 0, so that every gradient path is alive."""
-    peft_model = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
+    peft_model = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=target_modules))
     for name, parameter in peft_model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
