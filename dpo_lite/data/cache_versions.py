@@ -74,6 +74,7 @@ SCORING = Algorithm(
         "dpo_lite.model.attention",
         "dpo_lite.model.base",
         "dpo_lite.model.branches",
+        "dpo_lite.model.forest",
         "dpo_lite.model.host_embedding",
         "dpo_lite.model.logprobs",
         "dpo_lite.model.roles",
@@ -82,10 +83,25 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="53bcba9f095272e5d36acc73facafbafda345aba2ab682a3ab9ab2a03238fb77",
+    recorded="56ee7eaac091837d96421a5fac1e94df725f83899baa5ba179f35ff3efe88353",
 )
 
-ALGORITHMS = (ENCODING, SCORING)
+FOREST = Algorithm(
+    "FOREST",  # a config to whether its code may run over packed rows
+    version=1,
+    first_key="version 1",
+    modules=(
+        "dpo_lite.data.packing",
+        "dpo_lite.model.attention",
+        "dpo_lite.model.branches",
+        "dpo_lite.model.forest",
+        "dpo_lite.model.forest_verdict",
+        "dpo_lite.model.small_twin",
+    ),
+    recorded="98f69c6a6efa6019bb8e4bf29a9c4183e3d7331f7d1044a10d1b218726dd20e7",
+)
+
+ALGORITHMS = (ENCODING, SCORING, FOREST)
 
 
 def code_hash(modules: Sequence[str]) -> str:

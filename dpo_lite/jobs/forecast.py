@@ -11,9 +11,9 @@ from dpo_lite.data.prepare import PreparedData
 from dpo_lite.errors import UserError
 from dpo_lite.memory.capacity import GIB, card, free_memory, seconds_per_epoch
 from dpo_lite.memory.plan import MemoryPlan, advice, bar, choose_plan, largest_update
-from dpo_lite.model.attention import FOREST_MODELS
 from dpo_lite.model.base import compute_device, compute_dtype, load_config
 from dpo_lite.model.dry_run import Costs, costs_of_config
+from dpo_lite.model.forest_verdict import forest_verdict
 from dpo_lite.recipe import Recipe
 from dpo_lite.report.words import clock
 from dpo_lite.tasks import TASKS
@@ -65,7 +65,7 @@ def forecast(
     method, config = TASKS[recipe.task].mechanics, load_config(recipe.model)
     memory, flops = card(gpu) if gpu else (free_memory(compute_device()), None)
     dtype = torch.bfloat16 if gpu else compute_dtype(compute_device())
-    way = "forest" if config.get_text_config().model_type in FOREST_MODELS else "separate"
+    way = "forest" if forest_verdict(config).fits else "separate"
     notes, tokens, scored, most = [], None, 0, None
     try:
         data = _training_data(recipe, say, notes)

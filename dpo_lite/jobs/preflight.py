@@ -24,9 +24,10 @@ from dpo_lite.memory.plan import MemoryPlan, predict
 from dpo_lite.memory.trial import Trial, settle
 from dpo_lite.model import roles
 from dpo_lite.model.base import compute_dtype, count_4bit
+from dpo_lite.model.choosing import ScoringChoice, choose_way
 from dpo_lite.model.device_memory import release
 from dpo_lite.model.dry_run import Costs, kept_bytes
-from dpo_lite.model.scoring import ScoringChoice, batch_tokens, causal_lm, choose_way, lay_out
+from dpo_lite.model.scoring import causal_lm, laid_out_tokens, lay_out
 from dpo_lite.report.words import clock
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.method import Loaded, Method, Objective, Rehearsal
@@ -175,7 +176,7 @@ def _attempt(
     """
     device = model.device
     on_card = device.type == "cuda"
-    tokens = sum(batch_tokens(example, objective.way) for example in examples)
+    tokens = laid_out_tokens(examples, objective.way)
     try:
         update_gradient(model, examples[:1], objective, plan.budget)  # kernels warm up here
         model.zero_grad(set_to_none=True)

@@ -25,8 +25,8 @@ from dpo_lite.model.recompute import count_selective, decoder_layers
 from dpo_lite.model.roles import fresh_config
 from dpo_lite.model.scoring import (
     Way,
-    batch_tokens,
     causal_lm,
+    laid_out_tokens,
     lay_out,
     response_logps,
     scoring_context,
@@ -69,7 +69,7 @@ def costs_of_config(
 
     ``fuse``: with the fused attention of an NVIDIA card.
     """
-    tokens = sum(batch_tokens(example, way) for example in examples)
+    tokens = laid_out_tokens(examples, way)
     measured = [_dry_bytes(config, count, recipe, dtype, examples, way, fuse) for count in (1, 2)]
     (one, one_selective), (two, two_selective) = measured
     model = _on_meta(config, None, recipe, dtype)
@@ -86,7 +86,7 @@ def costs_of_model(
     model: PeftModel, dtype: torch.dtype, examples: Sequence[Encoded], way: Way
 ) -> Costs:
     """Costs of a loaded model, from one forward pass over these examples."""
-    tokens = sum(batch_tokens(example, way) for example in examples)
+    tokens = laid_out_tokens(examples, way)
     batch = lay_out(examples, way).to(model.device)
     linear, other = _frozen(model)
     weights = sum(map(nbytes, [*linear, *other]))

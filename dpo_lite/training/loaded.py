@@ -17,7 +17,7 @@ from dpo_lite.model.base import (
     load_tokenizer,
     position_limit,
 )
-from dpo_lite.model.scoring import choose_way
+from dpo_lite.model.choosing import choose_way
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.tasks import TASKS

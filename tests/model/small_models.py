@@ -54,6 +54,14 @@ RECURRENT = {
         "mamba_chunk_size": 16,
     },
     "mamba": {"state_size": 8, "num_hidden_layers": 2},
+    "jamba": {
+        "num_experts": 2,
+        "num_experts_per_tok": 1,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "mamba_d_state": 8,
+        "mamba_dt_rank": 4,
+    },
     "bloom": {"n_layer": 2, "n_head": 4},  # ALiBi positions
 }
 
