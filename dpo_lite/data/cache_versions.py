@@ -76,14 +76,18 @@ SCORING = Algorithm(
         "dpo_lite.model.branches",
         "dpo_lite.model.forest",
         "dpo_lite.model.host_embedding",
+        "dpo_lite.model.hybrid_forest",
         "dpo_lite.model.logprobs",
         "dpo_lite.model.roles",
         "dpo_lite.model.scoring",
+        "dpo_lite.model.tree_convolution",
+        "dpo_lite.model.tree_places",
+        "dpo_lite.model.tree_recurrence",
         "dpo_lite.training.dpo",
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="56ee7eaac091837d96421a5fac1e94df725f83899baa5ba179f35ff3efe88353",
+    recorded="fc23ebc5a9477558031d16e7a6800aea7997f09929c45690228de32dfbebfebe",
 )
 
 FOREST = Algorithm(
@@ -96,9 +100,13 @@ FOREST = Algorithm(
         "dpo_lite.model.branches",
         "dpo_lite.model.forest",
         "dpo_lite.model.forest_verdict",
+        "dpo_lite.model.hybrid_forest",
         "dpo_lite.model.small_twin",
+        "dpo_lite.model.tree_convolution",
+        "dpo_lite.model.tree_places",
+        "dpo_lite.model.tree_recurrence",
     ),
-    recorded="98f69c6a6efa6019bb8e4bf29a9c4183e3d7331f7d1044a10d1b218726dd20e7",
+    recorded="571a1e996567d0d7f5cb1bdb5226b8d3d0acd2490d9fa96c0310c56387049cdf",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)

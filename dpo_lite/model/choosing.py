@@ -107,10 +107,10 @@ def leak(model: torch.nn.Module, examples: Sequence[Encoded]) -> float:
 
 
 def leak_limit(lm: torch.nn.Module) -> float:
-    """Experts get other tokens when other rows change, so their products have other shapes and
-    round otherwise; where there are none only the noise of kernels is let through."""
+    """On a CPU nothing moves, experts or not. On a card experts may: they get other tokens when
+    other rows change, so their products have other shapes and round otherwise."""
     routed = any(name.endswith("experts") for name, _ in lm.named_modules())
-    return TOLERANCE[lm.dtype] * (1 if routed else 0.01)
+    return TOLERANCE[lm.dtype] * (0.1 if routed else 0.01)
 
 
 def _others_changed(batch: Batch, tree: int, number: int) -> tuple[Batch, torch.Tensor]:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from dpo_lite.data.packing import Batch
 from dpo_lite.model.attention import forest_attention
+from dpo_lite.model.hybrid_forest import hybrid_forest
 
 
 @contextmanager
@@ -21,5 +22,8 @@ def open_forest(model: PreTrainedModel, batch: Batch, fuse: bool | None = None) 
 
     A batch of padded rows has no trees and changes nothing. ``fuse`` as in ``forest_attention``.
     """
-    with forest_attention(model, batch, fuse):
+    if not batch.trees:
+        yield
+        return
+    with forest_attention(model, batch, fuse), hybrid_forest(model, batch.trees):
         yield

@@ -27,6 +27,7 @@ from dpo_lite.data.cache_versions import FOREST
 from dpo_lite.data.packing import Batch, Encoded, pack, pad
 from dpo_lite.files import cache_folder, read_json, write_json
 from dpo_lite.model.forest import open_forest
+from dpo_lite.model.hybrid_forest import torch_functions
 from dpo_lite.model.recompute import recompute
 from dpo_lite.model.scoring import response_token_logps
 from dpo_lite.model.small_twin import small_config, small_twin
@@ -105,8 +106,8 @@ def _kept(key: str, asked: _Asked) -> Verdict:
 def tried(config: PreTrainedConfig, model_class: type | None = None) -> Verdict:
     """Try it now."""
     try:
-        with torch.enable_grad(), torch.autocast("cpu", enabled=False):
-            twin = small_twin(config, model_class).train()
+        twin = small_twin(config, model_class).train()
+        with torch.enable_grad(), torch.autocast("cpu", enabled=False), torch_functions(twin):
             _learn_little(twin)
             parts = tuple(sorted(_parts(twin)))
             examples = _examples()

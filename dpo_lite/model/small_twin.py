@@ -34,6 +34,7 @@ EXPERTS = re.compile(r"^(num_experts|num_local_experts|n_routed_experts|moe_num_
 CHOSEN_EXPERTS = re.compile(r"experts_per_tok|^moe_(top)?k$")
 GROUPS_OF_EXPERTS = re.compile(r"^(n_group|topk_group|num_expert_group)$")
 GROUPS_OF_HEADS = re.compile(r"n_?groups$")
+STATES = re.compile(r"^linear_\w*head_dim$|d_state$|state_size$")  # of a recurrence
 WINDOWS = re.compile(r"window(_size)?$|index_topk$")
 CHUNKS = re.compile(r"chunk_size$|block_size$")
 DROPOUT = re.compile(r"dropout|pdrop")
@@ -143,6 +144,8 @@ def _cut_widths(text: PreTrainedConfig) -> None:
             return 1
         if GROUPS_OF_HEADS.search(name):
             return math.gcd(value, groups)
+        if STATES.search(name):
+            return max(value // 4, 8)
         if CHUNKS.search(name):
             return CHUNK
         return WINDOW if WINDOWS.search(name) else value

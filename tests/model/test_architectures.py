@@ -97,7 +97,9 @@ def test_other_answers_leave_a_score_alone_to_the_bit(dtype):
     model = small_model("llama").to(dtype)
     assert leak(model, random_examples(3, 2)) == 0.0
     assert leak(model, random_examples(1, 1)) == 0.0  # there is nothing else
-    assert leak_limit(model) < 1e-3 < leak_limit(small_model("qwen3_next").to(torch.bfloat16))
+    routed = small_model("lfm2_moe").to(dtype)
+    assert leak(routed, random_examples(3, 2)) == 0.0
+    assert leak_limit(model) < leak_limit(routed) < 2.5e-3  # wrong forests: 2.7e-3 and more
 
 
 def test_attention_is_restored():
