@@ -87,7 +87,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="fc23ebc5a9477558031d16e7a6800aea7997f09929c45690228de32dfbebfebe",
+    recorded="3893930012461e377abefb6ddf5181b1180b9d5fdcff070c7a12366262836fb8",
 )
 
 FOREST = Algorithm(
@@ -106,7 +106,7 @@ FOREST = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="571a1e996567d0d7f5cb1bdb5226b8d3d0acd2490d9fa96c0310c56387049cdf",
+    recorded="bf073dab09414b788f9c783b184ec73637349c20995204e7ba9112671d36b673",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)

@@ -27,6 +27,7 @@ from dpo_lite.model.base import compute_dtype, count_4bit
 from dpo_lite.model.choosing import ScoringChoice, choose_way
 from dpo_lite.model.device_memory import release
 from dpo_lite.model.dry_run import Costs, kept_bytes
+from dpo_lite.model.hybrid_forest import missing_packages
 from dpo_lite.model.scoring import causal_lm, laid_out_tokens, lay_out
 from dpo_lite.report.words import clock
 from dpo_lite.tasks import TASKS
@@ -56,6 +57,7 @@ class Report:
     updates: int
     updates_cached: int  # those that find the reference's numbers in the cache
     rehearsal: Rehearsal | None = None  # what an update does besides a gradient
+    faster: tuple[str, ...] = ()  # packages whose kernels the model would use on this card
 
     @property
     def seconds(self) -> float:
@@ -76,6 +78,7 @@ class Report:
             f"step 0     {start}",
             f"scoring    {self.scoring.reason} (checked: differs by "
             f"{self.scoring.difference:.0e} per token)",
+            *([self._kernels()] if self.faster else []),
             f"memory     {plan.total / mib:,.0f} MiB predicted: weights "
             f"{plan.weights / mib:,.0f}, adapter {plan.adapter_and_optimizer / mib:,.0f}, "
             f"activations {plan.activations / mib:,.0f}, head {plan.head / mib:,.0f}, workspace "
@@ -86,6 +89,13 @@ class Report:
             f"{clock(self.seconds_per_update)} each, {clock(self.seconds)} in all"
             + (", later epochs without the reference" if self.updates_cached else ""),
         ]
+
+    def _kernels(self) -> str:
+        """transformers says so too, where it is not kept quiet (dpo_lite.quiet)."""
+        return (
+            "kernels    its recurrent layers and convolutions run on PyTorch's own operations, "
+            f"right but slow; `pip install {' '.join(self.faster)}` makes them faster"
+        )
 
 
 def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objective]:
@@ -132,6 +142,7 @@ def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objecti
         updates=updates,
         updates_cached=max(updates - per_epoch, 0) if cached else 0,
         rehearsal=rehearsal,
+        faster=tuple(missing_packages(causal_lm(model))) if model.device.type == "cuda" else (),
     )
     return report, objective
 

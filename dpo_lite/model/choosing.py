@@ -53,7 +53,7 @@ def choose_way(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringCh
         if verdict.fits:
             ways.insert(0, "forest")
         else:
-            reason = f"{kind} cannot run in packed rows: {verdict.reason}; "
+            reason = f"{kind} cannot go into packed rows: {verdict.reason}; "
     for way in ways:
         difference = difference_from_truth(model, examples, way, truth)
         if not difference <= TOLERANCE[lm.dtype]:

@@ -54,6 +54,6 @@ def wider_row(trees: Sequence[Tree], width: int, device: torch.device) -> WiderR
 
 def convolve(original: Callable, row: WiderRow, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
     """What ``original`` gives for x (1, C, T) where it sees each token's own tree: (1, C, T)."""
-    with_zero = torch.nn.functional.pad(x, (0, 1))
-    output = original(with_zero.index_select(2, row.gather), *args, **kwargs)
-    return output.index_select(2, row.keep)
+    tokens = torch.nn.functional.pad(x[0].T, (0, 0, 0, 1))  # a token's channels lie together
+    output = original(tokens.index_select(0, row.gather).T[None], *args, **kwargs)
+    return output[0].T.index_select(0, row.keep).T[None]
