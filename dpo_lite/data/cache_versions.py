@@ -80,19 +80,43 @@ SCORING = Algorithm(
         "dpo_lite.model.experts",
         "dpo_lite.model.four_bits",
         "dpo_lite.model.fresh",
+        "dpo_lite.model.forest",
         "dpo_lite.model.host_embedding",
+        "dpo_lite.model.hybrid_forest",
         "dpo_lite.model.logprobs",
         "dpo_lite.model.mxfp4",
         "dpo_lite.model.roles",
         "dpo_lite.model.scoring",
+        "dpo_lite.model.tree_convolution",
+        "dpo_lite.model.tree_places",
+        "dpo_lite.model.tree_recurrence",
         "dpo_lite.training.dpo",
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="5d1ef1c2ca958f257444c7cfc03202e099b2c1ba43aa55bf245933fb7813f9cd",
+    recorded="105511368dd32da2c50f003d063573be99ee84cd514aa5b5803537e8f57c335d",
 )
 
-ALGORITHMS = (ENCODING, SCORING)
+FOREST = Algorithm(
+    "FOREST",  # a config to whether its code may run over packed rows
+    version=1,
+    first_key="version 1",
+    modules=(
+        "dpo_lite.data.packing",
+        "dpo_lite.model.attention",
+        "dpo_lite.model.branches",
+        "dpo_lite.model.forest",
+        "dpo_lite.model.forest_verdict",
+        "dpo_lite.model.hybrid_forest",
+        "dpo_lite.model.small_twin",
+        "dpo_lite.model.tree_convolution",
+        "dpo_lite.model.tree_places",
+        "dpo_lite.model.tree_recurrence",
+    ),
+    recorded="bf073dab09414b788f9c783b184ec73637349c20995204e7ba9112671d36b673",
+)
+
+ALGORITHMS = (ENCODING, SCORING, FOREST)
 
 
 def code_hash(modules: Sequence[str]) -> str:

@@ -113,4 +113,6 @@ def chosen_longer(lengths: Lengths) -> float | None:
 
 def shared_saving(lengths: Lengths) -> float:
     """The share of tokens saved by computing each prompt once instead of once per response."""
-    return float(1 - lengths.of_batch(shared=True).sum() / lengths.of_batch(shared=False).sum())
+    shared = lengths.prompt + lengths.responses
+    repeated = lengths.prompt * np.maximum(lengths.count, 1) + lengths.responses
+    return float(1 - shared.sum() / repeated.sum())

@@ -29,11 +29,14 @@ class Lengths:
         return self.prompt + self.longest
 
     def of_batch(self, shared: bool) -> np.ndarray:
-        """Tokens that an example takes in a batch, with its prompt computed once or K times.
+        """Tokens that an example takes in a batch: in a forest, which shares its prompt, or in K
+        padded rows as wide as the longest of them.
 
-        Without responses the prompt is computed once either way.
+        Without responses it is the prompt either way.
         """
-        return self.prompt * (1 if shared else np.maximum(self.count, 1)) + self.responses
+        if shared:
+            return self.prompt + self.responses
+        return np.maximum(self.count, 1) * self.whole
 
     def select(self, places: np.ndarray) -> Lengths:
         return Lengths(*(getattr(self, field.name)[places] for field in fields(self)))

@@ -164,6 +164,15 @@ def pad(examples: Sequence[Encoded], pad_id: int = 0) -> Batch:
     )
 
 
+def padded_shape(examples: Sequence[Encoded]) -> tuple[int, int]:
+    """Rows and width of the padded batch of these examples."""
+    rows = sum(len(example["response_ids"]) for example in examples)
+    width = max(
+        len(example["prompt_ids"]) + max(map(len, example["response_ids"])) for example in examples
+    )
+    return rows, width
+
+
 def split_by_tokens(sizes: Sequence[int], budget: int) -> list[list[int]]:
     """Split an update into micro-batches of at most ``budget`` tokens; returns lists of indices.
 
@@ -182,3 +191,23 @@ def split_by_tokens(sizes: Sequence[int], budget: int) -> list[list[int]]:
             bins.append([index])
             room.append(budget - sizes[index])
     return bins
+
+
+def split_by_rows(shapes: Sequence[tuple[int, int]], budget: int) -> list[list[int]]:
+    """Split an update into padded micro-batches of at most ``budget`` tokens; lists of indices.
+
+    ``shapes``: rows and width of each example. A batch is as wide as its widest row, so examples go
+    in by falling width: neighbours are alike and little is padded. An example that is over the
+    budget gets a batch of its own.
+    """
+    batches: list[list[int]] = []
+    rows = widest = 0
+    for index in sorted(range(len(shapes)), key=lambda i: -shapes[i][1]):
+        count, width = shapes[index]
+        if batches and (rows + count) * widest <= budget:
+            batches[-1].append(index)
+            rows += count
+        else:
+            batches.append([index])
+            rows, widest = count, width
+    return batches

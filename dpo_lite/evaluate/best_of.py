@@ -13,8 +13,8 @@ import torch
 
 from dpo_lite.evaluate.judge import Judge
 from dpo_lite.model import roles
+from dpo_lite.model.choosing import choose_way
 from dpo_lite.model.generation import all_ends, sample_answers
-from dpo_lite.model.scoring import choose_way
 
 AT_ONCE = 32  # answers drawn together
 TOGETHER = 8  # answers scored behind one prompt

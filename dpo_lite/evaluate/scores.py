@@ -20,10 +20,8 @@ from dpo_lite.errors import UserError
 from dpo_lite.evaluate.judge import Judge, Say
 from dpo_lite.memory.of_model import plan_run
 from dpo_lite.model.base import position_limit
-from dpo_lite.model.scoring import (
-    causal_lm,
-    choose_way,
-)
+from dpo_lite.model.choosing import choose_way
+from dpo_lite.model.scoring import causal_lm
 from dpo_lite.rates import Rate
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.reference_cache import open_cache

@@ -14,8 +14,8 @@ import torch
 
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
+from dpo_lite.model.choosing import true_token_logps
 from dpo_lite.model.device_memory import release
-from dpo_lite.model.scoring import true_token_logps
 from dpo_lite.rates import Rate
 from dpo_lite.recipe import ModelSection
 from dpo_lite.runs.folder import Run

@@ -13,9 +13,9 @@ from dpo_lite.errors import UserError
 from dpo_lite.memory.capacity import GIB, card, free_memory, seconds_per_epoch, speed_here
 from dpo_lite.memory.cards import card_named, of_memory
 from dpo_lite.memory.plan import MemoryPlan, advice, bar, choose_plan, largest_update
-from dpo_lite.model.attention import FOREST_MODELS
 from dpo_lite.model.base import compute_device, compute_dtype, load_config
 from dpo_lite.model.dry_run import Costs, costs_of_config
+from dpo_lite.model.forest_verdict import forest_verdict
 from dpo_lite.recipe import Recipe
 from dpo_lite.report.words import clock
 from dpo_lite.tasks import TASKS
@@ -79,7 +79,7 @@ def forecast(
     here = compute_device()
     memory, flops = card(gpu) if gpu else (free_memory(here), speed_here(here))
     dtype = torch.bfloat16 if gpu else compute_dtype(compute_device())
-    way = "forest" if config.get_text_config().model_type in FOREST_MODELS else "separate"
+    way = "forest" if forest_verdict(config).fits else "separate"
     notes, tokens, scored, most = [], None, 0, None
     try:
         data = _training_data(recipe, say, notes)

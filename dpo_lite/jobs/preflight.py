@@ -25,10 +25,12 @@ from dpo_lite.memory.plan import MemoryPlan, predict
 from dpo_lite.memory.trial import Trial, settle
 from dpo_lite.model import roles
 from dpo_lite.model.base import compute_dtype, count_4bit
+from dpo_lite.model.choosing import ScoringChoice, choose_way
 from dpo_lite.model.device_memory import release
 from dpo_lite.model.dry_run import Costs, kept_bytes
 from dpo_lite.model.fresh import left_out
-from dpo_lite.model.scoring import ScoringChoice, batch_tokens, causal_lm, choose_way, lay_out
+from dpo_lite.model.hybrid_forest import missing_packages
+from dpo_lite.model.scoring import causal_lm, laid_out_tokens, lay_out
 from dpo_lite.model.weights import Held
 from dpo_lite.report.words import clock, counted
 from dpo_lite.tasks import TASKS
@@ -61,6 +63,7 @@ class Report:
     updates: int
     updates_cached: int  # those that find the reference's numbers in the cache
     rehearsal: Rehearsal | None = None  # what an update does besides a gradient
+    faster: tuple[str, ...] = ()  # packages whose kernels the model would use on this card
 
     @property
     def seconds(self) -> float:
@@ -84,6 +87,7 @@ class Report:
             f"step 0     {start}",
             f"scoring    {self.scoring.reason} (differs by "
             f"{self.scoring.difference:.0e} per token)",
+            *([self._kernels()] if self.faster else []),
             f"memory     {(plan.total + beside) / mib:,.0f} MiB planned: {libraries}weights "
             f"{plan.weights / mib:,.0f}, adapter {plan.adapter_and_optimizer / mib:,.0f}, "
             f"activations {plan.activations / mib:,.0f}, head {plan.head / mib:,.0f}, workspace "
@@ -94,6 +98,13 @@ class Report:
             f"{clock(self.seconds_per_update)}, {clock(self.seconds)} in all"
             + (" (the reference in the first epoch only)" if self.updates_cached else ""),
         ]
+
+    def _kernels(self) -> str:
+        """transformers says so too, where it is not kept quiet (dpo_lite.quiet)."""
+        return (
+            "kernels    its recurrent layers and convolutions run on PyTorch's own operations, "
+            f"right but slow; `pip install {' '.join(self.faster)}` makes them faster"
+        )
 
 
 def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objective]:
@@ -144,6 +155,7 @@ def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objecti
         updates=updates,
         updates_cached=max(updates - per_epoch, 0) if cached else 0,
         rehearsal=rehearsal,
+        faster=tuple(missing_packages(causal_lm(model))) if model.device.type == "cuda" else (),
     )
     return report, objective
 
@@ -188,7 +200,7 @@ def _attempt(
     """
     device = model.device
     on_card = device.type == "cuda"
-    tokens = sum(batch_tokens(example, objective.way) for example in examples)
+    tokens = laid_out_tokens(examples, objective.way)
     try:
         update_gradient(model, examples[:1], objective, plan.budget)  # kernels warm up here
         model.zero_grad(set_to_none=True)

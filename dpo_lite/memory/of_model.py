@@ -17,8 +17,8 @@ from dpo_lite.model.host_embedding import park_embedding, return_embedding
 from dpo_lite.model.recompute import recompute
 from dpo_lite.model.scoring import (
     Way,
-    batch_tokens,
     causal_lm,
+    laid_out_tokens,
     micro_batches,
 )
 from dpo_lite.recipe import Recipe
@@ -73,4 +73,4 @@ def costs_here(model: PeftModel, examples: list[Encoded], way: Way) -> Costs:
 def fullest(examples: list[Encoded], budget: int, way: Way) -> list[Encoded]:
     """The micro-batch with most tokens of the update of these examples."""
     batches = [[examples[i] for i in part] for part in micro_batches(examples, way, budget)]
-    return max(batches, key=lambda part: sum(batch_tokens(example, way) for example in part))
+    return max(batches, key=lambda part: laid_out_tokens(part, way))

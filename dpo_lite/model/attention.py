@@ -23,47 +23,6 @@ from dpo_lite.model.branches import Table, blocked, fused, may_fuse, table
 
 NAME = "dpo_lite_forest"
 
-# Model types whose packed scores equal separate scores: attention is all that mixes tokens, it
-# dispatches through the registry, and positions come from position_ids. Measured, see
-# tests/model/test_architectures.py. Everything else is scored in separate rows.
-FOREST_MODELS = {
-    "llama",
-    "mistral",
-    "mixtral",
-    "ministral",
-    "qwen2",
-    "qwen2_moe",
-    "qwen3",
-    "qwen3_moe",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "phi",
-    "phi3",
-    "olmo",
-    "olmo2",
-    "olmo3",
-    "smollm3",
-    "granite",
-    "granitemoe",
-    "starcoder2",
-    "cohere",
-    "cohere2",
-    "glm",
-    "glm4",
-    "exaone4",
-    "ernie4_5",
-    "hunyuan_v1_dense",
-    "gpt_oss",
-    "gpt2",
-    "gpt_neox",
-    "opt",
-    "seed_oss",
-    "arcee",
-    "helium",
-    "apertus",
-}
-
 _active: list[_Forest] = []
 
 

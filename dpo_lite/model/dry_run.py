@@ -34,8 +34,8 @@ from dpo_lite.model.recompute import count_selective, decoder_layers
 from dpo_lite.model.roles import POLICY
 from dpo_lite.model.scoring import (
     Way,
-    batch_tokens,
     causal_lm,
+    laid_out_tokens,
     lay_out,
     response_logps,
     scoring_context,
@@ -78,7 +78,7 @@ def costs_of_config(
 
     ``fuse``: with the fused attention of an NVIDIA card.
     """
-    tokens = sum(batch_tokens(example, way) for example in examples)
+    tokens = laid_out_tokens(examples, way)
     try:
         total, rest = _by_kind(config, recipe, dtype, examples, way, fuse)
     except Exception:  # its code needs all of its layers; what is truly wrong shows again
@@ -95,7 +95,7 @@ def costs_of_model(
     model: PeftModel, dtype: torch.dtype, examples: Sequence[Encoded], way: Way
 ) -> Costs:
     """Costs of a loaded model, from one forward pass over these examples."""
-    tokens = sum(batch_tokens(example, way) for example in examples)
+    tokens = laid_out_tokens(examples, way)
     batch = lay_out(examples, way).to(model.device)
     weights = sum(nbytes(p) for p in model.parameters() if not p.requires_grad)
     layers = causal_lm(model).config.get_text_config().num_hidden_layers

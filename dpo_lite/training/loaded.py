@@ -12,7 +12,7 @@ from dpo_lite.model.base import (
     load_base,
     load_tokenizer,
 )
-from dpo_lite.model.scoring import choose_way
+from dpo_lite.model.choosing import choose_way
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.tasks import TASKS

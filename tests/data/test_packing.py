@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from dpo_lite.data.packing import Tree, pack, pad, split_by_tokens, tree_tokens
+from dpo_lite.data.packing import (
+    Tree,
+    pack,
+    pad,
+    padded_shape,
+    split_by_rows,
+    split_by_tokens,
+    tree_tokens,
+)
 
 # ids: prompt 10 11 12, responses 20 21 | 30 31 32; prompt 40, responses 50 | 60
 EXAMPLES = [
@@ -41,3 +49,25 @@ def test_split(budget):
     bins = split_by_tokens(sizes, budget)
     assert sorted(index for part in bins for index in part) == list(range(50))
     assert all(sum(sizes[i] for i in part) <= budget or len(part) == 1 for part in bins)
+
+
+def test_the_padded_shape_is_that_of_the_padded_batch():
+    for examples in (EXAMPLES, EXAMPLES[1:]):
+        assert padded_shape(examples) == tuple(pad(examples).input_ids.shape)
+
+
+@pytest.mark.parametrize("budget", [1, 60, 200, 10_000])
+def test_padding_counts_against_the_budget(budget):
+    """A budget that ignores padding is overrun by lengths that differ, as those of people do."""
+    lengths = (torch.randn(60).exp() * 12).long().clamp(1, 300).tolist()
+    shapes = [(1 + place % 4, length) for place, length in enumerate(lengths)]
+    batches = split_by_rows(shapes, budget)
+    assert sorted(index for part in batches for index in part) == list(range(60))
+
+    def padded(part):
+        return sum(shapes[i][0] for i in part) * max(shapes[i][1] for i in part)
+
+    assert all(padded(part) <= budget or len(part) == 1 for part in batches)
+    if budget == 200:  # like lengths together: little of it is padding
+        real = sum(rows * width for rows, width in shapes)
+        assert sum(map(padded, batches)) < 1.3 * real

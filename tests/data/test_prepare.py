@@ -87,7 +87,9 @@ def test_lengths_are_those_of_the_ids(tmp_path, chat_tokenizer):
         assert data.lengths.last[place] == len(answers[-1])
         tokens = len(prompt) + sum(map(len, answers))
         assert data.lengths.of_batch(shared=True)[place] == tokens
-        assert data.lengths.of_batch(shared=False)[place] == tokens + len(prompt)
+        assert data.lengths.of_batch(shared=False)[place] == 2 * (
+            len(prompt) + max(map(len, answers))
+        )
 
 
 def test_prompts_of_the_held_out_data_leave_the_training_data(tmp_path, chat_tokenizer):

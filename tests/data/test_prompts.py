@@ -230,7 +230,7 @@ def test_lengths_of_examples_with_and_without_responses():
         found = lengths_of(pa.concat_tables(parts))
         assert {name: getattr(found, name).tolist() for name in expected} == expected
         assert found.of_batch(shared=True).tolist() == [5, 16, 1, 2, 10, 9]
-        assert found.of_batch(shared=False).tolist() == [5, 22, 1, 2, 10, 9]
+        assert found.of_batch(shared=False).tolist() == [5, 30, 1, 2, 10, 9]
 
 
 def test_lengths_of_prompts_alone_and_of_nothing():

@@ -13,7 +13,7 @@ from dpo_lite.export.run import merge_run
 from dpo_lite.jobs import train as job
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
-from dpo_lite.model.scoring import true_token_logps
+from dpo_lite.model.choosing import true_token_logps
 from dpo_lite.recipe import ModelSection, validate_recipe
 from dpo_lite.training.loaded import load_trained
 from tests.fake_hub import READ, WRITE, Repo

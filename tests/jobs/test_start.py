@@ -18,7 +18,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.jobs import train as job
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
-from dpo_lite.model.scoring import true_token_logps
+from dpo_lite.model.choosing import true_token_logps
 from dpo_lite.recipe import validate_recipe
 from dpo_lite.report.run import answered
 from dpo_lite.training.callbacks import RunRecorder

@@ -1,5 +1,6 @@
 """Whole runs on a tiny base: what they leave, how they stop, resume, and fail."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -344,6 +345,9 @@ def test_shipped_recipes_pass_the_preflight(path, tiny_base, pairs, reward_adapt
     assert report.linear_4bit == 14
     assert objective.way == "forest"
     assert report.plan.budget >= report.trial.tokens > 0
+    assert not any("pip install" in line for line in report.lines())
+    slow = dataclasses.replace(report, faster=("causal-conv1d", "mamba-ssm"))  # on a card
+    assert any("`pip install causal-conv1d mamba-ssm`" in line for line in slow.lines())
     if objective.task == "dpo":
         assert report.start_loss == pytest.approx(0.693147, abs=1e-5)
         assert any("policy equals reference" in line for line in report.lines())

@@ -4,14 +4,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from dpo_lite.model import choosing
 from dpo_lite.model.attention import forest_attention
-from dpo_lite.model.scoring import (
-    choose_way,
-    lay_out,
-    response_logps,
-    response_token_logps,
-    true_token_logps,
-)
+from dpo_lite.model.choosing import choose_way, leak, leak_limit, true_token_logps
+from dpo_lite.model.forest_verdict import Verdict
+from dpo_lite.model.scoring import lay_out, response_logps, response_token_logps
 from tests.model.small_models import FOREST, RECURRENT, random_examples, small_model
 
 
@@ -85,14 +82,24 @@ def test_other_models_fall_back_and_are_right(kind):
     assert torch.allclose(logps, true_token_logps(model, examples), atol=1e-4)
 
 
-def test_the_self_check_finds_a_leak(monkeypatch):
-    """A recurrent model that slips onto the allow-list is caught by its scores."""
-    from dpo_lite.model import scoring
-
-    monkeypatch.setattr(scoring, "FOREST_MODELS", {"falcon_h1"})
-    choice = choose_way(small_model("falcon_h1"), random_examples(3, 2))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("kind", ["jamba", "bloom"])
+def test_real_rows_are_a_second_net(monkeypatch, kind, dtype):
+    """A model that slips through the first one is caught by its scores, in its own dtype."""
+    monkeypatch.setattr(choosing, "forest_verdict", lambda config, model: Verdict(True, ""))
+    choice = choose_way(small_model(kind).to(dtype), random_examples(3, 2))
     assert choice.way == "separate"
-    assert "forest rows differ" in choice.reason
+    assert "packed rows" in choice.reason or "forest rows" in choice.reason
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_other_answers_leave_a_score_alone_to_the_bit(dtype):
+    model = small_model("llama").to(dtype)
+    assert leak(model, random_examples(3, 2)) == 0.0
+    assert leak(model, random_examples(1, 1)) == 0.0  # there is nothing else
+    routed = small_model("lfm2_moe").to(dtype)
+    assert leak(routed, random_examples(3, 2)) == 0.0
+    assert leak_limit(model) < leak_limit(routed) < 2.5e-3  # wrong forests: 2.7e-3 and more
 
 
 def test_attention_is_restored():

@@ -8,7 +8,8 @@ from dpo_lite.data.packing import pad
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
-from dpo_lite.model.scoring import causal_lm, true_token_logps
+from dpo_lite.model.choosing import true_token_logps
+from dpo_lite.model.scoring import causal_lm
 from dpo_lite.recipe import AdapterSection, ModelSection, PPOSection, validate_recipe
 from dpo_lite.training.method import Objective
 from dpo_lite.training.ppo import (
