@@ -82,7 +82,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="53bcba9f095272e5d36acc73facafbafda345aba2ab682a3ab9ab2a03238fb77",
+    recorded="506b92eb58ca2bd247b1bd4b60391f838f3968c2211433bf87d829c1270a3505",
 )
 
 ALGORITHMS = (ENCODING, SCORING)

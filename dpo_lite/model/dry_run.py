@@ -33,6 +33,7 @@ from dpo_lite.model.scoring import (
     response_logps,
     scoring_context,
 )
+from dpo_lite.model.text_model import from_config
 from dpo_lite.model.weights import foretold_bytes, multiplied, nbytes
 from dpo_lite.recipe import Recipe
 
@@ -183,8 +184,6 @@ def _on_meta(
 ) -> tuple[PeftModel, set[int]]:
     """The base with a fresh adapter and without any data, cut to some layers; ids of the weights
     that would be in 4 bits."""
-    from transformers import AutoModelForCausalLM
-
     config = deepcopy(config)
     if layers is not None:
         text = config.get_text_config()
@@ -192,7 +191,7 @@ def _on_meta(
         if getattr(text, "layer_types", None):
             text.layer_types = text.layer_types[:layers]
     with torch.device("meta"):
-        base = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        base = from_config(config, dtype=dtype)
         base.requires_grad_(False)
         base.config.use_cache = False
         use_own_products(base)

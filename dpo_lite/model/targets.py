@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from dpo_lite.model.experts import expert_modules, expert_parameters
 from dpo_lite.model.four_bits import read_elsewhere
+from dpo_lite.model.text_model import decoder
 
 EXPERTS = "experts"  # the name that models give to the list, or the module, of their experts
 GATES = ("gate", "wg", "shared_expert_gate", "router")  # routers that are linear layers
@@ -88,11 +89,11 @@ def _is_adapters(name: str) -> bool:
 
 def _in_layers(lm: torch.nn.Module, names: Iterable[str]) -> list[str]:
     """Those in the list of layers of the text model."""
-    decoder = lm.get_decoder() if hasattr(lm, "get_decoder") else lm
-    prefix = next((f"{n}." if n else "" for n, m in lm.named_modules() if m is decoder), "")
+    text = decoder(lm)
+    prefix = next((f"{n}." if n else "" for n, m in lm.named_modules() if m is text), "")
     lists = [
         name
-        for name, module in decoder.named_children()
+        for name, module in text.named_children()
         if isinstance(module, torch.nn.ModuleList)
         and not all(isinstance(m, (torch.nn.Linear, LoraLayer)) for m in module)
     ]
