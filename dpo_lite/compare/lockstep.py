@@ -1,5 +1,8 @@
 """Several adapters answer one prompt at once: a row of the batch each, one forward pass for all.
 
+A layer of a mixture may see all rows' tokens in a row, which still says whose they are. Behind a
+router it does not, so adapters of experts answer one after the other, a pass for each.
+
 All columns draw from the same noise (Gumbel-max: the token with the highest log p / T + g, one g
 per step and token for all rows). So equal models give equal text at any temperature, and models
 that differ little mostly differ little in what they say.
@@ -13,13 +16,15 @@ from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 
 from dpo_lite.data.packing import pad
 from dpo_lite.model.base import compute_dtype
+from dpo_lite.model.experts import expert_modules
 from dpo_lite.model.generation import end_ids, plain_generation
 from dpo_lite.model.scoring import causal_lm, response_token_logps, scoring_context
-
-BASE = "__base__"  # PEFT's name for a row without an adapter
+from dpo_lite.model.targets import EXPERTS, plain_name
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,40 @@ class Answer:
 def adapter_rows(model: PeftModel, names: Sequence[str]) -> Iterator[None]:
     """Inside, row i of every batch wears the adapter ``names[i]``; BASE is none.
 
-    PEFT takes its hooks away only where nothing was raised; here they always go.
+    PEFT's own hooks give every layer one name per row of the batch. A layer that sees tokens of
+    all rows in a row, as shared experts do, needs one per token.
     """
-    hooks = model.base_model._enable_peft_forward_hooks(adapter_names=list(names))
-    hooks.__enter__()
+
+    def name_rows(module, arguments, options):
+        seen = len(arguments[0])
+        if len(set(names)) == 1:
+            return arguments, options | {"adapter_names": [names[0]] * seen}
+        if seen % len(names):
+            raise ValueError(f"{seen} tokens are not those of {len(names)} rows")
+        each = seen // len(names)
+        return arguments, options | {"adapter_names": [n for n in names for _ in range(each)]}
+
+    hooks = [
+        module.register_forward_pre_hook(name_rows, with_kwargs=True)
+        for module in model.modules()
+        if isinstance(module, (LoraLayer, AuxiliaryTrainingWrapper))
+    ]
     try:
         yield
     finally:
-        hooks.__exit__(None, None, None)
+        for hook in hooks:
+            hook.remove()
+
+
+def together(model: PeftModel, names: Sequence[str]) -> bool:
+    """Whether rows may wear these adapters in one pass: none of them lies behind a router."""
+    fused = tuple(plain_name(name) for name in expert_modules(causal_lm(model)))
+    return len(set(names)) == 1 or not any(
+        isinstance(module, LoraLayer)
+        and set(names) & {*module.lora_A}
+        and (plain_name(path) in fused or f".{EXPERTS}." in path)
+        for path, module in causal_lm(model).named_modules()
+    )
 
 
 @torch.no_grad()
@@ -71,8 +102,32 @@ def answer(
     """One answer per adapter name, all in lockstep; ``ends``: tokens that end an answer.
 
     ``show`` gets the texts so far after each token. When ``stop`` says so it ends within a token,
-    and what there is comes back.
+    and what there is comes back. Adapters that cannot share a pass answer one after the other, from
+    the same noise.
     """
+    if together(model, names):
+        return _answer(model, tokenizer, prompt_ids, names, ends, sampling, show, stop)
+    answers: list[Answer] = []
+    for place, name in enumerate(names):
+        before, after = [a.text for a in answers], [""] * (len(names) - place - 1)
+
+        def show_all(texts, before=before, after=after):
+            show([*before, *texts, *after])
+
+        answers += _answer(model, tokenizer, prompt_ids, [name], ends, sampling, show_all, stop)
+    return answers
+
+
+def _answer(
+    model: PeftModel,
+    tokenizer,
+    prompt_ids: Sequence[int],
+    names: Sequence[str],
+    ends: Collection[int],
+    sampling: Sampling,
+    show: Callable[[list[str]], None],
+    stop: Callable[[], bool],
+) -> list[Answer]:
     from transformers import StoppingCriteriaList
 
     device = model.device
@@ -118,24 +173,34 @@ def token_rewards(
 ) -> list[list[float]]:
     """beta * (log pi - log pi_ref) of every token of every answer; their sum is the reward.
 
-    ``policy`` and ``reference`` are adapter names; both score in the same forward pass.
+    ``policy`` and ``reference`` are adapter names; both score in the same forward pass if they can.
     """
-    device = model.device
     scored = [list(ids) for ids in answers if len(ids)]
     if not scored:
         return [[] for _ in answers]
-    batch = pad([{"prompt_ids": list(prompt_ids), "response_ids": scored + scored}]).to(device)
-    names = [policy] * len(scored) + [reference] * len(scored)
+    if together(model, [policy, reference]):
+        names = [policy] * len(scored) + [reference] * len(scored)
+        own, held_to = _logps(model, prompt_ids, scored + scored, names).chunk(2)
+    else:
+        own, held_to = (
+            _logps(model, prompt_ids, scored, [name] * len(scored)) for name in (policy, reference)
+        )
+    rewards = iter((beta * (own - held_to)).split([len(ids) for ids in scored]))
+    return [next(rewards).tolist() if len(ids) else [] for ids in answers]
+
+
+def _logps(
+    model: PeftModel, prompt_ids: Sequence[int], answers: list[list[int]], names: Sequence[str]
+) -> torch.Tensor:
+    """Log-probabilities of all tokens of the answers in a row, answer i by adapter ``names[i]``."""
+    batch = pad([{"prompt_ids": list(prompt_ids), "response_ids": answers}]).to(model.device)
     was_training = model.training
     model.eval()
     try:
-        with adapter_rows(model, names), scoring_context(model, batch, compute_dtype(device)):
-            logps = response_token_logps(model, batch, "plain").cpu()
+        with adapter_rows(model, names), scoring_context(model, batch, compute_dtype(model.device)):
+            return response_token_logps(model, batch, "plain").cpu()
     finally:
         model.train(was_training)
-    half = len(logps) // 2
-    rewards = iter((beta * (logps[:half] - logps[half:])).split([len(ids) for ids in scored]))
-    return [next(rewards).tolist() if len(ids) else [] for ids in answers]
 
 
 def token_texts(tokenizer, ids: Sequence[int]) -> list[str]:

@@ -9,11 +9,12 @@ from typing import Any
 from peft import PeftModel
 
 from dpo_lite.compare.columns import POLICY, REFERENCE, Column, columns
-from dpo_lite.compare.lockstep import BASE, Answer, Sampling, answer, token_rewards, token_texts
+from dpo_lite.compare.lockstep import Answer, Sampling, answer, token_rewards, token_texts
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base, load_tokenizer
+from dpo_lite.model.expert_adapter import BASE
 from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.recipe import ModelSection, Recipe, load_recipe
 from dpo_lite.runs.folder import Run

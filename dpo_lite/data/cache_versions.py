@@ -67,22 +67,30 @@ ENCODING = Algorithm(
 
 SCORING = Algorithm(
     "SCORING",  # token ids to the reference's log-probabilities
-    version=1,
+    version=2,
     first_key="2d7f67f5d835569c25870035732f3c03750021589b698da11ce97f0612716468",
     modules=(
         "dpo_lite.data.packing",
         "dpo_lite.model.attention",
         "dpo_lite.model.base",
+        "dpo_lite.model.attach",
         "dpo_lite.model.branches",
+        "dpo_lite.model.expert_adapter",
+        "dpo_lite.model.experts",
+        "dpo_lite.model.four_bits",
+        "dpo_lite.model.fresh",
         "dpo_lite.model.host_embedding",
+        "dpo_lite.model.layers",
         "dpo_lite.model.logprobs",
+        "dpo_lite.model.mxfp4",
         "dpo_lite.model.roles",
         "dpo_lite.model.scoring",
+        "dpo_lite.model.text_model",
         "dpo_lite.training.dpo",
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="506b92eb58ca2bd247b1bd4b60391f838f3968c2211433bf87d829c1270a3505",
+    recorded="a2b5c1fde16d7db19dddd6ef2d04bbb10bf864467baeded8395dad6dc4d3fd2d",
 )
 
 ALGORITHMS = (ENCODING, SCORING)

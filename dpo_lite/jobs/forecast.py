@@ -47,6 +47,7 @@ class Forecast:
             lines += [f"   {'usable on the card':<22} {usable / GIB:6.2f} GiB", ""]
             lines.append(bar(plan.parts.values(), usable))
         lines += ["", plan.words()]
+        lines.append(self.costs.held.words())
         if self.epoch:
             best, worst = map(clock, self.epoch)
             lines.append(f"an epoch takes {best} to {worst} (35 to 60 % of the card's peak)")

@@ -32,6 +32,7 @@ def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:
         "quantised_from": true_base(recipe.model),
         "quantization": recipe.model.quantization,
         "linear_4bit": report.linear_4bit,
+        "share_4bit": round(report.held.share, 4),
         "trained_parameters": report.trained,
         "reference": report.reference,
         "start_adapter": recipe.model.adapter,

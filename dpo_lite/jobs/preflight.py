@@ -26,7 +26,9 @@ from dpo_lite.model import roles
 from dpo_lite.model.base import compute_dtype, count_4bit
 from dpo_lite.model.device_memory import release
 from dpo_lite.model.dry_run import Costs, kept_bytes
+from dpo_lite.model.fresh import left_out
 from dpo_lite.model.scoring import ScoringChoice, batch_tokens, causal_lm, choose_way, lay_out
+from dpo_lite.model.weights import Held
 from dpo_lite.report.words import clock
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.method import Loaded, Method, Objective, Rehearsal
@@ -44,6 +46,8 @@ class Report:
     reference: str  # which one
     before: tuple[str, str]  # the reference, and the policy before the first update, in words
     linear_4bit: int
+    held: Held  # which weights are in 4 bits
+    left_out: str | None  # which layers have no adapter that one might think have
     trained: int
     total: int
     scoring: ScoringChoice
@@ -64,12 +68,13 @@ class Report:
         return self.seconds_per_update * (self.updates - self.updates_cached * (1 - share))
 
     def lines(self) -> list[str]:
-        held = f"{self.linear_4bit} layers in 4 bits (NF4)" if self.linear_4bit else "16-bit base"
         reference, start = self.before
         plan, mib = self.plan, 2**20
         return [
-            f"model      {held}, {self.trained:,} trained of {self.total:,} parameters "
-            f"({self.trained / self.total:.1%}), adapter in fp32",
+            f"model      {self.held.words()}",
+            f"adapter    {self.trained:,} trained of {self.total:,} parameters "
+            f"({self.trained / self.total:.1%}), in fp32"
+            + (f"; {self.left_out}" if self.left_out else ""),
             f"objective  {self.objective}",
             f"reference  {reference}",
             f"step 0     {start}",
@@ -120,8 +125,10 @@ def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objecti
         reference=method.reference_name(recipe, model),
         before=method.before(recipe, model, trial.loss),
         linear_4bit=count_4bit(model),
+        held=costs.held,
+        left_out=left_out(causal_lm(model), recipe),
         trained=costs.trained,
-        total=causal_lm(model).num_parameters(),
+        total=costs.held.total + costs.trained,
         scoring=scoring,
         plan=plan,
         trial=trial,

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from dpo_lite.errors import UserError
+from dpo_lite.model.layers import decoder_of
 from dpo_lite.model.targets import plain_name
-from dpo_lite.model.text_model import decoder, tower_modules
+from dpo_lite.model.text_model import tower_modules
 
 PREFIX = "base_model.model."
 WRAPPERS = {"model", "language_model", "text_model", "transformer", "decoder", "thinker", "llm"}
@@ -71,7 +72,7 @@ def renaming(lm: torch.nn.Module, tensors: Collection[str]) -> Renaming:
             f"The adapter also changes {lost[0]}, which is no part of the text model; merge it "
             "into its base with PEFT and take that for a base."
         )
-    text, head = decoder(lm), lm.get_output_embeddings()
+    text, head = decoder_of(lm), lm.get_output_embeddings()
     inside = next(f"{name}." if name else "" for name, module in modules.items() if module is text)
     below = {name.removeprefix(inside) for name in modules if name.startswith(inside)}
     last = next((name for name, module in modules.items() if module is head), "")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from functools import partial
 from pathlib import Path
 
 import torch
+import transformers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,12 +22,14 @@ from transformers import (
 from dpo_lite.errors import UserError
 from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.model.experts import use_own_products
-from dpo_lite.model.four_bits import experts_packed_too
+from dpo_lite.model.four_bits import experts_packed_too, reads_while_training
 from dpo_lite.model.text_model import published_class, without_towers
 from dpo_lite.names import is_public
 from dpo_lite.recipe import ModelSection
 
 BUILTIN = "builtin:"
+JITTER = "jitter"
+CHANCE = ("dropout", "pdrop", JITTER)
 BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "builtin"
 
 
@@ -149,12 +154,34 @@ def keep_cpu_gradients_right(model: torch.nn.Module) -> None:
 
 
 def disable_dropout(model: torch.nn.Module) -> None:
-    """Set every dropout to zero: policy and reference must be the same network at step 0."""
+    """Take all chance out of a model: policy and reference must be the same network at step 0.
+
+    Dropout stands in modules, in their numbers and in the configuration's; routers of some mixtures
+    also jitter, and draw experts while they train. These, and modules that while they train take
+    their layers' weights without the layers, stay as they are for answers.
+    """
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-        elif isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+        if hasattr(module, "config"):
+            _without_chance(module.config.__dict__)
+        _without_chance(module.__dict__)
+        if any(JITTER in key for key in module.__dict__) or reads_while_training(module):
+            module.eval().train = partial(_stay, module)
+
+
+def _without_chance(values: dict) -> None:
+    """Set those numbers to zero that say how much is left to chance."""
+    for key, value in values.items():
+        if isinstance(value, float) and any(word in key for word in CHANCE):
+            values[key] = 0.0
+        elif isinstance(value, PreTrainedConfig):
+            _without_chance(value.__dict__)
+
+
+def _stay(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
+    """In place of a module's ``train``: its mode does not change."""
+    return module
 
 
 def count_4bit(model: torch.nn.Module) -> int:
@@ -173,18 +200,25 @@ def _load(kind, section: ModelSection, **options):
             trust_remote_code=section.trust_remote_code,
             **options,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError, LookupError, AttributeError, TypeError) as error:
         raise UserError(_load_fault(section, error)) from error
 
 
 def _load_fault(section: ModelSection, error: Exception) -> str:
     """Say in one sentence why a base did not load."""
     text = str(error)
+    if isinstance(error, (LookupError, AttributeError, TypeError)):
+        text = f"transformers {transformers.__version__} fails with {type(error).__name__}: {text}"
     base = section.base + (f" at {section.revision}" if section.revision else "")
     if "trust_remote_code" in text:
         return (
             f"model.base: {base} comes with Python code of its own; if you trust it, "
             "set model.trust_remote_code=true."
+        )
+    if isinstance(error, ImportError) and (named := re.search(r"pip install ([\w.-]+)", text)):
+        return (
+            f"model.base: {base} needs the package {named[1]}, which is not installed; run "
+            f"`pip install {named[1]}`, or take a base of text alone."
         )
     if "gated" in text.lower() or "401" in text:
         return (

@@ -1,15 +1,17 @@
 """What an update of a base costs in memory, found by running its own code on tensors without data.
 
-The base is built from its config alone, with one and with two layers, on PyTorch's fake tensors:
-every operation runs, nothing is computed and nothing is allocated. What autograd would keep for the
-backward pass is counted as it goes by. So the casts of PEFT and of autocast, the attention over
-packed rows and the frozen head are all in the count, for any architecture, and no weights are
-loaded. The difference of the two runs is one layer's share.
+The base is built from its config alone on PyTorch's fake tensors: every operation runs, nothing is
+computed and nothing is allocated. What autograd would keep for the backward pass is counted as it
+goes by. So the casts of PEFT and of autocast, the attention over packed rows and the frozen head
+are all in the count, for any architecture, and no weights are loaded. It runs with one layer of
+each kind, and with one more of one kind at a time: the difference is such a layer's share. Where a
+model cannot be cut so, all of it runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,14 +19,19 @@ from typing import NamedTuple
 import torch
 from peft import PeftModel
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import ModuleList
 
 from dpo_lite.data.packing import Batch, Encoded
+from dpo_lite.errors import UserError
 from dpo_lite.model.attach import attach
+from dpo_lite.model.base import disable_dropout
 from dpo_lite.model.experts import shape_of, use_own_products
 from dpo_lite.model.four_bits import would_pack
+from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.host_embedding import can_park
+from dpo_lite.model.layers import decoder_of, kinds, layer_lists
 from dpo_lite.model.recompute import count_selective, decoder_layers
-from dpo_lite.model.roles import POLICY, fresh_config
+from dpo_lite.model.roles import POLICY
 from dpo_lite.model.scoring import (
     Way,
     batch_tokens,
@@ -34,7 +41,7 @@ from dpo_lite.model.scoring import (
     scoring_context,
 )
 from dpo_lite.model.text_model import from_config
-from dpo_lite.model.weights import foretold_bytes, multiplied, nbytes
+from dpo_lite.model.weights import Held, foretold_bytes, held, multiplied, nbytes
 from dpo_lite.recipe import Recipe
 
 
@@ -57,6 +64,7 @@ class Costs:
     vocabulary: int
     embedding: int  # bytes of the input embedding where it can live on the host, else 0
     element: int  # bytes of a number in the forward pass
+    held: Held  # which weights are in 4 bits
 
 
 def costs_of_config(
@@ -72,13 +80,16 @@ def costs_of_config(
     ``fuse``: with the fused attention of an NVIDIA card.
     """
     tokens = sum(batch_tokens(example, way) for example in examples)
-    measured = [_dry_bytes(config, count, recipe, dtype, examples, way, fuse) for count in (1, 2)]
-    (one, one_selective), (two, two_selective) = measured
-    model, packed = _on_meta(config, None, recipe, dtype)
-    element = torch.finfo(dtype).bits // 8
-    weights = foretold_bytes(causal_lm(model), packed, element)
-    kept = Kept((two - one) / tokens, (two_selective - one_selective) / tokens)
-    return _costs(model, weights, kept, (2 * one - two) / tokens, element)
+    try:
+        total, rest = _by_kind(config, recipe, dtype, examples, way, fuse)
+    except Exception:  # its code needs all of its layers; what is truly wrong shows again
+        total, rest = _all_layers(config, recipe, dtype, examples, way, fuse), 0.0
+    model, packed = _on_meta(config, recipe, dtype)
+    lm, element = causal_lm(model), torch.finfo(dtype).bits // 8
+    layers = config.get_text_config().num_hidden_layers
+    kept = Kept(total.all / tokens / layers, total.selective / tokens / layers)
+    weights = foretold_bytes(lm, packed, element)
+    return _costs(model, weights, kept, rest / tokens, element, held(lm, packed))
 
 
 def costs_of_model(
@@ -93,7 +104,8 @@ def costs_of_model(
         kept_bytes(model, batch, dtype, way) / tokens / layers,
         selective_bytes(model, batch, dtype, way) / tokens / layers,
     )
-    return _costs(model, weights, kept, 0.0, torch.finfo(dtype).bits // 8)
+    held_now = held(causal_lm(model))
+    return _costs(model, weights, kept, 0.0, torch.finfo(dtype).bits // 8, held_now)
 
 
 class Kept(NamedTuple):
@@ -103,7 +115,9 @@ class Kept(NamedTuple):
     selective: float
 
 
-def _costs(model: PeftModel, weights: int, kept: Kept, rest: float, element: int) -> Costs:
+def _costs(
+    model: PeftModel, weights: int, kept: Kept, rest: float, element: int, weights_held: Held
+) -> Costs:
     lm = causal_lm(model)
     config = lm.config.get_text_config()
     head = lm.get_output_embeddings().weight
@@ -125,22 +139,81 @@ def _costs(model: PeftModel, weights: int, kept: Kept, rest: float, element: int
         vocabulary=head.shape[0],
         embedding=lm.get_input_embeddings().weight.numel() * element if can_park(lm) else 0,
         element=element,
+        held=weights_held,
     )
 
 
-def _dry_bytes(
-    config, layers: int, recipe: Recipe, dtype: torch.dtype, examples, way: Way, fuse: bool
-) -> tuple[int, int]:
-    """``kept_bytes`` and ``selective_bytes`` of a base cut to some layers, without weights."""
-    model, _ = _on_meta(config, layers, recipe, dtype)
+def _by_kind(
+    config, recipe: Recipe, dtype: torch.dtype, examples, way: Way, fuse: bool
+) -> tuple[Kept, float]:
+    """Bytes kept in all layers, and outside of them."""
+    model, _ = _on_meta(config, recipe, dtype)
+    ((name, layers),) = layer_lists(causal_lm(model)).items()
+    # The last of a kind: what later layers share with it (keys and values) is then there.
+    alike = sorted(kinds(layers), key=lambda places: places[-1])
+    once = [places[-1] for places in alike]
+
+    def measured(chosen: list[int]) -> Kept:
+        with _cut(causal_lm(model), name, layers, chosen):
+            return _dry_bytes(model, dtype, examples, way, fuse)
+
     with FakeTensorMode(allow_non_fake_inputs=True):
+        setattr(decoder_of(causal_lm(model)), name, ModuleList(layers[place] for place in once))
         _from_meta(model)
-        model.train()
-        batch = lay_out(examples, way)
-        return (
-            kept_bytes(model, batch, dtype, way, fuse),
-            selective_bytes(model, batch, dtype, way, fuse),
-        )
+        least = measured(once)
+        total, outside = Kept(0.0, 0.0), least.all
+        for places in alike:
+            more = measured(sorted([*once, places[-1]]))
+            share = Kept(more.all - least.all, more.selective - least.selective)
+            total = Kept(*(t + len(places) * s for t, s in zip(total, share, strict=True)))
+            outside -= share.all
+    return total, outside
+
+
+def _all_layers(config, recipe: Recipe, dtype: torch.dtype, examples, way: Way, fuse: bool) -> Kept:
+    model, _ = _on_meta(config, recipe, dtype)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            _from_meta(model)
+            return _dry_bytes(model, dtype, examples, way, fuse)
+    except UserError:
+        raise
+    except Exception as error:
+        kind, fault = config.get_text_config().model_type, str(error).strip().split("\n")[0]
+        raise UserError(
+            f"model.base: {kind} cannot be run without data, so there is no plan ({fault}); a run's"
+            " preflight measures the loaded model."
+        ) from error
+
+
+@contextmanager
+def _cut(
+    lm: torch.nn.Module, name: str, layers: ModuleList, chosen: Sequence[int]
+) -> Iterator[None]:
+    """Inside, the model has the chosen layers, and lists of its config that name each layer fit."""
+    text, before = lm.config.get_text_config(), {}
+    whole = len(layers)
+    for key, value in list(vars(text).items()):
+        if isinstance(value, (list, tuple)) and len(value) == whole:
+            before[key] = value
+            vars(text)[key] = [value[place] for place in chosen]
+    before["num_hidden_layers"] = text.num_hidden_layers
+    text.num_hidden_layers = len(chosen)
+    setattr(decoder_of(lm), name, ModuleList(layers[place] for place in chosen))
+    try:
+        yield
+    finally:
+        vars(text).update(before)
+
+
+def _dry_bytes(model: PeftModel, dtype: torch.dtype, examples, way: Way, fuse: bool) -> Kept:
+    """``kept_bytes`` and ``selective_bytes`` of a base without weights."""
+    model.train()
+    batch = lay_out(examples, way)
+    return Kept(
+        kept_bytes(model, batch, dtype, way, fuse),
+        selective_bytes(model, batch, dtype, way, fuse),
+    )
 
 
 def kept_bytes(
@@ -179,22 +252,15 @@ def selective_bytes(
     return counter.bytes
 
 
-def _on_meta(
-    config, layers: int | None, recipe: Recipe, dtype: torch.dtype
-) -> tuple[PeftModel, set[int]]:
-    """The base with a fresh adapter and without any data, cut to some layers; ids of the weights
-    that would be in 4 bits."""
+def _on_meta(config, recipe: Recipe, dtype: torch.dtype) -> tuple[PeftModel, set[int]]:
+    """The base with a fresh adapter and without data; ids of weights that would be in 4 bits."""
     config = deepcopy(config)
-    if layers is not None:
-        text = config.get_text_config()
-        text.num_hidden_layers = layers
-        if getattr(text, "layer_types", None):
-            text.layer_types = text.layer_types[:layers]
     with torch.device("meta"):
         base = from_config(config, dtype=dtype)
         base.requires_grad_(False)
         base.config.use_cache = False
         use_own_products(base)
+        disable_dropout(base)
         packed = would_pack(base) if recipe.model.quantization == "nf4" else set()
         model = attach(base, fresh_config(base, recipe.adapter), POLICY)
         for parameter in model.parameters():

@@ -19,6 +19,8 @@ import torch
 from bitsandbytes import functional as bnb
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
+from dpo_lite.model import mxfp4
+
 NAME = "dpo_lite"  # of this way among those that transformers knows
 PARAMETERS = ("gate_up_proj", "up_proj", "down_proj")
 BLOCK = 64  # weights that share a scale
@@ -132,6 +134,9 @@ def unpacking(weight: torch.Tensor) -> Unpacking:
     if state is None:
         return Unpacking(weight, None, None, None, None, list(weight.shape), weight.dtype)
     second = state.state2
+    if second is None:  # MXFP4, see there
+        own = list(state.shape)
+        return Unpacking(weight, state.absmax, None, None, None, own, state.dtype)
     return Unpacking(
         weight,
         state.absmax,
@@ -241,8 +246,8 @@ def _unpacked(packed: Unpacking, counts: list[int]) -> Iterator[tuple[slice, int
 
 def _scales(packed: Unpacking) -> torch.Tensor | None:
     """The scale of each block in fp32: they are kept in 8 bits with scales of their own."""
-    if packed.scales is None:
-        return None
+    if packed.scale_values is None:
+        return packed.scales
     scales = bnb.dequantize_blockwise(
         packed.scales, absmax=packed.scale_scales, code=packed.scale_values, blocksize=256
     )
@@ -253,6 +258,8 @@ def _weights(packed: Unpacking, scales: torch.Tensor | None, first: int, last: i
     """The weights of the experts ``first`` up to ``last``: (last - first, ..., ...)."""
     if scales is None:
         return packed.weight[first:last]
+    if packed.scale_values is None:
+        return mxfp4.unpacked(packed.weight[first:last], scales[first:last], packed.dtype)
     one = math.prod(packed.shape[1:])
     state = bnb.QuantState(
         absmax=scales[first * one // BLOCK : last * one // BLOCK],

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
@@ -26,21 +26,22 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 from transformers.quantizers.quantizers_utils import get_module_from_name, should_convert_module
 
+from dpo_lite.model import mxfp4
 from dpo_lite.model.experts import BLOCK, can_pack, expert_modules, expert_parameters, shape_of
 
 LOADER = "bitsandbytes_4bit"  # transformers' name for what is replaced
-KERNELS = ("cuda_kernels_forward",)  # runs only where further packages are installed
 
 
 @contextmanager
 def experts_packed_too() -> Iterator[None]:
-    """Inside, transformers' 4-bit loading packs experts as well."""
-    before = AUTO_QUANTIZER_MAPPING[LOADER]
-    AUTO_QUANTIZER_MAPPING[LOADER] = _Loader
+    """Inside, transformers' 4-bit loading packs experts as well, and leaves MXFP4 packed."""
+    ours = {LOADER: _Loader, mxfp4.LOADER: mxfp4.Loader}
+    before = {name: AUTO_QUANTIZER_MAPPING[name] for name in ours}
+    AUTO_QUANTIZER_MAPPING.update(ours)
     try:
         yield
     finally:
-        AUTO_QUANTIZER_MAPPING[LOADER] = before
+        AUTO_QUANTIZER_MAPPING.update(before)
 
 
 class _Loader(Bnb4BitHfQuantizer):
@@ -88,15 +89,11 @@ def _is_packable_expert(model: torch.nn.Module, name: str) -> bool:
     )
 
 
-def read_elsewhere(model: torch.nn.Module, kernels: bool = False) -> list[str]:
-    """Names of linear layers whose weight the code of another module reads.
-
-    With ``kernels`` also those that only its fused kernels read; an adapter of such a layer would
-    not be seen by them.
-    """
+def read_elsewhere(model: torch.nn.Module) -> list[str]:
+    """Names of linear layers whose weight the code of another module reads, whatever its mode."""
     found = []
     for name, module in model.named_modules():
-        for path in _weights_read(module.__class__, kernels):
+        for path in _weights_read(module.__class__, False):
             try:
                 child = module.get_submodule(path)
             except AttributeError:
@@ -106,19 +103,28 @@ def read_elsewhere(model: torch.nn.Module, kernels: bool = False) -> list[str]:
     return sorted(set(found))
 
 
+def reads_while_training(module: torch.nn.Module) -> bool:
+    """Whether a module's code reads weights of others only where it is in training mode: to clip
+    them, or to hand them to a kernel that would pass by their 4 bits and their adapters."""
+    return bool(_weights_read(module.__class__, True))
+
+
 @cache
-def _weights_read(kind: type, kernels: bool) -> frozenset[str]:
-    """Paths of submodules whose ``weight`` the class' methods use for more than its properties."""
+def _weights_read(kind: Hashable, training: bool) -> frozenset[str]:
+    """Paths of submodules whose ``weight`` a class' methods use for more than its properties.
+
+    ``training``: only behind ``if self.training``, else only elsewhere.
+    """
     paths: set[str] = set()
-    for cls in kind.__mro__:
-        if cls.__module__.startswith("torch.") or cls in (object, torch.nn.Module):
+    for cls in kind.__mro__:  # type: ignore[attr-defined]
+        if cls.__module__.startswith("torch.") or cls is object:
             continue
         if not any("weight" in _names(method) for method in vars(cls).values()):
             continue  # its source need not be read
         tree = _classes(cls.__module__).get(cls.__name__)
         for method in ast.walk(tree) if tree else ():
-            if isinstance(method, ast.FunctionDef) and (kernels or method.name not in KERNELS):
-                paths |= _paths_in(method)
+            if isinstance(method, ast.FunctionDef) and "init" not in method.name:
+                paths |= _paths_in(method, training)
     return frozenset(paths)
 
 
@@ -142,18 +148,19 @@ def _names(method) -> set[str]:
     return names
 
 
-def _paths_in(method: ast.FunctionDef) -> set[str]:
+def _paths_in(method: ast.FunctionDef, training: bool) -> set[str]:
     about = {"dtype", "device", "shape", "requires_grad"}
-    of_properties = {
-        id(node.value)
-        for node in ast.walk(method)
-        if isinstance(node, ast.Attribute) and node.attr in about
-    }
+    skipped, behind = set(), set()
+    for node in ast.walk(method):
+        if isinstance(node, ast.Attribute) and node.attr in about:
+            skipped.add(id(node.value))
+        if isinstance(node, ast.If) and "self.training" in ast.unparse(node.test):
+            behind |= {id(inner) for part in node.body for inner in ast.walk(part)}
     paths = set()
     for node in ast.walk(method):
-        if not isinstance(node, ast.Attribute) or node.attr != "weight":
+        if not isinstance(node, ast.Attribute) or node.attr != "weight" or id(node) in skipped:
             continue
-        if id(node) not in of_properties and (path := _path_of(node.value)):
+        if (id(node) in behind) == training and (path := _path_of(node.value)):
             paths.add(path)
     return paths
 

@@ -11,6 +11,8 @@ scales it. Nothing of size tokens x vocabulary outlives a chunk, and nothing is 
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import dataclass
 
 import torch
@@ -39,9 +41,23 @@ def frozen_head(model: torch.nn.Module) -> Head | None:
     if type(layer) is not torch.nn.Linear or layer.weight.requires_grad:
         return None
     config = model.config.get_text_config()
-    scale = getattr(config, "logit_scale", None) or 1.0  # Cohere multiplies
-    scale /= getattr(config, "logits_scaling", None) or 1.0  # Granite divides
-    return Head(layer.weight, layer.bias, scale, getattr(config, "final_logit_softcapping", None))
+    scale = 1.0
+    for key in ("logit_scale", "lm_head_multiplier"):  # Cohere; Falcon-H1
+        scale *= getattr(config, key, None) or 1.0
+    scaling = getattr(config, "logits_scaling", None) or 1.0
+    scale *= scaling if _multiplies(type(model), "logits_scaling") else 1 / scaling
+    caps = ("final_logit_softcapping", "logits_soft_cap")  # Gemma; RecurrentGemma
+    softcap = next((cap for key in caps if (cap := getattr(config, key, None))), None)
+    return Head(layer.weight, layer.bias, scale, softcap)
+
+
+def _multiplies(kind: type, key: str) -> bool:
+    """Whether a model multiplies by a setting, as HyperCLOVA X, where Granite divides."""
+    try:
+        code = inspect.getsource(kind)
+    except (OSError, TypeError):
+        return False
+    return re.search(rf"\*=?\s*self\.config\.(\w+\.)?{key}", code) is not None
 
 
 def token_logps(hidden: torch.Tensor, target: torch.Tensor, head: Head) -> torch.Tensor:

@@ -26,8 +26,8 @@ from torch.utils.checkpoint import (
 )
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from dpo_lite.model.layers import decoder_of
 from dpo_lite.model.scoring import causal_lm
-from dpo_lite.model.text_model import decoder
 
 Recompute = Literal["none", "selective", "layers", "offload"]
 
@@ -51,7 +51,7 @@ def lora_rank(model: torch.nn.Module) -> int:
 
 def decoder_layers(model: torch.nn.Module) -> list[GradientCheckpointingLayer]:
     """The layers of the text model that can be computed again, in their order."""
-    text = decoder(causal_lm(model))
+    text = decoder_of(causal_lm(model))
     return [m for m in text.modules() if isinstance(m, GradientCheckpointingLayer)]
 
 

@@ -24,12 +24,12 @@ from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
 from dpo_lite.model.adapter_files import CONFIG, WEIGHTS, adapter_folder, check_adapter
 from dpo_lite.model.adapter_names import renaming
-from dpo_lite.model.attach import Config, attach, attach_saved, names_of
+from dpo_lite.model.attach import attach, attach_saved
+from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.heads import attach_head
 from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
 from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
-from dpo_lite.model.targets import all_linear
 from dpo_lite.recipe import AdapterSection
 
 POLICY = "default"  # what is trained: in task: reward it is the reward model
@@ -66,45 +66,6 @@ def _with_fresh(
         raise UserError(
             f"adapter.targets: {fault} `all-linear` fits nearly every model."
         ) from error
-
-
-def fresh_config(lm: torch.nn.Module, section: AdapterSection, head: bool = False) -> Config:
-    """What a recipe's adapter is to PEFT on a transformers model.
-
-    With ``head`` it has a scalar head of its own. Raises UserError where the base has no experts to
-    train, or experts of a kind that cannot be.
-    """
-    found = all_linear(lm, section.experts)
-    modules: set[str] | str
-    if section.targets == "all-linear":
-        modules = names_of(lm, found.modules)
-    else:
-        modules = section.targets if isinstance(section.targets, str) else set(section.targets)
-    if section.experts and not found.parameters:
-        raise UserError(
-            "adapter.experts: "
-            + (
-                "the experts of this base are of a kind that no adapter fits"
-                if found.has_experts
-                else "this base has no experts"
-            )
-            + "; set adapter.experts=false."
-        )
-    return Config(
-        r=section.r,
-        lora_alpha=section.alpha,
-        target_modules=modules,
-        target_parameters=_ends(found.parameters) or None,
-        lora_dropout=0.0,
-        bias="none",
-        task_type="CAUSAL_LM",
-        modules_to_save=[SCALAR_HEAD] if head else None,
-    )
-
-
-def _ends(parameters: list[str]) -> list[str]:
-    """Of experts' weights what all layers' names end with: ``experts.down_proj``."""
-    return sorted({".".join(name.split(".")[-2:]) for name in parameters})
 
 
 def _call_headed(model: PeftModel, name: str) -> None:

@@ -23,8 +23,8 @@ import torch
 from dpo_lite.data.packing import Batch, Encoded, pack, pad, split_by_tokens, tree_tokens
 from dpo_lite.errors import UserError
 from dpo_lite.model.attention import FOREST_MODELS, forest_attention
+from dpo_lite.model.layers import decoder_of
 from dpo_lite.model.logprobs import frozen_head, sum_by_response, token_logps
-from dpo_lite.model.text_model import decoder
 
 Way = Literal["forest", "separate", "plain"]
 
@@ -118,7 +118,7 @@ def _scalars(model: torch.nn.Module, batch: Batch, places: torch.Tensor) -> torc
 
 def _hidden(lm: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """Hidden states of all places: (B*T, H)."""
-    text = decoder(lm) if lm.base_model is lm else lm.base_model
+    text = decoder_of(lm) if lm.base_model is lm else lm.base_model
     return text(**_inputs(batch)).last_hidden_state.flatten(0, 1)
 
 

@@ -47,9 +47,7 @@ def concatenated(first: Adapter, second: Adapter) -> Adapter:
         "r": rank,
         "lora_alpha": _alpha(first.scale, rank),
         "use_rslora": False,
-        "target_modules": sorted(
-            {*first.config["target_modules"], *second.config["target_modules"]}
-        ),
+        "target_modules": _either(first.config["target_modules"], second.config["target_modules"]),
     }
     ratio = second.scale / first.scale
     tensors = {}
@@ -62,6 +60,13 @@ def concatenated(first: Adapter, second: Adapter) -> Adapter:
         ]
         tensors[name] = torch.cat(parts, dim=0 if down else 1).contiguous()
     return Adapter(config, tensors)
+
+
+def _either(first: list[str] | str, second: list[str] | str) -> list[str] | str:
+    """Names of layers; patterns are as they were, for it is the tensors that say which layers."""
+    if isinstance(first, str) or isinstance(second, str):
+        return first
+    return sorted({*first, *second})
 
 
 def fresh_beside(start: Adapter, rank: int, seed: int) -> Adapter:
@@ -99,7 +104,11 @@ def _or_zeros(
 def _check_plain(adapter: Adapter) -> None:
     config = adapter.config
     odd = [key for key in ("use_dora", "rank_pattern", "alpha_pattern") if config.get(key)]
-    odd += [key for key in ("lora_bias", "target_parameters") if config.get(key)]
+    if config.get("lora_bias"):
+        odd.append("lora_bias")
+    # Ranks of experts lie in a row of all experts' ranks; linear layers may be named by weights.
+    if any(not name.endswith(".weight") for name in config.get("target_parameters") or []):
+        odd.append("adapted experts")
     if config.get("bias", "none") != "none":
         odd.append("bias")
     if odd or any(tensor.ndim != 2 for tensor in adapter.tensors.values()):

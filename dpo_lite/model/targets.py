@@ -14,12 +14,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import torch
-from peft.tuners.lora import LoraLayer
+from peft import LoraConfig
+from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
 from transformers.pytorch_utils import Conv1D
 
 from dpo_lite.model.experts import expert_modules, expert_parameters
 from dpo_lite.model.four_bits import read_elsewhere
-from dpo_lite.model.text_model import decoder
+from dpo_lite.model.layers import decoder_of, layer_lists
 
 EXPERTS = "experts"  # the name that models give to the list, or the module, of their experts
 GATES = ("gate", "wg", "shared_expert_gate", "router")  # routers that are linear layers
@@ -32,19 +33,25 @@ class Targets:
     modules: list[str]
     parameters: list[str] = field(default_factory=list)  # of experts, three dimensions each
     has_experts: bool = False
-    by_themselves: list[str] = field(default_factory=list)  # layers that cannot have one
+    by_themselves: list[str] = field(default_factory=list)  # whose weight the code itself reads
+    refused: list[str] = field(default_factory=list)  # by PEFT
+
+    @property
+    def trains_experts(self) -> bool:
+        return bool(self.parameters) or any(f".{EXPERTS}." in name for name in self.modules)
 
     def words(self) -> str | None:
         """What a user would not expect, as a sentence; None where all linear layers have one."""
         parts = []
-        if self.has_experts and not self.parameters:
+        if self.has_experts and not self.trains_experts:
             parts.append(
                 "attention, dense and shared-expert layers only (adapter.experts: true also "
                 "trains the experts)"
             )
         if self.by_themselves:
-            leaves = sorted({name.rpartition(".")[2] for name in self.by_themselves})
-            parts.append(f"not {', '.join(leaves)}, whose weight the base's code reads by itself")
+            parts.append(f"not {_leaves(self.by_themselves)}, whose weight the base's code reads")
+        if self.refused:
+            parts.append(f"not {_leaves(self.refused)}, which PEFT refuses in this architecture")
         return "; ".join(parts) or None
 
 
@@ -53,29 +60,49 @@ def all_linear(lm: torch.nn.Module, experts: bool = False) -> Targets:
 
     ``experts``: those of a mixture as well.
     """
+    head = lm.get_output_embeddings()
     linear = {
         plain_name(name): module
         for name, module in lm.named_modules()
-        if isinstance(module, (torch.nn.Linear, Conv1D)) and not _is_adapters(name)
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head
+        if not _is_adapters(name)
     }
     fused = {plain_name(name): module for name, module in expert_modules(lm).items()}
     mixtures = {name.rpartition(".")[0] for name in fused}
-    mixtures |= {n.partition(f".{EXPERTS}.")[0] for n in linear if f".{EXPERTS}." in n}
+    mixtures |= {
+        plain_name(name).rpartition(".")[0]
+        for name, _ in lm.named_modules()
+        if plain_name(name).endswith(f".{EXPERTS}")
+    }
     routers = {name for name in linear if _is_router(lm, name, mixtures)}
     inside = {name for name in linear if f".{EXPERTS}." in name}
     wanted = set(_in_layers(lm, linear)) - routers - (set() if experts else inside)
-    refused = wanted & {plain_name(name) for name in read_elsewhere(lm, kernels=True)}
+    by_themselves = wanted & {plain_name(name) for name in read_elsewhere(lm)}
+    refused = {name for name in wanted - by_themselves if _is_refused(lm, name)}
     parameters = [
         f"{name}.{parameter}"
         for name, module in fused.items()
         for parameter in expert_parameters(module)
     ]
     return Targets(
-        modules=[name for name in linear if name in wanted - refused],
+        modules=[name for name in linear if name in wanted - by_themselves - refused],
         parameters=parameters if experts else [],
         has_experts=bool(mixtures),
-        by_themselves=sorted(refused),
+        by_themselves=sorted(by_themselves),
+        refused=sorted(refused),
     )
+
+
+def _leaves(names: list[str]) -> str:
+    return ", ".join(sorted({name.rpartition(".")[2] for name in names}))
+
+
+def _is_refused(lm: torch.nn.Module, name: str) -> bool:
+    try:
+        _check_lora_target_modules_mamba(LoraConfig(), lm, name.rpartition(".")[2])
+    except ValueError:
+        return True
+    return False
 
 
 def plain_name(name: str) -> str:
@@ -89,15 +116,9 @@ def _is_adapters(name: str) -> bool:
 
 def _in_layers(lm: torch.nn.Module, names: Iterable[str]) -> list[str]:
     """Those in the list of layers of the text model."""
-    text = decoder(lm)
-    prefix = next((f"{n}." if n else "" for n, m in lm.named_modules() if m is text), "")
-    lists = [
-        name
-        for name, module in text.named_children()
-        if isinstance(module, torch.nn.ModuleList)
-        and not all(isinstance(m, (torch.nn.Linear, LoraLayer)) for m in module)
-    ]
-    begins = tuple(f"{prefix}{name}." for name in lists) or (prefix,)
+    decoder = decoder_of(lm)
+    prefix = next((f"{n}." if n else "" for n, m in lm.named_modules() if m is decoder), "")
+    begins = tuple(f"{prefix}{name}." for name in layer_lists(lm)) or (prefix,)
     return [name for name in names if name.startswith(begins)]
 
 

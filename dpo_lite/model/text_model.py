@@ -22,6 +22,8 @@ from transformers import (
     PreTrainedModel,
 )
 
+from dpo_lite.model.layers import decoder_of
+
 
 def from_config(config: PreTrainedConfig, towers: bool = False, **options: Any) -> PreTrainedModel:
     """The model that a base's config describes, without its weights.
@@ -58,7 +60,7 @@ def without_towers(published: type[PreTrainedModel]) -> type[PreTrainedModel]:
 
 def _take_out_towers(model: PreTrainedModel) -> None:
     """Leave nothing beside the decoder and the head, and remember the names of what was there."""
-    text, head = decoder(model), model.get_output_embeddings()
+    text, head = decoder_of(model), model.get_output_embeddings()
     names = [name for name, _ in model.named_modules()]
     path = next(name for name, module in model.named_modules() if module is text)
     towers, owner = [], model
@@ -82,24 +84,3 @@ def _take_out_towers(model: PreTrainedModel) -> None:
 def tower_modules(lm: torch.nn.Module) -> list[str]:
     """Names of the modules that the published model has and this one was built without."""
     return getattr(lm, "towers", [])
-
-
-def decoder(lm: torch.nn.Module) -> torch.nn.Module:
-    """The text model without its head: embedding, layers and last norm.
-
-    That is the innermost model that the input embedding is in.
-    """
-    embedding, found = lm.get_input_embeddings(), lm
-    while True:
-        inner = next(
-            (
-                child
-                for child in found.children()
-                if isinstance(child, PreTrainedModel)
-                and any(module is embedding for module in child.modules())
-            ),
-            None,
-        )
-        if inner is None:
-            return found
-        found = inner

@@ -5,7 +5,6 @@ import torch
 
 from dpo_lite.compare.columns import columns
 from dpo_lite.compare.lockstep import (
-    BASE,
     Sampling,
     _processors,
     answer,
@@ -17,6 +16,7 @@ from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
+from dpo_lite.model.expert_adapter import BASE
 from dpo_lite.model.generation import generate
 from dpo_lite.recipe import to_yaml, validate_recipe
 from dpo_lite.runs.folder import Run

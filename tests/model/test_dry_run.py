@@ -8,7 +8,11 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    Glm4MoeConfig,
+    GPT2Config,
+    JambaConfig,
     LlamaConfig,
+    Qwen3_5TextConfig,
     Qwen3Config,
     Qwen3MoeConfig,
 )
@@ -67,6 +71,63 @@ def test_experts_count_as_they_lie_in_memory(tmp_path):
     experts = 2 * 8 * 3 * 128 * 96
     assert real.weights < 4 * experts / 2  # in fp32 they alone would be 4 bytes each
     assert dry.linear < experts
+
+
+LINEAR, FULL = "linear_attention", "full_attention"
+MIXED = {
+    "recurrent and full": Qwen3_5TextConfig(
+        **SIZES | {"num_hidden_layers": 4},
+        layer_types=[LINEAR, LINEAR, LINEAR, FULL],
+        linear_key_head_dim=16,
+        linear_value_head_dim=16,
+        linear_num_key_heads=2,
+        linear_num_value_heads=4,
+    ),
+    "dense first": Glm4MoeConfig(
+        **SIZES,
+        first_k_dense_replace=1,
+        moe_intermediate_size=32,
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        n_group=1,
+        topk_group=1,
+    ),
+    "not to be cut": JambaConfig(
+        **{k: v for k, v in SIZES.items() if k != "head_dim"},
+        attn_layer_period=3,
+        attn_layer_offset=1,
+        expert_layer_period=2,
+        expert_layer_offset=1,
+        num_experts=4,
+        mamba_d_state=8,
+        use_mamba_kernels=False,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_layers_of_several_kinds_are_counted_by_kind(tmp_path, case):
+    config = MIXED[case]
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    asked = recipe(tmp_path, "nf4")
+    model = roles.add_policy(load_base(asked.model), asked.adapter, seed=0).train()
+    real = costs_of_model(model, torch.float32, EXAMPLES[:1], "separate")
+    dry = costs_of_config(deepcopy(config), asked, torch.float32, EXAMPLES[:1], "separate")
+    assert dry.layers * dry.layer + dry.rest == pytest.approx(real.layers * real.layer, rel=0.02)
+    assert (dry.trained, dry.linear, dry.held.share) == (
+        real.trained,
+        real.linear,
+        real.held.share,
+    )
+    assert dry.weights == pytest.approx(real.weights, rel=0.02)
+
+
+def test_a_base_in_16_bits_without_linear_layers_has_a_plan():
+    """GPT-2's layers are Conv1D."""
+    config = GPT2Config(n_embd=64, n_layer=2, n_head=4, vocab_size=500)
+    dry = costs_of_config(config, recipe("some/base", "none"), torch.float32, EXAMPLES)
+    assert dry.widest == 64 * 256
+    assert dry.held.words() == "no weights in 4 bits, all in 32"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])

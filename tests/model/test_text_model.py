@@ -13,6 +13,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import CONFIG, WEIGHTS
 from dpo_lite.model.base import load_base
+from dpo_lite.model.layers import decoder_of
 from dpo_lite.model.recompute import decoder_layers, recompute
 from dpo_lite.model.scoring import (
     choose_way,
@@ -21,7 +22,6 @@ from dpo_lite.model.scoring import (
     response_logps,
     true_token_logps,
 )
-from dpo_lite.model.text_model import decoder
 from dpo_lite.recipe import AdapterSection, ModelSection
 from tests.model.small_models import random_examples, small_model
 from tests.model.small_towers import TOWERS, small_tower
@@ -119,7 +119,7 @@ def test_every_layer_of_the_text_model_can_be_computed_again(kind, published):
     model = trained(text_model(published(kind))).train()
     layers = decoder_layers(model)
     assert len(layers) == model.config.get_text_config().num_hidden_layers
-    inside = {id(module) for module in decoder(model.get_base_model()).modules()}
+    inside = {id(module) for module in decoder_of(model.get_base_model()).modules()}
     assert {id(layer) for layer in layers} <= inside
     batch = lay_out(random_examples(3, 2), "separate")
 
