@@ -83,6 +83,7 @@ SCORING = Algorithm(
         "dpo_lite.model.forest",
         "dpo_lite.model.host_embedding",
         "dpo_lite.model.hybrid_forest",
+        "dpo_lite.model.layers",
         "dpo_lite.model.logprobs",
         "dpo_lite.model.mxfp4",
         "dpo_lite.model.roles",
@@ -90,11 +91,12 @@ SCORING = Algorithm(
         "dpo_lite.model.tree_convolution",
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
+        "dpo_lite.model.text_model",
         "dpo_lite.training.dpo",
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="105511368dd32da2c50f003d063573be99ee84cd514aa5b5803537e8f57c335d",
+    recorded="c0b87bfa5ad248a77107dfbe5cbe67ac7d50dc1d239e4692c189973a8b436193",
 )
 
 FOREST = Algorithm(

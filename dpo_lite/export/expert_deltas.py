@@ -16,7 +16,8 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.core_model_loading import revert_weight_conversion
 
-from dpo_lite.model.attach import PREFIX, attach_saved
+from dpo_lite.model.adapter_names import PREFIX
+from dpo_lite.model.attach import attach_saved
 from dpo_lite.model.base import load_config
 from dpo_lite.model.expert_adapter import ParamWrapper
 from dpo_lite.model.experts import shape_of

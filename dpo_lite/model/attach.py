@@ -18,12 +18,12 @@ from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dic
 from peft.tuners.lora import LoraLayer
 from peft.utils import transformers_weight_conversion as conversion
 
+from dpo_lite.model.adapter_names import layers_of, renaming
 from dpo_lite.model.expert_adapter import ParamWrapper
 from dpo_lite.model.experts import expert_modules
 from dpo_lite.model.scoring import causal_lm
 from dpo_lite.model.targets import plain_name, shortest
-
-PREFIX = "base_model.model."
+from dpo_lite.model.text_model import tower_modules
 
 
 class Config(LoraConfig):
@@ -64,9 +64,12 @@ def attach_saved(
     Which layers it has its tensors say; where they name none of the model's (they may come from an
     older transformers), PEFT finds them.
     """
+    lm = causal_lm(model)
+    renamed = renaming(lm, tensors)
+    settings = renamed.settings(settings)
+    tensors = {renamed.tensor(name): tensor for name, tensor in tensors.items()}
     known = {key: settings[key] for key in LoraConfig.__dataclass_fields__ if key in settings}
     config = Config(**known | {"inference_mode": not trained, "lora_dropout": 0.0})
-    lm = causal_lm(model)
     layers = _layers_of(lm, tensors)
     if layers is None:
         found = _put(model, config, name)
@@ -100,7 +103,8 @@ def _for_plain_peft(model: PeftModel, name: str) -> dict[str, Any]:
     conversion.convert_peft_config_for_transformers(trial, model=lm, conversions=None)
     lost = before - set(trial.target_modules)
     if not lost:
-        return {}
+        # The published model has towers, whose layers may be called as those of the text model.
+        return {"target_modules": shortest(linear, _modules(lm))} if tower_modules(lm) else {}
     by_name = [path for path in linear if path.rpartition(".")[2] not in lost]
     by_weight = [f"{path}.weight" for path in linear if path.rpartition(".")[2] in lost]
     weights = [plain_name(path) for path, _ in lm.named_parameters() if ".lora_" not in path]
@@ -119,8 +123,8 @@ def names_of(lm: torch.nn.Module, modules: list[str]) -> set[str] | str:
 
 
 def _modules(lm: torch.nn.Module) -> list[str]:
-    """Names of all modules, without those of adapters."""
-    names = (plain_name(path) for path, _ in lm.named_modules())
+    """Names of all modules of the published model, without those of adapters."""
+    names = [plain_name(path) for path, _ in lm.named_modules()] + tower_modules(lm)
     return list(dict.fromkeys(n for n in names if n and ".lora_" not in n))
 
 
@@ -130,13 +134,8 @@ def _set(names: list[str] | str) -> set[str] | str:
 
 def _layers_of(lm: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> list[str] | None:
     """The layers that an adapter's tensors belong to; None where the model does not have them."""
-    paths = {
-        plain_name(key.removeprefix(PREFIX).partition(".lora_")[0])
-        for key in tensors
-        if ".lora_" in key
-    }
-    present = set(_modules(lm))
-    return sorted(paths) if paths and paths <= present else None
+    paths = layers_of(tensors)
+    return sorted(paths) if paths and paths <= set(_modules(lm)) else None
 
 
 @contextmanager

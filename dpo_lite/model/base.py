@@ -23,6 +23,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.model.experts import use_own_products
 from dpo_lite.model.four_bits import experts_packed_too, reads_while_training
+from dpo_lite.model.text_model import published_class, without_towers
 from dpo_lite.names import is_public
 from dpo_lite.recipe import ModelSection
 
@@ -115,7 +116,8 @@ def load_base(section: ModelSection, device: torch.device | None = None) -> PreT
     device = device or compute_device()
     dtype = compute_dtype(device)
     options = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
-    quantised_already = getattr(load_config(section), "quantization_config", None) is not None
+    config = load_config(section)
+    quantised_already = getattr(config, "quantization_config", None) is not None
     if section.quantization == "nf4" and not quantised_already:
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
@@ -123,8 +125,13 @@ def load_base(section: ModelSection, device: torch.device | None = None) -> PreT
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
+    published = published_class(config)
+    if published is None:
+        kind = AutoModelForCausalLM
+    else:
+        kind, options["config"] = without_towers(published), config
     with experts_packed_too():
-        model = _load(AutoModelForCausalLM, section, **options)
+        model = _load(kind, section, **options)
     use_own_products(model)
     keep_cpu_gradients_right(model)
     disable_dropout(model)
@@ -184,10 +191,10 @@ def count_4bit(model: torch.nn.Module) -> int:
     return sum(isinstance(module, bnb.nn.Linear4bit) for module in model.modules())
 
 
-def _load(auto_class, section: ModelSection, **options):
+def _load(kind, section: ModelSection, **options):
     location = base_location(section.base)
     try:
-        return auto_class.from_pretrained(
+        return kind.from_pretrained(
             location,
             revision=section.revision or "main",
             trust_remote_code=section.trust_remote_code,

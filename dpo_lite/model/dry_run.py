@@ -40,6 +40,7 @@ from dpo_lite.model.scoring import (
     response_logps,
     scoring_context,
 )
+from dpo_lite.model.text_model import from_config
 from dpo_lite.model.weights import Held, foretold_bytes, held, multiplied, nbytes
 from dpo_lite.recipe import Recipe
 
@@ -253,11 +254,9 @@ def selective_bytes(
 
 def _on_meta(config, recipe: Recipe, dtype: torch.dtype) -> tuple[PeftModel, set[int]]:
     """The base with a fresh adapter and without data; ids of weights that would be in 4 bits."""
-    from transformers import AutoModelForCausalLM
-
     config = deepcopy(config)
     with torch.device("meta"):
-        base = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        base = from_config(config, dtype=dtype)
         base.requires_grad_(False)
         base.config.use_cache = False
         use_own_products(base)

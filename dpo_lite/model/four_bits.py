@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
+import sys
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -119,14 +119,33 @@ def _weights_read(kind: Hashable, training: bool) -> frozenset[str]:
     for cls in kind.__mro__:  # type: ignore[attr-defined]
         if cls.__module__.startswith("torch.") or cls is object:
             continue
-        try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
-        except (OSError, TypeError, SyntaxError):
-            continue  # no source: nothing is known
-        for method in ast.walk(tree):
+        if not any("weight" in _names(method) for method in vars(cls).values()):
+            continue  # its source need not be read
+        tree = _classes(cls.__module__).get(cls.__name__)
+        for method in ast.walk(tree) if tree else ():
             if isinstance(method, ast.FunctionDef) and "init" not in method.name:
                 paths |= _paths_in(method, training)
     return frozenset(paths)
+
+
+@cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The code of a module's classes; none where there is no source."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (KeyError, OSError, TypeError, SyntaxError):
+        return {}
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _names(method) -> set[str]:
+    """The names that a method's code uses, its inner functions' as well."""
+    codes, names = [getattr(inspect.unwrap(method), "__code__", None)], set()
+    while codes:
+        if code := codes.pop():
+            names.update(code.co_names)
+            codes += [const for const in code.co_consts if inspect.iscode(const)]
+    return names
 
 
 def _paths_in(method: ast.FunctionDef, training: bool) -> set[str]:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import torch
+from transformers import PreTrainedModel
 
 
 def decoder_of(lm: torch.nn.Module) -> torch.nn.Module:
-    """The text model inside of a transformers model."""
-    named = lm.get_decoder() if hasattr(lm, "get_decoder") else lm
-    return next((module for module in named.modules() if _lists_in(module)), named)
+    """The text model inside of a transformers model: embedding, layers and last norm."""
+    inside = lm
+    while inner := _with_embedding(inside, lm.get_input_embeddings()):
+        inside = inner
+    return next((module for module in inside.modules() if _lists_in(module)), inside)
+
+
+def _with_embedding(model: torch.nn.Module, embedding: torch.nn.Module) -> torch.nn.Module | None:
+    """The model's part that is a model itself and has the embedding in it."""
+    parts = (child for child in model.children() if isinstance(child, PreTrainedModel))
+    return next((p for p in parts if any(m is embedding for m in p.modules())), None)
 
 
 def layer_lists(lm: torch.nn.Module) -> dict[str, torch.nn.ModuleList]:

@@ -26,6 +26,9 @@ from torch.utils.checkpoint import (
 )
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from dpo_lite.model.layers import decoder_of
+from dpo_lite.model.scoring import causal_lm
+
 Recompute = Literal["none", "selective", "layers", "offload"]
 
 
@@ -47,7 +50,9 @@ def lora_rank(model: torch.nn.Module) -> int:
 
 
 def decoder_layers(model: torch.nn.Module) -> list[GradientCheckpointingLayer]:
-    return [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+    """The layers of the text model that can be computed again, in their order."""
+    text = decoder_of(causal_lm(model))
+    return [m for m in text.modules() if isinstance(m, GradientCheckpointingLayer)]
 
 
 def _whole(run: Callable, *inputs: Any):
@@ -89,44 +94,35 @@ def is_kept(rank: int, operation, arguments: tuple) -> bool:
 
 
 def _offloaded(run: Callable, hidden: torch.Tensor, *others: Any):
-    if not torch.is_grad_enabled():
-        return run(hidden, *others)
-    # The first layer's input needs no gradient, its adapters do: this makes autograd come by.
-    anchor = torch.empty(0, requires_grad=True)
-    return _Offloaded.apply(lambda x: run(x, *others), anchor, hidden)
+    """As ``_whole``, but the layer's input waits in the host's memory.
 
-
-class _Offloaded(torch.autograd.Function):
-    """A layer whose input waits in the host's memory and which is run again from there.
-
-    Copying is a thousandth of a layer's own time (16 MB a layer at 4,096 tokens of an 8B model), so
-    it shares the stream of the computation, which also keeps both in order.
+    What else a layer is given (masks, positions, keys that layers share) is there once for many
+    layers and stays. Copying is a thousandth of a layer's own time (16 MB a layer at 4,096 tokens
+    of an 8B model), so it shares the stream of the computation, which also keeps both in order.
     """
 
-    @staticmethod
-    def forward(ctx, run, anchor, hidden):
-        on_card = hidden.device.type == "cuda"
-        parked = torch.empty(hidden.shape, dtype=hidden.dtype, pin_memory=on_card)
-        ctx.parked = parked.copy_(hidden, non_blocking=True)
-        ctx.run, ctx.device, ctx.wants_grad = run, hidden.device, hidden.requires_grad
-        kind = hidden.device.type
-        ctx.autocast = {
-            "device_type": kind,
-            "dtype": torch.get_autocast_dtype(kind),
-            "enabled": torch.is_autocast_enabled(kind),
-        }
-        return run(hidden)
+    def park(tensor: torch.Tensor) -> torch.Tensor | _Parked:
+        is_input = tensor.data_ptr() == hidden.data_ptr() and tensor.shape == hidden.shape
+        return _Parked(tensor) if is_input else tensor
 
-    @staticmethod
-    def backward(ctx, *upstream):
-        hidden = ctx.parked.to(ctx.device, non_blocking=True).detach()
-        hidden.requires_grad_(ctx.wants_grad)
-        with torch.enable_grad(), torch.autocast(**ctx.autocast):
-            outputs = ctx.run(hidden)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        pairs = [(o, g) for o, g in zip(outputs, upstream, strict=True) if g is not None]
-        torch.autograd.backward(*zip(*pairs, strict=True))
-        return None, None, hidden.grad
+    def fetch(kept: torch.Tensor | _Parked) -> torch.Tensor:
+        return kept.fetch() if isinstance(kept, _Parked) else kept
+
+    # Only the layer's inputs are saved under these hooks: inside it the checkpoint has its own.
+    with torch.autograd.graph.saved_tensors_hooks(park, fetch):
+        return _whole(run, hidden, *others)
+
+
+class _Parked:
+    """A copy of a tensor on the host."""
+
+    def __init__(self, tensor: torch.Tensor):
+        on_card = tensor.device.type == "cuda"
+        copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=on_card)
+        self.device, self.copy = tensor.device, copy.copy_(tensor, non_blocking=True)
+
+    def fetch(self) -> torch.Tensor:
+        return self.copy.to(self.device, non_blocking=True)
 
 
 class _Counter(TorchDispatchMode):

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
 from dpo_lite.model.adapter_files import CONFIG, WEIGHTS, adapter_folder, check_adapter
+from dpo_lite.model.adapter_names import renaming
 from dpo_lite.model.attach import attach, attach_saved
 from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.heads import attach_head
@@ -157,9 +158,10 @@ def _check_all_loaded(
 ) -> None:
     """PEFT leaves out tensors that find no layer, and says so in a warning that nobody reads."""
     loaded = get_peft_model_state_dict(model, adapter_name=role, save_embedding_layers=False)
-    saved = tensor_places(folder / WEIGHTS)
-    fresh_head = {HEAD_WEIGHT} - set(saved)
-    if strangers := sorted(set(saved) ^ set(loaded) - fresh_head):
+    own = tensor_places(folder / WEIGHTS)
+    saved = set(map(renaming(causal_lm(model), own).tensor, own))
+    fresh_head = {HEAD_WEIGHT} - saved
+    if strangers := sorted(saved ^ set(loaded) - fresh_head):
         raise UserError(
             f"{key}: {name} does not fit this base: {len(strangers)} of its tensors have "
             f"no counterpart, such as {strangers[0]}; check model.base."

@@ -26,6 +26,7 @@ from dpo_lite.data.packing import (
     tree_tokens,
 )
 from dpo_lite.model.forest import open_forest
+from dpo_lite.model.layers import decoder_of
 from dpo_lite.model.logprobs import frozen_head, sum_by_response, token_logps
 
 Way = Literal["forest", "separate", "plain"]
@@ -117,7 +118,8 @@ def _scalars(model: torch.nn.Module, batch: Batch, places: torch.Tensor) -> torc
 
 def _hidden(lm: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """Hidden states of all places: (B*T, H)."""
-    return lm.base_model(**_inputs(batch)).last_hidden_state.flatten(0, 1)
+    text = decoder_of(lm) if lm.base_model is lm else lm.base_model
+    return text(**_inputs(batch)).last_hidden_state.flatten(0, 1)
 
 
 def _inputs(batch: Batch) -> dict:

@@ -8,9 +8,9 @@ from dpo_lite.errors import UserError
 from dpo_lite.model import base as loading
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
+from dpo_lite.model.choosing import choose_way
 from dpo_lite.model.four_bits import read_elsewhere
 from dpo_lite.model.logprobs import frozen_head
-from dpo_lite.model.choosing import choose_way
 from dpo_lite.model.weights import held
 from dpo_lite.recipe import AdapterSection, ModelSection
 from tests.model.small_experts import SIZES as MIXTURE

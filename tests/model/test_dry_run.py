@@ -21,6 +21,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.model.dry_run import costs_of_config, costs_of_model
 from dpo_lite.recipe import Recipe
+from tests.model.small_towers import small_config, small_tower
 
 SIZES = {
     "hidden_size": 128,
@@ -155,3 +156,23 @@ def test_a_dry_run_counts_what_the_model_keeps(tmp_path, name, quantization, dty
     assert (dry.trained, dry.linear, dry.head) == (real.trained, real.linear, real.head)
     assert (dry.widest, dry.broadest) == (real.widest, real.broadest)
     assert dry.weights == pytest.approx(real.weights, rel=0.02)
+
+
+IDS = list(range(3, 83))
+TEXTS = [{"prompt_ids": IDS, "response_ids": [IDS[:40], IDS[:50]]}] * 2
+
+
+@pytest.mark.parametrize(
+    "kind", ["gemma3", *(pytest.param(k, marks=pytest.mark.slow) for k in ("gemma4", "qwen3_5"))]
+)
+def test_a_dry_run_knows_the_text_model_alone(kind, tmp_path):
+    """No tower counts, and layers of several kinds are taken together."""
+    small_tower(kind).save_pretrained(tmp_path)
+    asked = recipe(tmp_path, "nf4")
+    model = roles.add_policy(load_base(asked.model), asked.adapter, seed=0).train()
+    real = costs_of_model(model, torch.float32, TEXTS, "separate")
+    dry = costs_of_config(small_config(kind), asked, torch.float32, TEXTS, "separate")
+    assert dry.layers * dry.layer + dry.rest == pytest.approx(real.layers * real.layer, rel=0.01)
+    assert (dry.trained, dry.linear, dry.head) == (real.trained, real.linear, real.head)
+    assert dry.weights == pytest.approx(real.weights, rel=0.02)
+    assert dry.recomputable

@@ -1,0 +1,86 @@
+"""The text model of a checkpoint that also sees or hears, by the names of the published model.
+
+Such a checkpoint is a text model with towers for other senses beside it. It is trained on text, so
+the towers are taken out before a weight is read: they are neither loaded nor packed, adapted,
+counted or computed again. What is left keeps its class and its names
+(``model.language_model.layers``), so that an adapter of it loads with plain PEFT on the model as it
+is published, and does there what it does here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from dpo_lite.model.layers import decoder_of
+
+
+def from_config(config: PreTrainedConfig, towers: bool = False, **options: Any) -> PreTrainedModel:
+    """The model that a base's config describes, without its weights.
+
+    ``towers``: with those of a published checkpoint, which is then built as it is there.
+    """
+    published = published_class(config)
+    if published is None:
+        return AutoModelForCausalLM.from_config(config, **options)
+    return (published if towers else without_towers(published))._from_config(config, **options)
+
+
+def published_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
+    """The class of a checkpoint that has other senses beside its text model, else None."""
+    if config.get_text_config() is config:
+        return None
+    text = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if text is not None and config.architectures == [text.__name__]:
+        return text if text.config_class is type(config) else None
+    mappings = (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING)
+    return next((m[type(config)] for m in mappings if type(config) in m), None)
+
+
+def without_towers(published: type[PreTrainedModel]) -> type[PreTrainedModel]:
+    """The class, of the same name, whose models have no towers."""
+
+    def build(self, config, *inputs, **options):
+        published.__init__(self, config, *inputs, **options)
+        _take_out_towers(self)
+
+    own = {"__init__": build, "__module__": published.__module__}
+    return type(published.__name__, (published,), own)
+
+
+def _take_out_towers(model: PreTrainedModel) -> None:
+    """Leave nothing beside the decoder and the head, and remember the names of what was there."""
+    text, head = decoder_of(model), model.get_output_embeddings()
+    names = [name for name, _ in model.named_modules()]
+    path = next(name for name, module in model.named_modules() if module is text)
+    towers, owner = [], model
+    for part in path.split("."):
+        for name, child in list(owner.named_children()):
+            if name != part and all(module is not head for module in child.modules()):
+                setattr(owner, name, None)
+                towers.append(name)
+        for name in [n for n, _ in owner.named_parameters(recurse=False)]:
+            setattr(owner, name, None)  # such as the mark of a line's end in a picture
+            towers.append(name)
+        owner = getattr(owner, part)
+    left = {name for name, _ in model.named_modules()}
+    model.towers = [name for name in names if name not in left]
+    ignored = {rf"(^|\.){re.escape(name)}(\.|$)" for name in towers}
+    model._keys_to_ignore_on_load_unexpected = ignored | set(
+        model._keys_to_ignore_on_load_unexpected or ()
+    )
+
+
+def tower_modules(lm: torch.nn.Module) -> list[str]:
+    """Names of the modules that the published model has and this one was built without."""
+    return getattr(lm, "towers", [])
