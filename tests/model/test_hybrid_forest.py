@@ -255,3 +255,21 @@ def test_what_would_make_it_faster():
     ]
     assert missing_packages(small_model("granitemoehybrid")) == ["causal-conv1d", "mamba-ssm"]
     assert missing_packages(small_model("llama")) == []
+
+
+def test_a_fused_kernel_without_boundaries_stays_out(monkeypatch):
+    """mamba-ssm's training kernel, taken where it is installed, would run over the whole row."""
+    model = small_model("granitemoehybrid")
+    module = sys.modules[type(model).__module__]
+    examples = trees_of(2)
+    truth = torch.cat([response_token_logps(model, row, "plain") for row in alone(examples)])
+
+    def fused(*args, **kwargs):
+        raise AssertionError("the fused kernel ran")
+
+    monkeypatch.setattr(module, hybrid_forest.FUSED, fused)
+    with pytest.raises(AssertionError, match="fused"):
+        response_token_logps(model, alone(examples)[0], "plain")
+    batch = lay_out(examples, "forest")
+    with open_forest(model, batch):
+        assert (response_token_logps(model, batch, "forest") - truth).abs().max() < 1e-5
