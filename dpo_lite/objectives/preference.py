@@ -104,6 +104,18 @@ def sft_loss(chosen_logps: torch.Tensor, chosen_lengths: torch.Tensor) -> torch.
     return -chosen_logps / chosen_lengths
 
 
+def centering_penalties(scores: torch.Tensor, group_sizes: list[int]) -> torch.Tensor:
+    """(r_w + r_l)^2 of every pair, (R,) -> (E,); of K responses twice their mean, squared.
+
+    Added to a reward model's loss it keeps rewards around 0, where Eq. 2 leaves open what is added
+    to all answers to a prompt: Eisenstein et al. 2023, arXiv:2312.09244. It is paid for by rewards
+    that lie somewhat closer together.
+    """
+    sizes = torch.tensor(group_sizes, device=scores.device)
+    sums = scores.new_zeros(len(sizes)).index_add(0, torch.repeat_interleave(sizes), scores)
+    return (2 * sums / sizes) ** 2
+
+
 def preference_losses(
     loss: str,
     rewards: torch.Tensor,

@@ -29,7 +29,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.model import heads, roles
 from dpo_lite.model.scoring import Way, lay_out, micro_batches, response_scores, scoring_context
 from dpo_lite.objectives.calibration import reliability
-from dpo_lite.objectives.preference import preference_losses
+from dpo_lite.objectives.preference import centering_penalties, preference_losses
 from dpo_lite.rates import COUNTS
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
@@ -81,11 +81,6 @@ class Compared:
     def calibration(self) -> dict[str, Any]:
         """Whether it was right as often as it was sure; of best and worst response."""
         return reliability((self.rewards_first - self.rewards_last).tolist())
-
-
-def centering_penalties(scores: torch.Tensor, group_sizes: list[int]) -> torch.Tensor:
-    """(r_w + r_l)^2 of every pair, (R,) -> (E,); of K responses twice their mean, squared."""
-    return torch.stack([(2 * group.mean()) ** 2 for group in scores.split(group_sizes)])
 
 
 def score_comparisons(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from scripts.theory.measure import Table
+from scripts.theory.proof import Table
 
 BLOCK = re.compile(r"(<!-- numbers: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 

@@ -6,6 +6,7 @@ import torch
 
 from dpo_lite.objectives.policy_gradient import kl_shaped_rewards
 from dpo_lite.objectives.preference import implicit_rewards, plackett_luce_loss, sigmoid_loss
+from scripts.theory.proof import any_policy, chain, lines, rewards_from
 from scripts.theory.toy import (
     ANSWERS,
     LENGTH,
@@ -31,8 +32,7 @@ def identities(world: World, beta: float) -> list[Identity]:
     """(what is equal, one side, the other side), on a random policy, shift and rankings."""
     generator = torch.Generator().manual_seed(4)
     shift = 10 * torch.randn(PROMPTS, 1, generator=generator, dtype=torch.float64)
-    noise = torch.randn(PROMPTS, ANSWERS, generator=generator, dtype=torch.float64)
-    pi = noise.log_softmax(-1)
+    pi = any_policy()
     return [
         *of_the_optimum(world, beta, pi),
         *of_equivalent_rewards(world, beta, shift),
@@ -49,7 +49,9 @@ def of_the_optimum(world: World, beta: float, pi: torch.Tensor) -> list[Identity
     best, log_z = optimal_policy(r, ref, beta), log_partition(r, ref, beta)[:, 0]
     top = objective(best, r, ref, beta)
     lost = top - objective(pi, r, ref, beta)
+    first, *others = (values for _, values in lines(world, beta, pi))
     return [
+        ("App. A.1: lines 2 to 5 of the proof = line 1", torch.stack(others), first),
         ("App. A.1: J(π\\*) = β log Z", top, beta * log_z),
         ("App. A.1: J(π\\*) − J(π) = β KL(π ‖ π\\*), any π", lost, beta * kl(pi, best)),
     ]
@@ -67,9 +69,11 @@ def of_equivalent_rewards(world: World, beta: float, shift: torch.Tensor) -> lis
         return optimal_policy(rewards, ref, beta)
 
     chosen, chosen_shifted = preferences(r, pairs), preferences(r + shift, pairs)
+    found, differences = rewards_from(preferences(r, chain())), r - r[:, :1]
     return [
         ("Lemma 1: r and r + f(x), Bradley–Terry", chosen, chosen_shifted),
         ("Lemma 1: r and r + f(x), Plackett–Luce, K = 5", ranked(r), ranked(r + shift)),
+        ("Converse of Lemma 1: r up to f(x), from a chain's preferences", found, differences),
         ("Lemma 2: r and r + f(x), optimal policy", best(r), best(r + shift)),
     ]
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from bisect import bisect
 from dataclasses import dataclass
 
 import torch
 
 from dpo_lite.objectives.preference import implicit_rewards
+from scripts.theory.frontier import place, shortfall
 from scripts.theory.identities import EXACT, identities
+from scripts.theory.imitation import imitation_table
 from scripts.theory.learners import Trained, pair_loss, train_pairs, train_ppo, train_rankings
+from scripts.theory.proof import Table, connected_table, proof_table, reach_table
+from scripts.theory.reward_model import reward_table
 from scripts.theory.toy import (
     ANSWERS,
     World,
     all_pairs,
-    expected_reward,
-    kl,
     make_world,
     optimal_policy,
     preferences,
@@ -27,7 +28,6 @@ BETA = 0.5
 IPO_BETA = 0.1  # at which IPO with endless data moves about as far as DPO does at BETA
 FRONTIER_BETAS = [0.2, 0.5, 1.0, 2.0]
 COMPARISONS = [30, 300, 1000, 10000]  # judged, per prompt
-Table = list[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Measured:
 
 
 def measure() -> Measured:
-    """All of it, in some seconds on one core; the same numbers every time."""
+    """All of it, in a minute on one core; the same numbers every time."""
     world = make_world()
     learners = train_all(world)
     frontier = {"DPO": [], "PPO": []}
@@ -65,9 +65,14 @@ def measure() -> Measured:
         for beta in (IPO_BETA, BETA)
     }
     tables = {
+        "proof": proof_table(world, BETA),
+        "reach": reach_table(world, BETA),
+        "frontier": frontier_table(world, frontier),
+        "connected": connected_table(world, BETA),
         "identities": identities_table(world),
         "learners": learners_table(world, learners),
-        "frontier": frontier_table(world, frontier),
+        "reward": reward_table(world, BETA),
+        "imitation": imitation_table(world, BETA),
         "few": few_table(world, few),
         "long": long_table(world, long, weights),
     }
@@ -116,12 +121,6 @@ def learners_table(world: World, learners: dict[str, Trained]) -> Table:
     return rows
 
 
-def place(world: World, logps: torch.Tensor) -> tuple[float, float]:
-    """(expected reward, KL to the reference), averaged over the prompts."""
-    reward = expected_reward(logps, world.reward).mean().item()
-    return reward, kl(logps, world.reference).mean().item()
-
-
 def frontier_table(world: World, frontier: dict[str, list[torch.Tensor]]) -> Table:
     """The closed form beside the trained policies, over beta."""
     rows = [("β", "KL of π\\*", "reward of π\\*", "reward, DPO", "reward, PPO")]
@@ -130,29 +129,6 @@ def frontier_table(world: World, frontier: dict[str, list[torch.Tensor]]) -> Tab
         trained = [place(world, frontier[name][i])[0] for name in ("DPO", "PPO")]
         rows.append((str(beta), *(f"{v:.3f}" for v in (distance, reward, *trained))))
     return rows
-
-
-def frontier_curve(world: World) -> tuple[torch.Tensor, torch.Tensor]:
-    """KL and expected reward of pi* for 400 betas from 1000 down to 0.01; both rise."""
-    betas = torch.logspace(3, -2, 400, dtype=torch.float64)[:, None, None]
-    policies = optimal_policy(world.reward, world.reference, betas)  # (400, X, Y)
-    distances = kl(policies, world.reference).mean(-1)
-    return distances, expected_reward(policies, world.reward).mean(-1)
-
-
-def shortfall(world: World, logps: torch.Tensor) -> float:
-    """How much more reward the best policy of the same KL gets: 0 on the frontier.
-
-    It compares losses whose betas mean different things.
-    """
-    reward, distance = place(world, logps)
-    distances, rewards = (curve.tolist() for curve in frontier_curve(world))
-    after = bisect(distances, distance)
-    if after == len(distances):  # further away than always giving the best answer
-        return rewards[-1] - reward
-    share = (distance - distances[after - 1]) / (distances[after] - distances[after - 1])
-    best = rewards[after - 1] + share * (rewards[after] - rewards[after - 1])
-    return best - reward
 
 
 def few_table(world: World, few: dict[str, list[Trained]]) -> Table:

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripts.theory.measure import (
-    BETA,
-    COMPARISONS,
-    FRONTIER_BETAS,
-    Measured,
-    frontier_curve,
-    margin,
-    place,
-)
+from scripts.theory.frontier import frontier_curve, place
+from scripts.theory.imitation import ROUNDS, rounds_of
+from scripts.theory.measure import BETA, COMPARISONS, FRONTIER_BETAS, Measured, margin
 from scripts.theory.toy import optimal_policy, total_variation
 
 COLOURS = ["#1f6feb", "#8250df", "#bf8700", "#cf222e", "#1a7f37"]
@@ -62,6 +56,10 @@ def draw_frontier(measured: Measured, figure) -> None:
         ends.annotate(
             f"β = {beta:g}", (distance, reward), (10, -12), textcoords="offset points", fontsize=9
         )
+    steps = [place(world, rounds_of(world, rounds)) for rounds in (1, *ROUNDS)]
+    rewards, distances = zip(*steps, strict=True)
+    label = f"SFT on the chosen, {', '.join(map(str, (1, *ROUNDS)))} rounds"
+    ends.plot(distances, rewards, "d", markersize=6, color=COLOURS[4], label=label)
     ends.set_title("where training ends", fontsize=10)
     for name, colour in (("DPO, all pairs", COLOURS[0]), ("PPO, exact expectations", COLOURS[3])):
         path = measured.learners[name].path.values()

@@ -7,6 +7,7 @@ import torch
 
 from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.objectives.preference import (
+    centering_penalties,
     hinge_loss,
     implicit_rewards,
     ipo_loss,
@@ -140,3 +141,8 @@ def test_smoothing_moves_no_start(loss):
     zeros, lengths = torch.zeros(2), torch.ones(2)
     start = preference_losses(loss, zeros, lengths, [2], 0.1, 0.3)
     assert start.item() == pytest.approx(math.log(2))
+
+
+def test_the_centering_penalty_by_hand():
+    found = centering_penalties(torch.tensor([1.0, 2.0, -3.0, 3.0, 1.0, 2.0, 3.0]), [2, 2, 3])
+    assert found.tolist() == [9.0, 0.0, 16.0]

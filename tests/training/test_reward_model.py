@@ -13,7 +13,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.scoring import lay_out, response_scores, scoring_context
 from dpo_lite.recipe import AdapterSection
 from dpo_lite.training.method import Objective
-from dpo_lite.training.reward_model import centering_penalties, rewards_of
+from dpo_lite.training.reward_model import rewards_of
 from dpo_lite.training.update import evaluate_examples, update_gradient
 from tests.model.small_models import FOREST, RECURRENT, random_examples, small_model
 from tests.training.test_update import _tokenizer
@@ -99,11 +99,6 @@ def test_the_loss_by_hand():
     margins = torch.tensor([m or 0.0 for m in MARGINS])
     expected = -logsigmoid(outcome.rewards_first - outcome.rewards_last - margins)
     assert torch.allclose(outcome.losses, expected, atol=1e-6)
-
-
-def test_the_penalty_by_hand():
-    found = centering_penalties(torch.tensor([1.0, 2.0, -3.0, 3.0, 1.0, 2.0, 3.0]), [2, 2, 3])
-    assert found.tolist() == [9.0, 0.0, 16.0]
 
 
 def test_two_responses_in_a_ranking_are_a_pair():
