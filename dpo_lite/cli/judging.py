@@ -150,9 +150,18 @@ def best(
     out: Annotated[
         Path | None, typer.Option(help="Add prompt, responses and scores as JSON lines.")
     ] = None,
+    guard: Annotated[
+        bool,
+        typer.Option(
+            help="Set answers aside, shown but not written, that the reference would hardly say,"
+            " that repeat themselves, or whose length is far off."
+        ),
+    ] = True,
     runs: RunsFolder = "runs",
 ) -> None:
     """Draw n answers and rank them by their reward; with --out as data to train on.
+
+    A reward is good near what it was trained on only: answers out of the ordinary are set aside.
 
     Example:  dpo-lite best-of quickstart-1 --prompt "Are bats blind?" --n 8
     Example:  dpo-lite best-of quickstart-1 --from policy --out ranked.jsonl
@@ -160,6 +169,11 @@ def best(
     from dpo_lite.evaluate.judge import judge_recipe
     from dpo_lite.tasks import TASKS
 
+    if out and source == "policy" and not guard:
+        raise UserError(
+            "--from policy --out writes nothing without the guard, since the highest implicit"
+            " reward is often word salad's; leave --no-guard or --out away."
+        )
     recipe, adapter = judge_recipe(run, None, overrides or [], runs)
     if TASKS[recipe.task].head and source == "policy":
         raise UserError(f"{run} is a reward model and answers nothing; leave --from policy away.")
@@ -186,6 +200,7 @@ def best(
                 top_p=top_p,
                 max_new_tokens=max_new_tokens,
                 seed=seed,
+                guard=guard,
             )
             spinner.stop()
             _print_ranked(question, ranked)
@@ -195,6 +210,9 @@ def best(
 
 
 def _print_ranked(prompt: str, ranked) -> None:
+    """The ranking, behind it what was set aside and why, and how many that were."""
+    from dpo_lite.evaluate.guard import summary
+
     console.print(Text(prompt, style="bold"))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(justify="right")
@@ -202,17 +220,23 @@ def _print_ranked(prompt: str, ranked) -> None:
     table.add_column(ratio=1, overflow="fold")
     for place, answer in enumerate(ranked):
         often = f"  ×{answer.times}" if answer.times > 1 else ""
-        text = Text(answer.text + ("" if answer.ended else " …") + often)
-        table.add_row(f"{place + 1}", f"{answer.reward:+.2f}", text)
+        why = f"  ({answer.aside.kind}: {answer.aside.words})" if answer.aside else ""
+        text = Text(answer.text + ("" if answer.ended else " …") + often + why)
+        rank = "–" if answer.aside else f"{place + 1}"
+        style = "dim" if answer.aside else None
+        table.add_row(rank, f"{answer.reward:+.2f}", text, style=style)
     console.print(table)
+    told = summary([answer.aside for answer in ranked], [answer.times for answer in ranked])
+    if told:
+        console.print(told, style="yellow", markup=False, highlight=False)
     console.print()
 
 
 def _append(out: Path, prompt: str, ranked) -> None:
-    """Answers that were cut off are no data, and one alone is no ranking."""
-    whole = [answer for answer in ranked if answer.ended]
+    """Answers that were set aside or cut off are no data, and one alone is no ranking."""
+    whole = [answer for answer in ranked if answer.ended and not answer.aside]
     if len(whole) < 2:
-        console.print("fewer than two whole answers: not written", style="yellow")
+        console.print("fewer than two whole answers to rank: not written", style="yellow")
         return
     record = {
         "prompt": prompt,

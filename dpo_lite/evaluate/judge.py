@@ -95,12 +95,24 @@ class Judge:
             way, dtype = objective.way, objective.dtype
             rewards = rewards_of(self.model, examples, way, dtype, budget, progress)
             return [np.array(values) - self.mean for values in rewards]
-        ratios = log_ratios(self.model, examples, objective, budget, references, progress)
-        rewards = [self.recipe.train.beta * np.array(row) for row in ratios]
-        if not LOSSES[self.recipe.train.loss].per_token:
-            return rewards
-        lengths = [np.array([len(ids) for ids in row["response_ids"]]) for row in examples]
-        return [row / count for row, count in zip(rewards, lengths, strict=True)]
+        policy, reference = logps_by_role(
+            self.model, examples, objective, budget, references, progress
+        )
+        return self.implicit_rewards(examples, policy, reference)
+
+    def implicit_rewards(
+        self,
+        examples: Sequence[Encoded],
+        policy: Sequence[Sequence[float]],
+        reference: Sequence[Sequence[float]],
+    ) -> list[np.ndarray]:
+        """The same from log pi and log pi_ref of every example's responses, (K,) each."""
+        beta, per_token = self.recipe.train.beta, LOSSES[self.recipe.train.loss].per_token
+        rewards = []
+        for row, ours, theirs in zip(examples, policy, reference, strict=True):
+            lengths = np.array([len(ids) for ids in row["response_ids"]]) if per_token else 1
+            rewards.append(beta * (np.array(ours) - np.array(theirs)) / lengths)
+        return rewards
 
 
 def judge_recipe(
@@ -154,32 +166,54 @@ def _run(name: str, runs: str | Path) -> Run | None:
 
 
 @torch.no_grad()
-def log_ratios(
+def logps_by_role(
     model: PeftModel,
     examples: Sequence[Encoded],
     objective: Objective,
     budget: int,
     references: ReferenceCache | None = None,
     progress: Callable[[int], None] = lambda count: None,
-) -> list[list[float]]:
-    """log pi - log pi_ref of every response of every example, in nats, in their order.
+) -> tuple[list[list[float]], list[list[float]]]:
+    """log pi and log pi_ref of every response of every example, in nats, in their order.
 
     ``budget``: tokens per packed batch. Call it with the model in eval mode.
     """
-    ratios_by_example: list[list[float]] = [[] for _ in examples]
+    policy: list[list[float]] = [[] for _ in examples]
+    reference: list[list[float]] = [[] for _ in examples]
     for places in micro_batches(examples, objective.way, budget):
         part = [examples[place] for place in places]
         batch = lay_out(part, objective.way).to(model.device)
 
-        def reference_logps(batch=batch) -> torch.Tensor:
+        def asked(batch=batch) -> torch.Tensor:
             with roles.reference(model):
                 return response_logps(model, batch, objective.way)
 
         with scoring_context(model, batch, objective.dtype):
-            known = references.logps(part, reference_logps) if references else reference_logps()
+            known = references.logps(part, asked) if references else asked()
             with roles.policy(model):
-                ratios = response_logps(model, batch, objective.way).cpu() - known.cpu()
-        for place, values in zip(places, ratios.split(batch.group_sizes), strict=True):
-            ratios_by_example[place] = values.tolist()
+                logps = response_logps(model, batch, objective.way)
+        _put(policy, places, logps, batch.group_sizes)
+        _put(reference, places, known, batch.group_sizes)
         progress(len(places))
-    return ratios_by_example
+    return policy, reference
+
+
+@torch.no_grad()
+def reference_logps(
+    model: PeftModel, examples: Sequence[Encoded], objective: Objective, budget: int
+) -> list[list[float]]:
+    """log pi_ref alone, as above, of the base or the start adapter: a reward model has it too."""
+    found: list[list[float]] = [[] for _ in examples]
+    for places in micro_batches(examples, objective.way, budget):
+        batch = lay_out([examples[place] for place in places], objective.way).to(model.device)
+        with scoring_context(model, batch, objective.dtype), roles.reference(model):
+            _put(found, places, response_logps(model, batch, objective.way), batch.group_sizes)
+    return found
+
+
+def _put(
+    rows: list[list[float]], places: Sequence[int], values: torch.Tensor, sizes: Sequence[int]
+) -> None:
+    """The values (R,) of a batch's responses at the places of their examples."""
+    for place, own in zip(places, values.cpu().split(list(sizes)), strict=True):
+        rows[place] = own.tolist()

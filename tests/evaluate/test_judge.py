@@ -10,8 +10,10 @@ from dpo_lite.cli.judging import histogram
 from dpo_lite.compare.lockstep import token_rewards
 from dpo_lite.data.lengths import lengths_of
 from dpo_lite.errors import UserError
+from dpo_lite.evaluate import best_of as best
+from dpo_lite.evaluate import guard
 from dpo_lite.evaluate.best_of import best_of
-from dpo_lite.evaluate.judge import judge_recipe, load_judge, log_ratios
+from dpo_lite.evaluate.judge import judge_recipe, load_judge, logps_by_role, reference_logps
 from dpo_lite.evaluate.scores import encode_rows, score_source
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
@@ -155,15 +157,55 @@ def test_rows_over_the_limit_are_counted(place):
 
 @pytest.mark.parametrize("role", ["reference", "policy"])
 def test_best_of_ranks_what_was_drawn(place, role):
-    recipe, adapter = judge_recipe("one", None, (), place)
-    judge = load_judge(recipe, adapter)
-    ranked = best_of(judge, "who sat?", 10, role=role, max_new_tokens=6, temperature=1.5)
+    judge = load_judge(*judge_recipe("one", None, (), place))
+    how = {"role": role, "max_new_tokens": 6, "temperature": 1.5}
+    ranked = best_of(judge, "who sat?", 10, guard=False, **how)
     assert sum(answer.times for answer in ranked) == 10
     rewards = [answer.reward for answer in ranked]
     assert rewards == sorted(rewards, reverse=True)
     assert rewards[0] > rewards[-1]
-    again = best_of(judge, "who sat?", 10, role=role, max_new_tokens=6, temperature=1.5)
-    assert again == ranked
+    assert best_of(judge, "who sat?", 10, guard=False, **how) == ranked
+    guarded = best_of(judge, "who sat?", 10, **how)  # draws more, but not other ones
+    assert sorted((a.text, a.reward) for a in guarded) == sorted((a.text, a.reward) for a in ranked)
+
+
+def test_best_of_sets_aside_what_the_reference_would_hardly_say(place, monkeypatch):
+    """Limits that nothing or everything passes: what is aside comes last and keeps its reward."""
+    judge = load_judge(*judge_recipe("one", None, (), place))
+    monkeypatch.setattr(guard, "surprise_limit", lambda usual: usual)  # half of the ordinary
+    ranked = best_of(judge, "who sat?", 20, max_new_tokens=6)
+    aside = [answer.aside is not None for answer in ranked]
+    assert aside == sorted(aside)
+    assert 0 < sum(aside) < len(aside)
+    reasons = {answer.aside.kind for answer in ranked if answer.aside}
+    assert reasons == {"unlikely"}
+    plain = best_of(judge, "who sat?", 20, max_new_tokens=6, guard=False)
+    assert {a.text: a.reward for a in ranked} == {a.text: a.reward for a in plain}
+
+
+def test_the_guard_takes_the_numbers_of_the_reward(place, monkeypatch):
+    """The reference's own answers at temperature 1 are their own measure: nothing is computed more,
+    and log pi_ref is that of the reward."""
+    judge = load_judge(*judge_recipe("one", None, (), place))
+    handed = []
+
+    def taken(answers, usual):
+        handed.extend([answers, usual])
+        return [None] * len(answers)
+
+    monkeypatch.setattr(best, "reference_logps", lambda *a: pytest.fail("computed twice"))
+    monkeypatch.setattr(best, "set_aside", taken)
+    best_of(judge, "who sat?", 16, max_new_tokens=6)
+    answers, usual = handed
+    assert len(usual) == 16
+    assert {a.ids for a in usual} == {a.ids for a in answers}
+    example = {
+        "prompt_ids": judge.encoder.prompt_ids("who sat?"),
+        "response_ids": [list(a.ids) for a in answers],
+    }
+    objective = Objective("sigmoid", 0.5, "plain")
+    (truth,) = reference_logps(judge.model, [example], objective, 4096)
+    assert [a.logp for a in answers] == pytest.approx(truth, abs=1e-3)
 
 
 def test_best_of_agrees_with_the_tokens_of_compare(place):
@@ -172,9 +214,10 @@ def test_best_of_agrees_with_the_tokens_of_compare(place):
     judge = load_judge(recipe, adapter)
     prompt, answer = judge.encoder.prompt_ids("who sat?"), [45, 50, 60, judge.encoder.end_id]
     example = {"prompt_ids": prompt, "response_ids": [answer]}
-    ((ratio,),) = log_ratios(judge.model, [example], Objective("sigmoid", 0.5, "forest"), 4096)
+    objective = Objective("sigmoid", 0.5, "forest")
+    ((policy,),), ((reference,),) = logps_by_role(judge.model, [example], objective, 4096)
     (tokens,) = token_rewards(judge.model, prompt, [answer], roles.POLICY, "__base__", 0.5)
-    assert 0.5 * ratio == pytest.approx(sum(tokens), abs=1e-4)
+    assert 0.5 * (policy - reference) == pytest.approx(sum(tokens), abs=1e-4)
 
 
 def test_the_histogram_has_zero_in_its_middle():

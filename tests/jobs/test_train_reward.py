@@ -188,13 +188,19 @@ def test_it_judges_centred(run, pairs, place, by):
     assert np.allclose(np.array(found.rewards), np.array(raw) - read_mean(run.adapter), atol=1e-5)
 
 
-def test_best_of_ranks_the_bases_answers(run, place):
+def test_best_of_ranks_the_bases_answers(run, place, monkeypatch):
+    """Guarded by what the base that the head stands on says of them."""
     recipe, adapter = judge_recipe("judge-1", None, (), place)
     judge = load_judge(recipe, adapter)
-    ranked = best_of(judge, "what did cat 3 do?", 6, max_new_tokens=6, temperature=1.5)
+    how = {"max_new_tokens": 6, "temperature": 1.5}
+    ranked = best_of(judge, "what did cat 3 do?", 6, guard=False, **how)
     rewards = [answer.reward for answer in ranked]
     assert rewards == sorted(rewards, reverse=True)
     assert rewards[0] > rewards[-1]
+    monkeypatch.setattr("dpo_lite.evaluate.guard.surprise_limit", lambda usual: 0.0)
+    ranked = best_of(judge, "what did cat 3 do?", 6, **how)
+    assert [answer.aside.kind for answer in ranked] == ["unlikely"] * len(rewards)
+    assert [answer.reward for answer in ranked] == pytest.approx(rewards)
 
 
 def test_the_mean_over_the_training_data_is_taken_off(run, pairs, place):
