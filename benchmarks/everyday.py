@@ -1,0 +1,41 @@
+"""Everyday questions for a general model: thirty things, asked for in four ways."""
+
+THINGS = (
+    "a rainbow",
+    "a bicycle",
+    "honey",
+    "a volcano",
+    "the moon",
+    "bread",
+    "a thermometer",
+    "glass",
+    "a compass",
+    "a cactus",
+    "salt",
+    "a library",
+    "steam",
+    "a magnet",
+    "a spider",
+    "the wind",
+    "coffee",
+    "a mirror",
+    "an umbrella",
+    "wool",
+    "a lighthouse",
+    "ice",
+    "a candle",
+    "a map",
+    "the tide",
+    "a seed",
+    "paper",
+    "a battery",
+    "an echo",
+    "a bridge",
+)
+WAYS = (
+    "What is {}?",
+    "Why do people need {}?",
+    "How would you explain {} to a child?",
+    "Tell me something about {}.",
+)
+QUESTIONS = [way.format(thing) for way in WAYS for thing in THINGS]
