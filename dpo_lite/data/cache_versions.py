@@ -90,7 +90,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="a2b5c1fde16d7db19dddd6ef2d04bbb10bf864467baeded8395dad6dc4d3fd2d",
+    recorded="168f4de758f2afa9d1256cb35e718644947749426ad5d90e9548ef23c7e3bad9",
 )
 
 ALGORITHMS = (ENCODING, SCORING)

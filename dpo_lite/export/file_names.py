@@ -54,16 +54,15 @@ class FileNames:
 
     def found(self, weight: str, what: str) -> str:
         """The tensor that is a weight of the model. Raises UserError where there is none."""
-        match self.renamed.get(weight, []):
-            case [tensor]:
-                return tensor
-            case []:
-                raise UserError(f"The base has no weight for the adapter's {what}; {OTHER_BASE}")
-            case [one, other, *_]:
-                raise UserError(
-                    f"The base has {one} and {other} for the adapter's {what}, and which of them "
-                    "counts cannot be told; nothing was merged."
-                )
+        tensors = self.renamed.get(weight, [])
+        if not tensors:
+            raise UserError(f"The base has no weight for the adapter's {what}; {OTHER_BASE}")
+        if len(tensors) > 1:
+            raise UserError(
+                f"The base has {tensors[0]} and {tensors[1]} for the adapter's {what}, and which "
+                "of them counts cannot be told; nothing was merged."
+            )
+        return tensors[0]
 
     def in_files(self, changes: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Changes of weights of the model, by names of the files' tensors and cut as these are.
