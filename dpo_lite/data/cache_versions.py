@@ -96,7 +96,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="c0b87bfa5ad248a77107dfbe5cbe67ac7d50dc1d239e4692c189973a8b436193",
+    recorded="e43cd31a97d293b51dc89a8173a5238620d652e4a2c606b640cce3f77a4f0367",
 )
 
 FOREST = Algorithm(

@@ -13,16 +13,14 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
-from transformers.core_model_loading import revert_weight_conversion
 
+from dpo_lite.export.file_names import FileNames
 from dpo_lite.model.adapter_names import PREFIX
 from dpo_lite.model.attach import attach_saved
-from dpo_lite.model.base import load_config
 from dpo_lite.model.expert_adapter import ParamWrapper
 from dpo_lite.model.experts import shape_of
 from dpo_lite.model.targets import plain_name
-from dpo_lite.recipe import ModelSection
+from dpo_lite.model.text_model import from_config
 
 NAME = "merged"
 
@@ -31,7 +29,7 @@ NAME = "merged"
 class Fused:
     """What an adapter adds to all experts of one weight: scale · up[e] @ down[e]."""
 
-    model: torch.nn.Module
+    files: FileNames
     name: str  # of the weight in the model
     down: torch.Tensor  # (r·E, in)
     up: torch.Tensor  # (out, r·E)
@@ -48,7 +46,7 @@ class Fused:
 
     def in_files(self, change: torch.Tensor) -> dict[str, torch.Tensor]:
         """A change of the weight, by names of tensors in the files."""
-        return revert_weight_conversion(self.model, {self.name: change})
+        return self.files.in_files({self.name: change})
 
 
 @dataclass(frozen=True)
@@ -69,16 +67,15 @@ def _changes(fused: Fused) -> dict[str, torch.Tensor]:
 
 
 def expert_deltas(
-    base: str, settings: dict[str, Any], tensors: dict[str, torch.Tensor]
+    files: FileNames, settings: dict[str, Any], tensors: dict[str, torch.Tensor]
 ) -> tuple[dict[str, ExpertDelta], set[str]]:
     """The changes by names of tensors in the base's files, and the adapter's tensors used for them.
 
-    ``tensors`` by the names of adapter_model.safetensors.
+    ``tensors`` by the names of adapter_model.safetensors, as this base's model has them.
     """
-    config = load_config(ModelSection(base=base, quantization="none"))
     on_meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
     with torch.device("meta"):
-        bare, lm = (AutoModelForCausalLM.from_config(config) for _ in range(2))
+        lm = from_config(files.model.config)
         attach_saved(lm, settings, on_meta, NAME, trained=False)
     deltas, used = {}, set()
     for path, wrapper in lm.named_modules():
@@ -88,7 +85,7 @@ def expert_deltas(
         used |= set(keys)
         shape = shape_of(wrapper.get_param())
         fused = Fused(
-            bare,
+            files,
             f"{plain_name(path)}.{wrapper.parameter_name}",
             tensors[keys[0]],
             tensors[keys[1]],

@@ -20,8 +20,10 @@ from safetensors.torch import load_file, save_file
 
 from dpo_lite.errors import UserError
 from dpo_lite.export.expert_deltas import ExpertDelta, expert_deltas
+from dpo_lite.export.file_names import FileNames, file_names
 from dpo_lite.files import read_json, write_json
 from dpo_lite.model.adapter_files import WEIGHTS, adapter_folder
+from dpo_lite.model.adapter_names import PREFIX, renaming
 from dpo_lite.model.base import base_location
 from dpo_lite.model.safetensors_header import Place, tensor_places
 
@@ -29,7 +31,6 @@ ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 ROWS_BYTES = 64 * 2**20  # of the fp32 rows that are worked on at a time
-PREFIX = "base_model.model."
 FETCHED = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "*.py", "LICENSE*"]
 NOT_COPIED = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".md")
 HEAD = "lm_head.weight"
@@ -62,8 +63,11 @@ def merge(
     adapter: str,
     out: Path,
     say: Callable[[str], None] = lambda text: None,
+    trusted: bool = False,
 ) -> dict[str, int]:
     """Write base + adapter to ``out``, a new folder; returns how much was changed.
+
+    ``trusted``: whether Python code that comes with the base may run, to know its weights' names.
 
     Raises UserError where the base is not in 16 or 32 bits, or the two do not fit together.
     """
@@ -80,15 +84,18 @@ def merge(
             f"it is a copy of: --base {original}."
         )
     places = weight_places(source)
-    deltas = read_deltas(folder, list(places), config, source)
+    files = file_names(source, list(places), trusted)
+    deltas = read_deltas(folder, files)
+    tied = files.tied()
+    apart = tied and {_tensor_of(layer, files) for layer in tied} & set(deltas)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         _copy_small_files(source, partial)
         _write_shards(source, partial, places, deltas, say)
-        if HEAD in deltas and HEAD not in places:
-            _untie_head(source, partial, places, deltas[HEAD])
+        if tied and apart:
+            _untie_head(source, partial, places, files, deltas)
         if out.exists():
             out.rmdir()
         os.replace(partial, out)
@@ -132,21 +139,21 @@ def weight_places(folder: Path) -> dict[str, tuple[str, Place]]:
     }
 
 
-def read_deltas(
-    adapter: Path, weights: list[str], config: dict, base: Path
-) -> dict[str, Delta | ExpertDelta]:
-    """The change of each of the base's ``weights``, from the adapter's files."""
+def read_deltas(adapter: Path, files: FileNames) -> dict[str, Delta | ExpertDelta]:
+    """The change of each of the base's tensors, from the adapter's files."""
     settings = read_json(adapter / "adapter_config.json") or {}
     odd = ["use_dora", "lora_bias", "modules_to_save", "layer_replication"]
     for key in [key for key in odd if settings.get(key)]:
         raise UserError(f"An adapter with {key} is not merged here; PEFT's merge_and_unload can.")
     saved = load_file(adapter / WEIGHTS)
+    names = renaming(files.model, saved)
+    saved = {names.tensor(name): tensor for name, tensor in saved.items()}
+    settings = names.settings(settings)
     deltas: dict[str, Delta | ExpertDelta] = {}
     if settings.get("target_parameters"):
-        of_experts, used = expert_deltas(str(base), settings, saved)
+        of_experts, used = expert_deltas(files, settings, saved)
         saved = {name: tensor for name, tensor in saved.items() if name not in used}
-        for name, change in of_experts.items():
-            deltas[_found(name, weights, "experts")] = change
+        deltas.update(of_experts)
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in saved.items()}
     modules = sorted({name.partition(".lora_")[0] for name in tensors})
     for module in modules:
@@ -155,8 +162,7 @@ def read_deltas(
         down, up = (tensors[f"{module}.{suffix.format(part)}"].float() for part in "AB")
         if down.ndim != 2:
             raise UserError(f"{module} is no linear layer; PEFT's merge_and_unload can merge it.")
-        name = _weight_of(module, weights, config)
-        deltas[name] = Delta(
+        deltas[_tensor_of(module, files)] = Delta(
             up,
             down,
             _scale(settings, module, down.shape[0]),
@@ -165,31 +171,13 @@ def read_deltas(
     return deltas
 
 
-def _weight_of(module: str, weights: list[str], config: dict) -> str:
-    """The name of a module's weight in the base's files, which may leave out or add a prefix."""
-    exact = f"{module}.weight"
-    if exact not in weights and module.endswith("lm_head") and _tied(config):
-        return HEAD
-    return _found(exact, weights, f"layer {module}")
-
-
-def _found(exact: str, weights: list[str], what: str) -> str:
-    """The weight of that name, or the only one whose name ends as its does."""
-    if exact in weights:
-        return exact
-    # transformers renames whole prefixes (model., language_model.), never what comes after.
-    tail = exact
-    while tail.count(".") > 2:
-        tail = tail.partition(".")[2]
-        matches = [name for name in weights if name == tail or name.endswith(f".{tail}")]
-        if len(matches) == 1:
-            return matches[0]
-        if len(matches) > 1:
-            break
-    raise UserError(
-        f"The base has no weight for the adapter's {what}; is it the base that the adapter "
-        "was trained on? (--base names another.)"
-    )
+def _tensor_of(layer: str, files: FileNames) -> str:
+    """The tensor in the files that is a layer's weight; the head's name where it is tied."""
+    tied = files.tied()
+    if not tied or layer not in tied:
+        return files.of_layer(layer)
+    weight = f"{layer}.weight"
+    return HEAD if layer == tied[1] and weight not in files.renamed else files.found(weight, layer)
 
 
 def _scale(settings: dict, module: str, rank: int) -> float:
@@ -198,12 +186,6 @@ def _scale(settings: dict, module: str, rank: int) -> float:
     pattern = settings.get("alpha_pattern") or {}
     alpha = pattern.get(get_pattern_key(pattern.keys(), module), settings["lora_alpha"])
     return alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-
-
-def _tied(config: dict) -> bool:
-    return bool((config.get("text_config") or {}).get("tie_word_embeddings")) or bool(
-        config.get("tie_word_embeddings")
-    )
 
 
 def _copy_small_files(source: Path, target: Path) -> None:
@@ -256,23 +238,43 @@ def _check_fits(name: str, place: Place, delta: Delta | ExpertDelta) -> None:
         )
 
 
-def _untie_head(source: Path, target: Path, places: dict, delta: Delta | ExpertDelta) -> None:
-    """A head that was tied to the embedding and is changed now needs a weight of its own."""
-    name = next((n for n in places if n.endswith(("embed_tokens.weight", "wte.weight"))), None)
-    if name is None:
-        raise UserError(
-            "The adapter changes the head, and the base has no embedding to copy it from."
-        )
-    file, place = places[name]
-    _check_fits(HEAD, place, delta)
+def _untie_head(
+    source: Path,
+    target: Path,
+    places: dict[str, tuple[str, Place]],
+    files: FileNames,
+    deltas: dict[str, Delta | ExpertDelta],
+) -> None:
+    """Give a head that shared the embedding's weight one of its own: only one of them is changed,
+    or each by something of its own."""
+    embedding, head = (_tensor_of(layer, files) for layer in files.tied() or ())
+    if head not in places:
+        _write_head(source, target, places, embedding, deltas.get(HEAD))
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    for part in (config, config.get("text_config") or {}):
+        if "tie_word_embeddings" in part or part is config:
+            part["tie_word_embeddings"] = False
+    write_json(target / "config.json", config)
+
+
+def _write_head(
+    source: Path,
+    target: Path,
+    places: dict[str, tuple[str, Place]],
+    embedding: str,
+    delta: Delta | ExpertDelta | None,
+) -> None:
+    """A shard with the head: the unchanged embedding, and what the adapter adds to the head."""
+    file, place = places[embedding]
     with open(source / file, "rb") as stream:
         stream.seek(place.begin)
         block = bytearray(stream.read(place.end - place.begin))
-    dtype = DTYPES[place.dtype]
-    weight = torch.frombuffer(block, dtype=dtype).view(place.shape)
-    merged = (weight.float() + delta.rows(0, place.shape[0])).to(dtype)
+    weight = torch.frombuffer(block, dtype=DTYPES[place.dtype]).view(place.shape)
+    if delta is not None:
+        _check_fits(HEAD, place, delta)
+        weight = (weight.float() + delta.rows(0, place.shape[0])).to(weight.dtype)
     extra = "model-head.safetensors"
-    save_file({HEAD: merged.contiguous()}, target / extra, metadata={"format": "pt"})
+    save_file({HEAD: weight.contiguous()}, target / extra, metadata={"format": "pt"})
     weight_map = {key: shard for key, (shard, _) in places.items()}
     if set(weight_map.values()) == {ONE_FILE}:  # its name would hide the index
         os.replace(target / ONE_FILE, target / "model-body.safetensors")
@@ -280,8 +282,3 @@ def _untie_head(source: Path, target: Path, places: dict, delta: Delta | ExpertD
     weight_map[HEAD] = extra
     total = sum(p.end - p.begin for _, p in places.values()) + len(block)
     write_json(target / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
-    for part in (config, config.get("text_config") or {}):
-        if "tie_word_embeddings" in part or part is config:
-            part["tie_word_embeddings"] = False
-    write_json(target / "config.json", config)

@@ -58,7 +58,7 @@ def merge_run(
     adapter = run.adapter if checkpoint is None else find_checkpoint(run, checkpoint)[0]
     wanted = base or manifest.get("quantised_from") or recipe.model.base
     revision = manifest.get("base_revision") if wanted == recipe.model.base else None
-    done = merge(wanted, revision, str(adapter), out, say)
+    done = merge(wanted, revision, str(adapter), out, say, recipe.model.trust_remote_code)
     for name in TOKENIZER:  # the run's own, where it differs from the base's
         if (run.adapter / name).is_file():
             shutil.copyfile(run.adapter / name, out / name)

@@ -28,7 +28,7 @@ from dpo_lite.model.base import disable_dropout
 from dpo_lite.model.experts import shape_of, use_own_products
 from dpo_lite.model.four_bits import would_pack
 from dpo_lite.model.fresh import fresh_config
-from dpo_lite.model.host_embedding import can_park
+from dpo_lite.model.host_embedding import parkable_numbers
 from dpo_lite.model.layers import decoder_of, kinds, layer_lists
 from dpo_lite.model.recompute import count_selective, decoder_layers
 from dpo_lite.model.roles import POLICY
@@ -62,7 +62,7 @@ class Costs:
     widest: int  # parameters that are unpacked at a time, of the largest product
     broadest: int  # the larger side of that product
     vocabulary: int
-    embedding: int  # bytes of the input embedding where it can live on the host, else 0
+    embedding: int  # bytes of the embeddings that can live on the host
     element: int  # bytes of a number in the forward pass
     held: Held  # which weights are in 4 bits
 
@@ -137,7 +137,7 @@ def _costs(
         widest=widest.at_once,
         broadest=max(shape_of(widest.weight)[-2:]),
         vocabulary=head.shape[0],
-        embedding=lm.get_input_embeddings().weight.numel() * element if can_park(lm) else 0,
+        embedding=parkable_numbers(lm) * element,
         element=element,
         held=weights_held,
     )

@@ -1,6 +1,7 @@
-"""Keep the input embedding in the host's memory: a gather of a few rows per update, not a product.
+"""Keep embeddings in the host's memory: a gather of a few rows per update, not a product.
 
-An 8B base with 128,000 entries frees 1 GiB of the card. Where the head shares the matrix (tied
+An 8B base with 128,000 entries frees 1 GiB of the card; the second embedding of Gemma 4's small
+models, which every layer takes a part of, 4 GiB and more. Where the head shares the matrix (tied
 embeddings) the card needs it all the same, and nothing would be gained.
 """
 
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from dpo_lite.errors import UserError
+from dpo_lite.model.layers import decoder_of
 
 
 class HostEmbedding(torch.nn.Module):
@@ -31,33 +33,59 @@ class HostEmbedding(torch.nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         original, weight = self.held
-        return F.embedding(ids.to("cpu"), weight, original.padding_idx).to(self.device)
+        rows = F.embedding(ids.to("cpu"), weight, original.padding_idx).to(self.device)
+        scale = getattr(original, "embed_scale", None)  # Gemma's
+        return rows if scale is None else rows * scale.to(rows)
 
 
-def can_park(model: torch.nn.Module) -> bool:
-    """Whether moving the embedding frees memory, and is a plain lookup (Gemma's also scales)."""
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    if isinstance(embedding, HostEmbedding):
-        return True
-    return type(embedding) is torch.nn.Embedding and head.weight is not embedding.weight
+def parkable(lm: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """Embeddings of tokens whose moving frees memory, by their names in the text model.
+
+    They are plain lookups, scaled at most, of a matrix that is not the head's too.
+    """
+    head = lm.get_output_embeddings().weight
+    found = {}
+    for name, module in decoder_of(lm).named_children():
+        if isinstance(module, HostEmbedding):
+            found[name] = module
+        elif isinstance(module, torch.nn.Embedding) and module.weight is not head:
+            plain = type(module) is torch.nn.Embedding or hasattr(module, "embed_scale")
+            if plain and module.num_embeddings > len(head) / 2:  # not one of positions
+                found[name] = module
+    return found
 
 
-def park_embedding(model: torch.nn.Module) -> None:
-    """Move the input embedding of a transformers model to the host."""
-    if not can_park(model):
+def parkable_numbers(lm: torch.nn.Module) -> int:
+    """Numbers of weights in those embeddings."""
+    return sum(module.weight.numel() for module in parkable(lm).values())
+
+
+def park_embedding(lm: torch.nn.Module) -> None:
+    """Move the embeddings of a transformers model to the host."""
+    found = parkable(lm)
+    if not found:
         raise UserError(
             "model.embeddings: cpu gains nothing with this base, whose embedding is also its head "
             "or is no plain lookup; leave the key away."
         )
-    embedding = model.get_input_embeddings()
-    if not isinstance(embedding, HostEmbedding):
-        model.set_input_embeddings(HostEmbedding(embedding))
+    for name, module in found.items():
+        if not isinstance(module, HostEmbedding):
+            some = torch.arange(min(8, len(module.weight)), device=module.weight.device)
+            expected = module(some)
+            parked = HostEmbedding(module)
+            setattr(decoder_of(lm), name, parked)
+            if not torch.equal(parked(some), expected):
+                return_embedding(lm)
+                raise UserError(
+                    f"model.embeddings: {name} of this base does more than look up rows, so it "
+                    "cannot wait in the host's memory; set model.embeddings=gpu."
+                )
 
 
-def return_embedding(model: torch.nn.Module) -> None:
+def return_embedding(lm: torch.nn.Module) -> None:
     """Undo ``park_embedding``."""
-    parked = model.get_input_embeddings()
-    if isinstance(parked, HostEmbedding):
-        original, weight = parked.held
-        original.weight.data = weight.to(parked.device)
-        model.set_input_embeddings(original)
+    for name, module in decoder_of(lm).named_children():
+        if isinstance(module, HostEmbedding):
+            original, weight = module.held
+            original.weight.data = weight.to(module.device)
+            setattr(decoder_of(lm), name, original)

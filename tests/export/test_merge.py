@@ -6,7 +6,12 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    Zamba2Config,
+)
 
 from dpo_lite.errors import UserError
 from dpo_lite.export import merge as merging
@@ -16,7 +21,8 @@ from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.recipe import AdapterSection, ModelSection
 from tests.model.small_experts import save_mixture
-from tests.model.small_models import VOCAB, small_model
+from tests.model.small_models import SIZES, VOCAB, small_model
+from tests.model.small_towers import TOWERS, small_tower
 
 IDS = torch.arange(3, 20)[None]
 
@@ -167,15 +173,135 @@ def dora(adapter):
     write_json(adapter / "adapter_config.json", config | {"use_dora": True})
 
 
-def test_a_prefix_of_another_name(tmp_path):
-    """Checkpoints may call model.layers something longer; the tail tells which weight it is."""
+def trained_on(folder, adapter, **section):
+    """A policy over a base that says something, saved to ``adapter``."""
+    base = load_base(ModelSection(base=str(folder), quantization="none"))
+    model = roles.add_policy(base, AdapterSection(r=2, alpha=8, **section), seed=0)
+    with torch.no_grad():
+        for parameter in roles.trainable_parameters(model):
+            parameter.copy_(torch.randn_like(parameter) * 0.1)
+    roles.save_policy(model, adapter, str(folder), None)
+    return model
+
+
+TOWER_KINDS = [k if k == "gemma3" else pytest.param(k, marks=pytest.mark.slow) for k in TOWERS]
+
+
+@pytest.mark.parametrize("kind", TOWER_KINDS)
+def test_the_published_model_is_merged_and_keeps_its_towers(tmp_path, kind):
+    """Its files name layers otherwise than the model does, and towers have layers of such names."""
+    small_tower(kind).save_pretrained(tmp_path / "base", max_shard_size="200KB")
+    model = trained_on(tmp_path / "base", tmp_path / "adapter")
+    done = merge(str(tmp_path / "base"), None, str(tmp_path / "adapter"), tmp_path / "out")
+    whole = AutoModelForImageTextToText.from_pretrained(tmp_path / "out")
+    assert (logits(whole) - logits(model)).abs().max() < 1e-3
+    before, after = (
+        {n: t for f in (tmp_path / p).glob("*.safetensors") for n, t in load_file(f).items()}
+        for p in ("base", "out")
+    )
+    assert before.keys() == after.keys()
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert len(changed) == done["changed"] > 0
+    assert not [n for n in changed if any(w in n for w in ("vision", "visual", "projector"))]
+
+
+def test_names_of_an_older_format(tmp_path):
+    """As the first Qwen2.5-VL checkpoints have them."""
+    small_tower("qwen2_5_vl").save_pretrained(tmp_path / "base")
+    file = tmp_path / "base" / "model.safetensors"
+    tensors = {
+        k.replace("model.visual", "visual").replace("model.language_model", "model"): v
+        for k, v in load_file(file).items()
+    }
+    assert "model.layers.0.self_attn.q_proj.weight" in tensors
+    save_file(tensors, file, metadata={"format": "pt"})
+    model = trained_on(tmp_path / "base", tmp_path / "adapter")
+    merge(str(tmp_path / "base"), None, str(tmp_path / "adapter"), tmp_path / "out")
+    whole = AutoModelForImageTextToText.from_pretrained(tmp_path / "out")
+    assert (logits(whole) - logits(model)).abs().max() < 1e-4
+    assert load_file(tmp_path / "out" / "model.safetensors").keys() == tensors.keys()
+
+
+def test_an_adapter_of_the_text_class_is_merged_into_the_published_model(tmp_path):
+    small_tower("gemma3").save_pretrained(tmp_path / "base")
+    model = trained_on(tmp_path / "base", tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file({k.replace("language_model.", ""): v for k, v in load_file(file).items()}, file)
+    merge(str(tmp_path / "base"), None, str(tmp_path / "adapter"), tmp_path / "out")
+    whole = AutoModelForImageTextToText.from_pretrained(tmp_path / "out")
+    assert (logits(whole) - logits(model)).abs().max() < 1e-4
+
+
+RENAMED = {
+    "kimi_linear": {
+        "layer_types": ["linear_attention", "full_attention"],
+        "mlp_layer_types": ["dense", "sparse"],
+        "linear_num_heads": 4,
+        "linear_head_dim": 16,
+        "kv_lora_rank": 16,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 16,
+        "v_head_dim": 16,
+        "num_key_value_heads": 4,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+    },
+    "lfm3": {"layer_types": ["conv", "full_attention"], "head_dim": 16},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", RENAMED)
+def test_layers_that_files_call_otherwise(tmp_path, kind):
+    config = CONFIG_MAPPING[kind](**SIZES | {"num_hidden_layers": 2} | RENAMED[kind])
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
+    model = trained_on(tmp_path / "base", tmp_path / "adapter")
+    layers = {name for name, _ in model.get_base_model().named_parameters()}
+    assert layers - set(weight_places(tmp_path / "base"))
+    merge(str(tmp_path / "base"), None, str(tmp_path / "adapter"), tmp_path / "out")
+    assert (logits(tmp_path / "out") - logits(model)).abs().max() < 1e-3
+    assert (logits(tmp_path / "out") - logits(tmp_path / "base")).abs().max() > 1e-2
+
+
+def test_an_embedding_that_is_also_the_head_is_changed_alone(tmp_path):
+    tied = {"tie_word_embeddings": True}
+    base, adapter = base_and_adapter(tmp_path, model=tied, target_modules=["embed_tokens"])
+    merge(str(base), None, str(adapter), tmp_path / "out")
+    assert (logits(tmp_path / "out") - expected(base, adapter)).abs().max() < 1e-4
+
+
+def test_files_without_the_prefix_of_the_model(tmp_path):
+    """As GPT-2's are on the Hub: ``h.0.attn`` for ``transformer.h.0.attn``."""
     base, adapter = base_and_adapter(tmp_path)
     file = base / "model.safetensors"
-    save_file({f"language_{k}": v for k, v in load_file(file).items()}, file)
+    bare = {k.removeprefix("model."): v for k, v in load_file(file).items()}
+    save_file(bare, file, metadata={"format": "pt"})
     merge(str(base), None, str(adapter), tmp_path / "out")
-    merged = load_file(tmp_path / "out" / "model.safetensors")
-    assert set(merged) == set(load_file(file))
-    assert AutoConfig.from_pretrained(tmp_path / "out").model_type == "llama"
+    assert (logits(tmp_path / "out") - expected(base, adapter)).abs().max() < 1e-4
+
+
+def test_a_weight_that_layers_share_is_refused(tmp_path):
+    """Zamba2 goes through the same blocks several times, each time with an adapter of its own."""
+    config = Zamba2Config(
+        vocab_size=VOCAB,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        mamba_d_state=16,
+        mamba_headdim=16,
+        n_mamba_heads=8,
+        num_mem_blocks=1,
+        layers_block_type=["mamba", "hybrid", "mamba", "hybrid"],
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
+    trained_on(tmp_path / "base", tmp_path / "adapter")
+    with pytest.raises(UserError, match=r"layers\.1\S+ and \S+layers\.3\S+ of the base share one"):
+        merge(str(tmp_path / "base"), None, str(tmp_path / "adapter"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
@@ -184,12 +310,7 @@ def test_experts_are_merged_into_the_tensors_of_the_files(tmp_path, kind, monkey
     """Which hold them one by one, or fused and turned round, as each family publishes them."""
     monkeypatch.setattr(merging, "ROWS_BYTES", 4096)
     folder = save_mixture(kind, tmp_path / "base")
-    base = load_base(ModelSection(base=folder, quantization="none"))
-    model = roles.add_policy(base, AdapterSection(r=2, alpha=8, experts=True), seed=0)
-    with torch.no_grad():
-        for parameter in roles.trainable_parameters(model):
-            parameter.copy_(torch.randn_like(parameter) * 0.1)
-    roles.save_policy(model, tmp_path / "adapter", folder, None)
+    model = trained_on(folder, tmp_path / "adapter", experts=True)
     merge(folder, None, str(tmp_path / "adapter"), tmp_path / "out")
     assert (logits(tmp_path / "out") - logits(model)).abs().max() < 1e-3
     assert (logits(tmp_path / "out") - logits(folder)).abs().max() > 1e-2

@@ -5,11 +5,13 @@ import torch
 
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
-from dpo_lite.model.host_embedding import HostEmbedding, can_park, park_embedding, return_embedding
+from dpo_lite.model.host_embedding import HostEmbedding, park_embedding, parkable, return_embedding
+from dpo_lite.model.scoring import lay_out, response_logps
 from dpo_lite.recipe import AdapterSection
 from dpo_lite.training.method import Objective
 from dpo_lite.training.update import update_gradient
 from tests.model.small_models import random_examples, small_model
+from tests.model.small_towers import small_tower
 from tests.model.test_architectures import relative_error
 
 
@@ -47,7 +49,40 @@ def test_it_stays_on_the_host_and_answers_on_the_device():
 
 def test_a_tied_embedding_stays():
     lm = small_model("llama", tie_word_embeddings=True)
-    assert not can_park(lm)
+    assert not parkable(lm)
     with pytest.raises(UserError, match="gains nothing"):
         park_embedding(lm)
-    assert not can_park(small_model("gemma2"))
+    assert not parkable(small_model("gemma2"))
+
+
+def test_an_embedding_for_the_layers_waits_too():
+    """Gemma 4's small models: a second one, scaled, while the first is also the head."""
+    lm = small_tower("gemma4").train()
+    model = roles.add_policy(lm, AdapterSection(r=4, alpha=8), seed=0)
+    rows = lay_out(random_examples(3, 2), "separate")
+    with torch.no_grad():
+        expected = response_logps(model, rows, "separate")
+    assert list(parkable(lm)) == ["embed_tokens_per_layer"]
+    before = lm.num_parameters()
+    park_embedding(lm)
+    assert before - lm.num_parameters() == 97 * 4 * 8
+    with torch.no_grad():
+        assert torch.equal(response_logps(model, rows, "separate"), expected)
+    return_embedding(lm)
+    assert lm.num_parameters() == before
+
+
+class Shifted(torch.nn.Embedding):
+    embed_scale = torch.tensor(1.0)
+
+    def forward(self, ids):
+        return super().forward(ids) + 1
+
+
+def test_what_does_more_than_look_up_is_refused_and_left_as_it_was():
+    lm = small_model("llama")
+    lm.model.embed_tokens = Shifted(97, 64)
+    with pytest.raises(UserError, match="embed_tokens of this base does more than look up rows"):
+        park_embedding(lm)
+    assert isinstance(lm.model.embed_tokens, Shifted)
+    assert lm.model.embed_tokens.weight.shape == (97, 64)
