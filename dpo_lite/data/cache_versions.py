@@ -62,7 +62,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="99239af15ba9b705d62b8ca7632af2cf6a9f516e14b3c31171c0e5b619f7e1cd",
+    recorded="64d0e68328a72e1b643964e4b9411579ff2e56b717b2a6fac3991ed6c7a33f97",
 )
 
 SCORING = Algorithm(
@@ -90,7 +90,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="168f4de758f2afa9d1256cb35e718644947749426ad5d90e9548ef23c7e3bad9",
+    recorded="0c84a84c33ae3ed849a7657d422e2d93b21c4564188b88de325f24c7e22beced",
 )
 
 ALGORITHMS = (ENCODING, SCORING)
