@@ -63,7 +63,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="0b3166f585b92c8289412aff4ba2c3cf6cfcf572930d5053760b7c6aed0229c6",
+    recorded="26776b79c87957ee3a0696e1c003b1d9bfcb555cd29a4d092bf6ad59d1379670",
 )
 
 SCORING = Algorithm(
@@ -96,7 +96,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="e43cd31a97d293b51dc89a8173a5238620d652e4a2c606b640cce3f77a4f0367",
+    recorded="0167d38ea6cd6c1cc53ffd3a83e80bd0bec85342d3068d5fe1fb7e4d7636633a",
 )
 
 FOREST = Algorithm(

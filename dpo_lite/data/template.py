@@ -21,7 +21,10 @@ class Template:
     """``end`` closes an answer, up to and with one end-of-turn token; ``after`` is all that the
     template writes behind one. ``marks`` are the special tokens that it writes; ``opening`` is what
     stands between the user's words and the answer; ``begin_opens_turns``: BOS stands in it, so it
-    is the mark of a turn (ChatML's <|im_start|>) and does not say where a text begins."""
+    is the mark of a turn (ChatML's <|im_start|>) and does not say where a text begins.
+
+    ``parts``: it takes a turn's content as a list of parts, of which text is one kind, not as text.
+    """
 
     end: str
     after: str = ""
@@ -29,15 +32,23 @@ class Template:
     takes_system: bool = True
     opening: str = ""
     begin_opens_turns: bool = False
+    parts: bool = False
 
 
-def render(tokenizer, messages: list[Message], open_answer: bool, options: dict[str, Any]) -> str:
+def render(
+    tokenizer,
+    messages: list[Message],
+    open_answer: bool,
+    options: dict[str, Any],
+    parts: bool = False,
+) -> str:
     """The text; arguments of tool calls are given as objects, and as JSON text where a template
     takes those alone (DeepSeek's)."""
 
     def apply(turns: list[Message]) -> str:
+        given: list[Any] = [_in_parts(turn) for turn in turns] if parts else turns
         return tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=open_answer, **options
+            given, tokenize=False, add_generation_prompt=open_answer, **options
         )
 
     try:
@@ -57,6 +68,14 @@ def _spelt_calls(turn: Message) -> Message:
     return {**turn, "tool_calls": calls} if calls else turn
 
 
+def _in_parts(turn: Message) -> dict[str, Any]:
+    """A turn as templates of models with other senses have it."""
+    words = turn.get("content")
+    if not isinstance(words, str):
+        return dict(turn)
+    return {**turn, "content": [{"type": "text", "text": words}]}
+
+
 def find_out(tokenizer, options: dict[str, Any]) -> Template:
     """Raises UserError where there is no template, or none that preferences can be rendered by."""
     name = tokenizer.name_or_path or "this base"
@@ -66,19 +85,29 @@ def find_out(tokenizer, options: dict[str, Any]) -> Template:
             "text, or take an instruction-tuned base."
         )
     ask, reply = {"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}
-    try:
-        prompt = render(tokenizer, [ask], True, options)
-        whole = render(tokenizer, [ask, reply], False, options)
-        if not whole.startswith(prompt):  # it may want reasoning in every answer
-            whole = render(tokenizer, [ask, {**reply, "content": REASONED}], False, options)
-    except FAULTS as error:
+    fault: Exception | None = None
+    for parts in (False, True):
+        try:
+            prompt = render(tokenizer, [ask], True, options, parts)
+            whole = render(tokenizer, [ask, reply], False, options, parts)
+            if not whole.startswith(prompt):  # it may want reasoning in every answer
+                reasoned = {**reply, "content": REASONED}
+                whole = render(tokenizer, [ask, reasoned], False, options, parts)
+        except FAULTS as error:
+            fault = fault or error
+            continue
+        if QUESTION in prompt and ANSWER in whole:
+            break  # else it walks over the letters of a text and finds no part of a kind it knows
+    else:
+        reason = (
+            f"fails on a question and an answer ({fault})" if fault else "leaves out what is said"
+        )
         raise UserError(
-            f"The chat template of {name} fails on a question and an answer ({error}); check "
-            "data.template, or set data.format=raw."
-        ) from error
+            f"The chat template of {name} {reason}; check data.template, or set data.format=raw."
+        ) from fault
     thinks = prompt.rstrip().endswith("<think>")
     opens = whole.startswith(prompt) or (thinks and whole.startswith(_before_thinking(prompt)))
-    if not opens or ANSWER not in whole:
+    if not opens:
         raise UserError(
             f"The chat template of {name} opens an answer otherwise than it renders one, with or "
             "without reasoning; set data.template='{enable_thinking: false}' where the model knows "
@@ -91,9 +120,10 @@ def find_out(tokenizer, options: dict[str, Any]) -> Template:
         _end(after, [str(token) for token in added], tokenizer.eos_token),
         after,
         marks,
-        _takes_system(tokenizer, ask, options),
+        _takes_system(tokenizer, ask, options, parts),
         opening,
         bool(tokenizer.bos_token) and tokenizer.bos_token in opening,
+        parts,
     )
 
 
@@ -108,10 +138,10 @@ def _end(after: str, added: list[str], eos: str) -> str:
     return after[: ends[0][0]] + ends[0][2] if ends else after.rstrip() + eos
 
 
-def _takes_system(tokenizer, ask: Message, options: dict[str, Any]) -> bool:
+def _takes_system(tokenizer, ask: Message, options: dict[str, Any], parts: bool) -> bool:
     """Whether a system turn is rendered; some templates refuse it and some leave it out."""
     try:
         system = {"role": "system", "content": SYSTEM}
-        return SYSTEM in render(tokenizer, [system, ask], True, options)
+        return SYSTEM in render(tokenizer, [system, ask], True, options, parts)
     except FAULTS:
         return False

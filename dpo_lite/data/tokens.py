@@ -171,7 +171,8 @@ class Encoder:
     def _rendered(
         self, messages: list[Message], open_answer: bool, own: dict[str, Any] | None = None
     ) -> str:
-        return render(self.tokenizer, messages, open_answer, {**self.options, **(own or {})})
+        options = {**self.options, **(own or {})}
+        return render(self.tokenizer, messages, open_answer, options, self.template.parts)
 
     # --- ids -------------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lite.files import read_json, write_json
+from dpo_lite.model.base import load_tokenizer
+from dpo_lite.recipe import ModelSection
 
 SYSTEM, USER, ANSWER, AGAIN = "SYSTEM-TEXT", "USER-TEXT", "ANSWER-TEXT", "AGAIN-TEXT"
 TURNS = {
@@ -161,9 +163,7 @@ def modelfile(weights: str, tokenizer: Any) -> tuple[str, str | None]:
 
 def write_modelfile(folder: Path, weights: str) -> str | None:
     """Write ``Modelfile`` beside a merged model; returns the note, if there is one."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    tokenizer = load_tokenizer(ModelSection(base=str(folder)))
     text, note = modelfile(weights, tokenizer)
     (folder / "Modelfile").write_text(text, encoding="utf-8")
     _say_who_writes_begin(folder / "tokenizer_config.json", tokenizer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +17,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.hub import LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE, cached_file
 
 from dpo_lite.errors import UserError
+from dpo_lite.files import read_json
 from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.model.experts import use_own_products
 from dpo_lite.model.four_bits import experts_packed_too, reads_while_training
-from dpo_lite.model.text_model import published_class, without_towers
+from dpo_lite.model.suited import check_suited, check_whole
+from dpo_lite.model.text_model import missing_package, published_class, without_towers
 from dpo_lite.names import is_public
 from dpo_lite.recipe import ModelSection
 
@@ -45,6 +47,11 @@ def base_location(base: str) -> str:
         return str(folder)
     path = Path(base)
     if path.is_dir() and not (path / "config.json").is_file():
+        if (path / "adapter_config.json").is_file():
+            raise UserError(
+                f"model.base: {base} is an adapter; set model.adapter={base}, and model.base to "
+                "the model that it is for."
+            )
         raise UserError(f"model.base: {base} has no config.json; give a folder that holds a model.")
     looks_local = base.startswith((".", "/", "~")) or base.count("/") > 1
     if looks_local and not path.is_dir():
@@ -67,8 +74,11 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     """The base's tokenizer; where it has no chat template, with that of the adapter to continue.
 
     A bare base mostly has none, and the adapter that taught it to chat brings the one it learned.
+    Checkpoints that also see may keep theirs in a file of the processor of pictures.
     """
     tokenizer = _load(AutoTokenizer, section)
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = _processor_template(section)
     if not tokenizer.chat_template and section.adapter:
         # An adapter without a tokenizer changes nothing: the missing template is told later.
         with contextlib.suppress(OSError, ValueError, UserError):
@@ -79,11 +89,23 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
 
 def save_own_template(tokenizer, section: ModelSection, folder: Path) -> None:
     """Save the tokenizer beside an adapter whose chat template is not the base's."""
-    if section.adapter is None:
-        return  # only the adapter to continue brings a template
-    plain = load_tokenizer(section.model_copy(update={"adapter": None}))
-    if tokenizer.chat_template != plain.chat_template:
+    if section.adapter is None and tokenizer.chat_template != _processor_template(section):
+        return  # else only the adapter to continue, or the processor, brings a template
+    if tokenizer.chat_template != _load(AutoTokenizer, section).chat_template:
         tokenizer.save_pretrained(str(folder))
+
+
+def _processor_template(section: ModelSection) -> str | None:
+    """The chat template of a base's processor, of which its tokenizer knows nothing."""
+    file = cached_file(
+        base_location(section.base),
+        LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE,
+        revision=section.revision or "main",
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return (read_json(Path(file)) or {}).get("chat_template") if file else None
 
 
 def true_base(section: ModelSection) -> str | None:
@@ -98,8 +120,13 @@ def true_base(section: ModelSection) -> str | None:
 
 
 def load_config(section: ModelSection):
-    """The base's configuration alone: a few kilobytes, no weights."""
-    return _load(AutoConfig, section)
+    """The base's configuration alone: a few kilobytes, no weights.
+
+    Raises UserError where it is not that of a language model.
+    """
+    config = _load(AutoConfig, section)
+    check_suited(section.base, config)
+    return config
 
 
 def position_limit(config) -> int | None:
@@ -131,7 +158,9 @@ def load_base(section: ModelSection, device: torch.device | None = None) -> PreT
     else:
         kind, options["config"] = without_towers(published), config
     with experts_packed_too():
-        model = _load(kind, section, **options)
+        model, read = _load(kind, section, output_loading_info=True, **options)
+    if not quantised_already:
+        check_whole(section.base, set(read["missing_keys"]))
     use_own_products(model)
     keep_cpu_gradients_right(model)
     disable_dropout(model)
@@ -215,11 +244,8 @@ def _load_fault(section: ModelSection, error: Exception) -> str:
             f"model.base: {base} comes with Python code of its own; if you trust it, "
             "set model.trust_remote_code=true."
         )
-    if isinstance(error, ImportError) and (named := re.search(r"pip install ([\w.-]+)", text)):
-        return (
-            f"model.base: {base} needs the package {named[1]}, which is not installed; run "
-            f"`pip install {named[1]}`, or take a base of text alone."
-        )
+    if isinstance(error, ImportError) and (missing := missing_package(base, error)):
+        return missing
     if "gated" in text.lower() or "401" in text:
         return (
             f"model.base: {base} is gated or private; accept its licence on the Hub and log in "
@@ -229,6 +255,12 @@ def _load_fault(section: ModelSection, error: Exception) -> str:
         return (
             f"model.base: {base} is neither a local folder nor in the cache, and the Hub cannot "
             "be reached; check the name and the network."
+        )
+    if "file named config.json" in text:
+        return (
+            f"model.base: {base} has no config.json, so it is none of transformers' models (an "
+            "adapter, a GGUF file or a pipeline that makes pictures has none); name its base, or a "
+            "model in safetensors."
         )
     if "is not a local folder" in text or "not a valid model identifier" in text:
         return (

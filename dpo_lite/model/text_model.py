@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from dpo_lite.errors import UserError
 from dpo_lite.model.layers import decoder_of
 
 
@@ -31,9 +32,25 @@ def from_config(config: PreTrainedConfig, towers: bool = False, **options: Any) 
     ``towers``: with those of a published checkpoint, which is then built as it is there.
     """
     published = published_class(config)
-    if published is None:
-        return AutoModelForCausalLM.from_config(config, **options)
-    return (published if towers else without_towers(published))._from_config(config, **options)
+    try:
+        if published is None:
+            return AutoModelForCausalLM.from_config(config, **options)
+        return (published if towers else without_towers(published))._from_config(config, **options)
+    except ImportError as error:
+        name = config.name_or_path or config.model_type
+        raise UserError(missing_package(name, error) or str(error)) from error
+
+
+def missing_package(base: str, error: ImportError) -> str | None:
+    """Which package a base needs, where the error says so, as a sentence."""
+    named = re.search(r"pip install ([\w.-]+)|requires the ([\w.-]+) library", str(error))
+    if named is None:
+        return None
+    package = (named[1] or named[2]).lower()
+    return (
+        f"model.base: {base} needs the package {package}, which is not installed; run `pip install "
+        f"{package}`, or take a base of text alone."
+    )
 
 
 def published_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:

@@ -299,6 +299,35 @@ def test_a_template_without_an_end_gets_the_tokenizers():
     assert encoder.render(EXAMPLES[0]).rests == ["sat<|eos|>", "on the mat<|eos|>"]
 
 
+IN_PARTS = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% for c in m['content'] | selectattr('type', 'equalto', 'text') %}{{ c['text'] }}{% endfor %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_a_template_that_takes_parts_is_given_parts(chat_tokenizer):
+    """As those of models with other senses: of a text it writes nothing, and says nothing."""
+    other = deepcopy(chat_tokenizer)
+    plain = Encoder(chat_tokenizer)
+    assert not plain.template.parts
+    strict = "{% if messages[0]['content'] is string %}{{ raise_exception('a list') }}{% endif %}"
+    for template in (IN_PARTS, strict + IN_PARTS):
+        other.chat_template = template
+        encoder = Encoder(other)
+        assert encoder.template.parts
+        for example in EXAMPLES:
+            assert encoder.render(example) == plain.render(example)
+        assert encoder.prompt_ids("What?") == plain.prompt_ids("What?")
+
+
+def test_a_template_that_leaves_words_out_is_refused(chat_tokenizer):
+    other = deepcopy(chat_tokenizer)
+    other.chat_template = "{% for m in messages %}{{ m['role'] }}{% endfor %}"
+    with pytest.raises(UserError, match="leaves out what is said"):
+        Encoder(other)
+
+
 def test_without_a_template_the_options_are_named(chat_tokenizer):
     plain = deepcopy(chat_tokenizer)
     plain.chat_template = None
