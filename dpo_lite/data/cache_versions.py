@@ -90,7 +90,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="0c84a84c33ae3ed849a7657d422e2d93b21c4564188b88de325f24c7e22beced",
+    recorded="629898b9609d560c4b332e5a2b3fca145e9e083581109714d75a60d4d8f4e862",
 )
 
 ALGORITHMS = (ENCODING, SCORING)
