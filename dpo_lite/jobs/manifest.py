@@ -11,6 +11,7 @@ import torch
 import dpo_lite
 from dpo_lite.jobs.preflight import Report
 from dpo_lite.model.base import compute_device, true_base
+from dpo_lite.model.text_model import classes
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.loaded import Loaded
 
@@ -30,6 +31,7 @@ def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:
         "base": recipe.model.base,
         "base_revision": getattr(config, "_commit_hash", None) or recipe.model.revision,
         "quantised_from": true_base(recipe.model),
+        "loads_as": classes(config),
         "quantization": recipe.model.quantization,
         "linear_4bit": report.linear_4bit,
         "share_4bit": round(report.held.share, 4),

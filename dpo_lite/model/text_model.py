@@ -17,6 +17,7 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModelForCausalLM,
     PreTrainedConfig,
     PreTrainedModel,
@@ -62,6 +63,16 @@ def published_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
         return text if text.config_class is type(config) else None
     mappings = (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING)
     return next((m[type(config)] for m in mappings if type(config) in m), None)
+
+
+def classes(config: PreTrainedConfig) -> dict[str, str | None] | None:
+    """The names of the classes that an adapter loads on, where the usual ones do not do: for
+    answers, and with a scalar head (None where transformers has none)."""
+    published = published_class(config)
+    if published is None:
+        return None
+    scalar = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
+    return {"answers": published.__name__, "scalar": scalar and scalar.__name__}
 
 
 def without_towers(published: type[PreTrainedModel]) -> type[PreTrainedModel]:

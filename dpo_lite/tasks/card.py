@@ -74,13 +74,22 @@ class Card:
 
     def use(self, facts: Facts, repo: str, tokenizer: str) -> str:
         """How it is loaded and asked without dpo_lite; ``tokenizer``: the id that has it."""
+        published = (facts.manifest.get("loads_as") or {}).get("answers")
+        if published:  # whose names the adapter's are; the class for text alone has others
+            load = f"""from peft import PeftModel
+from transformers import AutoTokenizer, {published}
+
+base = {published}.from_pretrained("{facts.base}", dtype="auto", device_map="auto")
+model = PeftModel.from_pretrained(base, "{repo}")"""
+        else:
+            load = f"""from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForCausalLM.from_pretrained("{repo}", dtype="auto", device_map="auto")"""
         return f"""## Use
 
 ```python
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
-
-model = AutoPeftModelForCausalLM.from_pretrained("{repo}", dtype="auto", device_map="auto")
+{load}
 tokenizer = AutoTokenizer.from_pretrained("{tokenizer}")
 chat = [{{"role": "user", "content": "..."}}]
 ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")

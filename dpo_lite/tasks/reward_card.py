@@ -62,6 +62,12 @@ class RewardCard(Card):
             else f" Less the mean over the training data, {mean:+.4f}, rewards are centred around "
             "0."
         )
+        classes = facts.manifest.get("loads_as")
+        if classes and not classes["scalar"]:
+            return f"""## Use
+
+transformers has no class with a scalar head for this base, so the adapter is used with dpo_lite:
+`dpo-lite best-of` ranks answers by it, and `ppo.reward` of a recipe takes it.{centred}"""
         return f"""## Use
 
 ```python

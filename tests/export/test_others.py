@@ -131,6 +131,7 @@ def test_llama_cpp_is_told_whether_to_add_a_bos(chat_tokenizer, tmp_path, added)
     tokenizer = with_template(chat_tokenizer, LLAMA3)
     set_begin(tokenizer, "<|begin_of_text|>", added)
     tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')  # a merged model's
     assert write_modelfile(tmp_path, "./x.gguf") is None
     assert read_json(tmp_path / "tokenizer_config.json")["add_bos_token"] is added
     assert ("<|begin_of_text|>" in (tmp_path / "Modelfile").read_text()) is not added

@@ -100,6 +100,16 @@ def test_a_checkpoints_rates_have_their_numbers(run):
     assert "In brackets" in text
 
 
+def test_a_published_class_is_named_whose_names_the_adapter_has(run):
+    classes = {"answers": "SeenForConditionalGeneration", "scalar": None}
+    write_json(run.path / "manifest.json", MANIFEST | {"loads_as": classes})
+    text = read(run).text
+    assert "import AutoTokenizer, SeenForConditionalGeneration" in text
+    assert 'SeenForConditionalGeneration.from_pretrained("some/base"' in text
+    assert 'PeftModel.from_pretrained(base, "me/demo")' in text
+    assert "AutoPeft" not in text
+
+
 def test_what_a_model_wrote_stays_text(run):
     nasty = "```\n# a heading <img src=x>\n````"
     for when in ("before", "after"):

@@ -48,6 +48,14 @@ def test_the_card_says(run, fact):
     assert fact in preview(run, repo="me/demo").card
 
 
+def test_a_base_without_a_class_for_it_is_used_here(run):
+    classes = {"answers": "SeenForConditionalGeneration", "scalar": None}
+    write_json(run.path / "manifest.json", run.manifest() | {"loads_as": classes})
+    text = preview(run, repo="me/demo").card
+    assert "no class with a scalar head" in text
+    assert "AutoModelForSequenceClassification" not in text
+
+
 def test_the_card_speaks_of_no_policy(run):
     text = preview(run, repo="me/demo").card
     assert not re.search(r"implicit|π|answers differ|AutoPeftModelForCausalLM|\breference", text)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, AutoModelForSequenceClassification
 
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
@@ -20,11 +20,13 @@ from dpo_lite.model.scoring import (
     difference_from_truth,
     lay_out,
     response_logps,
+    response_scores,
     true_token_logps,
 )
+from dpo_lite.model.text_model import classes
 from dpo_lite.recipe import AdapterSection, ModelSection
 from tests.model.small_models import random_examples, small_model
-from tests.model.small_towers import TOWERS, small_tower
+from tests.model.small_towers import TOWERS, small_config, small_tower
 
 QUICK = ["gemma3", "qwen3_vl"]
 KINDS = [k if k in QUICK else pytest.param(k, marks=pytest.mark.slow) for k in TOWERS]
@@ -91,6 +93,27 @@ def test_an_adapter_does_the_same_on_the_published_model(kind, published, tmp_pa
     assert torch.allclose(found, ours, atol=1e-5)
     assert (found - bare).abs().max() > 0.01
     assert adapted(theirs) == adapted(model)
+
+
+@pytest.mark.slow
+def test_a_reward_model_is_a_classifier_of_the_published_model(published, tmp_path):
+    """Where transformers has such a class, by its names."""
+    folder = published("gemma3")
+    assert classes(small_config("gemma3")) == {
+        "answers": "Gemma3ForConditionalGeneration",
+        "scalar": "Gemma3ForSequenceClassification",
+    }
+    model = roles.add_policy(text_model(folder), ADAPTER, seed=0, head=True)
+    with torch.no_grad():
+        for parameter in roles.trainable_parameters(model):
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+        roles.save_policy(model, tmp_path, folder, None)
+        row = {"prompt_ids": IDS[0, :5].tolist(), "response_ids": [IDS[0, 5:].tolist()]}
+        ours = response_scores(model.eval(), lay_out([row], "separate"))
+        plain = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
+        theirs = on_the_published_model(plain, tmp_path)(input_ids=IDS).logits
+    assert torch.allclose(theirs[0], ours, atol=1e-5)
+    assert abs(ours) > 1e-3
 
 
 def test_named_targets_are_those_of_the_text_model(published, tmp_path):
