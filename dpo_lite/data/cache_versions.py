@@ -80,15 +80,17 @@ SCORING = Algorithm(
         "dpo_lite.model.four_bits",
         "dpo_lite.model.fresh",
         "dpo_lite.model.host_embedding",
+        "dpo_lite.model.layers",
         "dpo_lite.model.logprobs",
         "dpo_lite.model.mxfp4",
         "dpo_lite.model.roles",
         "dpo_lite.model.scoring",
+        "dpo_lite.model.targets",
         "dpo_lite.training.dpo",
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="ff1913b41bbde1f39db1b525857916bb51306ae0d71ef9a28b95d3cc10b1c13a",
+    recorded="05151facaf5cae1d057d8ab3c3b17b6056d04151e9588ebaf227d7cee2a3d869",
 )
 
 ALGORITHMS = (ENCODING, SCORING)
