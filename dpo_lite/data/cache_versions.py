@@ -99,7 +99,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="5c10c819ab46f58b49be0dcee981f929f1deec79751e579c7714ff83f0d2de85",
+    recorded="4e9a6efe23e2537097159e7a895304f4adfdea90dda80256edf207d306d176d0",
 )
 
 FOREST = Algorithm(

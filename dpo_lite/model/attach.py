@@ -9,14 +9,17 @@ plain PEFT then takes as they are: the tensors are the same.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import LoraLayer, layer
+from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils import transformers_weight_conversion as conversion
+from transformers.pytorch_utils import Conv1D
 
 from dpo_lite.model.adapter_names import layers_of, renaming
 from dpo_lite.model.expert_adapter import ParamWrapper
@@ -24,6 +27,8 @@ from dpo_lite.model.experts import expert_modules
 from dpo_lite.model.scoring import causal_lm
 from dpo_lite.model.targets import plain_name, shortest
 from dpo_lite.model.text_model import tower_modules
+
+LAYERS = (torch.nn.Linear, Conv1D, torch.nn.Embedding, torch.nn.Conv1d)
 
 
 class Config(LoraConfig):
@@ -74,13 +79,13 @@ def attach_saved(
     if layers is None:
         found = _put(model, config, name)
     else:
-        experts = {plain_name(path) for path in expert_modules(lm)}
-        linear = [path for path in layers if path not in experts]
-        config.target_modules = _set(shortest(linear, _modules(lm))) if linear else None
+        modules = _modules(lm)
+        linear = sorted(_named_linear(lm, config) | {p for p in layers if _is_layer(modules[p])})
+        config.target_modules = _set(shortest(linear, _published_names(lm))) if linear else None
         config.target_parameters = [
             parameter
             for parameter in config.target_parameters or []
-            if not any(f"{path}.weight".endswith(parameter) for path in linear)
+            if not any(_names(parameter, path) for path in linear)
         ] or None
         found = attach(model, config, name)
     set_peft_model_state_dict(found, tensors, adapter_name=name)
@@ -104,13 +109,15 @@ def _for_plain_peft(model: PeftModel, name: str) -> dict[str, Any]:
     lost = before - set(trial.target_modules)
     if not lost:
         # The published model has towers, whose layers may be called as those of the text model.
-        return {"target_modules": shortest(linear, _modules(lm))} if tower_modules(lm) else {}
+        return (
+            {"target_modules": shortest(linear, _published_names(lm))} if tower_modules(lm) else {}
+        )
     by_name = [path for path in linear if path.rpartition(".")[2] not in lost]
     by_weight = [f"{path}.weight" for path in linear if path.rpartition(".")[2] in lost]
     weights = [plain_name(path) for path, _ in lm.named_parameters() if ".lora_" not in path]
     ends = shortest(by_weight, weights)
     return {
-        "target_modules": shortest(by_name, _modules(lm)) if by_name else None,
+        "target_modules": shortest(by_name, _published_names(lm)) if by_name else None,
         "target_parameters": sorted(
             {*(config.target_parameters or []), *(by_weight if isinstance(ends, str) else ends)}
         ),
@@ -119,17 +126,49 @@ def _for_plain_peft(model: PeftModel, name: str) -> dict[str, Any]:
 
 def names_of(lm: torch.nn.Module, modules: list[str]) -> set[str] | str:
     """Names of layers as short as PEFT can still tell them from all others."""
-    return _set(shortest(modules, _modules(lm)))
+    return _set(shortest(modules, _published_names(lm)))
 
 
-def _modules(lm: torch.nn.Module) -> list[str]:
-    """Names of all modules of the published model, without those of adapters."""
-    names = [plain_name(path) for path, _ in lm.named_modules()] + tower_modules(lm)
-    return list(dict.fromkeys(n for n in names if n and ".lora_" not in n))
+def _published_names(lm: torch.nn.Module) -> list[str]:
+    """Names of all modules of the published model, those of its towers among them."""
+    return list(dict.fromkeys([*_modules(lm), *tower_modules(lm)]))
+
+
+def _modules(lm: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """All modules by their names, without adapters' own; what wears one comes as its wrapper."""
+    found: dict[str, torch.nn.Module] = {}
+    for path, module in lm.named_modules():
+        if path and ".lora_" not in path:
+            found.setdefault(plain_name(path), module)
+    return found
 
 
 def _set(names: list[str] | str) -> set[str] | str:
     return names if isinstance(names, str) else set(names)
+
+
+def _is_layer(module: torch.nn.Module) -> bool:
+    """Whether PEFT adapts a module itself, not a parameter of it as of experts and routers."""
+    return isinstance(module, (LoraLayer, *LAYERS)) and not isinstance(module, layer.ParamWrapper)
+
+
+def _named_linear(lm: torch.nn.Module, config: LoraConfig) -> set[str]:
+    """The layers that settings name: where tensors of some are missing, it must be found out."""
+    parameters = config.target_parameters or []
+
+    def named(path: str) -> bool:
+        if config.target_modules is not None:
+            found = check_target_module_exists(config, path)
+            if found is True or isinstance(found, re.Match):
+                return True
+        return any(_names(parameter, path) for parameter in parameters)
+
+    return {path for path, module in _modules(lm).items() if _is_layer(module) and named(path)}
+
+
+def _names(parameter: str, path: str) -> bool:
+    """Whether an end of a parameter's name means the weight of a layer."""
+    return f".{path}.weight".endswith(f".{parameter}")
 
 
 def _layers_of(lm: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> list[str] | None:

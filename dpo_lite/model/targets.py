@@ -138,8 +138,8 @@ def shortest(names: Iterable[str], others: Iterable[str]) -> list[str] | str:
 
     Where those would number layers, a pattern in their place, if one fits as exactly.
     """
-    names = list(dict.fromkeys(names))
-    others = [other for other in others if other not in set(names)]
+    names, others = list(dict.fromkeys(names)), set(others)
+    others -= set(names)
     taken = {end for other in others for end in _ends(other)}
     found = sorted({next((e for e in _ends(name) if e not in taken), name) for name in names})
     if not any(re.search(r"(^|\.)\d+\.", end) for end in found):
