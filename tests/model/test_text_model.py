@@ -13,16 +13,10 @@ from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import CONFIG, WEIGHTS
 from dpo_lite.model.base import load_base
+from dpo_lite.model.choosing import choose_way, difference_from_truth, true_token_logps
 from dpo_lite.model.layers import decoder_of
 from dpo_lite.model.recompute import decoder_layers, recompute
-from dpo_lite.model.scoring import (
-    choose_way,
-    difference_from_truth,
-    lay_out,
-    response_logps,
-    response_scores,
-    true_token_logps,
-)
+from dpo_lite.model.scoring import lay_out, response_logps, response_scores
 from dpo_lite.model.text_model import classes
 from dpo_lite.recipe import AdapterSection, ModelSection
 from tests.model.small_models import random_examples, small_model
