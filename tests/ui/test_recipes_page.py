@@ -97,10 +97,11 @@ def test_broken_yaml_names_its_line_and_keeps_the_form(page):
 
 
 def test_deleting_and_pasting_are_input_too(page):
+    field(page, "train.epochs").fill("4.5")
+    says(page, "#recipes-command", "train.epochs=4.5")
     field(page, "train.epochs").click()
     page.keyboard.press("End")
     page.keyboard.press("Backspace")
-    says(page, "#recipes-command", "train.epochs=4")
     page.keyboard.insert_text("75")
     says(page, "#recipes-command", "train.epochs=4.75")
 
