@@ -148,6 +148,7 @@ ELSEWHERE = {
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_of_a_document_runs(document, desk):
     for language, body in blocks(document):

@@ -188,6 +188,7 @@ print(max(seen) - before, anonymous() - before)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_the_whole_model_never_stands_in_memory(tmp_path):
     """192 MiB of fp32 experts are read and packed to 25; in a process of its own."""

@@ -83,6 +83,7 @@ def test_these_fit(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", MORE_THAT_FIT)
 def test_these_fit_too(kind):
     verdict = tried(config(kind, MORE_THAT_FIT[kind]))

@@ -104,6 +104,7 @@ def test_however_layers_are_recomputed(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("responses", [1, 2, 4])
 @pytest.mark.parametrize("kind", [kind for kind in HYBRID if kind not in FAST])
 def test_every_family_equals_single_rows(kind, responses):

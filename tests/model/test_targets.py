@@ -109,6 +109,7 @@ def test_the_shortest_names_are_ends_and_where_layers_count_a_pattern():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("experts", [False, True], ids=["layers", "experts"])
 @pytest.mark.parametrize("kind", MIXTURES)
 def test_what_is_saved_loads_with_plain_peft(kind, experts, tmp_path):

@@ -23,7 +23,9 @@ from tests.model.small_models import random_examples, small_model
 from tests.model.small_towers import TOWERS, small_config, small_tower
 
 QUICK = ["gemma3", "qwen3_vl"]
-KINDS = [k if k in QUICK else pytest.param(k, marks=pytest.mark.slow) for k in TOWERS]
+KINDS = [
+    k if k in QUICK else pytest.param(k, marks=(pytest.mark.slow, pytest.mark.long)) for k in TOWERS
+]
 ADAPTER = AdapterSection(r=4, alpha=8)
 IDS = torch.tensor([[1, *range(3, 14)]])
 
@@ -90,6 +92,7 @@ def test_an_adapter_does_the_same_on_the_published_model(kind, published, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_reward_model_is_a_classifier_of_the_published_model(published, tmp_path):
     """Where transformers has such a class, by its names."""
     folder = published("gemma3")
