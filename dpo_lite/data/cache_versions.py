@@ -63,7 +63,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="26776b79c87957ee3a0696e1c003b1d9bfcb555cd29a4d092bf6ad59d1379670",
+    recorded="349fd9b9a2babef41407b289006873bcc5fc578c6cc57e674bfbda35a210686e",
 )
 
 SCORING = Algorithm(

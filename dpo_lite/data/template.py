@@ -13,6 +13,7 @@ from dpo_lite.errors import UserError
 
 QUESTION, ANSWER, SYSTEM = "Xqz", "Yqz", "Zqz"  # texts that no template writes by itself
 REASONED = f"<think>\nRqz\n</think>\n\n{ANSWER}"
+THINKING = "enable_thinking"  # the switch by which templates of thinking models know it
 FAULTS = (TemplateError, TypeError, ValueError, AttributeError, KeyError)
 
 
@@ -24,6 +25,7 @@ class Template:
     is the mark of a turn (ChatML's <|im_start|>) and does not say where a text begins.
 
     ``parts``: it takes a turn's content as a list of parts, of which text is one kind, not as text.
+    ``scaffold``: what an answer to come is opened with and a given one is rendered without.
     """
 
     end: str
@@ -33,6 +35,7 @@ class Template:
     opening: str = ""
     begin_opens_turns: bool = False
     parts: bool = False
+    scaffold: str = ""
 
 
 def render(
@@ -90,7 +93,8 @@ def find_out(tokenizer, options: dict[str, Any]) -> Template:
         try:
             prompt = render(tokenizer, [ask], True, options, parts)
             whole = render(tokenizer, [ask, reply], False, options, parts)
-            if not whole.startswith(prompt):  # it may want reasoning in every answer
+            scaffold = _scaffold(tokenizer, ask, prompt, whole, options, parts)
+            if scaffold is None:  # it may want reasoning in every answer
                 reasoned = {**reply, "content": REASONED}
                 whole = render(tokenizer, [ask, reasoned], False, options, parts)
         except FAULTS as error:
@@ -107,7 +111,7 @@ def find_out(tokenizer, options: dict[str, Any]) -> Template:
         ) from fault
     thinks = prompt.rstrip().endswith("<think>")
     opens = whole.startswith(prompt) or (thinks and whole.startswith(_before_thinking(prompt)))
-    if not opens:
+    if not opens and not scaffold:
         raise UserError(
             f"The chat template of {name} opens an answer otherwise than it renders one, with or "
             "without reasoning; set data.template='{enable_thinking: false}' where the model knows "
@@ -124,11 +128,33 @@ def find_out(tokenizer, options: dict[str, Any]) -> Template:
         opening,
         bool(tokenizer.bos_token) and tokenizer.bos_token in opening,
         parts,
+        scaffold or "",
     )
 
 
 def _before_thinking(prompt: str) -> str:
     return prompt.rstrip().removesuffix("<think>").rstrip()
+
+
+def _scaffold(
+    tokenizer, ask: Message, prompt: str, whole: str, options: dict[str, Any], parts: bool
+) -> str | None:
+    """What the prompt ends with and the whole lacks; None where the two do not go together.
+
+    Where thinking is off it may be an empty thought, behind which the model answers (Gemma 4 from
+    12B on). That it is one and not the start of a thought is known by the template's own switch:
+    with thinking on it writes another prompt.
+    """
+    before, found, _ = whole.partition(ANSWER)
+    if found and before.startswith(prompt):
+        return ""
+    if not found or not prompt.startswith(before) or options.get(THINKING) is not False:
+        return None
+    try:
+        thinking = render(tokenizer, [ask], True, options | {THINKING: True}, parts)
+    except FAULTS:
+        return None
+    return prompt[len(before) :] if thinking != prompt else None
 
 
 def _end(after: str, added: list[str], eos: str) -> str:

@@ -145,10 +145,15 @@ class Encoder:
         turn = {"role": "assistant", "content": answer}
         whole = self._rendered([*messages, turn], False, example.template)
         after = self.template.after
+        if prompt.rstrip().endswith(CLOSES) and CLOSES in answer:
+            raise BadRow(Reason.UNSAID, "it closes the reasoning at once, and this answer has some")
         opened = prompt.rstrip().endswith(OPENS)
         fault = "it renders the prompt differently with an answer"
-        if whole.startswith(prompt) and whole.endswith(after):
-            rest = whole[len(prompt) : len(whole) - len(after)]
+        given = prompt
+        if not whole.startswith(prompt):
+            given = prompt.removesuffix(self.template.scaffold)
+        if whole.startswith(given) and whole.endswith(after):
+            rest = whole[len(given) : len(whole) - len(after)]
             fault = left_out(rest, [{**turn, "content": answer.removeprefix(OPENS * opened)}])
             if not fault:
                 return rest + self.template.end
@@ -156,8 +161,6 @@ class Encoder:
             fault = f"it opens an answer with {OPENS}, and this has no reasoning"
             hint = "; data.template='{enable_thinking: false}' switches that off in some"
             raise BadRow(Reason.UNSAID, fault + hint)
-        if prompt.rstrip().endswith(CLOSES) and CLOSES in answer:
-            raise BadRow(Reason.UNSAID, "it closes the reasoning at once, and this answer has some")
         spoken = {**turn, "content": answer.rpartition(CLOSES)[2]}
         if CLOSES in answer and whole.endswith(after) and not left_out(whole, [*messages, spoken]):
             return answer.removeprefix(OPENS * opened).lstrip("\n" * opened) + self.template.end

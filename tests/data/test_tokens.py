@@ -38,6 +38,9 @@ ENDS = {
     "cohere": "<|END_OF_TURN_TOKEN|>",
     "gptoss": "<|return|>",
     "lfm2": "<|im_end|>",
+    "lfm2_2_5": "<|im_end|>",
+    "qwen3_5_nothink": "<|im_end|>",
+    "gemma4": "<turn|>",
     "bos_is_the_turn_mark": "<|im_end|>",
     "bos_before_every_question": "</s>",
     "bos_twice": "<|eot_id|>",
@@ -290,6 +293,37 @@ def test_a_template_that_renders_answers_otherwise_is_refused():
     tokenizer.chat_template = CHATML.replace("m['role'] }}", "m['role'] | upper }}")
     with pytest.raises(UserError, match="opens an answer otherwise"):
         Encoder(tokenizer)
+
+
+# As of Gemma 4's 12B: answers to come begin behind an empty thought, given ones are without.
+EMPTY_THOUGHT = CHATML.replace(
+    "assistant\n{% endif %}",
+    "assistant\n{% if not enable_thinking %}<thought></thought>{% endif %}{% endif %}",
+)
+
+
+def test_an_empty_thought_that_opens_answers_belongs_to_the_prompt():
+    tokenizer = tokenizer_for("no_bos")
+    tokenizer.chat_template = EMPTY_THOUGHT
+    with pytest.raises(UserError, match="enable_thinking: false"):  # off, but nobody said so
+        Encoder(tokenizer)
+    quiet = Encoder(tokenizer, options={"enable_thinking": False})
+    rendered = quiet.render(EXAMPLES[0])
+    assert rendered.prompt.endswith("<|im_start|>assistant\n<thought></thought>")
+    assert rendered.rests == ["sat<|im_end|>", "on the mat<|im_end|>"]
+    (encoded,) = quiet.tokenise([rendered])
+    assert encoded.prompt_ids == quiet.prompt_ids(EXAMPLES[0].prompt)
+    assert quiet.decode(encoded.response_ids[0]) == "sat<|im_end|>"
+    own = Example([user("a")], ["b", "c"], 0, template={"enable_thinking": True})
+    assert quiet.render(own).prompt.endswith("<|im_start|>assistant\n")
+    assert quiet.render(own).rests == ["b<|im_end|>", "c<|im_end|>"]
+
+
+def test_a_thought_that_cannot_be_switched_off_is_no_empty_one():
+    tokenizer = tokenizer_for("no_bos")
+    tokenizer.chat_template = EMPTY_THOUGHT.replace("not enable_thinking", "true")
+    with pytest.raises(UserError, match="opens an answer otherwise"):
+        Encoder(tokenizer, options={"enable_thinking": False})
 
 
 def test_a_template_without_an_end_gets_the_tokenizers():
