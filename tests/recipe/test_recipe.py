@@ -125,6 +125,20 @@ def test_shipped_recipes_are_complete():
         "zephyr-7b",
         "llama-3.1-8b",
         "qwen3-14b",
+        "smollm2-135m",
+        "smollm2-360m",
+        "qwen3.5-0.8b",
+        "qwen3.5-2b",
+        "qwen3.5-4b",
+        "qwen3.5-9b",
+        "gemma-4-e4b",
+        "gemma-4-12b",
+        "ministral-3-3b",
+        "ministral-3-8b",
+        "lfm2.5-1.2b",
+        "granite-4.0-micro",
+        "gpt-oss-20b",
+        "qwen3-30b-a3b",
     }
 
 
