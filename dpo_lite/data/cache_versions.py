@@ -99,7 +99,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="4e9a6efe23e2537097159e7a895304f4adfdea90dda80256edf207d306d176d0",
+    recorded="77f832172fc872f914917b33556c08b92d6fdc0e0a00af6d280862d6d5dbe0d7",
 )
 
 FOREST = Algorithm(

@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    FineGrainedFP8Config,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -21,9 +22,11 @@ from transformers.utils.hub import LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE, cached_f
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
+from dpo_lite.model import brought
 from dpo_lite.model.adapter_files import adapter_folder
+from dpo_lite.model.brought import check_brought
 from dpo_lite.model.experts import use_own_products
-from dpo_lite.model.four_bits import experts_packed_too, reads_while_training
+from dpo_lite.model.four_bits import our_loaders, reads_while_training
 from dpo_lite.model.suited import check_suited, check_whole
 from dpo_lite.model.text_model import missing_package, published_class, without_towers
 from dpo_lite.names import is_public
@@ -126,6 +129,7 @@ def load_config(section: ModelSection):
     """
     config = _load(AutoConfig, section)
     check_suited(section.base, config)
+    check_brought(section.base, config)
     return config
 
 
@@ -144,8 +148,13 @@ def load_base(section: ModelSection, device: torch.device | None = None) -> PreT
     dtype = compute_dtype(device)
     options = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
     config = load_config(section)
-    quantised_already = getattr(config, "quantization_config", None) is not None
-    if section.quantization == "nf4" and not quantised_already:
+    files = brought.method(config)
+    if files == brought.FP8 and section.quantization == "none":
+        options["quantization_config"] = FineGrainedFP8Config(dequantize=True)
+    elif files in (None, brought.FP8) and section.quantization == "nf4":
+        if files:
+            del config.quantization_config  # else transformers takes that for what is asked for
+            options["config"] = config
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -157,9 +166,9 @@ def load_base(section: ModelSection, device: torch.device | None = None) -> PreT
         kind = AutoModelForCausalLM
     else:
         kind, options["config"] = without_towers(published), config
-    with experts_packed_too():
+    with our_loaders(from_fp8=files == brought.FP8):
         model, read = _load(kind, section, output_loading_info=True, **options)
-    if not quantised_already:
+    if files in (None, brought.FP8):
         check_whole(section.base, set(read["missing_keys"]))
     use_own_products(model)
     keep_cpu_gradients_right(model)

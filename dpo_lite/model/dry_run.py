@@ -23,6 +23,7 @@ from torch.nn import ModuleList
 
 from dpo_lite.data.packing import Batch, Encoded
 from dpo_lite.errors import UserError
+from dpo_lite.model import brought
 from dpo_lite.model.attach import attach
 from dpo_lite.model.base import disable_dropout
 from dpo_lite.model.experts import shape_of, use_own_products
@@ -88,7 +89,7 @@ def costs_of_config(
     lm, element = causal_lm(model), torch.finfo(dtype).bits // 8
     layers = config.get_text_config().num_hidden_layers
     kept = Kept(total.all / tokens / layers, total.selective / tokens / layers)
-    weights = foretold_bytes(lm, packed, element)
+    weights = foretold_bytes(lm, packed, element, brought.method(config))
     return _costs(model, weights, kept, rest / tokens, element, held(lm, packed))
 
 
@@ -261,7 +262,7 @@ def _on_meta(config, recipe: Recipe, dtype: torch.dtype) -> tuple[PeftModel, set
         base.config.use_cache = False
         use_own_products(base)
         disable_dropout(base)
-        packed = would_pack(base) if recipe.model.quantization == "nf4" else set()
+        packed = would_pack(base, recipe.model.quantization == "nf4")
         model = attach(base, fresh_config(base, recipe.adapter), POLICY)
         for parameter in model.parameters():
             if parameter.requires_grad:

@@ -24,18 +24,23 @@ from transformers.integrations.bitsandbytes import Bnb4bitQuantize
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
+from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
 from transformers.quantizers.quantizers_utils import get_module_from_name, should_convert_module
+from transformers.utils.quantization_config import FineGrainedFP8Config
 
-from dpo_lite.model import mxfp4
+from dpo_lite.model import brought, mxfp4
 from dpo_lite.model.experts import BLOCK, can_pack, expert_modules, expert_parameters, shape_of
 
 LOADER = "bitsandbytes_4bit"  # transformers' name for what is replaced
 
 
 @contextmanager
-def experts_packed_too() -> Iterator[None]:
-    """Inside, transformers' 4-bit loading packs experts as well, and leaves MXFP4 packed."""
-    ours = {LOADER: _Loader, mxfp4.LOADER: mxfp4.Loader}
+def our_loaders(from_fp8: bool = False) -> Iterator[None]:
+    """Inside, transformers' 4-bit loading packs experts as well, and leaves MXFP4 packed.
+
+    ``from_fp8``: what it packs are the numbers that FP8 weights of the files stand for.
+    """
+    ours = {LOADER: _LoaderFromFP8 if from_fp8 else _Loader, mxfp4.LOADER: mxfp4.Loader}
     before = {name: AUTO_QUANTIZER_MAPPING[name] for name in ours}
     AUTO_QUANTIZER_MAPPING.update(ours)
     try:
@@ -58,6 +63,14 @@ class _Loader(Bnb4BitHfQuantizer):
 
     def get_quantize_ops(self):
         return _Pack(self)
+
+
+class _LoaderFromFP8(_Loader):
+    """The same for files in FP8: a weight is unpacked with its scales before it is packed."""
+
+    def update_weight_conversions(self, weight_conversions, model):
+        reader = FineGrainedFP8HfQuantizer(FineGrainedFP8Config(dequantize=True))
+        return reader.update_weight_conversions(weight_conversions, model)
 
 
 class _Pack(Bnb4bitQuantize):
@@ -174,10 +187,19 @@ def _path_of(node: ast.expr) -> str | None:
     return ".".join(parts) if isinstance(node, ast.Name) and node.id == "self" and parts else None
 
 
-def would_pack(model: torch.nn.Module) -> set[int]:
-    """Ids of the parameters that loading in 4 bits packs, of a model that is on meta."""
+def would_pack(model: torch.nn.Module, nf4: bool) -> set[int]:
+    """Ids of the parameters that are in 4 bits once loaded, of a model that is on meta.
+
+    ``nf4``: whether to pack is asked for; files that are packed already stay so in any case.
+    """
+    files = brought.method(model.config)
+    if files == brought.MXFP4:
+        return _experts_of(model)
+    if not nf4 and files != brought.BITSANDBYTES:
+        return set()
+    own = brought.settings(model.config).get("llm_int8_skip_modules")
     kept = Bnb4BitHfQuantizer.get_modules_to_not_convert(
-        model, None, getattr(model, "_keep_in_fp32_modules", None)
+        model, own, getattr(model, "_keep_in_fp32_modules", None)
     )
     kept = [*kept, *read_elsewhere(model)]
     linear = {
@@ -185,10 +207,13 @@ def would_pack(model: torch.nn.Module) -> set[int]:
         for name, module in model.named_modules()
         if type(module) in (torch.nn.Linear, Conv1D) and should_convert_module(name, kept)
     }
-    experts = {
+    return linear | _experts_of(model)
+
+
+def _experts_of(model: torch.nn.Module) -> set[int]:
+    return {
         id(getattr(module, name))
         for module in expert_modules(model).values()
         for name in expert_parameters(module)
         if can_pack(shape_of(getattr(module, name)))
     }
-    return linear | experts

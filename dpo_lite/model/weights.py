@@ -13,8 +13,10 @@ from typing import NamedTuple
 import torch
 from transformers.pytorch_utils import Conv1D
 
+from dpo_lite.model.brought import MXFP4
 from dpo_lite.model.experts import UNPACKED, expert_modules, expert_parameters, shape_of
 
+MXFP4_BITS = 4 + 8 / 32  # a weight and its share of a scale
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a weight, its share of a scale, and of a scale's scale
 
 
@@ -77,11 +79,12 @@ def held(lm: torch.nn.Module, packed: Collection[int] | None = None) -> Held:
 def _label(lm: torch.nn.Module, name: str) -> str:
     """What a weight in 16 bits is, in a word or two."""
     path, _, own = name.rpartition(".")
-    path = path.replace(".base_layer", "").replace(".original_module", "")
     parent = lm.get_submodule(path)
-    if parent is lm.get_input_embeddings() or isinstance(parent, torch.nn.Embedding):
+    path = path.replace(".base_layer", "").replace(".original_module", "")
+    both = (parent, lm.get_submodule(path))  # the layer itself, and what PEFT has put around it
+    if lm.get_input_embeddings() in both or isinstance(parent, torch.nn.Embedding):
         return "embedding"
-    if parent is lm.get_output_embeddings():
+    if lm.get_output_embeddings() in both:
         return "head"
     kind = type(parent).__name__
     if "router" in (kind + name).lower() or kind.endswith("Gate") or name.endswith(".gate.weight"):
@@ -116,10 +119,12 @@ def multiplied(lm: torch.nn.Module) -> list[Multiplied]:
     return found
 
 
-def foretold_bytes(lm: torch.nn.Module, packed: Collection[int], element: int) -> int:
-    """Bytes of the frozen weights of a model on meta, once loaded."""
+def foretold_bytes(
+    lm: torch.nn.Module, packed: Collection[int], element: int, files: str | None = None
+) -> int:
+    """Bytes of the frozen weights of a model on meta, once loaded; ``files``: brought.method."""
     parameters = {id(p): p for p in lm.parameters() if not p.requires_grad}.values()
-    each = {True: NF4_BITS / 8, False: element}
+    each = {True: (MXFP4_BITS if files == MXFP4 else NF4_BITS) / 8, False: element}
     return int(sum(p.numel() * each[id(p) in packed] for p in parameters))
 
 
