@@ -1,11 +1,12 @@
 """DPO updates against TRL's unmodified DPOTrainer: the same pairs, adapter, optimiser and losses.
 
-    python benchmarks/dpo_speed.py [--model small|medium] [--workloads hh,ultra,long] [--rounds 3]
+    python benchmarks/dpo_speed.py [--model small|medium|qwen3.5-small] [--workloads hh,ultra,long]
     python benchmarks/dpo_speed.py --model 0.5b|1.5b|8b --quantization nf4       on a GPU
     python benchmarks/dpo_speed.py --growth          how our cost grows: pairs, length, vocabulary
 
-A random Llama (small: 16 M parameters, medium: 62 M; vocabulary 16,384) learns random token ids of
-the lengths of real data, 4 pairs per update, fp32, LoRA on all linear layers. The contestants take
+A random Llama (small: 16 M parameters, medium: 62 M; vocabulary 16,384) or a Qwen3.5 with its
+recurrent layers learns random token ids of the lengths of real data, 4 pairs per update, fp32, LoRA
+on all linear layers. The contestants take
 turns in one process, each training whole runs with its own loop; the median of ``rounds`` runs
 counts. On a CPU each has one thread, and time is processor time, which other processes on the
 machine stretch little. On a GPU the model has the shape of a real one, computes in bf16, and time
@@ -58,6 +59,17 @@ MODELS = {
     "0.5b": shape(896, 4864, 24, 14, 2, 151_936),  # as Qwen2.5
     "1.5b": shape(1536, 8960, 28, 12, 2, 151_936),
     "8b": shape(4096, 14336, 32, 32, 8, 128_256),  # as Llama 3.1
+    # Qwen3.5's layers: a gated delta rule in three of four, attention in the fourth.
+    "qwen3.5-small": shape(384, 1024, 8, 6, 2, 16_384)
+    | {
+        "model_type": "qwen3_5_text",
+        "head_dim": 64,
+        "layer_types": (["linear_attention"] * 3 + ["full_attention"]) * 2,
+        "linear_key_head_dim": 64,
+        "linear_value_head_dim": 64,
+        "linear_num_key_heads": 6,
+        "linear_num_value_heads": 6,
+    },
 }
 # Median and sigma (log-normal; 0: fixed) of prompt and responses in tokens, and updates per run.
 WORKLOADS = {
@@ -98,18 +110,17 @@ def by_length(pairs: list[dict]) -> list[dict]:
 
 
 def save_model(folder: str, size: str, vocabulary: int | None) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    changes = {"vocab_size": vocabulary} if vocabulary else {}
-    config = LlamaConfig(
-        **(MODELS[size] | changes), max_position_embeddings=4096,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
+    values = MODELS[size] | ({"vocab_size": vocabulary} if vocabulary else {})
+    kind = CONFIG_MAPPING[values.pop("model_type", "llama")]
+    config = kind(
+        **values, max_position_embeddings=4096, pad_token_id=0, bos_token_id=1, eos_token_id=2
+    )
     with torch.device("cuda" if GPU else "cpu"):
-        LlamaForCausalLM(config).to(torch.bfloat16 if GPU else torch.float32).save_pretrained(
-            folder
-        )
+        model = AutoModelForCausalLM.from_config(config)
+    model.to(torch.bfloat16 if GPU else torch.float32).save_pretrained(folder)
 
 
 def make_recipe(folder: str, quantization: str):

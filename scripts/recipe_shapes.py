@@ -137,6 +137,7 @@ SHAPES: dict[str, Shape] = {
         head_dim=64,
         num_local_experts=32,
         num_experts_per_tok=4,
+        quantization_config={"quant_method": "mxfp4"},
     ),
 }
 

@@ -228,7 +228,7 @@ def kept_bytes(
         storage = tensor.untyped_storage()
         if storage._cdata not in parameters:
             storages[storage._cdata] = storage  # held, so that no other takes its address
-        return tensor
+        return tensor.detach()  # itself, it would hold its own node, and so all of the pass
 
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),

@@ -1,5 +1,6 @@
 """What a dry run without data says is what the loaded model keeps, to the byte or nearly so."""
 
+import gc
 from copy import deepcopy
 
 import bitsandbytes as bnb
@@ -46,6 +47,22 @@ EXAMPLES = [
 def recipe(base, quantization):
     values = {"base": str(base), "quantization": quantization}
     return Recipe(model=values, data={"train": "builtin:myths"})
+
+
+def test_a_measured_pass_leaves_nothing_behind(tmp_path):
+    """What autograd kept is gone with the pass: none of its tensors waits for a collection."""
+
+    def tensors():
+        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+
+    AutoModelForCausalLM.from_config(CONFIGS["llama"]).save_pretrained(tmp_path)
+    asked = recipe(tmp_path, "nf4")
+    model = roles.add_policy(load_base(asked.model), asked.adapter, seed=0).train()
+    counts = []
+    for _ in range(3):
+        costs_of_model(model, torch.float32, EXAMPLES, "forest")
+        counts.append(tensors())
+    assert counts[1] == counts[2]
 
 
 MIXTURE = Qwen3MoeConfig(
