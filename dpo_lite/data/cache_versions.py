@@ -77,6 +77,7 @@ SCORING = Algorithm(
         "dpo_lite.model.attention",
         "dpo_lite.model.base",
         "dpo_lite.model.branches",
+        "dpo_lite.model.brought",
         "dpo_lite.model.expert_adapter",
         "dpo_lite.model.experts",
         "dpo_lite.model.forest",
@@ -99,7 +100,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="77f832172fc872f914917b33556c08b92d6fdc0e0a00af6d280862d6d5dbe0d7",
+    recorded="4d84c79906fd5c7ebe731e770d044ebc9bee77696a54774648b0c5e88c6817d8",
 )
 
 FOREST = Algorithm(
@@ -110,6 +111,7 @@ FOREST = Algorithm(
         "dpo_lite.data.packing",
         "dpo_lite.model.attention",
         "dpo_lite.model.branches",
+        "dpo_lite.model.brought",
         "dpo_lite.model.forest",
         "dpo_lite.model.forest_verdict",
         "dpo_lite.model.hybrid_forest",
@@ -118,7 +120,7 @@ FOREST = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="bf073dab09414b788f9c783b184ec73637349c20995204e7ba9112671d36b673",
+    recorded="f904813c240c6847962d3d60ea33a77e648aa93dcfde12126c00267d4b99bd1d",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)
