@@ -111,7 +111,6 @@ FOREST = Algorithm(
         "dpo_lite.data.packing",
         "dpo_lite.model.attention",
         "dpo_lite.model.branches",
-        "dpo_lite.model.brought",
         "dpo_lite.model.forest",
         "dpo_lite.model.forest_verdict",
         "dpo_lite.model.hybrid_forest",
@@ -120,7 +119,7 @@ FOREST = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="f904813c240c6847962d3d60ea33a77e648aa93dcfde12126c00267d4b99bd1d",
+    recorded="bf073dab09414b788f9c783b184ec73637349c20995204e7ba9112671d36b673",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)
