@@ -64,6 +64,15 @@ def training_arguments(recipe: Recipe, folder: Path, device: torch.device) -> di
     }
 
 
+def on_one_card(arguments: TrainingArguments) -> TrainingArguments:
+    """The same with one card for the process, also where more are visible.
+
+    Else Trainer takes the batch once for each of them, and copies the model to each for every pass.
+    """
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
 class PreferenceTrainer(Trainer):
     """Trainer whose batch is the list of one update's examples."""
 
@@ -83,7 +92,7 @@ class PreferenceTrainer(Trainer):
         device = model.device
         super().__init__(
             model=model,
-            args=TrainingArguments(**training_arguments(recipe, folder, device)),
+            args=on_one_card(TrainingArguments(**training_arguments(recipe, folder, device))),
             data_collator=list,
             train_dataset=train,
             eval_dataset=train if recipe.train.eval_steps else None,  # evaluate() is our own

@@ -16,7 +16,7 @@ from trl import DPOConfig, DPOTrainer
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.training.loaded import Loaded
-from dpo_lite.training.trainer import training_arguments
+from dpo_lite.training.trainer import on_one_card, training_arguments
 
 LARGEST_MICRO_BATCH = 4
 
@@ -63,7 +63,7 @@ def trl_trainer(loaded: Loaded, folder: Path, callback: TrainerCallback) -> DPOT
     }
     trainer = TokenisedDPOTrainer(
         model=model,
-        args=DPOConfig(**arguments),
+        args=on_one_card(DPOConfig(**arguments)),
         train_dataset=to_trl(loaded.data.train),
         processing_class=loaded.tokenizer,
         callbacks=[callback],

@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from transformers import TrainingArguments
 
 from dpo_lite.cli.results import print_results
 from dpo_lite.compare.answers import compare_answers
@@ -253,6 +254,32 @@ def test_resuming_equals_not_stopping(tiny_base, pairs, plain, tmp_path, console
     assert losses[0] == losses[1]
     with pytest.raises(UserError, match="is finished"):
         job.resume(run, console)
+
+
+def see_two_cards(monkeypatch):
+    """What Trainer sees where two cards are visible: twice the batch, and copies of the model."""
+    set_up = TrainingArguments.__post_init__
+
+    def post_init(arguments):
+        set_up(arguments)
+        arguments._n_gpu = 2
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", post_init)
+
+
+@pytest.mark.parametrize("engine", ["dpo_lite", "trl"])
+def test_a_second_visible_card_changes_nothing(
+    engine, tiny_base, pairs, tmp_path, console, monkeypatch
+):
+    def trained(name):
+        asked = recipe_for(tiny_base, pairs, tmp_path, max_steps=2, engine=engine)
+        return job.start(asked, name, console)
+
+    alone = trained("alone")
+    see_two_cards(monkeypatch)
+    beside = trained("beside")
+    weights = [load_file(run.adapter / "adapter_model.safetensors") for run in (alone, beside)]
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
 
 
 @pytest.mark.slow
