@@ -19,6 +19,26 @@ CHATML = (
 )
 
 
+PROCESSES = 4  # at most; each takes a gigabyte of memory
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
+def pytest_cmdline_main(config):
+    """The whole suite runs on several cores, file by file; files that are named, in one process."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if not config.pluginmanager.hasplugin("xdist") or not whole or hasattr(config, "workerinput"):
+        return
+    if config.option.numprocesses is None and not config.option.usepdb:
+        config.option.numprocesses = min(os.cpu_count() or 1, PROCESSES)
+        config.option.dist = "loadfile"
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """What waits for a browser comes first, so that nothing waits for it alone at the end."""
+    items.sort(key=lambda item: not item.get_closest_marker("browser"))
+
+
 @pytest.fixture(autouse=True)
 def deterministic():
     torch.manual_seed(0)
