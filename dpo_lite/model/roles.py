@@ -24,6 +24,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
 from dpo_lite.model.adapter_files import CONFIG, WEIGHTS, adapter_folder, check_adapter
 from dpo_lite.model.adapter_names import renaming
+from dpo_lite.model.adapter_settings import HEADED, refusal
 from dpo_lite.model.attach import attach, attach_saved
 from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.heads import attach_head
@@ -37,7 +38,6 @@ START = "start"
 REWARD = "reward"
 VALUE = "value"
 HEAD_WEIGHT = f"base_model.model.{SCALAR_HEAD}.weight"
-HEADED = "SEQ_CLS"  # PEFT's word for an adapter with a scalar head
 
 
 def add_policy(
@@ -137,6 +137,8 @@ def add_saved(
     whose adapter none without a head can stand. Raises ValueError, OSError or RuntimeError.
     """
     saved = adapter if isinstance(adapter, Adapter) else _read(adapter)
+    if why := refusal(saved.config):
+        raise ValueError(f"it {why}")
     settings = saved.config | {"task_type": "CAUSAL_LM"}
     settings["modules_to_save"] = [SCALAR_HEAD] if head else None
     if head:
