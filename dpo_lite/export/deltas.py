@@ -7,6 +7,7 @@ one per output, lengths of their own. A ``lora_bias`` is added to a layer's bias
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from dpo_lite.files import read_json
 from dpo_lite.model.adapter_files import CONFIG, WEIGHTS
 from dpo_lite.model.adapter_names import PREFIX, renaming
 from dpo_lite.model.adapter_settings import refusal
+from dpo_lite.model.base_copies import without_copies
 
 HEAD = "lm_head.weight"
 MAGNITUDE = "lora_magnitude_vector"
@@ -88,15 +90,23 @@ class Shift:
         return tuple(self.by.shape)
 
 
-def read_deltas(adapter: Path, files: FileNames) -> dict[str, Change]:
+def read_deltas(
+    adapter: Path, files: FileNames, read: Callable[[str], torch.Tensor]
+) -> dict[str, Change]:
     """The change of each of the base's tensors that an adapter changes, by their names.
 
+    ``read`` gives a tensor of the base's files.
     Raises UserError where the adapter is of a kind that is not merged, or is no one's of this base.
     """
     settings = read_json(adapter / CONFIG) or {}
     if why := refusal(settings):
         raise UserError(f"The adapter {why}")
-    saved = load_file(adapter / WEIGHTS)
+    try:
+        saved = without_copies(
+            load_file(adapter / WEIGHTS), lambda name: _of_base(name, files, read)
+        )
+    except ValueError as error:
+        raise UserError(f"The adapter is not merged: {error}") from error
     names = renaming(files.model, saved)
     saved = {names.tensor(name): tensor for name, tensor in saved.items()}
     settings = names.settings(settings)
@@ -112,6 +122,16 @@ def read_deltas(adapter: Path, files: FileNames) -> dict[str, Change]:
             scale = _scale(settings, layer, tensors[f"{layer}.lora_A.weight"].shape[0])
             deltas[_bias_of(layer, files)] = Shift(scale * bias.float())
     return deltas
+
+
+def _of_base(
+    name: str, files: FileNames, read: Callable[[str], torch.Tensor]
+) -> torch.Tensor | None:
+    """A weight of the base; a tied head's is the embedding's."""
+    layer, tied = name.removesuffix(".weight"), files.tied()
+    if tied and layer == tied[1] and name not in files.renamed:
+        name = f"{tied[0]}.weight"
+    return read(files.renamed[name][0]) if name in files.renamed else None
 
 
 def _of_layer(layer: str, tensors: dict[str, torch.Tensor], settings: dict[str, Any]) -> Delta:

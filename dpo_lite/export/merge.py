@@ -62,7 +62,7 @@ def merge(
         )
     places = weight_places(source)
     files = file_names(source, list(places), trusted)
-    deltas = read_deltas(folder, files)
+    deltas = read_deltas(folder, files, lambda name: _read(source, *places[name]))
     tied = files.tied()
     apart = tied and {tensor_of(layer, files) for layer in tied} & set(deltas)
     partial = out.with_name(f".{out.name}.partial")
@@ -185,6 +185,16 @@ def _untie_head(
     write_json(target / "config.json", config)
 
 
+def _read(folder: Path, file: str, place: Place) -> torch.Tensor:
+    """One tensor of a base's files."""
+    if place.dtype not in DTYPES:
+        raise UserError(f"A weight of the base is stored as {place.dtype}, not in 16 or 32 bits.")
+    with open(folder / file, "rb") as stream:
+        stream.seek(place.begin)
+        block = bytearray(stream.read(place.end - place.begin))
+    return torch.frombuffer(block, dtype=DTYPES[place.dtype]).view(place.shape)
+
+
 def _write_head(
     source: Path,
     target: Path,
@@ -193,11 +203,8 @@ def _write_head(
     delta: Change | None,
 ) -> None:
     """A shard with the head: the unchanged embedding, and what the adapter adds to the head."""
-    file, place = places[embedding]
-    with open(source / file, "rb") as stream:
-        stream.seek(place.begin)
-        block = bytearray(stream.read(place.end - place.begin))
-    weight = torch.frombuffer(block, dtype=DTYPES[place.dtype]).view(place.shape)
+    place = places[embedding][1]
+    weight = _read(source, *places[embedding])
     if delta is not None:
         _check_fits(HEAD, place, delta)
         weight = delta.merged(weight.float(), 0, place.shape[0]).to(weight.dtype)
@@ -208,5 +215,5 @@ def _write_head(
         os.replace(target / ONE_FILE, target / "model-body.safetensors")
         weight_map = dict.fromkeys(weight_map, "model-body.safetensors")
     weight_map[HEAD] = extra
-    total = sum(p.end - p.begin for _, p in places.values()) + len(block)
+    total = sum(p.end - p.begin for _, p in places.values()) + place.end - place.begin
     write_json(target / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})

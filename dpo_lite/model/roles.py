@@ -26,11 +26,13 @@ from dpo_lite.model.adapter_files import CONFIG, WEIGHTS, adapter_folder, check_
 from dpo_lite.model.adapter_names import renaming
 from dpo_lite.model.adapter_settings import HEADED, refusal
 from dpo_lite.model.attach import attach, attach_saved
+from dpo_lite.model.base_copies import is_of_base, without_copies
 from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.heads import attach_head
 from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
 from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
+from dpo_lite.model.targets import plain_name
 from dpo_lite.recipe import AdapterSection
 
 POLICY = "default"  # what is trained: in task: reward it is the reward model
@@ -90,11 +92,13 @@ def continue_policy(
     it keeps the head that the adapter has, else begins with a zero one, and has no reference.
     """
     folder = adapter_folder(adapter)
-    config = check_adapter(folder, base_id, adapter, head)
+    check_adapter(folder, base_id, adapter, head)
     if extra_r or head:
-        tensors = load_file(folder / WEIGHTS)
-        own_head = tensors.pop(HEAD_WEIGHT, None)
-        whole = Adapter(config, tensors)
+        try:
+            whole = _read(base, folder)
+        except ValueError as error:
+            raise _does_not_load(adapter, error) from error
+        own_head = whole.tensors.pop(HEAD_WEIGHT, None)
         if extra_r:
             whole = concatenated(whole, fresh_beside(whole, extra_r, seed))
         if head:
@@ -112,20 +116,29 @@ def continue_policy(
 
 def load_policy(base: torch.nn.Module, adapter: str | Path, head: bool = False) -> PeftModel:
     """The base with a saved adapter as its (trainable) policy, or as its reward model."""
-    return _on_base(base, _read(adapter), str(adapter), head)
+    return _on_base(base, adapter, str(adapter), head)
 
 
-def _on_base(base: torch.nn.Module, adapter: Adapter, name: str, head: bool) -> PeftModel:
-    """The base with an adapter that is in memory as its (trainable) policy."""
+def _on_base(
+    base: torch.nn.Module, adapter: Adapter | str | Path, name: str, head: bool
+) -> PeftModel:
     try:
         return add_saved(base, adapter, POLICY, head, trained=True)
     except (ValueError, OSError, RuntimeError) as error:
         raise _does_not_load(name, error) from error
 
 
-def _read(adapter: str | Path) -> Adapter:
+def _read(model: torch.nn.Module, adapter: str | Path) -> Adapter:
+    """An adapter's files, without copies of the model's own weights."""
     folder = adapter_folder(str(adapter))
-    return Adapter(read_json(folder / CONFIG) or {}, load_file(folder / WEIGHTS))
+    config, tensors = read_json(folder / CONFIG) or {}, load_file(folder / WEIGHTS)
+    if why := refusal(config):
+        raise ValueError(f"it {why}")
+    if any(map(is_of_base, tensors)):
+        named = causal_lm(model).named_parameters(remove_duplicate=False)
+        weights = {plain_name(name): weight for name, weight in named}
+        tensors = without_copies(tensors, weights.get)
+    return Adapter(config, tensors)
 
 
 def add_saved(
@@ -136,9 +149,7 @@ def add_saved(
     Not by PEFT's loader: that takes the base of an adapter with a head for a classifier, beside
     whose adapter none without a head can stand. Raises ValueError, OSError or RuntimeError.
     """
-    saved = adapter if isinstance(adapter, Adapter) else _read(adapter)
-    if why := refusal(saved.config):
-        raise ValueError(f"it {why}")
+    saved = adapter if isinstance(adapter, Adapter) else _read(model, adapter)
     settings = saved.config | {"task_type": "CAUSAL_LM"}
     settings["modules_to_save"] = [SCALAR_HEAD] if head else None
     if head:
@@ -160,7 +171,7 @@ def _check_all_loaded(
 ) -> None:
     """PEFT leaves out tensors that find no layer, and says so in a warning that nobody reads."""
     loaded = get_peft_model_state_dict(model, adapter_name=role, save_embedding_layers=False)
-    own = tensor_places(folder / WEIGHTS)
+    own = [name for name in tensor_places(folder / WEIGHTS) if not is_of_base(name)]
     saved = set(map(renaming(causal_lm(model), own).tensor, own))
     fresh_head = {HEAD_WEIGHT} - saved
     if strangers := sorted(saved ^ set(loaded) - fresh_head):

@@ -145,9 +145,7 @@ def make_adapter(kind: Kind, base: Path, folder: Path) -> torch.Tensor:
         said = says(model)
         how = {"path_initial_model_for_weight_conversion": str(folder / "start")}
         model.peft_config["default"].base_model_name_or_path = str(base)
-        model.save_pretrained(
-            folder, save_embedding_layers=False, **(how if kind.converted else {})
-        )
+        model.save_pretrained(folder, **(how if kind.converted else {}))
     file = folder / "adapter_config.json"
     saved = json.loads(file.read_text("utf-8")) | kind.written
     file.write_text(json.dumps(saved, indent=2), "utf-8")

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel
+from safetensors.torch import load_file, save_file
 
 from dpo_lite.errors import UserError
+from dpo_lite.export.merge import merge
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import check_adapter
 from dpo_lite.model.adapter_settings import SETTINGS, refusal
@@ -122,3 +124,23 @@ def test_dora_over_four_bits_is_scored_beside_other_adapters(folder):
     assert (both[0] - alone).abs().max() < 1e-4
     assert (both[1] - bare).abs().max() < 1e-4
     assert (alone - bare).abs().max() > 1e-2
+
+
+def test_a_copy_of_the_bases_embedding_is_left_out_and_another_one_refused(folder):
+    """PEFT saves the whole embedding beside an adapter of it, or where it was resized."""
+    kind = next(k for k in KINDS if k.name == "embed_tokens adapted")
+    base = make_base(kind.base, folder / f"base-{kind.base}")
+    make_adapter(kind, base, folder / "embedding")
+    file = folder / "embedding" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    (copy,) = [name for name in tensors if "lora" not in name]
+    save_file(tensors | {copy: tensors[copy].bfloat16()}, file)  # as trained in 16 bits
+    section = ModelSection(base=str(base), quantization="none")
+    assert merge(str(base), None, str(file.parent), folder / "merged")["changed"] == 3
+    model = load_base(section).bfloat16()
+    assert roles.continue_policy(model, str(file.parent), "base", extra_r=2)
+    save_file(tensors | {copy: tensors[copy] + 1}, file)
+    with pytest.raises(UserError, match=r"embed_tokens.weight of its own"):
+        merge(str(base), None, str(file.parent), folder / "other")
+    with pytest.raises(UserError, match=r"embed_tokens.weight of its own.*merge_and_unload"):
+        roles.continue_policy(load_base(section), str(file.parent), "base")
