@@ -2,7 +2,7 @@
 
 The policy carries PEFT's default adapter name, so that what is saved loads with plain
 ``PeftModel.from_pretrained``. Nothing outside this file touches ``set_adapter`` or
-``disable_adapter``.
+``disable_adapter`` but ``untouched``, which asks whether a model with adapters off is its base.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
 from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
 from dpo_lite.model.targets import plain_name
+from dpo_lite.model.untouched import base_says, check_untouched
 from dpo_lite.recipe import AdapterSection
 
 POLICY = "default"  # what is trained: in task: reward it is the reward model
@@ -49,12 +50,14 @@ def add_policy(
 
     With ``head`` it has a scalar head of its own and is a reward model.
     """
+    before = base_says(base)
     torch.manual_seed(seed)
     if head:
         attach_head(base)
     model = _with_fresh(base, section, POLICY, head)
     if head:
         _call_headed(model, POLICY)
+    check_untouched(model, before)
     return _checked(model)
 
 
@@ -93,6 +96,7 @@ def continue_policy(
     """
     folder = adapter_folder(adapter)
     check_adapter(folder, base_id, adapter, head)
+    before = base_says(base)
     if extra_r or head:
         try:
             whole = _read(base, folder)
@@ -110,6 +114,7 @@ def continue_policy(
     _check_all_loaded(model, folder, adapter)
     if reference == "start" and not head:
         add_start(model, folder)
+    check_untouched(model, before)
     with policy(model):
         return _checked(model)
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from dpo_lite.errors import UserError
 from dpo_lite.export.merge import merge
-from dpo_lite.model import roles
+from dpo_lite.model import adapter_files, attach, roles
 from dpo_lite.model.adapter_files import check_adapter
 from dpo_lite.model.adapter_settings import SETTINGS, refusal
 from dpo_lite.model.base import load_base
@@ -66,7 +66,7 @@ def test_a_reward_models_head_is_known_and_nothing_else_beside_it():
     assert "whole modules" in refusal(ours | {"modules_to_save": ["score", "embed_tokens"]})
 
 
-def test_what_the_list_is_for(folder):
+def test_what_the_list_is_for(folder, monkeypatch):
     """An adapter whose start was taken off the base's weights, loaded with the settings it has."""
     kind = next(k for k in KINDS if k.name == "init_lora_weights: olora")
     base = make_base(kind.base, folder / f"base-{kind.base}")
@@ -77,6 +77,14 @@ def test_what_the_list_is_for(folder):
     assert (says(model) - meant).abs().max() < 1e-4
     with model.disable_adapter():  # PEFT's own: adapters off is not the base any more
         assert (says(model) - before).abs().max() > 1e-2
+    monkeypatch.setattr(attach, "KEPT", [*attach.KEPT, "init_lora_weights"])
+    monkeypatch.setattr(adapter_files, "refusal", lambda config: None)
+    monkeypatch.setattr(roles, "refusal", lambda config: None)
+    section = ModelSection(base=str(base), quantization="none")
+    for reference in ("base", "start"):  # without the list a second net holds it
+        with pytest.raises(UserError, match="adapters off the model is not its base any more"):
+            roles.continue_policy(load_base(section), str(folder / "olora"), reference)
+    monkeypatch.undo()
     with pytest.raises(UserError, match=r"off the base's weights.*weight_conversion"):
         check_adapter(folder / "olora", None, "x")
 
