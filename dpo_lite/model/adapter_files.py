@@ -12,7 +12,8 @@ from typing import Any
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
 from dpo_lite.model.adapter_settings import HEADED, refusal
-from dpo_lite.model.safetensors_header import all_zero, tensor_places
+from dpo_lite.model.adds_nothing import adds_nothing
+from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.names import is_public, plain_name
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
@@ -64,13 +65,9 @@ def check_adapter(folder: Path, base: str | None, name: str, head: bool = False)
     if why := refusal(config):
         raise UserError(f"model.adapter: {name} {why}")
     _check_base(config.get("base_model_name_or_path"), base, name)
-    weights = folder / WEIGHTS
-    ups = [
-        p for key, p in tensor_places(weights).items() if "lora_B" in key or "embedding_B" in key
-    ]
-    if not ups:
+    if not any(".lora_" in key for key in tensor_places(folder / WEIGHTS)):
         raise UserError(f"model.adapter: {name} holds no LoRA weights; train or copy it again.")
-    if all(all_zero(weights, place) for place in ups):
+    if adds_nothing(folder / WEIGHTS):
         raise UserError(
             f"model.adapter: {name} was never trained (all its B matrices are zero, so it changes "
             "nothing): was it frozen by mistake? Leave model.adapter away, or train it first."

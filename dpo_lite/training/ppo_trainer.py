@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from transformers import TrainerControl, TrainerState, get_scheduler
+from transformers import TrainerControl, TrainerState
 
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
@@ -34,6 +34,7 @@ from dpo_lite.training.ppo import (
     rollout_metrics,
     rollouts,
 )
+from dpo_lite.training.schedule import schedule
 
 if TYPE_CHECKING:
     pass
@@ -75,8 +76,8 @@ class PolicyTrainer:
         self.minibatch = max(1, recipe.ppo.minibatch // recipe.ppo.answers)  # prompts
         minibatches = -(-recipe.train.batch_size // self.minibatch)
         steps = self.state.max_steps * recipe.ppo.passes * minibatches
-        self.scheduler = get_scheduler(
-            recipe.train.scheduler, self.optimizer, int(recipe.train.warmup * steps), steps
+        self.scheduler = schedule(
+            self.optimizer, recipe.train.scheduler, recipe.train.warmup, steps
         )
 
     def train(self, resume_from_checkpoint: str | None = None) -> None:

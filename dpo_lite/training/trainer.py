@@ -22,6 +22,7 @@ from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.method import Objective, Scored
 from dpo_lite.training.reference_cache import ReferenceCache
+from dpo_lite.training.schedule import schedule
 from dpo_lite.training.update import evaluate_examples, update_gradient
 
 # A run's recipe says which; `auto` is only met where no plan was made, in tests.
@@ -64,7 +65,23 @@ def training_arguments(recipe: Recipe, folder: Path, device: torch.device) -> di
     }
 
 
-class PreferenceTrainer(Trainer):
+class Scheduled(Trainer):
+    """Trainer whose first update has a learning rate."""
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        if self.lr_scheduler is None:
+            args = self.args
+            self.lr_scheduler = schedule(
+                optimizer or self.optimizer,
+                str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
+                args.warmup_steps,
+                num_training_steps,
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+
+class PreferenceTrainer(Scheduled):
     """Trainer whose batch is the list of one update's examples."""
 
     def __init__(
