@@ -22,6 +22,7 @@ from peft.utils import transformers_weight_conversion as conversion
 from transformers.pytorch_utils import Conv1D
 
 from dpo_lite.model.adapter_names import layers_of, renaming
+from dpo_lite.model.dora import wear_dora
 from dpo_lite.model.expert_adapter import ParamWrapper
 from dpo_lite.model.experts import expert_modules
 from dpo_lite.model.scoring import causal_lm
@@ -47,8 +48,11 @@ class Config(LoraConfig):
         return super().to_dict() | (self.saved_as or {})
 
 
-def attach(model: torch.nn.Module, config: Config, name: str) -> PeftModel:
-    """A base, or a model that has adapters, with one more: fresh, its names those of layers."""
+def attach(model: torch.nn.Module, config: Config, name: str, fresh: bool = True) -> PeftModel:
+    """A base, or a model that has adapters, with one more, its names those of layers.
+
+    ``fresh``: it stays as it is made; else a saved one's tensors take the place of what is made.
+    """
     kinds = {type(module) for module in expert_modules(causal_lm(model)).values()}
     config._register_custom_module(dict.fromkeys(kinds, ParamWrapper))
     with _names_as_they_are():
@@ -58,6 +62,7 @@ def attach(model: torch.nn.Module, config: Config, name: str) -> PeftModel:
         if isinstance(module, LoraLayer):
             # By this PEFT refuses DoRA rows beside others, which its layers can do by now.
             module.use_dora[name] = False
+    wear_dora(found, name, fresh)
     return found
 
 
@@ -102,7 +107,7 @@ def attach_saved(
             for parameter in config.target_parameters or []
             if not any(_names(parameter, path) for path in linear)
         ] or None
-        found = attach(model, config, name)
+        found = attach(model, config, name, fresh=False)
     set_peft_model_state_dict(found, tensors, adapter_name=name)
     return found
 

@@ -29,6 +29,7 @@ from dpo_lite.model.attach import attach, attach_saved
 from dpo_lite.model.base_copies import is_of_base, without_copies
 from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.heads import attach_head
+from dpo_lite.model.own_start import has_start, save_plain, start_at
 from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
 from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
@@ -46,7 +47,7 @@ HEAD_WEIGHT = f"base_model.model.{SCALAR_HEAD}.weight"
 def add_policy(
     base: torch.nn.Module, section: AdapterSection, seed: int, head: bool = False
 ) -> PeftModel:
-    """Put a fresh LoRA adapter on the base: fp32 masters, no dropout, B = 0 (policy = base).
+    """Put a fresh LoRA adapter on the base: fp32 masters, no dropout, and it adds nothing yet.
 
     With ``head`` it has a scalar head of its own and is a reward model.
     """
@@ -57,6 +58,8 @@ def add_policy(
     model = _with_fresh(base, section, POLICY, head)
     if head:
         _call_headed(model, POLICY)
+    if section.init != "default":
+        start_at(model, POLICY, section.init, seed)
     check_untouched(model, before)
     return _checked(model)
 
@@ -264,10 +267,15 @@ def reference_name(model: PeftModel) -> str:
     return "start adapter, frozen" if START in model.peft_config else "base, adapters off"
 
 
-def parameters(model: PeftModel, name: str) -> list[torch.nn.Parameter]:
+def named_parameters(model: PeftModel, name: str) -> list[tuple[str, torch.nn.Parameter]]:
     """What an adapter trains, its head included, whether it is worn or not."""
     own = re.compile(rf"\.(lora_\w+|modules_to_save)\.{name}(\.|$)")
-    return [p for key, p in model.named_parameters() if own.search(key)]
+    return [(key, p) for key, p in model.named_parameters() if own.search(key)]
+
+
+def parameters(model: PeftModel, name: str) -> list[torch.nn.Parameter]:
+    """The same without the names."""
+    return [parameter for _, parameter in named_parameters(model, name)]
 
 
 def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
@@ -275,12 +283,14 @@ def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
 
 
 def save_policy(model: PeftModel, folder: Path, base_id: str, revision: str | None) -> None:
-    """Write the policy's adapter in PEFT's own layout, naming the base as the recipe does."""
+    """Write the policy's adapter as plain PEFT reads it, naming the base as the recipe does."""
     config = model.peft_config[POLICY]
     config.base_model_name_or_path = base_id
     config.revision = revision
     # "auto" would ask the Hub whether the vocabulary was resized; ours never is.
     model.save_pretrained(str(folder), selected_adapters=[POLICY], save_embedding_layers=False)
+    if has_start(model, POLICY):
+        save_plain(model, POLICY, folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's placeholder card says nothing
 
 

@@ -17,12 +17,12 @@ from trl import DPOConfig, DPOTrainer
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.training.loaded import Loaded
-from dpo_lite.training.trainer import Scheduled, training_arguments
+from dpo_lite.training.trainer import AdapterTrainer, training_arguments
 
 LARGEST_MICRO_BATCH = 4
 
 
-class TokenisedDPOTrainer(Scheduled, DPOTrainer):
+class TokenisedDPOTrainer(AdapterTrainer, DPOTrainer):
     """DPOTrainer on a data set whose ids are ready, with our schedule."""
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
@@ -69,6 +69,7 @@ def trl_trainer(loaded: Loaded, folder: Path, callback: TrainerCallback) -> DPOT
         processing_class=loaded.tokenizer,
         callbacks=[callback],
     )
+    trainer.lora_plus = recipe.adapter.lora_plus
     trainer.remove_callback(PrinterCallback)
     for parameter in roles.trainable_parameters(model):
         parameter.data = parameter.data.to(torch.float32)
