@@ -76,7 +76,9 @@ SCORING = Algorithm(
         "dpo_lite.model.attach",
         "dpo_lite.model.attention",
         "dpo_lite.model.base",
+        "dpo_lite.model.base_copies",
         "dpo_lite.model.branches",
+        "dpo_lite.model.dora",
         "dpo_lite.model.expert_adapter",
         "dpo_lite.model.experts",
         "dpo_lite.model.forest",
@@ -87,6 +89,7 @@ SCORING = Algorithm(
         "dpo_lite.model.layers",
         "dpo_lite.model.logprobs",
         "dpo_lite.model.mxfp4",
+        "dpo_lite.model.own_start",
         "dpo_lite.model.roles",
         "dpo_lite.model.scoring",
         "dpo_lite.model.suited",
@@ -99,7 +102,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="4e9a6efe23e2537097159e7a895304f4adfdea90dda80256edf207d306d176d0",
+    recorded="6977fd992b0d1fc5032ebbc003dcfb5e427f6dc1bc732f9015f23856810221f8",
 )
 
 FOREST = Algorithm(

@@ -31,7 +31,8 @@ def adds_nothing(file: Path) -> bool:
         if not ranks.any():
             continue
         other = places.get(name.replace(up, DOWN[UP.index(up)]))
-        if other is None or (ranks & _filled(file, other).any(axis=1)).any():
+        down = np.ones_like(ranks) if other is None else _filled(file, other).any(axis=1)
+        if down.shape != ranks.shape or (ranks & down).any():  # what does not fit is said later
             return False
     return True
 
@@ -45,4 +46,4 @@ def _filled(file: Path, place: Place) -> np.ndarray:
     with open(file, "rb") as stream:
         stream.seek(place.begin)
         content = np.frombuffer(stream.read(place.end - place.begin), np.uint8)
-    return content.reshape(*place.shape, -1).any(axis=-1)
+    return np.asarray(content.reshape(*place.shape, -1).any(axis=-1))

@@ -32,7 +32,7 @@ from dpo_lite.model.adapter_files import CONFIG, WEIGHTS
 
 Start = Literal["pissa", "olora"]
 FACTORS_FILE = "adapter_start.safetensors"  # in a checkpoint: B₀, which the sum B₀ + ΔB hides
-EXACT = 1024  # rows or columns up to which all singular vectors are computed
+EXACT = 512  # rows or columns up to which all singular vectors are computed
 ROUNDS, MORE = 16, 8  # beyond: rounds of the power iteration, and vectors beside those wanted
 
 

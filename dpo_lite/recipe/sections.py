@@ -90,7 +90,7 @@ class AdapterSection(Section):
     kind: Literal["lora", "dora"] = Field(
         "lora",
         description="Of a fresh adapter: `dora` also trains how long each row of a weight is, which"
-        " helps at small ranks and takes about a third more time.",
+        " helps at small ranks and takes more time.",
     )
     rslora: bool = Field(
         False,
