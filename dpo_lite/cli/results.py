@@ -14,7 +14,7 @@ from dpo_lite.recipe import load_recipe
 from dpo_lite.report.advise import advise_run
 from dpo_lite.report.rlhf import COLOURS, PICTURE, POINTS, terminal_table
 from dpo_lite.report.run import answered, memory_rows
-from dpo_lite.runs.folder import Run
+from dpo_lite.runs.folder import UNTRAINED, Run
 from dpo_lite.tasks import TASKS
 
 
@@ -59,6 +59,8 @@ def print_results(run: Run, console: Console) -> None:
         highlight=False,
         markup=False,
     )
+    if results.get(UNTRAINED):
+        return
     console.print("\nnext", style="bold")
     for command, what in _next_steps(run):
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)

@@ -76,8 +76,10 @@ SCORING = Algorithm(
         "dpo_lite.model.attach",
         "dpo_lite.model.attention",
         "dpo_lite.model.base",
+        "dpo_lite.model.base_copies",
         "dpo_lite.model.branches",
         "dpo_lite.model.brought",
+        "dpo_lite.model.dora",
         "dpo_lite.model.expert_adapter",
         "dpo_lite.model.experts",
         "dpo_lite.model.forest",
@@ -88,6 +90,7 @@ SCORING = Algorithm(
         "dpo_lite.model.layers",
         "dpo_lite.model.logprobs",
         "dpo_lite.model.mxfp4",
+        "dpo_lite.model.own_start",
         "dpo_lite.model.roles",
         "dpo_lite.model.scoring",
         "dpo_lite.model.suited",
@@ -100,7 +103,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="4d84c79906fd5c7ebe731e770d044ebc9bee77696a54774648b0c5e88c6817d8",
+    recorded="366198a787991cb652a23740e12cdc61b82da25b48ff7a6400cf13217e590e64",
 )
 
 FOREST = Algorithm(

@@ -56,9 +56,11 @@ class ExpertDelta:
     fused: Fused
     name: str
     shape: tuple[int, ...]
+    whole = False
 
-    def rows(self, begin: int, end: int) -> torch.Tensor:
-        return _changes(self.fused)[self.name].reshape(-1, self.shape[-1])[begin:end]
+    def merged(self, weight: torch.Tensor, begin: int, end: int) -> torch.Tensor:
+        """Rows ``begin`` to ``end`` with what is added to them, fp32."""
+        return weight + _changes(self.fused)[self.name].reshape(-1, self.shape[-1])[begin:end]
 
 
 @lru_cache(maxsize=1)  # the tensors that one weight became follow one another

@@ -178,7 +178,12 @@ def _adapter_numbers(subject: Subject) -> str:
     config = read_json(subject.adapter / "adapter_config.json") or {}
     adapter = subject.recipe.adapter
     rank, alpha = config.get("r", adapter.r), config.get("lora_alpha", adapter.alpha)
-    text = f"LoRA, rank {rank}, alpha {alpha}"
+    kind = "DoRA" if config.get("use_dora") else "LoRA"
+    text = f"{kind}, rank {rank}, alpha {alpha:g}"
+    text += " / √rank" if config.get("use_rslora") else ""
+    if adapter.init != "default":
+        names = {"pissa": "PiSSA", "olora": "OLoRA"}
+        text += f" (trained at rank {adapter.r} from {names[adapter.init]}'s start)"
     start = subject.recipe.model.adapter
     if start:
         known = is_public(start)

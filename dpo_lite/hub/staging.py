@@ -19,6 +19,7 @@ from dpo_lite.hub.card import model_card
 from dpo_lite.hub.public_recipe import public_recipe
 from dpo_lite.hub.subject import Subject
 from dpo_lite.model.adapter_files import REWARD_FILE, TOKENIZER
+from dpo_lite.model.adds_nothing import adds_nothing
 from dpo_lite.names import is_public
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.report.curves import draw_curves
@@ -107,6 +108,11 @@ def choose(run: Run, base_id: str | None, checkpoint: str | None) -> Subject:
         results = _metrics_until(run, step)
     if not (adapter / "adapter_model.safetensors").is_file():
         raise UserError(f"{adapter} holds no adapter_model.safetensors; train the run again.")
+    if adds_nothing(adapter / "adapter_model.safetensors"):
+        raise UserError(
+            f"{adapter} says what the base says (nothing in it was trained), so there is nothing "
+            "to publish; train for more updates, or with a higher train.lr."
+        )
     base = public_base(recipe, base_id)
     same = base == recipe.model.base
     revision = manifest.get("base_revision") if same else None

@@ -17,14 +17,15 @@ from dpo_lite.memory.accounting import memory_by_part
 from dpo_lite.memory.capacity import peak_memory
 from dpo_lite.memory.device_words import device_words
 from dpo_lite.model import roles
-from dpo_lite.model.adapter_files import keep_start, start_adapter
+from dpo_lite.model.adapter_files import WEIGHTS, keep_start, start_adapter
+from dpo_lite.model.adds_nothing import adds_nothing
 from dpo_lite.model.base import save_own_template
 from dpo_lite.model.download import fetch_weights
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report.data import print_brief, print_report
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.device_lock import device_lock
-from dpo_lite.runs.folder import Run, create_run, recorded
+from dpo_lite.runs.folder import UNTRAINED, Run, create_run, recorded
 from dpo_lite.runs.progress import doing
 from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.runs.transcript import details, keep_in
@@ -174,6 +175,8 @@ def execute(
         save_own_template(loaded.tokenizer, recipe.model, run.adapter)
         results = evaluate_run(run, loaded, objective, report.plan.budget, console, references)
         results |= method.finish(run, loaded, objective, report.plan.budget, console)
+        if adds_nothing(run.adapter / WEIGHTS):
+            results[UNTRAINED] = True
         results["seconds"] = time.time() - started
         results["peak_memory"] = peak_memory(model.device)
         results["memory"] = memory_by_part(

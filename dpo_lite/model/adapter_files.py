@@ -11,7 +11,9 @@ from typing import Any
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
-from dpo_lite.model.safetensors_header import all_zero, tensor_places
+from dpo_lite.model.adapter_settings import HEADED, refusal
+from dpo_lite.model.adds_nothing import adds_nothing
+from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.names import is_public, plain_name
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
@@ -44,7 +46,7 @@ def adapter_folder(name: str) -> Path:
 
 def is_reward(folder: Path) -> bool:
     """Whether an adapter is a reward model: it has a scalar head and no words to say."""
-    return (read_json(folder / CONFIG) or {}).get("task_type") == "SEQ_CLS"
+    return (read_json(folder / CONFIG) or {}).get("task_type") == HEADED
 
 
 def judges_only(name: str, instead: str) -> str:
@@ -58,27 +60,14 @@ def check_adapter(folder: Path, base: str | None, name: str, head: bool = False)
     ``head``: whether it may be, or is to become, a reward model.
     """
     config = read_json(folder / CONFIG) or {}
-    kind = config.get("peft_type")
-    if kind != "LORA":
-        raise UserError(f"model.adapter: {name} is of the kind {kind}; only LoRA goes on.")
-    if is_reward(folder):
-        if not head:
-            raise UserError(judges_only(name, "name the adapter of a policy"))
-        config = config | {"modules_to_save": None}
-    for key, word in (("modules_to_save", "whole modules"), ("trainable_token_indices", "tokens")):
-        if config.get(key):
-            raise UserError(
-                f"model.adapter: {name} also trained {word} ({key}: {config[key]}), which the "
-                "reference would need too; merge it into its base and start from that."
-            )
+    if is_reward(folder) and not head:
+        raise UserError(judges_only(name, "name the adapter of a policy"))
+    if why := refusal(config):
+        raise UserError(f"model.adapter: {name} {why}")
     _check_base(config.get("base_model_name_or_path"), base, name)
-    weights = folder / WEIGHTS
-    ups = [
-        p for key, p in tensor_places(weights).items() if "lora_B" in key or "embedding_B" in key
-    ]
-    if not ups:
+    if not any(".lora_" in key for key in tensor_places(folder / WEIGHTS)):
         raise UserError(f"model.adapter: {name} holds no LoRA weights; train or copy it again.")
-    if all(all_zero(weights, place) for place in ups):
+    if adds_nothing(folder / WEIGHTS):
         raise UserError(
             f"model.adapter: {name} was never trained (all its B matrices are zero, so it changes "
             "nothing): was it frozen by mistake? Leave model.adapter away, or train it first."

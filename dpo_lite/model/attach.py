@@ -22,12 +22,20 @@ from peft.utils import transformers_weight_conversion as conversion
 from transformers.pytorch_utils import Conv1D
 
 from dpo_lite.model.adapter_names import layers_of, renaming
+from dpo_lite.model.dora import wear_dora
 from dpo_lite.model.expert_adapter import ParamWrapper
 from dpo_lite.model.experts import expert_modules
 from dpo_lite.model.scoring import causal_lm
 from dpo_lite.model.targets import plain_name, shortest
 from dpo_lite.model.text_model import tower_modules
 
+# Of an adapter's settings what says which function its tensors are. How it was made is left behind:
+# its first values, its dropout, how its backward pass was approximated.
+KEPT = (
+    "r lora_alpha rank_pattern alpha_pattern use_rslora use_dora lora_bias fan_in_fan_out"
+    " target_modules target_parameters exclude_modules layers_to_transform layers_pattern"
+    " modules_to_save base_model_name_or_path revision"
+).split()
 LAYERS = (torch.nn.Linear, Conv1D, torch.nn.Embedding, torch.nn.Conv1d)
 
 
@@ -40,13 +48,21 @@ class Config(LoraConfig):
         return super().to_dict() | (self.saved_as or {})
 
 
-def attach(model: torch.nn.Module, config: Config, name: str) -> PeftModel:
-    """A base, or a model that has adapters, with one more: fresh, its names those of layers."""
+def attach(model: torch.nn.Module, config: Config, name: str, fresh: bool = True) -> PeftModel:
+    """A base, or a model that has adapters, with one more, its names those of layers.
+
+    ``fresh``: it stays as it is made; else a saved one's tensors take the place of what is made.
+    """
     kinds = {type(module) for module in expert_modules(causal_lm(model)).values()}
     config._register_custom_module(dict.fromkeys(kinds, ParamWrapper))
     with _names_as_they_are():
         found = _put(model, config, name)
     found.peft_config[name].saved_as = _for_plain_peft(found, name)
+    for module in found.modules():
+        if isinstance(module, LoraLayer):
+            # By this PEFT refuses DoRA rows beside others, which its layers can do by now.
+            module.use_dora[name] = False
+    wear_dora(found, name, fresh)
     return found
 
 
@@ -73,23 +89,37 @@ def attach_saved(
     renamed = renaming(lm, tensors)
     settings = renamed.settings(settings)
     tensors = {renamed.tensor(name): tensor for name, tensor in tensors.items()}
-    known = {key: settings[key] for key in LoraConfig.__dataclass_fields__ if key in settings}
-    config = Config(**known | {"inference_mode": not trained, "lora_dropout": 0.0})
+    config = Config(
+        **{key: settings[key] for key in KEPT if settings.get(key) is not None},
+        inference_mode=not trained,
+        task_type=settings.get("task_type"),
+    )
     layers = _layers_of(lm, tensors)
     if layers is None:
         found = _put(model, config, name)
     else:
         modules = _modules(lm)
         linear = sorted(_named_linear(lm, config) | {p for p in layers if _is_layer(modules[p])})
-        config.target_modules = _set(shortest(linear, _published_names(lm))) if linear else None
+        config.target_modules = _kept(config, linear, lm)
+        config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
         config.target_parameters = [
             parameter
             for parameter in config.target_parameters or []
             if not any(_names(parameter, path) for path in linear)
         ] or None
-        found = attach(model, config, name)
+        found = attach(model, config, name, fresh=False)
     set_peft_model_state_dict(found, tensors, adapter_name=name)
     return found
+
+
+def _kept(config: Config, linear: list[str], lm: torch.nn.Module) -> set[str] | str | None:
+    """The layers as PEFT is told them: by the pattern they came with, where it says the same."""
+    if not linear:
+        return None
+    names, pattern = _published_names(lm), config.target_modules
+    if isinstance(pattern, str) and {n for n in names if re.fullmatch(pattern, n)} == set(linear):
+        return pattern
+    return _set(shortest(linear, names))
 
 
 def _for_plain_peft(model: PeftModel, name: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from dpo_lite.model.four_bits import would_pack
 from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.host_embedding import parkable_numbers
 from dpo_lite.model.layers import decoder_of, kinds, layer_lists
+from dpo_lite.model.own_start import start_at, start_bytes
 from dpo_lite.model.recompute import count_selective, decoder_layers
 from dpo_lite.model.roles import POLICY
 from dpo_lite.model.scoring import (
@@ -89,7 +90,7 @@ def costs_of_config(
     lm, element = causal_lm(model), torch.finfo(dtype).bits // 8
     layers = config.get_text_config().num_hidden_layers
     kept = Kept(total.all / tokens / layers, total.selective / tokens / layers)
-    weights = foretold_bytes(lm, packed, element, brought.method(config))
+    weights = foretold_bytes(lm, packed, element, brought.method(config)) + start_bytes(model)
     return _costs(model, weights, kept, rest / tokens, element, held(lm, packed))
 
 
@@ -100,6 +101,7 @@ def costs_of_model(
     tokens = laid_out_tokens(examples, way)
     batch = lay_out(examples, way).to(model.device)
     weights = sum(nbytes(p) for p in model.parameters() if not p.requires_grad)
+    weights += start_bytes(model)
     layers = causal_lm(model).config.get_text_config().num_hidden_layers
     kept = Kept(
         kept_bytes(model, batch, dtype, way) / tokens / layers,
@@ -220,8 +222,10 @@ def _dry_bytes(model: PeftModel, dtype: torch.dtype, examples, way: Way, fuse: b
 def kept_bytes(
     model: PeftModel, batch: Batch, dtype: torch.dtype, way: Way, fuse: bool | None = None
 ) -> int:
-    """Bytes that autograd keeps of the policy's forward pass, each storage once, no parameters."""
-    parameters = {p.untyped_storage()._cdata for p in model.parameters()}
+    """Bytes that autograd keeps of the policy's forward pass, each storage once, none of those that
+    are the model's own."""
+    own = [*model.parameters(), *model.buffers()]
+    parameters = {p.untyped_storage()._cdata for p in own}
     storages: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -267,6 +271,8 @@ def _on_meta(config, recipe: Recipe, dtype: torch.dtype) -> tuple[PeftModel, set
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
+        if recipe.adapter.init != "default":
+            start_at(model, POLICY, recipe.adapter.init, recipe.train.seed)
     return model, packed
 
 

@@ -29,6 +29,8 @@ def fresh_config(lm: torch.nn.Module, section: AdapterSection, head: bool = Fals
     return Config(
         r=section.r,
         lora_alpha=section.alpha,
+        use_dora=section.kind == "dora",
+        use_rslora=section.rslora,
         target_modules=modules,
         target_parameters=_ends(found.parameters) or None,
         lora_dropout=0.0,

@@ -2,7 +2,7 @@
 
 The policy carries PEFT's default adapter name, so that what is saved loads with plain
 ``PeftModel.from_pretrained``. Nothing outside this file touches ``set_adapter`` or
-``disable_adapter``.
+``disable_adapter`` but ``untouched``, which asks whether a model with adapters off is its base.
 """
 
 from __future__ import annotations
@@ -24,12 +24,17 @@ from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
 from dpo_lite.model.adapter_files import CONFIG, WEIGHTS, adapter_folder, check_adapter
 from dpo_lite.model.adapter_names import renaming
+from dpo_lite.model.adapter_settings import HEADED, refusal
 from dpo_lite.model.attach import attach, attach_saved
+from dpo_lite.model.base_copies import is_of_base, without_copies
 from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.heads import attach_head
+from dpo_lite.model.own_start import has_start, save_plain, start_at
 from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
 from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
+from dpo_lite.model.targets import plain_name
+from dpo_lite.model.untouched import base_says, check_untouched
 from dpo_lite.recipe import AdapterSection
 
 POLICY = "default"  # what is trained: in task: reward it is the reward model
@@ -37,22 +42,25 @@ START = "start"
 REWARD = "reward"
 VALUE = "value"
 HEAD_WEIGHT = f"base_model.model.{SCALAR_HEAD}.weight"
-HEADED = "SEQ_CLS"  # PEFT's word for an adapter with a scalar head
 
 
 def add_policy(
     base: torch.nn.Module, section: AdapterSection, seed: int, head: bool = False
 ) -> PeftModel:
-    """Put a fresh LoRA adapter on the base: fp32 masters, no dropout, B = 0 (policy = base).
+    """Put a fresh LoRA adapter on the base: fp32 masters, no dropout, and it adds nothing yet.
 
     With ``head`` it has a scalar head of its own and is a reward model.
     """
+    before = base_says(base)
     torch.manual_seed(seed)
     if head:
         attach_head(base)
     model = _with_fresh(base, section, POLICY, head)
     if head:
         _call_headed(model, POLICY)
+    if section.init != "default":
+        start_at(model, POLICY, section.init, seed)
+    check_untouched(model, before)
     return _checked(model)
 
 
@@ -90,11 +98,14 @@ def continue_policy(
     it keeps the head that the adapter has, else begins with a zero one, and has no reference.
     """
     folder = adapter_folder(adapter)
-    config = check_adapter(folder, base_id, adapter, head)
+    check_adapter(folder, base_id, adapter, head)
+    before = base_says(base)
     if extra_r or head:
-        tensors = load_file(folder / WEIGHTS)
-        own_head = tensors.pop(HEAD_WEIGHT, None)
-        whole = Adapter(config, tensors)
+        try:
+            whole = _read(base, folder)
+        except ValueError as error:
+            raise _does_not_load(adapter, error) from error
+        own_head = whole.tensors.pop(HEAD_WEIGHT, None)
         if extra_r:
             whole = concatenated(whole, fresh_beside(whole, extra_r, seed))
         if head:
@@ -106,26 +117,36 @@ def continue_policy(
     _check_all_loaded(model, folder, adapter)
     if reference == "start" and not head:
         add_start(model, folder)
+    check_untouched(model, before)
     with policy(model):
         return _checked(model)
 
 
 def load_policy(base: torch.nn.Module, adapter: str | Path, head: bool = False) -> PeftModel:
     """The base with a saved adapter as its (trainable) policy, or as its reward model."""
-    return _on_base(base, _read(adapter), str(adapter), head)
+    return _on_base(base, adapter, str(adapter), head)
 
 
-def _on_base(base: torch.nn.Module, adapter: Adapter, name: str, head: bool) -> PeftModel:
-    """The base with an adapter that is in memory as its (trainable) policy."""
+def _on_base(
+    base: torch.nn.Module, adapter: Adapter | str | Path, name: str, head: bool
+) -> PeftModel:
     try:
         return add_saved(base, adapter, POLICY, head, trained=True)
     except (ValueError, OSError, RuntimeError) as error:
         raise _does_not_load(name, error) from error
 
 
-def _read(adapter: str | Path) -> Adapter:
+def _read(model: torch.nn.Module, adapter: str | Path) -> Adapter:
+    """An adapter's files, without copies of the model's own weights."""
     folder = adapter_folder(str(adapter))
-    return Adapter(read_json(folder / CONFIG) or {}, load_file(folder / WEIGHTS))
+    config, tensors = read_json(folder / CONFIG) or {}, load_file(folder / WEIGHTS)
+    if why := refusal(config):
+        raise ValueError(f"it {why}")
+    if any(map(is_of_base, tensors)):
+        named = causal_lm(model).named_parameters(remove_duplicate=False)
+        weights = {plain_name(name): weight for name, weight in named}
+        tensors = without_copies(tensors, weights.get)
+    return Adapter(config, tensors)
 
 
 def add_saved(
@@ -136,7 +157,7 @@ def add_saved(
     Not by PEFT's loader: that takes the base of an adapter with a head for a classifier, beside
     whose adapter none without a head can stand. Raises ValueError, OSError or RuntimeError.
     """
-    saved = adapter if isinstance(adapter, Adapter) else _read(adapter)
+    saved = adapter if isinstance(adapter, Adapter) else _read(model, adapter)
     settings = saved.config | {"task_type": "CAUSAL_LM"}
     settings["modules_to_save"] = [SCALAR_HEAD] if head else None
     if head:
@@ -158,7 +179,7 @@ def _check_all_loaded(
 ) -> None:
     """PEFT leaves out tensors that find no layer, and says so in a warning that nobody reads."""
     loaded = get_peft_model_state_dict(model, adapter_name=role, save_embedding_layers=False)
-    own = tensor_places(folder / WEIGHTS)
+    own = [name for name in tensor_places(folder / WEIGHTS) if not is_of_base(name)]
     saved = set(map(renaming(causal_lm(model), own).tensor, own))
     fresh_head = {HEAD_WEIGHT} - saved
     if strangers := sorted(saved ^ set(loaded) - fresh_head):
@@ -246,10 +267,15 @@ def reference_name(model: PeftModel) -> str:
     return "start adapter, frozen" if START in model.peft_config else "base, adapters off"
 
 
-def parameters(model: PeftModel, name: str) -> list[torch.nn.Parameter]:
+def named_parameters(model: PeftModel, name: str) -> list[tuple[str, torch.nn.Parameter]]:
     """What an adapter trains, its head included, whether it is worn or not."""
     own = re.compile(rf"\.(lora_\w+|modules_to_save)\.{name}(\.|$)")
-    return [p for key, p in model.named_parameters() if own.search(key)]
+    return [(key, p) for key, p in model.named_parameters() if own.search(key)]
+
+
+def parameters(model: PeftModel, name: str) -> list[torch.nn.Parameter]:
+    """The same without the names."""
+    return [parameter for _, parameter in named_parameters(model, name)]
 
 
 def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
@@ -257,12 +283,14 @@ def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
 
 
 def save_policy(model: PeftModel, folder: Path, base_id: str, revision: str | None) -> None:
-    """Write the policy's adapter in PEFT's own layout, naming the base as the recipe does."""
+    """Write the policy's adapter as plain PEFT reads it, naming the base as the recipe does."""
     config = model.peft_config[POLICY]
     config.base_model_name_or_path = base_id
     config.revision = revision
     # "auto" would ask the Hub whether the vocabulary was resized; ours never is.
     model.save_pretrained(str(folder), selected_adapters=[POLICY], save_embedding_layers=False)
+    if has_start(model, POLICY):
+        save_plain(model, POLICY, folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's placeholder card says nothing
 
 

@@ -46,10 +46,3 @@ def tensor_places(path: Path) -> dict[str, Place]:
     if places and path.stat().st_size < max(place.end for place in places.values()):
         raise UserError(f"{path} is cut short; copy or download it again.")
     return places
-
-
-def all_zero(path: Path, place: Place) -> bool:
-    """Whether a tensor holds nothing but zeros: a float is zero where all its bytes are."""
-    with open(path, "rb") as file:
-        file.seek(place.begin)
-        return not any(file.read(place.end - place.begin))

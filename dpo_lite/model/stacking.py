@@ -14,7 +14,7 @@ import torch
 
 from dpo_lite.errors import UserError
 
-DOWN, UP = "lora_A", "lora_B"
+DOWN, EMBEDDING = ("lora_A", "lora_embedding_A"), "lora_embedding_"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def concatenated(first: Adapter, second: Adapter) -> Adapter:
     tensors = {}
     for name in sorted({*first.tensors, *second.tensors}):
         one, two = first.tensors.get(name), second.tensors.get(name)
-        down = DOWN in name
+        down = _is_down(name)
         parts = [
             _or_zeros(one, two, first.rank, down),
             _or_zeros(two, one, second.rank, down) * (1.0 if down else ratio),
@@ -74,18 +74,25 @@ def fresh_beside(start: Adapter, rank: int, seed: int) -> Adapter:
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, tensor in sorted(start.tensors.items()):
-        if DOWN in name:
-            width = tensor.shape[1]
-            values = torch.rand(rank, width, generator=generator) * 2 - 1
-            tensors[name] = (values / math.sqrt(width)).to(tensor)  # as PEFT: kaiming, a = √5
+        down, embedding = _is_down(name), EMBEDDING in name
+        shape = (rank, tensor.shape[1]) if down else (tensor.shape[0], rank)
+        if down == embedding:  # one factor of a layer is zero: of an embedding the other one
+            tensors[name] = tensor.new_zeros(shape)
+        elif embedding:
+            tensors[name] = torch.randn(shape, generator=generator).to(tensor)
         else:
-            tensors[name] = tensor.new_zeros(tensor.shape[0], rank)
+            values = torch.rand(shape, generator=generator) * 2 - 1
+            tensors[name] = (values / math.sqrt(shape[1])).to(tensor)  # as PEFT: kaiming, a = √5
     config = start.config | {
         "r": rank,
         "lora_alpha": _alpha(start.scale, rank),
         "use_rslora": False,
     }
     return Adapter(config, tensors)
+
+
+def _is_down(name: str) -> bool:
+    return any(part in name for part in DOWN)
 
 
 def _alpha(scale: float, rank: int) -> int | float:

@@ -26,6 +26,10 @@ ALIASES: dict[str, str] = {
         "adapter.r": "lora_r lora_rank rank",
         "adapter.alpha": "lora_alpha",
         "adapter.targets": "lora_target lora_target_modules target_modules lora_target_linear",
+        "adapter.kind": "use_dora peft_use_dora",
+        "adapter.rslora": "use_rslora peft_use_rslora",
+        "adapter.init": "init_lora_weights pissa_init peft_init_lora_weights init_weights",
+        "adapter.lora_plus": "loraplus_lr_ratio lorap_lr_ratio",
         "data.train": "dataset datasets dataset_name dataset_path train_dataset train_file "
         "dataset_mixture data_path data_files",
         "data.eval": "eval_dataset test_datasets val_dataset val_set_size val_size "

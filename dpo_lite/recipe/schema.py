@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.recipe.one_of import OneOf
 from dpo_lite.recipe.sections import (
+    FRESH,
     AdapterSection,
     DataSection,
     EvalSection,
@@ -83,6 +84,7 @@ class Recipe(Section):
             raise ValueError("hub.push needs hub.repo, the user/name to publish to")
         if self.adapter.extra_r and not self.model.adapter:
             raise ValueError("adapter.extra_r needs model.adapter; for a fresh one set adapter.r")
+        self._settle_adapter()
         if self.data.pairs == "keep" and not LOSSES[self.train.loss].listwise:
             listwise = " or ".join(name for name, loss in LOSSES.items() if loss.listwise)
             raise ValueError(f"data.pairs: keep needs train.loss: {listwise}")
@@ -93,6 +95,23 @@ class Recipe(Section):
         if self.train.engine not in task.engines:
             raise ValueError(f"train.engine: trl runs DPO only; use dpo_lite for task: {self.task}")
         return self
+
+    def _settle_adapter(self) -> None:
+        adapter, plain = self.adapter, AdapterSection()
+        own = [key for key in FRESH if getattr(adapter, key) != getattr(plain, key)]
+        if self.model.adapter and own:
+            raise ValueError(
+                f"adapter.{own[0]} is for a fresh adapter, and model.adapter is as it was made;"
+                f" leave adapter.{own[0]} out"
+            )
+        if adapter.kind == "dora" and adapter.init != "default":
+            raise ValueError(f"adapter.init: {adapter.init} needs adapter.kind: lora")
+        for key in ("kind", "init"):
+            if adapter.experts and key in own:
+                value = getattr(adapter, key)
+                raise ValueError(
+                    f"adapter.{key}: {value} is for linear layers; set adapter.experts: false"
+                )
 
     def _settle_pairs(self, task: Task) -> None:
         """What of the data a task takes; the default of all is another than that of some."""

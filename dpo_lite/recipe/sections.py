@@ -65,6 +65,9 @@ class ModelSection(Section):
     )
 
 
+FRESH = ("kind", "rslora", "init")  # keys of an adapter that is made, not of one that is there
+
+
 class AdapterSection(Section):
     r: int = Field(
         16,
@@ -83,6 +86,29 @@ class AdapterSection(Section):
         False,
         description="Whether `all-linear` takes in the experts of a mixture: most of its weights,"
         " so an adapter of many parameters; without it attention, dense and shared-expert layers.",
+    )
+    kind: Literal["lora", "dora"] = Field(
+        "lora",
+        description="Of a fresh adapter: `dora` also trains how long each row of a weight is, which"
+        " helps at small ranks and takes more time.",
+    )
+    rslora: bool = Field(
+        False,
+        description="Of a fresh adapter: multiply the update by alpha / √r, not alpha / r, so that"
+        " a higher rank learns as fast.",
+    )
+    init: Literal["default", "pissa", "olora"] = Field(
+        "default",
+        description="What a fresh adapter starts at, adding nothing to the base: `default`, A at"
+        " random and B at zero; `pissa`, the base's largest singular vectors; `olora`, its QR"
+        " decomposition. What is saved is plain LoRA of rank 2 r.",
+    )
+    lora_plus: float = Field(
+        1.0,
+        gt=0,
+        le=128,
+        description="LoRA+: the learning rate of B is so many times that of A, which is train.lr;"
+        " its authors take 16, with a lower train.lr.",
     )
     extra_r: int = Field(
         0,

@@ -48,7 +48,13 @@ class TrainSection(Section):
     scheduler: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after the warm-up."
     )
-    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the updates spent warming up.")
+    warmup: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of the updates spent warming up: from a part"
+        " of `lr` above 0 to all of it.",
+    )
     batch_size: int = Field(
         16,
         ge=1,

@@ -13,9 +13,13 @@ from dpo_lite.advice.rules import Advice, Curves, Rule
 from dpo_lite.files import read_json
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.metrics import split_eval
-from dpo_lite.runs.folder import Run
+from dpo_lite.runs.folder import UNTRAINED, Run
 from dpo_lite.tasks import TASKS
 
+NOTHING = (
+    "Nothing was trained: the adapter changes nothing, so the policy says what the base says, and "
+    "there is nothing to compare or publish. Train for more updates, or with a higher train.lr."
+)
 GRAVEST_FIRST = ("bad", "warn", "good", "info")
 
 
@@ -34,6 +38,8 @@ def advise(
     sets = (results or {}).get("sets") or {}
     evals = _evals(metrics, results)
     curves = Curves(recipe, status, [steps[k] for k in sorted(steps)], evals, sets)
+    if (results or {}).get(UNTRAINED):
+        return [Advice("bad", NOTHING)]
     ending = [advice for rule in STATES if (advice := rule(curves))]
     if len(curves.steps) < task.early:
         if not ending and curves.steps:

@@ -8,8 +8,9 @@ from dpo_lite.files import read_json, write_text
 from dpo_lite.memory.parts import LIBRARIES, TOGETHER
 from dpo_lite.rates import explained
 from dpo_lite.recipe import load_recipe
+from dpo_lite.report.advise import NOTHING
 from dpo_lite.report.curves import draw_curves
-from dpo_lite.runs.folder import ANSWERED_BY, Run
+from dpo_lite.runs.folder import ANSWERED_BY, UNTRAINED, Run
 from dpo_lite.tasks import TASKS
 
 SHOWN_SAMPLES = 6
@@ -33,6 +34,7 @@ def write_report(run: Run) -> None:
         f"learning rate {recipe.train.lr:g}, {recipe.train.batch_size} {task.examples} per "
         f"{task.unit}. Data: {manifest['data']['examples']:,} examples.",
         "",
+        *([NOTHING, ""] if results.get(UNTRAINED) else []),
         "![curves](curves.png)",
         "",
         "## Held-out results",

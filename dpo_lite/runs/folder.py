@@ -30,6 +30,7 @@ ACTIVE = ("queued", "preparing", "running")
 # Whose answers those of samples.jsonl are, by when they were given: the reference's and, where the
 # policy starts apart from it, the policy's before the training, and the policy's after it.
 ANSWERED_BY = {"before": "reference", "start": "start", "after": "policy"}
+UNTRAINED = "untrained"  # in results.json, where the adapter of the end changes nothing
 START_SECONDS = 60.0  # a launched process that has not said its number by then never will
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from dpo_lite.errors import UserError
 from dpo_lite.files import safe_name
 from dpo_lite.recipe import Recipe, load_recipe, validate_recipe
+from dpo_lite.recipe.sections import FRESH
 from dpo_lite.runs.folder import Run
 from dpo_lite.tasks import TASKS, sections_of_tasks
 
@@ -112,6 +113,8 @@ def make_step(
         own["train"]["beta"] = beta
     if start:
         own["model"] = {"adapter": str(start.run.adapter)}
+        for key in FRESH:
+            values.get("adapter", {}).pop(key, None)
     if reward:
         own["ppo"] = {"reward": str(reward.run.adapter)}
     if not TASKS[kind].answers:

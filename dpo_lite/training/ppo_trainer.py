@@ -12,16 +12,17 @@ import torch
 from datasets import Dataset
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from transformers import TrainerControl, TrainerState, get_scheduler
+from transformers import TrainerControl, TrainerState
 
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
-from dpo_lite.model.adapter_files import WEIGHTS
+from dpo_lite.model.checkpoints import load_checkpoint, save_checkpoint
 from dpo_lite.model.device_memory import halving, until_it_fits
 from dpo_lite.objectives.policy_gradient import steered_beta
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.training.method import Objective
+from dpo_lite.training.parameter_groups import groups
 from dpo_lite.training.ppo import (
     Rewarder,
     Rollout,
@@ -34,6 +35,7 @@ from dpo_lite.training.ppo import (
     rollout_metrics,
     rollouts,
 )
+from dpo_lite.training.schedule import schedule
 
 if TYPE_CHECKING:
     pass
@@ -75,8 +77,8 @@ class PolicyTrainer:
         self.minibatch = max(1, recipe.ppo.minibatch // recipe.ppo.answers)  # prompts
         minibatches = -(-recipe.train.batch_size // self.minibatch)
         steps = self.state.max_steps * recipe.ppo.passes * minibatches
-        self.scheduler = get_scheduler(
-            recipe.train.scheduler, self.optimizer, int(recipe.train.warmup * steps), steps
+        self.scheduler = schedule(
+            self.optimizer, recipe.train.scheduler, recipe.train.warmup, steps
         )
 
     def train(self, resume_from_checkpoint: str | None = None) -> None:
@@ -179,9 +181,7 @@ class PolicyTrainer:
         """Adapters, optimiser and place, written aside and then put in place as a whole."""
         aside = folder.with_name(f".{folder.name}")
         shutil.rmtree(aside, ignore_errors=True)
-        self.model.save_pretrained(
-            str(aside), selected_adapters=[roles.POLICY], save_embedding_layers=False
-        )
+        save_checkpoint(self.model, aside)
         if roles.VALUE in self.model.peft_config:
             tensors = get_peft_model_state_dict(
                 self.model, adapter_name=roles.VALUE, save_embedding_layers=False
@@ -204,11 +204,10 @@ class PolicyTrainer:
     def load(self, folder: Path) -> None:
         state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
         self.state.global_step = state.global_step
-        files = {roles.POLICY: WEIGHTS}
+        load_checkpoint(self.model, folder)
         if roles.VALUE in self.model.peft_config:
-            files[roles.VALUE] = VALUE_FILE
-        for name, file in files.items():
-            set_peft_model_state_dict(self.model, load_file(folder / file), adapter_name=name)
+            tensors = load_file(folder / VALUE_FILE)
+            set_peft_model_state_dict(self.model, tensors, adapter_name=roles.VALUE)
         resumable = torch.load(folder / OPTIMIZER_FILE, weights_only=True)
         self.optimizer.load_state_dict(resumable["optimizer"])
         self.scheduler.load_state_dict(resumable["scheduler"])
@@ -216,14 +215,14 @@ class PolicyTrainer:
 
 
 def _optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW over the policy's parameters and, in a second group, those of the value function."""
-    train = recipe.train
-    groups = [{"params": roles.parameters(model, roles.POLICY)}]
+    """AdamW over the policy's parameters and, behind them, those of the value function."""
+    train, ratio = recipe.train, recipe.adapter.lora_plus
+    moved = groups(roles.named_parameters(model, roles.POLICY), train.lr, ratio)
     if roles.VALUE in model.peft_config:
         lr = recipe.ppo.value_lr or train.lr
-        groups.append({"params": roles.parameters(model, roles.VALUE), "lr": lr})
+        moved += groups(roles.named_parameters(model, roles.VALUE), lr, ratio)
     if train.optimizer == "adamw_8bit":
         from bitsandbytes.optim import AdamW8bit
 
-        return AdamW8bit(groups, lr=train.lr, weight_decay=train.weight_decay)
-    return torch.optim.AdamW(groups, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+        return AdamW8bit(moved, lr=train.lr, weight_decay=train.weight_decay)
+    return torch.optim.AdamW(moved, lr=train.lr, weight_decay=train.weight_decay, fused=True)

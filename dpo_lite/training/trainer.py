@@ -16,12 +16,17 @@ from datasets import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from dpo_lite.errors import UserError
+from dpo_lite.model.checkpoints import load_checkpoint, write_start
 from dpo_lite.model.device_memory import until_it_fits
+from dpo_lite.model.own_start import has_start
 from dpo_lite.model.recompute import decoder_layers, recompute
+from dpo_lite.model.roles import POLICY
 from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.method import Objective, Scored
+from dpo_lite.training.parameter_groups import groups
 from dpo_lite.training.reference_cache import ReferenceCache
+from dpo_lite.training.schedule import schedule
 from dpo_lite.training.update import evaluate_examples, update_gradient
 
 # A run's recipe says which; `auto` is only met where no plan was made, in tests.
@@ -73,7 +78,44 @@ def on_one_card(arguments: TrainingArguments) -> TrainingArguments:
     return arguments
 
 
-class PreferenceTrainer(Trainer):
+class AdapterTrainer(Trainer):
+    """Trainer of an adapter: the first update learns, B may move faster, and checkpoints go on."""
+
+    lora_plus = 1.0
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        if self.optimizer is None and self.lora_plus != 1:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+            moved = groups(named, self.args.learning_rate, self.lora_plus)
+            self.optimizer = kind(moved, **options, weight_decay=self.args.weight_decay)
+        return super().create_optimizer(model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        if self.lr_scheduler is None:
+            args = self.args
+            self.lr_scheduler = schedule(
+                optimizer or self.optimizer,
+                str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
+                args.warmup_steps,
+                num_training_steps,
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            write_start(self.model, Path(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        if has_start(self.model, POLICY):
+            load_checkpoint(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+
+class PreferenceTrainer(AdapterTrainer):
     """Trainer whose batch is the list of one update's examples."""
 
     def __init__(
@@ -99,6 +141,7 @@ class PreferenceTrainer(Trainer):
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
+        self.lora_plus = recipe.adapter.lora_plus
         self.objective = objective
         self.budget = budget
         self.held_out = evals

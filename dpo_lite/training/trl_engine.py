@@ -1,7 +1,8 @@
 """The second engine: the same recipe and the same token ids through TRL's DPOTrainer.
 
 What TRL would do to the data is skipped (the ids are ready), and its cast of QLoRA adapters to
-bf16 is undone: at DPO's learning rates a bf16 master loses most updates. All else is TRL's.
+bf16 is undone: at DPO's learning rates a bf16 master loses most updates. The learning rate is ours,
+above 0 from the first update on. All else is TRL's.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from trl import DPOConfig, DPOTrainer
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.training.loaded import Loaded
-from dpo_lite.training.trainer import on_one_card, training_arguments
+from dpo_lite.training.trainer import AdapterTrainer, on_one_card, training_arguments
 
 LARGEST_MICRO_BATCH = 4
 
 
-class TokenisedDPOTrainer(DPOTrainer):
-    """DPOTrainer on a data set whose ids are ready."""
+class TokenisedDPOTrainer(AdapterTrainer, DPOTrainer):
+    """DPOTrainer on a data set whose ids are ready, with our schedule."""
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset
@@ -68,6 +69,7 @@ def trl_trainer(loaded: Loaded, folder: Path, callback: TrainerCallback) -> DPOT
         processing_class=loaded.tokenizer,
         callbacks=[callback],
     )
+    trainer.lora_plus = recipe.adapter.lora_plus
     trainer.remove_callback(PrinterCallback)
     for parameter in roles.trainable_parameters(model):
         parameter.data = parameter.data.to(torch.float32)

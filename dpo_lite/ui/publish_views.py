@@ -8,12 +8,12 @@ import zipfile
 from pathlib import Path
 
 from dpo_lite.errors import UserError
-from dpo_lite.files import NAME
+from dpo_lite.files import NAME, read_json
 from dpo_lite.hub.account import Account
 from dpo_lite.hub.push import Published
 from dpo_lite.hub.staging import TOKENIZER, Staged
 from dpo_lite.model.adapter_files import REWARD_FILE
-from dpo_lite.runs.folder import Run, list_runs, named_run
+from dpo_lite.runs.folder import UNTRAINED, Run, list_runs, named_run
 from dpo_lite.ui import parts
 
 RESULT = "the finished adapter"
@@ -23,7 +23,12 @@ MERGED_FOLDER = Path("merged")
 
 def run_names(runs: Path) -> list[str]:
     """Runs that have something to publish, newest first."""
-    return [run.name for run in list_runs(runs) if run.adapter.is_dir() or run.last_checkpoint()]
+    return [
+        run.name
+        for run in list_runs(runs)
+        if run.adapter.is_dir() or run.last_checkpoint()
+        if not (read_json(run.path / "results.json") or {}).get(UNTRAINED)
+    ]
 
 
 def checkpoints(run: Run) -> list[str]:

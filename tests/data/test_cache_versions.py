@@ -15,10 +15,12 @@ WITHOUT_INFLUENCE = {
         "dpo_lite.data.cache",
         "dpo_lite.data.prepare",  # a type
         "dpo_lite.model.adapter_files",
+        "dpo_lite.model.adapter_settings",  # takes an adapter or refuses it
         "dpo_lite.model.heads",  # the reference has none
         "dpo_lite.model.identity",  # is in the key by what it finds
         "dpo_lite.model.safetensors_header",
         "dpo_lite.model.stacking",  # the start adapter's weights are in the key
+        "dpo_lite.model.untouched",  # looks on
     },
     "FOREST": {
         "dpo_lite.data.cache_versions",

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from dpo_lite.errors import UserError
+from dpo_lite.export import deltas
 from dpo_lite.export import merge as merging
 from dpo_lite.export.merge import INDEX, merge, weight_places
 from dpo_lite.files import read_json, write_json
@@ -122,10 +123,13 @@ def test_little_memory(tmp_path, monkeypatch):
     """No more than a block of rows is ever turned into fp32."""
     monkeypatch.setattr(merging, "ROWS_BYTES", 4096)
     seen = []
-    honest = merging.Delta.rows
-    monkeypatch.setattr(
-        merging.Delta, "rows", lambda self, a, b: seen.append(b - a) or honest(self, a, b)
-    )
+    honest = deltas.Delta.merged
+
+    def merged(self, weight, begin, end):
+        seen.append(end - begin)
+        return honest(self, weight, begin, end)
+
+    monkeypatch.setattr(deltas.Delta, "merged", merged)
     base, adapter = base_and_adapter(tmp_path)
     merge(str(base), None, str(adapter), tmp_path / "out")
     assert max(seen) == 16  # of 64 columns of four bytes
@@ -139,7 +143,7 @@ def test_little_memory(tmp_path, monkeypatch):
         (lambda base, adapter, out: (base / "model.safetensors").unlink(), "has no model.safe"),
         (lambda base, adapter, out: renamed(adapter), "has no weight for the adapter's layer"),
         (lambda base, adapter, out: other_shape(adapter), "has the shape"),
-        (lambda base, adapter, out: dora(adapter), "use_dora is not merged"),
+        (lambda base, adapter, out: blocks(adapter), "matrices in blocks"),
     ],
 )
 def test_refusals_leave_nothing(tmp_path, spoil, message):
@@ -168,9 +172,9 @@ def other_shape(adapter):
     save_file(wide, file)
 
 
-def dora(adapter):
+def blocks(adapter):
     config = json.loads((adapter / "adapter_config.json").read_text())
-    write_json(adapter / "adapter_config.json", config | {"use_dora": True})
+    write_json(adapter / "adapter_config.json", config | {"use_bdlora": {"nblocks": 2}})
 
 
 def trained_on(folder, adapter, **section):

@@ -51,7 +51,8 @@ MANIFEST = {
 
 def write_adapter(folder: Path, base: str) -> None:
     folder.mkdir(parents=True)
-    save_file({"x.lora_A.weight": torch.zeros(2, 2)}, folder / "adapter_model.safetensors")
+    tensors = {f"x.lora_{part}.weight": torch.ones(2, 2) for part in "AB"}
+    save_file(tensors, folder / "adapter_model.safetensors")
     config = {"base_model_name_or_path": base, "peft_type": "LORA", "r": 16, "lora_alpha": 32}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     (folder / "training_args.bin").write_bytes(b"may hold a token")

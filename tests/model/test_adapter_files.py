@@ -43,7 +43,7 @@ def test_a_good_one(adapter):
         ),
         ({"base_model_name_or_path": "builtin:myths"}, "set model.base=builtin:myths"),
         ({"peft_type": "IA3"}, "of the kind IA3; only LoRA"),
-        ({"modules_to_save": ["lm_head"]}, "also trained whole modules .*lm_head"),
+        ({"modules_to_save": ["lm_head"]}, "also trained whole modules.*lm_head"),
         ({"up": 0.0}, "was never trained .*frozen by mistake"),
     ],
 )

@@ -21,7 +21,7 @@ from transformers import (
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.model.dry_run import costs_of_config, costs_of_model
-from dpo_lite.recipe import Recipe
+from dpo_lite.recipe import AdapterSection, Recipe
 from tests.model.small_towers import small_config, small_tower
 
 SIZES = {
@@ -193,3 +193,20 @@ def test_a_dry_run_knows_the_text_model_alone(kind, tmp_path):
     assert (dry.trained, dry.linear, dry.head) == (real.trained, real.linear, real.head)
     assert dry.weights == pytest.approx(real.weights, rel=0.02)
     assert dry.recomputable
+
+
+@pytest.mark.parametrize("section", [{"kind": "dora"}, {"init": "pissa"}], ids=str)
+def test_kinds_of_adapters_cost_what_they_cost(tmp_path, section):
+    """DoRA's lengths are trained too; the factors that PiSSA starts at lie beside the base."""
+    AutoModelForCausalLM.from_config(CONFIGS["llama"]).save_pretrained(tmp_path)
+    asked = recipe(tmp_path, "none")
+    plain = costs_of_config(deepcopy(CONFIGS["llama"]), asked, torch.float32, EXAMPLES)
+    asked.adapter = AdapterSection(**section)
+    model = roles.add_policy(load_base(asked.model), asked.adapter, seed=0).train()
+    real = costs_of_model(model, torch.float32, EXAMPLES, "forest")
+    dry = costs_of_config(deepcopy(CONFIGS["llama"]), asked, torch.float32, EXAMPLES)
+    assert (dry.trained, dry.weights, dry.linear) == (real.trained, real.weights, real.linear)
+    assert dry.layers * dry.layer + dry.rest == pytest.approx(real.layers * real.layer, rel=0.02)
+    outputs = sum(m.out_features for m in model.modules() if hasattr(m, "lora_magnitude_vector"))
+    more = {"kind": (outputs, 0), "init": (0, 4 * plain.trained)}[next(iter(section))]
+    assert (dry.trained - plain.trained, dry.weights - plain.weights) == more

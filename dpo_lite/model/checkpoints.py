@@ -1,0 +1,33 @@
+"""The policy's adapter in a checkpoint: plain LoRA for whoever reads it, exact for going on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from dpo_lite.model.adapter_files import WEIGHTS
+from dpo_lite.model.own_start import has_start, load_start, save_plain, save_start
+from dpo_lite.model.roles import POLICY
+
+
+def write_start(model: torch.nn.Module, folder: Path) -> None:
+    """Make a checkpoint that was just saved what it must be, where the policy has a start."""
+    if has_start(model, POLICY):
+        save_plain(model, POLICY, folder)
+        save_start(model, POLICY, folder)
+
+
+def save_checkpoint(model: PeftModel, folder: Path) -> None:
+    model.save_pretrained(str(folder), selected_adapters=[POLICY], save_embedding_layers=False)
+    write_start(model, folder)
+
+
+def load_checkpoint(model: PeftModel, folder: Path) -> None:
+    """The policy bit by bit as it was when the checkpoint was saved."""
+    if has_start(model, POLICY):
+        load_start(model, POLICY, folder)
+    else:
+        set_peft_model_state_dict(model, load_file(folder / WEIGHTS), adapter_name=POLICY)
