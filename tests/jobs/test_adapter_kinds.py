@@ -108,3 +108,16 @@ def test_ppo_goes_on_bit_by_bit_from_such_a_start(tiny_base, tmp_path, monkeypat
     assert part.status()["state"] == "stopped"
     job.resume(part, Console(quiet=True))
     held_to(whole, part)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_trl_engine_trains_the_same(tiny_base, tmp_path, kind):
+    write_cats(tmp_path, train=range(16), test=range(16, 20))
+    ours = start(tiny_base, tmp_path, "ours", KINDS[kind])
+    theirs = start(tiny_base, tmp_path, "theirs", KINDS[kind], train={"engine": "trl"})
+    losses = [
+        [m["loss"] for m in run.records("metrics.jsonl") if "loss" in m] for run in (ours, theirs)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-4)
+    assert losses[0][-1] < 0.69
