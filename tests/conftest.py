@@ -116,7 +116,9 @@ def real_tokenizer():
     def load(name):
         folder = REAL / "tokenizers" / name
         if not (folder / "tokenizer.json").is_file():
-            pytest.skip(f"no {name} in {folder.parent}: python scripts/real_tokenizers.py brings it")
+            pytest.skip(
+                f"no {name} in {folder.parent}: python scripts/real_tokenizers.py brings it"
+            )
         return AutoTokenizer.from_pretrained(folder)
 
     return load

@@ -42,9 +42,10 @@ class Algorithm:
 
 ENCODING = Algorithm(
     "ENCODING",  # rows to token ids
-    version=3,
+    version=4,
     first_key="c9927061fe18cca7cdf600d3387ec156514f6430de7f3bcf4d4add4aa8300bda",
     modules=(
+        "dpo_lite.data.calls",
         "dpo_lite.data.cells",
         "dpo_lite.data.converters",
         "dpo_lite.data.encoding",
@@ -63,7 +64,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="26776b79c87957ee3a0696e1c003b1d9bfcb555cd29a4d092bf6ad59d1379670",
+    recorded="ae72a114c2db3906f5a72db9e517d4dd0a9ed8ebfba492812fb3a58f950a693f",
 )
 
 SCORING = Algorithm(

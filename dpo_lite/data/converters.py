@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dpo_lite.data.calls import without_ids
 from dpo_lite.data.cells import ASSISTANT, HUMAN, is_messages
 from dpo_lite.data.examples import BadRow, DataRow, Message, Ranked, Reason
 from dpo_lite.data.fields import (
@@ -88,7 +89,7 @@ def conversational(row: DataRow) -> Ranked:
     whole = []
     for key in ("chosen", "rejected"):
         reply = _reply(row, key)
-        starts = [start for start in (turns, bare) if reply[: len(start)] == start]
+        starts = [s for s in (turns, bare) if without_ids(reply[: len(s)]) == without_ids(s)]
         behind = reply[len(starts[0]) :] if starts else reply
         if behind and behind[0]["role"] != "assistant":
             raise BadRow(Reason.PROMPTS_DIFFER, f"{key} does not go on where the prompt ends")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from dpo_lite.data.calls import without_ids
 from dpo_lite.data.cells import (
     BOOLEANS,
     decoded,
@@ -100,7 +101,15 @@ def message(value: Any, what: str) -> Message:
     if role == "assistant" and reasoning and CLOSES not in content:
         reasoning = _checked(reasoning, f"{what}: reasoning").strip()
         content = f"{OPENS}\n{reasoning}\n{CLOSES}\n\n{content.lstrip()}"
-    return {"role": role, "content": content} | ({"tool_calls": calls} if calls else {})
+    return {"role": role, "content": content, **_beside(turn, role)} | (
+        {"tool_calls": calls} if calls else {}
+    )
+
+
+def _beside(turn: Mapping[str, Any], role: str) -> dict[str, str]:
+    """Which call a tool's turn answers, where it says so."""
+    keys = ("tool_call_id", "name") if role == "tool" else ()
+    return {key: turn[key] for key in keys if isinstance(turn.get(key), str) and turn[key]}
 
 
 def tool_calls(turn: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
@@ -118,8 +127,9 @@ def tool_calls(turn: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
         if not isinstance(arguments, dict):
             raise BadRow(Reason.MALFORMED, f"{what}: a tool call's arguments are no object")
         arguments = {key: value for key, value in arguments.items() if value is not None}
-        call = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
-        found.append(call)
+        own = {"id": call["id"]} if isinstance(call.get("id"), str) and call["id"] else {}
+        function = {"name": function["name"], "arguments": arguments}
+        found.append({**own, "type": "function", "function": function})
     return found
 
 
@@ -154,7 +164,7 @@ def answers_behind_shared_turns(
     """Split two conversations into the turns that they share and the last answer of each."""
     if not chosen or not rejected:
         raise BadRow(Reason.EMPTY_RESPONSE)
-    if chosen[:-1] != rejected[:-1]:
+    if without_ids(chosen[:-1]) != without_ids(rejected[:-1]):
         raise BadRow(Reason.PROMPTS_DIFFER)
     if {chosen[-1]["role"], rejected[-1]["role"]} != {"assistant"}:
         raise BadRow(Reason.MALFORMED, "the conversation does not end with an answer")

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import combinations, product
 
+from dpo_lite.data.calls import matched, without_ids
 from dpo_lite.data.cells import is_dialogue, is_number
 from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Message, Ranked, Reason
 from dpo_lite.tasks.spec import DEMONSTRATIONS, PROMPTS
@@ -135,17 +136,21 @@ def _good_ones(
 
 def prompt_text(prompt: Sequence[Message]) -> str:
     """Equal for equal prompts, whatever white space stands around their turns."""
-    turns = [(t["role"], t["content"].strip(), *(t.get("tool_calls") or [])) for t in prompt]
+    turns = [
+        (t["role"], t["content"].strip(), *(t.get("tool_calls") or [])) for t in without_ids(prompt)
+    ]
     return repr(turns)
 
 
 def clean_prompt(prompt: Sequence[Message]) -> list[Message]:
     """The prompt, where it is one that an answer can follow."""
-    if not prompt or not prompt[-1]["content"].strip() or prompt[-1]["role"] == "system":
+    if not prompt or prompt[-1]["role"] == "system":
         raise BadRow(Reason.EMPTY_PROMPT)
     if prompt[-1]["role"] == "assistant":
         raise BadRow(Reason.MALFORMED, "the prompt ends with an answer")
-    return list(prompt)
+    if prompt[-1]["role"] != "tool" and not prompt[-1]["content"].strip():
+        raise BadRow(Reason.EMPTY_PROMPT)  # a tool may well have nothing to say
+    return matched(prompt)
 
 
 def _best_first(ranked: Ranked) -> tuple[list[str], list[float] | None]:

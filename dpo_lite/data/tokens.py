@@ -22,10 +22,12 @@ import numpy as np
 
 from dpo_lite.data.cells import ASSISTANT, HUMAN
 from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Reason
-from dpo_lite.data.faithful import CLOSES, OPENS, Roles, left_out
+from dpo_lite.data.faithful import CLOSES, OPENS, Roles, left_out, tools_left_out
 from dpo_lite.data.template import FAULTS, Template, find_out, render
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection
+
+NAMES = ("name", "tool_call_id")  # what a tool's turn may have beside its words
 
 
 class Rendered(NamedTuple):
@@ -73,6 +75,7 @@ class Encoder:
         self.special = _any_of(
             {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
             | {tokenizer.eos_token, tokenizer.bos_token or tokenizer.eos_token}
+            | self.template.speakers
         )
         self.opening = len(self._ids([self.template.opening])[0])
         self.end_id = self._ids([self.template.end])[0][-1]
@@ -126,7 +129,9 @@ class Encoder:
                 return Rendered(example.row, prompt, [rest + self.template.end for rest in rests])
             messages = self._folded(example.prompt)
             prompt = self._rendered(messages, True, example.template)
-            if fault := self.roles.fault(messages) or left_out(prompt, messages):
+            tools = {**self.options, **example.template}.get("tools") or []
+            fault = self.roles.fault(messages) or left_out(prompt, messages)
+            if fault := fault or tools_left_out(prompt, tools):
                 raise BadRow(Reason.UNSAID, fault)
             rests = [self._rest(messages, a, prompt, example) for a in example.responses]
             return Rendered(example.row, prompt, rests, folded=messages is not example.prompt)
@@ -172,7 +177,8 @@ class Encoder:
         self, messages: list[Message], open_answer: bool, own: dict[str, Any] | None = None
     ) -> str:
         options = {**self.options, **(own or {})}
-        return render(self.tokenizer, messages, open_answer, options, self.template.parts)
+        how = self.template
+        return render(self.tokenizer, messages, open_answer, options, how.parts, how.apart)
 
     # --- ids -------------------------------------------------------------------------------------
 
@@ -239,6 +245,8 @@ class Encoder:
         return max((i for i in range(len(ids)) if ids[i] in self.marks), default=0)
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
+        if not texts:  # a whole batch was dropped, and tokenizers fail on none
+            return []
         return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)[
             "input_ids"
         ]
@@ -286,6 +294,7 @@ def _texts_of(example: Example) -> list[str]:
     """All that the row brings and the model reads, to look for special tokens in it."""
     beside = [turn["tool_calls"] for turn in example.prompt if turn.get("tool_calls")]
     beside += [example.template] if example.template else []
+    beside += [turn[key] for turn in example.prompt for key in NAMES if key in turn]
     spelt = [json.dumps(value, ensure_ascii=False, default=str) for value in beside]
     return [turn["content"] for turn in example.prompt] + example.responses + spelt
 

@@ -24,7 +24,9 @@ from dpo_lite.data.tokens import CharacterEncoder, Encoder
 from dpo_lite.errors import UserError
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
-SPECIAL = re.compile(r"<[|｜][^<>]*?[|｜]>|<\w+_of_\w+>|<bos>|<eos>|</s>|\[/?INST\]")
+SPECIAL = re.compile(
+    r"<[|｜][^<>]*?[|｜]>|<\|\w+>|<\w+\|>|<\w+_of_\w+>|<bos>|<eos>|</s>|\[/?INST\]"
+)
 # name of the template -> the end of turn that an answer must have
 ENDS = {
     "qwen2_5": "<|im_end|>",
