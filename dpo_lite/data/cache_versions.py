@@ -64,7 +64,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="ae72a114c2db3906f5a72db9e517d4dd0a9ed8ebfba492812fb3a58f950a693f",
+    recorded="37465de586e784e97ff92ebd10329946c23ca0a0ca1afd8208b75d6a3c7f10d9",
 )
 
 SCORING = Algorithm(

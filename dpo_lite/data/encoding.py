@@ -134,10 +134,10 @@ def _write(
         pending: deque[tuple[list[Example], list[Rendered], Future]] = deque()
         while batch := list(islice(examples, AT_ONCE)):
             rendered = [encoder.render(example) for example in batch]
-            dropped += [text for text in rendered if isinstance(text, Dropped)]
-            fine = [
-                pair for pair in zip(batch, rendered, strict=True) if isinstance(pair[1], Rendered)
-            ]
+            pairs = list(zip(batch, rendered, strict=True))
+            for example, text in pairs:
+                dropped += _with_partner(example, text) if isinstance(text, Dropped) else []
+            fine = [pair for pair in pairs if isinstance(pair[1], Rendered)]
             texts = [text for _, text in fine]
             pending.append(([e for e, _ in fine], texts, pool.submit(encoder.tokenise, texts)))
             if len(pending) > 1:  # one batch ahead, so that memory stays small
@@ -190,7 +190,7 @@ def _table(
     columns: dict[str, list] = {name: [] for name in SCHEMA.names}
     for example, text, encoded in zip(examples, texts, ids.result(), strict=True):
         if isinstance(encoded, Dropped):
-            dropped.append(encoded)
+            dropped += _with_partner(example, encoded)
             continue
         values = {
             "prompt_ids": encoded.prompt_ids,
@@ -209,6 +209,12 @@ def _table(
         for name, value in values.items():
             columns[name].append(value)
     return pa.RecordBatch.from_pydict(columns, SCHEMA)
+
+
+def _with_partner(example: Example, drop: Dropped) -> list[Dropped]:
+    """The loss of an example that was made of two rows is a loss of both."""
+    rows = [drop.row] if example.partner is None else [drop.row, example.partner]
+    return [Dropped(row, drop.reason, drop.detail) for row in rows]
 
 
 def _hash(text: str) -> int:

@@ -71,7 +71,8 @@ class Example:
 
     ``dialogue``: the row spelled its speakers out (``Human:``, ``Assistant:``); plain text keeps
     them so. ``template``: arguments of the chat template that came with the row. ``margin``: by how
-    much the first of two is said to be better; NaN where that is no number.
+    much the first of two is said to be better; NaN where that is no number. ``partner``: the row of
+    the second response, where that is another row (labelled answers).
     """
 
     prompt: list[Message]
@@ -82,6 +83,7 @@ class Example:
     template: dict[str, Any] = field(default_factory=dict)
     dialogue: bool = False
     margin: float | None = None
+    partner: int | None = None
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ them, another cuts reasoning off every answer. What is trained must stand in the
 stands in the row must be trained or the row be dropped with a reason.
 
 Known and allowed: white space at the ends of a text and around the marks of reasoning is set
-anew; reasoning of earlier turns is left out, as reasoning models are to be asked; a system turn
-may stand elsewhere (some templates put it into the last question); text may be spelt as JSON.
+anew; reasoning of earlier turns that say something else too is left out, as reasoning models are
+to be asked; a system turn may stand elsewhere (some templates put it into the last question); text
+may be spelt as JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def left_out(text: str, turns: Sequence[Message]) -> str | None:
         missing, end = _missing(text, start, _pieces(turn["content"]))
         if turn["role"] == "assistant" and CLOSES in turn["content"]:
             spoken = turn["content"].rpartition(CLOSES)[2]
-            if turn is not turns[-1] or not spoken.strip():
+            if turn is not turns[-1] and (spoken.strip() or turn.get("tool_calls")):
                 without = _missing(text, start, _pieces(spoken))
                 # A thought that was left out may be found in a later turn that says the same.
                 if missing or (not without[0] and without[1] < end):

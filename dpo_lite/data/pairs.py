@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import combinations, product
 
 from dpo_lite.data.calls import matched, without_ids
@@ -109,7 +110,9 @@ def pair_labelled(
             pair = better._replace(responses=better.responses + second[2].responses, scores=None)
             row = row | {"margin": None}  # of one answer alone it says nothing
             try:
-                examples += examples_of(pair, row, number)[0]
+                found, _ = examples_of(pair, row, number)
+                partner = None if every else second[0]  # it may have others
+                examples += [replace(example, partner=partner) for example in found]
             except BadRow as fault:
                 dropped += [Dropped(n, fault.reason) for n in (number, second[0])]
         left = [] if every else good[count:] + bad[count:]

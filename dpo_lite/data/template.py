@@ -80,7 +80,7 @@ def _spelt_calls(turn: Message) -> Message:
 def _thought_apart(turn: Message) -> Message:
     """The turn with its reasoning under the names that templates know."""
     found = REASONING.fullmatch(turn["content"]) if turn["role"] == "assistant" else None
-    if not found:
+    if not found or not (found[2].strip() or turn.get("tool_calls")):
         return turn
     thought, words = found[1].strip(), found[2].lstrip()
     named = dict.fromkeys(("reasoning_content", "reasoning", "thinking"), thought)

@@ -111,6 +111,19 @@ def test_a_thought_that_a_later_turn_repeats_is_no_fault():
     assert "'what'" in left_out("<u>well<a>yes<u>hm", turns)
 
 
+def test_an_earlier_answer_that_is_all_reasoning_is_not_left_out():
+    turns = [user("well"), assistant("<think>\nhm\n</think>\n"), user("so")]
+    assert "'hm'" in left_out("<u>well<a><u>so", turns)
+    calls = {**turns[1], "tool_calls": call(("f", {}))["tool_calls"]}
+    assert left_out("<u>well<a>f<u>so", [turns[0], calls, turns[2]]) is None
+
+
+def test_an_answer_that_is_all_reasoning_is_not_cut_to_nothing():
+    encoder = with_template(CHATML.format(body=SAYS % "m['content'].split('</think>')[-1]"))
+    rendered = encoder.render(Example(ASKS, ["<think>\nhm\n</think>", "so"], 3))
+    assert rendered.rests[0] == "<think>\nhm\n</think><|im_end|>"
+
+
 def test_what_tools_are_described_by():
     assert tools_left_out("weatherfn: tells things. townarg: the place", []) is None
     schema = [{"name": "wei", "description": "a town's\n  sky", "strict": True}]

@@ -50,8 +50,8 @@ def first_missing(text: str, turns, answer: str) -> str | None:
     for turn in turns:
         start = 0 if turn["role"] in ELSEWHERE else place
         lost, end = _walk(text, start, _words(turn["content"]))
-        if turn["role"] == "assistant" and "</think>" in turn["content"]:
-            bare, sooner = _walk(text, start, _words(turn["content"].rpartition("</think>")[2]))
+        if spoken(turn) != turn["content"]:
+            bare, sooner = _walk(text, start, _words(spoken(turn)))
             if not bare and (lost or sooner < end):
                 lost, end = "", sooner
         for word in [] if lost else _words(" ".join(_called(turn))):
@@ -62,6 +62,13 @@ def first_missing(text: str, turns, answer: str) -> str | None:
             place = end
     lost, _ = _walk(text, place, _words(answer))
     return f"{lost!r} of the answer" if lost else None
+
+
+def spoken(turn) -> str:
+    """What of an earlier turn must stand there: not its reasoning, where it also says something."""
+    words = turn["content"].rpartition("</think>")[2]
+    says = words.strip() or turn.get("tool_calls")
+    return words if turn["role"] == "assistant" and says else turn["content"]
 
 
 def rewritten(text: str, contents) -> str | None:
