@@ -64,7 +64,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="37465de586e784e97ff92ebd10329946c23ca0a0ca1afd8208b75d6a3c7f10d9",
+    recorded="0c1084edc5ec97b05104089ab3d6fdc7484a44ac876d8f0045c315868041655b",
 )
 
 SCORING = Algorithm(

@@ -20,6 +20,7 @@ class Reason(str, Enum):
     EMPTY_PROMPT = "empty prompt"
     EMPTY_RESPONSE = "empty response"
     IDENTICAL = "responses identical"
+    UNANSWERED = "the conversation does not end with an answer"
     PROMPTS_DIFFER = "the responses belong to different prompts"
     TIE = "tie: rated equally"
     OPPOSITE = "the ratings prefer the rejected response"
@@ -36,10 +37,11 @@ class Reason(str, Enum):
     WEIGHT = "left out by the mixing weights"
     # Not lost, but changed: counted all the same.
     CUT = "start of the prompt cut (kept)"
+    BEHIND = "turns behind the last answer left out (the rest kept)"
     PART = "pairs of a ranking left out: tied, identical or empty (the rest kept)"
 
 
-KEPT = (Reason.CUT, Reason.PART)
+KEPT = (Reason.CUT, Reason.BEHIND, Reason.PART)
 
 
 class BadRow(Exception):
@@ -56,13 +58,14 @@ class Ranked(NamedTuple):
 
     Without ``scores`` the responses stand best first; with them a higher score is better, in any
     order. One response is a demonstration (SFT), none a prompt alone (PPO). ``template`` is passed
-    on to the chat template.
+    on to the chat template. ``behind``: what of the row stands behind the last answer, in words.
     """
 
     prompt: list[Message]
     responses: list[str]
     scores: list[float] | None = None
     template: dict[str, Any] | None = None
+    behind: str = ""
 
 
 @dataclass(frozen=True)

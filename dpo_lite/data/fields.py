@@ -166,8 +166,9 @@ def answers_behind_shared_turns(
         raise BadRow(Reason.EMPTY_RESPONSE)
     if without_ids(chosen[:-1]) != without_ids(rejected[:-1]):
         raise BadRow(Reason.PROMPTS_DIFFER)
-    if {chosen[-1]["role"], rejected[-1]["role"]} != {"assistant"}:
-        raise BadRow(Reason.MALFORMED, "the conversation does not end with an answer")
+    for turn, key in ((chosen[-1], "chosen"), (rejected[-1], "rejected")):
+        if turn["role"] != "assistant":
+            raise BadRow(Reason.UNANSWERED, f"{key}: its last turn is of the {turn['role']}")
     return chosen[:-1], [spoken(chosen[-1], "chosen"), spoken(rejected[-1], "rejected")]
 
 
@@ -178,6 +179,12 @@ def turns_before_answer(row: DataRow, key: str) -> list[Message]:
     if not places:
         raise BadRow(Reason.MALFORMED, f"{key} holds no answer")
     return [message(turn, key) for turn in turns[: places[-1]]]
+
+
+def ending(row: DataRow, key: str) -> str:
+    """What of a conversation stands behind its last answer, in words; empty where nothing does."""
+    last = role_of(mapping(items(row, key)[-1], key))
+    return "" if last == "assistant" else f"{key}: its last turn is of the {last}"
 
 
 def dialogue(content: str) -> list[Message]:

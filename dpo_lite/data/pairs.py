@@ -37,14 +37,14 @@ def examples_of(
         "dialogue": is_dialogue(row.get("prompt")) or is_dialogue(row.get("chosen")),
     }
     if pairs == PROMPTS:
-        return [Example(prompt, [], **common)], []
+        return [Example(prompt, [], **common)], _behind(ranked, number)
     answers, scores = _best_first(ranked)
     if pairs in DEMONSTRATIONS:
         answers, scores = answers[:1], None
     if len(answers) < 2:
         _check_distinct(answers, None)
         turns = _earlier_turns(prompt, common) if pairs == "turns" else []
-        return [*turns, Example(prompt, answers, **common)], []
+        return [*turns, Example(prompt, answers, **common)], _behind(ranked, number)
     if pairs == "keep" or len(answers) == 2:
         _check_distinct(answers, scores)
         margin = _margin(row) if len(answers) == 2 else None
@@ -62,6 +62,10 @@ def examples_of(
         raise faults[0]
     detail = f"{len(faults)} of {len(faults) + len(examples)} pairs"
     return examples, [Dropped(number, Reason.PART, detail)] if faults else []
+
+
+def _behind(ranked: Ranked, number: int) -> list[Dropped]:
+    return [Dropped(number, Reason.BEHIND, ranked.behind)] if ranked.behind else []
 
 
 def _earlier_turns(prompt: list[Message], common: dict) -> list[Example]:
@@ -115,8 +119,12 @@ def pair_labelled(
                 examples += [replace(example, partner=partner) for example in found]
             except BadRow as fault:
                 dropped += [Dropped(n, fault.reason) for n in (number, second[0])]
-        left = [] if every else good[count:] + bad[count:]
-        dropped += [Dropped(number, Reason.UNPAIRED) for number, _, _ in left]
+        for label, others in (("good", good[count:]), ("bad", bad[count:])):
+            other = {"good": "bad", "bad": "good"}[label]
+            detail = f"{label}, and no {other} answer to the same prompt is left"
+            left = [] if every else others
+            dropped += [Dropped(number, Reason.UNPAIRED, detail) for number, _, _ in left]
+        dropped += [d for number, _, ranked in (*good, *bad) for d in _behind(ranked, number)]
     return examples, dropped
 
 
@@ -131,7 +139,9 @@ def _good_ones(
             dropped.append(Dropped(number, Reason.BAD))
             continue
         try:
-            examples += examples_of(ranked._replace(scores=None), row, number, pairs)[0]
+            found, kept = examples_of(ranked._replace(scores=None), row, number, pairs)
+            examples += found
+            dropped += kept
         except BadRow as bad:
             dropped.append(Dropped(number, bad.reason, bad.detail))
     return examples, dropped

@@ -100,6 +100,14 @@ SPELT = {
         {TURNS, SYSTEM},
         labelled("label", lambda s, a: {"prompt": s.messages, "completion": [assistant(a)]}),
     ),
+    "kto-messages": (
+        {TURNS, SYSTEM},
+        labelled("label", lambda s, a: {"messages": [*s.messages, assistant(a)]}),
+    ),
+    "kto-alpaca": (
+        set(),
+        labelled("kto_tag", lambda s, a: {"instruction": s.turns[-1], "output": a}),
+    ),
     "sft-completion": ({SYSTEM, ONE}, lambda s: {"prompt": s.messages, "completion": s.answers[0]}),
     "sft-messages": (
         {TURNS, SYSTEM, ONE},
