@@ -48,6 +48,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.calls",
         "dpo_lite.data.cells",
         "dpo_lite.data.converters",
+        "dpo_lite.data.echoes",
         "dpo_lite.data.encoding",
         "dpo_lite.data.examples",
         "dpo_lite.data.faithful",
@@ -59,12 +60,14 @@ ENCODING = Algorithm(
         "dpo_lite.data.prompts",
         "dpo_lite.data.ratings",
         "dpo_lite.data.recognition",
+        "dpo_lite.data.senses",
         "dpo_lite.data.sources",
         "dpo_lite.data.template",
+        "dpo_lite.data.thoughts",
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="0c1084edc5ec97b05104089ab3d6fdc7484a44ac876d8f0045c315868041655b",
+    recorded="863c65ed73f43300bdac3be95f0e607e4abd43c09ec29551f752945b23c7eca2",
 )
 
 SCORING = Algorithm(

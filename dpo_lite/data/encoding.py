@@ -22,10 +22,12 @@ from datasets import Dataset
 
 from dpo_lite.data.cache import cached_folder
 from dpo_lite.data.cache_versions import ENCODING
+from dpo_lite.data.echoes import repeats_prompt, without_echo
 from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Reason
 from dpo_lite.data.format_rules import Format
 from dpo_lite.data.pairs import examples_of, pair_labelled, prompt_text
 from dpo_lite.data.recognition import recognise
+from dpo_lite.data.senses import refuse_other_senses
 from dpo_lite.data.sources import Source
 from dpo_lite.data.tokens import EncodedExample, Encoder, Rendered
 from dpo_lite.data.where import row_filter
@@ -53,6 +55,8 @@ SCHEMA = pa.schema(
         "ids_key": pa.int64(),
         "melted": pa.bool_(),
         "folded": pa.bool_(),
+        "echo": pa.bool_(),  # every answer begins with its prompt
+        "thought": pa.int8(),  # as in dpo_lite.data.thoughts
     }
 )
 
@@ -66,10 +70,18 @@ class Options:
     where: dict[str, str | float | bool] | None = None
     pairs: str = "best_worst"
     limit: int | None = None
+    strip_prompt: bool = False
 
 
 def options_of(section: DataSection, part: OneSource) -> Options:
-    return Options(part.format, part.columns, section.where, section.pairs, section.limit)
+    return Options(
+        part.format,
+        part.columns,
+        section.where,
+        section.pairs,
+        section.limit,
+        section.strip_prompt,
+    )
 
 
 @dataclass(frozen=True)
@@ -168,6 +180,9 @@ def _examples(
             if other:
                 raise BadRow(Reason.MALFORMED, f"{other[0]} makes it another format's row")
             converted = matched.ask(row) if asked else matched.convert(row)
+            refuse_other_senses(row, converted.prompt)
+            if options.strip_prompt:
+                converted = without_echo(converted)
             if grouped:
                 labelled.append((number, row, converted))
                 continue
@@ -205,6 +220,8 @@ def _table(
             "ids_key": _ids_key(encoded),
             "melted": encoded.melted,
             "folded": text.folded,
+            "echo": repeats_prompt(example.prompt, example.responses),
+            "thought": int(text.thought),
         }
         for name, value in values.items():
             columns[name].append(value)

@@ -16,6 +16,7 @@ class Reason(str, Enum):
 
     MALFORMED = "malformed row"
     NOT_TEXT = "a text is missing or is not text"
+    SENSES = "pictures, video or sound beside the text"
     TOO_LARGE = "a text of over a million characters"
     EMPTY_PROMPT = "empty prompt"
     EMPTY_RESPONSE = "empty response"

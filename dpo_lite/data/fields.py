@@ -93,8 +93,9 @@ def message(value: Any, what: str) -> Message:
         content = ""
     if isinstance(content, list):  # OpenAI's list of parts
         parts = [mapping(part, what) for part in content]
-        if any((part.get("type") or "text") != "text" for part in parts):
-            raise BadRow(Reason.NOT_TEXT, f"{what} holds more than text")
+        kinds = [part.get("type") or ("text" if "text" in part else "other") for part in parts]
+        if other := next((kind for kind in kinds if kind != "text"), None):
+            raise BadRow(Reason.SENSES, f"{what} holds a part of type {other}")
         content = "".join(_checked(part.get("text"), what) for part in parts)
     content = _checked(content, what)
     reasoning = first_of(turn, "reasoning_content", "reasoning", "thinking")

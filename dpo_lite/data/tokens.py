@@ -24,6 +24,7 @@ from dpo_lite.data.cells import ASSISTANT, HUMAN
 from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Reason
 from dpo_lite.data.faithful import CLOSES, OPENS, Roles, left_out, tools_left_out
 from dpo_lite.data.template import FAULTS, Template, find_out, render
+from dpo_lite.data.thoughts import Thought, thought_of
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection
 
@@ -37,6 +38,7 @@ class Rendered(NamedTuple):
     prompt: str
     rests: list[str]
     folded: bool = False  # the system turn stands in the first user turn
+    thought: Thought = Thought(0)  # what it has of reasoning
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,9 @@ class Encoder:
             if fault := fault or tools_left_out(prompt, tools):
                 raise BadRow(Reason.UNSAID, fault)
             rests = [self._rest(messages, a, prompt, example) for a in example.responses]
-            return Rendered(example.row, prompt, rests, folded=messages is not example.prompt)
+            folded = messages is not example.prompt
+            thought = thought_of(prompt, rests, example.responses)
+            return Rendered(example.row, prompt, rests, folded, thought)
         except BadRow as bad:
             return Dropped(example.row, bad.reason, bad.detail)
         except FAULTS as error:
