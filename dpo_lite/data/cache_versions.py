@@ -67,7 +67,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="863c65ed73f43300bdac3be95f0e607e4abd43c09ec29551f752945b23c7eca2",
+    recorded="d52eb9f8f51e4e3c055a1687ec5c675fe68d069097b6d00e69161b7cadf87bec",
 )
 
 SCORING = Algorithm(
@@ -103,7 +103,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="4e9a6efe23e2537097159e7a895304f4adfdea90dda80256edf207d306d176d0",
+    recorded="d072e00eb2034790f54db9c1bf4ee0e6727970d19d72393ef3dfcd2cf3e9d77c",
 )
 
 FOREST = Algorithm(

@@ -32,6 +32,7 @@ class Reason(str, Enum):
     TEMPLATE = "the chat template refuses the conversation"
     UNSAID = "the chat template does not say what the row says"
     SPECIAL = "a special token of the model stands in the text"
+    BEYOND = "a token that the base has no row for"
     DUPLICATE = "duplicate of an earlier row"
     IN_EVAL = "prompt also in the held-out data"
     TOO_LONG = "longer than max_length"

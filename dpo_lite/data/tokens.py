@@ -54,14 +54,22 @@ class EncodedExample:
 class Encoder:
     """Text → ids with a tokenizer: by its chat template, or ``raw`` as plain text.
 
-    ``options``: further arguments of the chat template, such as {"enable_thinking": False}.
+    ``options``: further arguments of the chat template, such as {"enable_thinking": False};
+    ``rows``: of the base's embedding, which a tokenizer with tokens of somebody else's may exceed.
     Raises UserError where the tokenizer has no template, or one that does not work here.
     """
 
     unit = "tokens"
 
-    def __init__(self, tokenizer, raw: bool = False, options: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        tokenizer,
+        raw: bool = False,
+        options: dict[str, Any] | None = None,
+        rows: int | None = None,
+    ):
         self.tokenizer = tokenizer
+        self.rows = rows if rows is not None and len(tokenizer) > rows else None
         self.raw = raw
         self.options = options or {}
         if not tokenizer.eos_token:
@@ -92,7 +100,7 @@ class Encoder:
         """A hash of all that the ids depend on, but the text."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         vocabulary = backend.to_str() if backend else json.dumps(self.tokenizer.get_vocab())
-        facts = [vocabulary, self.tokenizer.chat_template, self.raw, self.options]
+        facts = [vocabulary, self.tokenizer.chat_template, self.raw, self.options, self.rows]
         facts += [self.tokenizer.bos_token, self.tokenizer.eos_token]
         facts += [version(name) for name in ("transformers", "tokenizers", "jinja2")]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -217,6 +225,8 @@ class Encoder:
                     responses.append(self._ids([rest])[0])
             if fault := self._fault(item, prompt, responses):
                 encoded.append(Dropped(item.row, Reason.SPECIAL, fault))
+            elif beyond := self._beyond([prompt, *responses]):
+                encoded.append(Dropped(item.row, Reason.BEYOND, beyond))
             elif len({tuple(ids) for ids in responses}) < len(responses):
                 detail = "to the tokenizer, though not as text"
                 encoded.append(Dropped(item.row, Reason.IDENTICAL, detail))
@@ -235,6 +245,16 @@ class Encoder:
         if any(ids[-1] != end or ids.count(end) != 1 for ids in responses):
             return "more than one end of turn"
         return None
+
+    def _beyond(self, ids: list[list[int]]) -> str | None:
+        """The first token that the embedding does not reach, in words."""
+        if self.rows is None:
+            return None
+        unknown = next((i for part in ids for i in part if i >= self.rows), None)
+        if unknown is None:
+            return None
+        token = self.tokenizer.convert_ids_to_tokens(unknown)
+        return f"{token!r} is number {unknown:,} of {self.rows:,} rows in the base's embedding"
 
     def _cut(self, prompt: str) -> int:
         """Where the last special token of the prompt begins; 0 where cutting is not exact."""
@@ -287,11 +307,11 @@ class CharacterEncoder(Encoder):
         return "".join(map(chr, ids))
 
 
-def encoder_of(tokenizer: Any | None, section: DataSection) -> Encoder:
+def encoder_of(tokenizer: Any | None, section: DataSection, rows: int | None = None) -> Encoder:
     """The encoder that a recipe's data section asks for; of characters without a tokenizer."""
     if tokenizer is None:
         return CharacterEncoder()
-    return Encoder(tokenizer, section.raw, section.template)
+    return Encoder(tokenizer, section.raw, section.template, rows)
 
 
 def _texts_of(example: Example) -> list[str]:

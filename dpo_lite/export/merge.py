@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from dpo_lite.errors import UserError
 from dpo_lite.export.expert_deltas import ExpertDelta, expert_deltas
@@ -26,6 +26,8 @@ from dpo_lite.model.adapter_files import WEIGHTS, adapter_folder
 from dpo_lite.model.adapter_names import PREFIX, renaming
 from dpo_lite.model.base import base_location
 from dpo_lite.model.safetensors_header import Place, tensor_places
+from dpo_lite.model.tensor_files import load_tensors
+from dpo_lite.runs.folder import check_output
 
 ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -73,6 +75,7 @@ def merge(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty; give another folder.")
+    check_output(out.parent)
     folder = adapter_folder(adapter)
     say(f"looking for the weights of {base}")
     source = base_folder(base, revision)
@@ -145,7 +148,7 @@ def read_deltas(adapter: Path, files: FileNames) -> dict[str, Delta | ExpertDelt
     odd = ["use_dora", "lora_bias", "modules_to_save", "layer_replication"]
     for key in [key for key in odd if settings.get(key)]:
         raise UserError(f"An adapter with {key} is not merged here; PEFT's merge_and_unload can.")
-    saved = load_file(adapter / WEIGHTS)
+    saved = load_tensors(adapter / WEIGHTS)
     names = renaming(files.model, saved)
     saved = {names.tensor(name): tensor for name, tensor in saved.items()}
     settings = names.settings(settings)

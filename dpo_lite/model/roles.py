@@ -18,7 +18,6 @@ from peft import (
     PeftModel,
     get_peft_model_state_dict,
 )
-from safetensors.torch import load_file
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
@@ -30,6 +29,7 @@ from dpo_lite.model.heads import attach_head
 from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
 from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
+from dpo_lite.model.tensor_files import load_tensors
 from dpo_lite.recipe import AdapterSection
 
 POLICY = "default"  # what is trained: in task: reward it is the reward model
@@ -92,7 +92,7 @@ def continue_policy(
     folder = adapter_folder(adapter)
     config = check_adapter(folder, base_id, adapter, head)
     if extra_r or head:
-        tensors = load_file(folder / WEIGHTS)
+        tensors = load_tensors(folder / WEIGHTS)
         own_head = tensors.pop(HEAD_WEIGHT, None)
         whole = Adapter(config, tensors)
         if extra_r:
@@ -125,7 +125,7 @@ def _on_base(base: torch.nn.Module, adapter: Adapter, name: str, head: bool) -> 
 
 def _read(adapter: str | Path) -> Adapter:
     folder = adapter_folder(str(adapter))
-    return Adapter(read_json(folder / CONFIG) or {}, load_file(folder / WEIGHTS))
+    return Adapter(read_json(folder / CONFIG) or {}, load_tensors(folder / WEIGHTS))
 
 
 def add_saved(

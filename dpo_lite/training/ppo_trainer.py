@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from datasets import Dataset
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import TrainerControl, TrainerState, get_scheduler
 
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import WEIGHTS
 from dpo_lite.model.device_memory import halving, until_it_fits
+from dpo_lite.model.tensor_files import load_tensors
 from dpo_lite.objectives.policy_gradient import steered_beta
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.callbacks import RunRecorder
@@ -208,7 +209,7 @@ class PolicyTrainer:
         if roles.VALUE in self.model.peft_config:
             files[roles.VALUE] = VALUE_FILE
         for name, file in files.items():
-            set_peft_model_state_dict(self.model, load_file(folder / file), adapter_name=name)
+            set_peft_model_state_dict(self.model, load_tensors(folder / file), adapter_name=name)
         resumable = torch.load(folder / OPTIMIZER_FILE, weights_only=True)
         self.optimizer.load_state_dict(resumable["optimizer"])
         self.scheduler.load_state_dict(resumable["scheduler"])
