@@ -63,11 +63,12 @@ ENCODING = Algorithm(
         "dpo_lite.data.senses",
         "dpo_lite.data.sources",
         "dpo_lite.data.template",
+        "dpo_lite.data.texts",
         "dpo_lite.data.thoughts",
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="d52eb9f8f51e4e3c055a1687ec5c675fe68d069097b6d00e69161b7cadf87bec",
+    recorded="1fe8fa924f85a8e648e2290694760877d104b55d5c841a6f0ba7d112ff335fed",
 )
 
 SCORING = Algorithm(

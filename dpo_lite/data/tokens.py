@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,15 +19,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dpo_lite.data.cells import ASSISTANT, HUMAN
 from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Reason
 from dpo_lite.data.faithful import CLOSES, OPENS, Roles, left_out, tools_left_out
 from dpo_lite.data.template import FAULTS, Template, find_out, render
+from dpo_lite.data.texts import (
+    all_texts,
+    any_of,
+    bare_answer,
+    fold_system,
+    raw_texts,
+    with_calls_spelt,
+)
 from dpo_lite.data.thoughts import Thought, thought_of
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection
-
-NAMES = ("name", "tool_call_id")  # what a tool's turn may have beside its words
 
 
 class Rendered(NamedTuple):
@@ -82,7 +86,7 @@ class Encoder:
         )
         self.roles = Roles(lambda turns: self._rendered(turns, True), FAULTS)
         self.begin = self._begin_ids() if raw else []
-        self.special = _any_of(
+        self.special = any_of(
             {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
             | {tokenizer.eos_token, tokenizer.bos_token or tokenizer.eos_token}
             | self.template.speakers
@@ -122,7 +126,7 @@ class Encoder:
         """Ids of a prompt (text is one user turn), up to where the answer begins."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         if self.raw:
-            text = _raw_texts(Example(messages, [], row=0))[0]
+            text = raw_texts(Example(messages, [], row=0))[0]
             return self.begin + self._ids([text])[0]
         return self._ids([self._rendered(self._folded(messages), True)])[0]
 
@@ -131,11 +135,11 @@ class Encoder:
     def render(self, example: Example) -> Rendered | Dropped:
         """The texts of an example; Dropped where the template refuses it."""
         try:
-            for text in _texts_of(example):
+            for text in all_texts(example):
                 if mark := self.special.search(text):
                     raise BadRow(Reason.SPECIAL, mark.group())
             if self.raw:
-                prompt, rests = _raw_texts(example)
+                prompt, rests = raw_texts(example)
                 return Rendered(example.row, prompt, [rest + self.template.end for rest in rests])
             messages = self._folded(example.prompt)
             prompt = self._rendered(messages, True, example.template)
@@ -158,7 +162,7 @@ class Encoder:
         Where it cuts the answer's reasoning, or opens an answer with a mark that it then leaves
         out, the answer is put there as the model itself is to write it.
         """
-        answer = _bare(answer)
+        answer = bare_answer(answer)
         turn = {"role": "assistant", "content": answer}
         whole = self._rendered([*messages, turn], False, example.template)
         after = self.template.after
@@ -183,7 +187,7 @@ class Encoder:
     def _folded(self, messages: list[Message]) -> list[Message]:
         """The messages, with a system turn in the user's where the template knows none."""
         folds = messages[0]["role"] == "system" and not self.template.takes_system
-        return _fold_system(messages) if folds else messages
+        return fold_system(messages) if folds else messages
 
     def _rendered(
         self, messages: list[Message], open_answer: bool, own: dict[str, Any] | None = None
@@ -295,7 +299,7 @@ class CharacterEncoder(Encoder):
         self.raw = True
 
     def render(self, example: Example) -> Rendered | Dropped:
-        return Rendered(example.row, *_raw_texts(example))
+        return Rendered(example.row, *raw_texts(with_calls_spelt(example)))
 
     def tokenise(self, rendered: Sequence[Rendered]) -> list[EncodedExample | Dropped]:
         return [
@@ -314,57 +318,5 @@ def encoder_of(tokenizer: Any | None, section: DataSection, rows: int | None = N
     return Encoder(tokenizer, section.raw, section.template, rows)
 
 
-def _texts_of(example: Example) -> list[str]:
-    """All that the row brings and the model reads, to look for special tokens in it."""
-    beside = [turn["tool_calls"] for turn in example.prompt if turn.get("tool_calls")]
-    beside += [example.template] if example.template else []
-    beside += [turn[key] for turn in example.prompt for key in NAMES if key in turn]
-    spelt = [json.dumps(value, ensure_ascii=False, default=str) for value in beside]
-    return [turn["content"] for turn in example.prompt] + example.responses + spelt
-
-
-def _bare(answer: str) -> str:
-    """The answer without white space around it; the indentation of code's first line stays."""
-    lines = answer.strip("\r\n").rstrip().split("\n")
-    indented = len(lines) > 1 and lines[0][:1] in (" ", "\t") and lines[1][:1] in (" ", "\t")
-    return "\n".join(lines) if indented else answer.strip()
-
-
-def _any_of(marks: set[str]) -> re.Pattern[str]:
-    """Finds any of the special tokens in a text; the longest first."""
-    marks = {mark for mark in marks if mark.strip()}
-    return re.compile("|".join(map(re.escape, sorted(marks, key=lambda mark: (-len(mark), mark)))))
-
-
 def _code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le"), dtype=np.int32)
-
-
-def _raw_texts(example: Example) -> tuple[str, list[str]]:
-    """Plain text: a prompt as it is, a dialogue with its speakers.
-
-    A space at the end of a prompt moves to the responses: tokens hold their space in front, and
-    the model has never seen one that stands alone.
-    """
-    messages = example.prompt
-    if any(turn.get("tool_calls") for turn in messages):
-        raise BadRow(Reason.TEMPLATE, "tool calls need a chat template, and this is plain text")
-    if len(messages) == 1 and not example.dialogue:
-        prompt = messages[0]["content"]
-        bare = prompt.rstrip(" \t")
-        return bare, [prompt[len(bare) :] + answer for answer in example.responses]
-    speakers = {
-        "user": HUMAN + " ",
-        "assistant": ASSISTANT + " ",
-        "system": "",
-        "tool": "\n\nTool: ",
-    }
-    turns = "".join(speakers[turn["role"]] + turn["content"] for turn in messages)
-    return turns + ASSISTANT, [" " + answer.strip() for answer in example.responses]
-
-
-def _fold_system(messages: list[Message]) -> list[Message]:
-    """Put a system turn in front of the user's words, for templates that know none."""
-    system, first, *rest = messages
-    words = system["content"].strip() + "\n\n" + first["content"]
-    return [{"role": first["role"], "content": words}, *rest]

@@ -408,3 +408,17 @@ def test_characters_stand_in_for_tokens():
     assert len(found.prompt_ids) == 4
     assert encoder.decode(found.prompt_ids) == "Hé 🙂"
     assert [len(ids) for ids in found.response_ids] == [1, 2]
+
+
+def test_plain_text_has_no_place_for_tools(chat_tokenizer):
+    encoder = Encoder(chat_tokenizer, raw=True)
+    calls = {**assistant(""), "tool_calls": [{"function": {"name": "wei", "arguments": {}}}]}
+    for example in (
+        Example([user("a"), calls, user("b")], ["c", "d"], 0),
+        Example([user("a")], ["c", "d"], 0, template={"tools": [{"name": "wei"}]}),
+    ):
+        dropped = encoder.render(example)
+        assert (dropped.reason, "need a chat template" in dropped.detail) == (Reason.TEMPLATE, True)
+        shown = CharacterEncoder().render(example)
+        assert shown.rests == [" c", " d"] if len(example.prompt) > 1 else ["c", "d"]
+        assert ("wei" in shown.prompt) == (len(example.prompt) > 1)
