@@ -1,4 +1,12 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and what a disk's faults are in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -7,3 +15,53 @@ class UserError(Exception):
     The message is one sentence that says what is wrong, where (file, row, key), and what to do.
     The command line prints it alone; a traceback appears only with ``--debug``.
     """
+
+
+FULL = "make room there and do it again; a run goes on with `dpo-lite train --resume`"
+HINTS = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EFBIG: "that disk takes no file so large; choose a folder on another one",
+    errno.EROFS: "choose a folder on a disk that can be written",
+    errno.EACCES: "choose a folder that is yours, or have its rights changed",
+    errno.EPERM: "choose a folder that is yours, or have its rights changed",
+    errno.ENOTDIR: "a part of that path is a file; choose another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EIO: "the disk does not answer as it should; choose a folder on another one",
+}
+WITHIN = re.compile(r"\(os error (\d+)\)")  # as programs in Rust tell it, safetensors among them
+TORCH = "inline_container.cc"  # of torch.save, which says no more
+
+
+def disk_fault(error: BaseException | None) -> str | None:
+    """One sentence where a full disk or a missing right is what failed, else None.
+
+    Looks through what the error was raised from: libraries wrap the system's own.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in HINTS:
+            return _words(error.errno, error.filename)
+        number = WITHIN.search(str(error))
+        if number and int(number[1]) in HINTS:
+            return _words(int(number[1]))
+        if TORCH in str(error):
+            return f"A file could not be written whole: {FULL}."
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _words(number: int, path: object = None) -> str:
+    where = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else "A file"
+    return f"{where} cannot be written or read ({os.strerror(number)}): {HINTS[number]}."
+
+
+@contextmanager
+def disk_faults_told() -> Iterator[None]:
+    """Raises UserError in place of a disk's fault; also a decorator."""
+    try:
+        yield
+    except OSError as error:
+        words = disk_fault(error)
+        if words is None:
+            raise
+        raise UserError(words) from error

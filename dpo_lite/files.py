@@ -10,6 +10,7 @@ from typing import Any
 
 from dpo_lite.errors import UserError
 
+POINTER = b"version https://git-lfs.github.com/spec/"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -39,6 +40,12 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a clone without Git LFS left its note there in place of the file."""
+    with open(path, "rb") as file:
+        return file.read(len(POINTER)) == POINTER
 
 
 def cache_folder() -> Path:

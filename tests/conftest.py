@@ -1,8 +1,10 @@
 """Small models built from their configs: the same code paths as the real ones, in milliseconds."""
 
 import os
+from functools import cache
 from pathlib import Path
 
+from dpo_lite.files import cache_folder
 from dpo_lite.quiet import quiet_libraries
 
 quiet_libraries()
@@ -13,6 +15,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+# Where scripts/real_*.py put what they bring: looked up before the tests get a cache of their own.
+REAL = Path(os.environ.get("DPO_LITE_REAL") or cache_folder())
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -121,3 +125,29 @@ def hh_file():
     if not folder or not path.is_file():
         pytest.skip("DPO_LITE_TEST_DATA names no folder with the HH-RLHF file")
     return path
+
+
+@pytest.fixture(scope="session")
+def real_tokenizer():
+    """A published model's tokenizer by its name, where the machine has it."""
+    from transformers import AutoTokenizer
+
+    @cache
+    def load(name):
+        folder = REAL / "tokenizers" / name
+        if not (folder / "tokenizer.json").is_file():
+            pytest.skip(
+                f"no {name} in {folder.parent}: python scripts/real_tokenizers.py brings it"
+            )
+        return AutoTokenizer.from_pretrained(folder)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def real_model():
+    """The folder of a small instruct model, where the machine has it."""
+    folder = REAL / "models" / "SmolLM2-135M-Instruct"
+    if not (folder / "config.json").is_file():
+        pytest.skip(f"no {folder}: python scripts/real_model.py brings it")
+    return str(folder)

@@ -54,7 +54,9 @@ def check(recipe: str, overrides: Overrides = None) -> None:
 
     from dpo_lite.jobs.train import prepare_run
     from dpo_lite.runs.device_lock import device_lock
+    from dpo_lite.runs.folder import check_output
 
+    check_output(loaded.run.folder)
     with device_lock(f"dpo-lite check {recipe}", say=console.print):
         prepare_run(loaded, console)
     command = shlex.join(["dpo-lite", "train", recipe, *(overrides or [])])

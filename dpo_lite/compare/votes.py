@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.errors import UserError
+from dpo_lite.errors import UserError, disk_faults_told
 from dpo_lite.files import write_text
 from dpo_lite.rates import wilson
 from dpo_lite.recipe import load_recipe
@@ -31,6 +31,7 @@ def votes_file(folder: str | Path = "runs") -> Path:
     return Path(folder) / "votes.jsonl"
 
 
+@disk_faults_told()
 def add_vote(
     folder: str | Path,
     *,
@@ -228,8 +229,9 @@ def export_votes(
             + (f" ({left})" if left else "")
             + "; vote with `dpo-lite compare RUN --blind`."
         )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in export.rows))
+    with disk_faults_told():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in export.rows))
     return export
 
 

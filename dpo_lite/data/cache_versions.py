@@ -42,11 +42,13 @@ class Algorithm:
 
 ENCODING = Algorithm(
     "ENCODING",  # rows to token ids
-    version=3,
+    version=4,
     first_key="c9927061fe18cca7cdf600d3387ec156514f6430de7f3bcf4d4add4aa8300bda",
     modules=(
+        "dpo_lite.data.calls",
         "dpo_lite.data.cells",
         "dpo_lite.data.converters",
+        "dpo_lite.data.echoes",
         "dpo_lite.data.encoding",
         "dpo_lite.data.examples",
         "dpo_lite.data.faithful",
@@ -58,12 +60,15 @@ ENCODING = Algorithm(
         "dpo_lite.data.prompts",
         "dpo_lite.data.ratings",
         "dpo_lite.data.recognition",
+        "dpo_lite.data.senses",
         "dpo_lite.data.sources",
         "dpo_lite.data.template",
+        "dpo_lite.data.texts",
+        "dpo_lite.data.thoughts",
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="349fd9b9a2babef41407b289006873bcc5fc578c6cc57e674bfbda35a210686e",
+    recorded="3edf6d59b5fa086c515c9e04e5a8da6b34b460127a28ac0bfbdfc0b9da95b40d",
 )
 
 SCORING = Algorithm(
@@ -103,7 +108,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="366198a787991cb652a23740e12cdc61b82da25b48ff7a6400cf13217e590e64",
+    recorded="833a1eb2910f9cdebd503e0d8e1c6b5adc648ab92a0b7cfb1deac4b99ab9bff1",
 )
 
 FOREST = Algorithm(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dpo_lite.data.calls import without_ids
 from dpo_lite.data.cells import ASSISTANT, HUMAN, is_messages
 from dpo_lite.data.examples import BadRow, DataRow, Message, Ranked, Reason
 from dpo_lite.data.fields import (
@@ -17,6 +18,7 @@ from dpo_lite.data.fields import (
     answers_behind_shared_turns,
     boolean,
     dialogue,
+    ending,
     items,
     mapping,
     message,
@@ -66,7 +68,7 @@ def hh_rlhf(row: DataRow) -> Ranked:
     for key in ("chosen", "rejected"):
         head, _, tail = text(row, key).rpartition(ASSISTANT)
         if HUMAN in tail:
-            raise BadRow(Reason.MALFORMED, f"{key} does not end with an answer")
+            raise BadRow(Reason.UNANSWERED, f"{key}: its last turn is of the user")
         before.append(head)
         answers.append(tail)
     if before[0] != before[1]:
@@ -88,7 +90,7 @@ def conversational(row: DataRow) -> Ranked:
     whole = []
     for key in ("chosen", "rejected"):
         reply = _reply(row, key)
-        starts = [start for start in (turns, bare) if reply[: len(start)] == start]
+        starts = [s for s in (turns, bare) if without_ids(reply[: len(s)]) == without_ids(s)]
         behind = reply[len(starts[0]) :] if starts else reply
         if behind and behind[0]["role"] != "assistant":
             raise BadRow(Reason.PROMPTS_DIFFER, f"{key} does not go on where the prompt ends")
@@ -182,8 +184,16 @@ def tldr_comparisons(row: DataRow) -> Ranked:
 
 def kto(row: DataRow) -> Ranked:
     """One answer, good or bad."""
-    score = float(boolean(row, "label"))
-    return Ranked(prompt(row), [answer(row, "completion")], [score], template(row))
+    asked = Ranked(prompt(row), [answer(row, "completion")], template=template(row))
+    return asked._replace(scores=[_label(row)])
+
+
+def kto_messages(row: DataRow) -> Ranked:
+    return _last_answer(row)._replace(scores=[_label(row)])
+
+
+def kto_alpaca(row: DataRow) -> Ranked:
+    return Ranked(instruction(row), [text(row, "output")], [_label(row)])
 
 
 # --- grades say which is better ------------------------------------------------------------------
@@ -217,24 +227,44 @@ def ultrafeedback(row: DataRow) -> Ranked:
 
 def sft_messages(row: DataRow) -> Ranked:
     """Everything up to the last answer."""
+    _refuse_bad(row)
+    return _last_answer(row)
+
+
+def sft_completion(row: DataRow) -> Ranked:
+    _refuse_bad(row)
+    return Ranked(prompt(row), [answer(row, "completion")], template=template(row))
+
+
+def sft_alpaca(row: DataRow) -> Ranked:
+    _refuse_bad(row)
+    return Ranked(instruction(row), [text(row, "output")])
+
+
+# --- parts ---------------------------------------------------------------------------------------
+
+
+def _label(row: DataRow) -> float:
+    """1 for an answer that is marked good, 0 for a bad one."""
+    return float(boolean(row, "label" if row.get("label") is not None else "kto_tag"))
+
+
+def _refuse_bad(row: DataRow) -> None:
+    """Whoever names a format of demonstrations may not know that some are marked as bad."""
+    marks = [str(row.get(key)).strip().lower() for key in ("label", "kto_tag")]
+    if "false" in marks:
+        raise BadRow(Reason.BAD)
+
+
+def _last_answer(row: DataRow) -> Ranked:
     key = "messages" if row.get("messages") is not None else "conversations"
     turns = messages(row, key)
     places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
     if not places:
         raise BadRow(Reason.MALFORMED, f"{key} holds no answer")
     asked, last = turns[: places[-1]], turns[places[-1]]
-    return Ranked(with_system(row, asked), [spoken(last, key)], template=template(row))
-
-
-def sft_completion(row: DataRow) -> Ranked:
-    return Ranked(prompt(row), [answer(row, "completion")], template=template(row))
-
-
-def sft_alpaca(row: DataRow) -> Ranked:
-    return Ranked(instruction(row), [text(row, "output")])
-
-
-# --- parts ---------------------------------------------------------------------------------------
+    found = Ranked(with_system(row, asked), [spoken(last, key)], template=template(row))
+    return found._replace(behind=ending(row, key))
 
 
 def _conversations(row: DataRow, chosen: list[Message], rejected: list[Message]) -> Ranked:

@@ -22,10 +22,12 @@ from datasets import Dataset
 
 from dpo_lite.data.cache import cached_folder
 from dpo_lite.data.cache_versions import ENCODING
+from dpo_lite.data.echoes import repeats_prompt, without_echo
 from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Reason
 from dpo_lite.data.format_rules import Format
 from dpo_lite.data.pairs import examples_of, pair_labelled, prompt_text
 from dpo_lite.data.recognition import recognise
+from dpo_lite.data.senses import refuse_other_senses
 from dpo_lite.data.sources import Source
 from dpo_lite.data.tokens import EncodedExample, Encoder, Rendered
 from dpo_lite.data.where import row_filter
@@ -53,6 +55,8 @@ SCHEMA = pa.schema(
         "ids_key": pa.int64(),
         "melted": pa.bool_(),
         "folded": pa.bool_(),
+        "echo": pa.bool_(),  # every answer begins with its prompt
+        "thought": pa.int8(),  # as in dpo_lite.data.thoughts
     }
 )
 
@@ -66,10 +70,18 @@ class Options:
     where: dict[str, str | float | bool] | None = None
     pairs: str = "best_worst"
     limit: int | None = None
+    strip_prompt: bool = False
 
 
 def options_of(section: DataSection, part: OneSource) -> Options:
-    return Options(part.format, part.columns, section.where, section.pairs, section.limit)
+    return Options(
+        part.format,
+        part.columns,
+        section.where,
+        section.pairs,
+        section.limit,
+        section.strip_prompt,
+    )
 
 
 @dataclass(frozen=True)
@@ -134,10 +146,10 @@ def _write(
         pending: deque[tuple[list[Example], list[Rendered], Future]] = deque()
         while batch := list(islice(examples, AT_ONCE)):
             rendered = [encoder.render(example) for example in batch]
-            dropped += [text for text in rendered if isinstance(text, Dropped)]
-            fine = [
-                pair for pair in zip(batch, rendered, strict=True) if isinstance(pair[1], Rendered)
-            ]
+            pairs = list(zip(batch, rendered, strict=True))
+            for example, text in pairs:
+                dropped += _with_partner(example, text) if isinstance(text, Dropped) else []
+            fine = [pair for pair in pairs if isinstance(pair[1], Rendered)]
             texts = [text for _, text in fine]
             pending.append(([e for e, _ in fine], texts, pool.submit(encoder.tokenise, texts)))
             if len(pending) > 1:  # one batch ahead, so that memory stays small
@@ -168,6 +180,9 @@ def _examples(
             if other:
                 raise BadRow(Reason.MALFORMED, f"{other[0]} makes it another format's row")
             converted = matched.ask(row) if asked else matched.convert(row)
+            refuse_other_senses(row, converted.prompt)
+            if options.strip_prompt:
+                converted = without_echo(converted)
             if grouped:
                 labelled.append((number, row, converted))
                 continue
@@ -190,7 +205,7 @@ def _table(
     columns: dict[str, list] = {name: [] for name in SCHEMA.names}
     for example, text, encoded in zip(examples, texts, ids.result(), strict=True):
         if isinstance(encoded, Dropped):
-            dropped.append(encoded)
+            dropped += _with_partner(example, encoded)
             continue
         values = {
             "prompt_ids": encoded.prompt_ids,
@@ -205,10 +220,18 @@ def _table(
             "ids_key": _ids_key(encoded),
             "melted": encoded.melted,
             "folded": text.folded,
+            "echo": repeats_prompt(example.prompt, example.responses),
+            "thought": int(text.thought),
         }
         for name, value in values.items():
             columns[name].append(value)
     return pa.RecordBatch.from_pydict(columns, SCHEMA)
+
+
+def _with_partner(example: Example, drop: Dropped) -> list[Dropped]:
+    """The loss of an example that was made of two rows is a loss of both."""
+    rows = [drop.row] if example.partner is None else [drop.row, example.partner]
+    return [Dropped(row, drop.reason, drop.detail) for row in rows]
 
 
 def _hash(text: str) -> int:

@@ -16,10 +16,12 @@ class Reason(str, Enum):
 
     MALFORMED = "malformed row"
     NOT_TEXT = "a text is missing or is not text"
+    SENSES = "pictures, video or sound beside the text"
     TOO_LARGE = "a text of over a million characters"
     EMPTY_PROMPT = "empty prompt"
     EMPTY_RESPONSE = "empty response"
     IDENTICAL = "responses identical"
+    UNANSWERED = "the conversation does not end with an answer"
     PROMPTS_DIFFER = "the responses belong to different prompts"
     TIE = "tie: rated equally"
     OPPOSITE = "the ratings prefer the rejected response"
@@ -30,16 +32,18 @@ class Reason(str, Enum):
     TEMPLATE = "the chat template refuses the conversation"
     UNSAID = "the chat template does not say what the row says"
     SPECIAL = "a special token of the model stands in the text"
+    BEYOND = "a token that the base has no row for"
     DUPLICATE = "duplicate of an earlier row"
     IN_EVAL = "prompt also in the held-out data"
     TOO_LONG = "longer than max_length"
     WEIGHT = "left out by the mixing weights"
     # Not lost, but changed: counted all the same.
     CUT = "start of the prompt cut (kept)"
+    BEHIND = "turns behind the last answer left out (the rest kept)"
     PART = "pairs of a ranking left out: tied, identical or empty (the rest kept)"
 
 
-KEPT = (Reason.CUT, Reason.PART)
+KEPT = (Reason.CUT, Reason.BEHIND, Reason.PART)
 
 
 class BadRow(Exception):
@@ -56,13 +60,14 @@ class Ranked(NamedTuple):
 
     Without ``scores`` the responses stand best first; with them a higher score is better, in any
     order. One response is a demonstration (SFT), none a prompt alone (PPO). ``template`` is passed
-    on to the chat template.
+    on to the chat template. ``behind``: what of the row stands behind the last answer, in words.
     """
 
     prompt: list[Message]
     responses: list[str]
     scores: list[float] | None = None
     template: dict[str, Any] | None = None
+    behind: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ class Example:
 
     ``dialogue``: the row spelled its speakers out (``Human:``, ``Assistant:``); plain text keeps
     them so. ``template``: arguments of the chat template that came with the row. ``margin``: by how
-    much the first of two is said to be better; NaN where that is no number.
+    much the first of two is said to be better; NaN where that is no number. ``partner``: the row of
+    the second response, where that is another row (labelled answers).
     """
 
     prompt: list[Message]
@@ -82,6 +88,7 @@ class Example:
     template: dict[str, Any] = field(default_factory=dict)
     dialogue: bool = False
     margin: float | None = None
+    partner: int | None = None
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ them, another cuts reasoning off every answer. What is trained must stand in the
 stands in the row must be trained or the row be dropped with a reason.
 
 Known and allowed: white space at the ends of a text and around the marks of reasoning is set
-anew; reasoning of earlier turns is left out, as reasoning models are to be asked; a system turn
-may stand elsewhere (some templates put it into the last question); text may be spelt as JSON.
+anew; reasoning of earlier turns that say something else too is left out, as reasoning models are
+to be asked; a system turn may stand elsewhere (some templates put it into the last question); text
+may be spelt as JSON.
 """
 
 from __future__ import annotations
@@ -29,10 +30,13 @@ def left_out(text: str, turns: Sequence[Message]) -> str | None:
     for turn in turns:
         start = 0 if turn["role"] == "system" else place
         missing, end = _missing(text, start, _pieces(turn["content"]))
-        if missing and turn["role"] == "assistant" and CLOSES in turn["content"]:
+        if turn["role"] == "assistant" and CLOSES in turn["content"]:
             spoken = turn["content"].rpartition(CLOSES)[2]
-            if turn is not turns[-1] or not spoken.strip():
-                missing, end = _missing(text, start, _pieces(spoken))
+            if turn is not turns[-1] and (spoken.strip() or turn.get("tool_calls")):
+                without = _missing(text, start, _pieces(spoken))
+                # A thought that was left out may be found in a later turn that says the same.
+                if missing or (not without[0] and without[1] < end):
+                    missing, end = without
         if not missing:
             missing, _ = _missing(text, start, _called(turn))
         if missing:
@@ -82,6 +86,36 @@ def _texts(value: Any) -> list[str]:
         return [value]
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [text for part in inner for text in _texts(part)]
+
+
+def tools_left_out(text: str, tools: Sequence[Any]) -> str | None:
+    """A clause where the text does not describe the row's tools: their names and those of what is
+    given to them, and what is said about both, each word of it."""
+    for words in (words for tool in tools for words in _described(tool)):
+        if any(spelt in text for spelt in _spellings(words)):
+            continue
+        missing = next((w for w in words.split() if _missing(text, 0, [w])[0]), None)
+        if missing:
+            return f"it leaves out words of the row's tools: {missing!r}"
+    return None
+
+
+def _described(schema: Any) -> Iterator[str]:
+    """The texts of a tool's JSON schema that a model needs to know it by."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _described(part)
+    if not isinstance(schema, dict):
+        return
+    for key, value in schema.items():
+        if key in ("name", "description") and isinstance(value, str):
+            yield value.strip()
+        elif key == "properties" and isinstance(value, dict):
+            for name, inner in value.items():
+                yield name
+                yield from _described(inner)
+        else:
+            yield from _described(value)
 
 
 class Roles:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from dpo_lite.data.calls import without_ids
 from dpo_lite.data.cells import (
     BOOLEANS,
     decoded,
@@ -92,15 +93,24 @@ def message(value: Any, what: str) -> Message:
         content = ""
     if isinstance(content, list):  # OpenAI's list of parts
         parts = [mapping(part, what) for part in content]
-        if any((part.get("type") or "text") != "text" for part in parts):
-            raise BadRow(Reason.NOT_TEXT, f"{what} holds more than text")
+        kinds = [part.get("type") or ("text" if "text" in part else "other") for part in parts]
+        if other := next((kind for kind in kinds if kind != "text"), None):
+            raise BadRow(Reason.SENSES, f"{what} holds a part of type {other}")
         content = "".join(_checked(part.get("text"), what) for part in parts)
     content = _checked(content, what)
     reasoning = first_of(turn, "reasoning_content", "reasoning", "thinking")
     if role == "assistant" and reasoning and CLOSES not in content:
         reasoning = _checked(reasoning, f"{what}: reasoning").strip()
         content = f"{OPENS}\n{reasoning}\n{CLOSES}\n\n{content.lstrip()}"
-    return {"role": role, "content": content} | ({"tool_calls": calls} if calls else {})
+    return {"role": role, "content": content, **_beside(turn, role)} | (
+        {"tool_calls": calls} if calls else {}
+    )
+
+
+def _beside(turn: Mapping[str, Any], role: str) -> dict[str, str]:
+    """Which call a tool's turn answers, where it says so."""
+    keys = ("tool_call_id", "name") if role == "tool" else ()
+    return {key: turn[key] for key in keys if isinstance(turn.get(key), str) and turn[key]}
 
 
 def tool_calls(turn: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
@@ -118,8 +128,9 @@ def tool_calls(turn: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
         if not isinstance(arguments, dict):
             raise BadRow(Reason.MALFORMED, f"{what}: a tool call's arguments are no object")
         arguments = {key: value for key, value in arguments.items() if value is not None}
-        call = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
-        found.append(call)
+        own = {"id": call["id"]} if isinstance(call.get("id"), str) and call["id"] else {}
+        function = {"name": function["name"], "arguments": arguments}
+        found.append({**own, "type": "function", "function": function})
     return found
 
 
@@ -154,10 +165,11 @@ def answers_behind_shared_turns(
     """Split two conversations into the turns that they share and the last answer of each."""
     if not chosen or not rejected:
         raise BadRow(Reason.EMPTY_RESPONSE)
-    if chosen[:-1] != rejected[:-1]:
+    if without_ids(chosen[:-1]) != without_ids(rejected[:-1]):
         raise BadRow(Reason.PROMPTS_DIFFER)
-    if {chosen[-1]["role"], rejected[-1]["role"]} != {"assistant"}:
-        raise BadRow(Reason.MALFORMED, "the conversation does not end with an answer")
+    for turn, key in ((chosen[-1], "chosen"), (rejected[-1], "rejected")):
+        if turn["role"] != "assistant":
+            raise BadRow(Reason.UNANSWERED, f"{key}: its last turn is of the {turn['role']}")
     return chosen[:-1], [spoken(chosen[-1], "chosen"), spoken(rejected[-1], "rejected")]
 
 
@@ -168,6 +180,12 @@ def turns_before_answer(row: DataRow, key: str) -> list[Message]:
     if not places:
         raise BadRow(Reason.MALFORMED, f"{key} holds no answer")
     return [message(turn, key) for turn in turns[: places[-1]]]
+
+
+def ending(row: DataRow, key: str) -> str:
+    """What of a conversation stands behind its last answer, in words; empty where nothing does."""
+    last = role_of(mapping(items(row, key)[-1], key))
+    return "" if last == "assistant" else f"{key}: its last turn is of the {last}"
 
 
 def dialogue(content: str) -> list[Message]:

@@ -24,8 +24,8 @@ from typing import Any, BinaryIO
 
 from dpo_lite.data.examples import DataRow
 from dpo_lite.errors import UserError
+from dpo_lite.files import is_pointer
 
-POINTER = b"version https://git-lfs.github.com/spec/"
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")  # each also with .gz behind it
 SHARD = re.compile(r"(?<=.)-\d{5,}-of-\d{5,}(-[0-9a-f]+)?$")
 JSON_SPACE = re.compile(r"[ \t\n\r]*")
@@ -66,12 +66,6 @@ def content_hash(paths: Sequence[Path]) -> str:
                 one.update(block)
         whole.update(one.digest())  # of fixed length, so it counts where a file ends
     return whole.hexdigest()[:32]
-
-
-def is_pointer(path: Path) -> bool:
-    """Whether a clone without Git LFS left its note there in place of the file."""
-    with open(path, "rb") as file:
-        return file.read(len(POINTER)) == POINTER
 
 
 def read_rows(path: Path) -> Iterator[DataRow]:

@@ -13,6 +13,7 @@ from dpo_lite.data.formats import FORMATS
 from dpo_lite.data.lengths import Lengths
 from dpo_lite.data.pool import Selection
 from dpo_lite.data.report import DataReport, Drop
+from dpo_lite.data.thoughts import Thought
 from dpo_lite.data.tokens import Encoder
 
 BINS = 16
@@ -53,6 +54,11 @@ def report_of(
         melted=int(pool.column("melted")[train.places].sum()),
         folded=int(pool.column("folded")[train.places].sum()),
         contradicting=contradicting(pool),
+        echoes=int(pool.column("echo")[train.places].sum()),
+        thoughts={
+            str(kind.name): int(((pool.column("thought")[train.places] & kind) > 0).sum())
+            for kind in Thought
+        },
         examples=examples,
         fingerprint=fingerprint(train, held_out),
     )

@@ -36,7 +36,8 @@ from dpo_lite.data.format_rules import (
 
 PAIR = {"chosen": ANSWER, "rejected": ANSWER}
 WINNERS = {"winner_model_a": FLAG, "winner_model_b": FLAG}
-LABELS = ("chosen", "rejected", "rejected_response", "rejected_messages", "label", "kto_tag")
+OTHERS = ("chosen", "rejected", "rejected_response", "rejected_messages")
+LABELS = (*OTHERS, "label", "kto_tag")
 
 ANSWERED: tuple[Format, ...] = (
     Format(
@@ -80,9 +81,29 @@ ANSWERED: tuple[Format, ...] = (
     Format(
         "kto",
         "one answer a row, good or bad; paired where the prompts are the same (kto-mix-14k)",
-        {"prompt": EITHER, "completion": EITHER, "label": FLAG},
+        {"prompt": EITHER, "completion": EITHER, "label|kto_tag": FLAG},
         to.kto,
         ask.templated(fields.prompt),
+        grouped=True,
+    ),
+    Format(
+        "kto-messages",
+        "a conversation whose last answer is good or bad, paired likewise (ms-swift's `label`, "
+        "LLaMA-Factory's `kto_tag`)",
+        {"messages|conversations": MESSAGES, "label|kto_tag": FLAG},
+        to.kto_messages,
+        ask.conversation("messages", "conversations"),
+        lacks=OTHERS,
+        grouped=True,
+    ),
+    Format(
+        "kto-alpaca",
+        "texts, with or without `input`, `system` and `history`; good or bad, paired likewise "
+        "(LLaMA-Factory's `kto_tag`)",
+        {"instruction": TEXT, "output": TEXT, "label|kto_tag": FLAG},
+        to.kto_alpaca,
+        ask.alone(ask.instruction),
+        lacks=OTHERS,
         grouped=True,
     ),
     Format(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import combinations, product
 
+from dpo_lite.data.calls import matched, without_ids
 from dpo_lite.data.cells import is_dialogue, is_number
 from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Message, Ranked, Reason
 from dpo_lite.tasks.spec import DEMONSTRATIONS, PROMPTS
@@ -35,14 +37,14 @@ def examples_of(
         "dialogue": is_dialogue(row.get("prompt")) or is_dialogue(row.get("chosen")),
     }
     if pairs == PROMPTS:
-        return [Example(prompt, [], **common)], []
+        return [Example(prompt, [], **common)], _behind(ranked, number)
     answers, scores = _best_first(ranked)
     if pairs in DEMONSTRATIONS:
         answers, scores = answers[:1], None
     if len(answers) < 2:
         _check_distinct(answers, None)
         turns = _earlier_turns(prompt, common) if pairs == "turns" else []
-        return [*turns, Example(prompt, answers, **common)], []
+        return [*turns, Example(prompt, answers, **common)], _behind(ranked, number)
     if pairs == "keep" or len(answers) == 2:
         _check_distinct(answers, scores)
         margin = _margin(row) if len(answers) == 2 else None
@@ -60,6 +62,10 @@ def examples_of(
         raise faults[0]
     detail = f"{len(faults)} of {len(faults) + len(examples)} pairs"
     return examples, [Dropped(number, Reason.PART, detail)] if faults else []
+
+
+def _behind(ranked: Ranked, number: int) -> list[Dropped]:
+    return [Dropped(number, Reason.BEHIND, ranked.behind)] if ranked.behind else []
 
 
 def _earlier_turns(prompt: list[Message], common: dict) -> list[Example]:
@@ -108,11 +114,17 @@ def pair_labelled(
             pair = better._replace(responses=better.responses + second[2].responses, scores=None)
             row = row | {"margin": None}  # of one answer alone it says nothing
             try:
-                examples += examples_of(pair, row, number)[0]
+                found, _ = examples_of(pair, row, number)
+                partner = None if every else second[0]  # it may have others
+                examples += [replace(example, partner=partner) for example in found]
             except BadRow as fault:
                 dropped += [Dropped(n, fault.reason) for n in (number, second[0])]
-        left = [] if every else good[count:] + bad[count:]
-        dropped += [Dropped(number, Reason.UNPAIRED) for number, _, _ in left]
+        for label, others in (("good", good[count:]), ("bad", bad[count:])):
+            other = {"good": "bad", "bad": "good"}[label]
+            detail = f"{label}, and no {other} answer to the same prompt is left"
+            left = [] if every else others
+            dropped += [Dropped(number, Reason.UNPAIRED, detail) for number, _, _ in left]
+        dropped += [d for number, _, ranked in (*good, *bad) for d in _behind(ranked, number)]
     return examples, dropped
 
 
@@ -127,7 +139,9 @@ def _good_ones(
             dropped.append(Dropped(number, Reason.BAD))
             continue
         try:
-            examples += examples_of(ranked._replace(scores=None), row, number, pairs)[0]
+            found, kept = examples_of(ranked._replace(scores=None), row, number, pairs)
+            examples += found
+            dropped += kept
         except BadRow as bad:
             dropped.append(Dropped(number, bad.reason, bad.detail))
     return examples, dropped
@@ -135,17 +149,21 @@ def _good_ones(
 
 def prompt_text(prompt: Sequence[Message]) -> str:
     """Equal for equal prompts, whatever white space stands around their turns."""
-    turns = [(t["role"], t["content"].strip(), *(t.get("tool_calls") or [])) for t in prompt]
+    turns = [
+        (t["role"], t["content"].strip(), *(t.get("tool_calls") or [])) for t in without_ids(prompt)
+    ]
     return repr(turns)
 
 
 def clean_prompt(prompt: Sequence[Message]) -> list[Message]:
     """The prompt, where it is one that an answer can follow."""
-    if not prompt or not prompt[-1]["content"].strip() or prompt[-1]["role"] == "system":
+    if not prompt or prompt[-1]["role"] == "system":
         raise BadRow(Reason.EMPTY_PROMPT)
     if prompt[-1]["role"] == "assistant":
         raise BadRow(Reason.MALFORMED, "the prompt ends with an answer")
-    return list(prompt)
+    if prompt[-1]["role"] != "tool" and not prompt[-1]["content"].strip():
+        raise BadRow(Reason.EMPTY_PROMPT)  # a tool may well have nothing to say
+    return matched(prompt)
 
 
 def _best_first(ranked: Ranked) -> tuple[list[str], list[float] | None]:

@@ -19,7 +19,7 @@ from dpo_lite.data.lengths import Lengths, lengths_of
 from dpo_lite.data.report import Ledger
 from dpo_lite.data.tokens import Encoder
 
-HELPERS = ["prompt_key", "response_keys", "ids_key", "melted", "folded"]
+HELPERS = ["prompt_key", "response_keys", "ids_key", "melted", "folded", "echo", "thought"]
 
 
 class Pool:

@@ -61,6 +61,7 @@ def prepare(
     *,
     model_limit: int | None = None,
     room: int = 0,
+    vocabulary: int | None = None,
     seed: int = 0,
     eval_limit: int | None = None,
     shown: int = FEW,
@@ -69,12 +70,13 @@ def prepare(
     """Read, clean and encode the training data and the held-out sets.
 
     ``model_limit``: the base's positions, of which ``room`` stay free for an answer yet to be
-    drawn. Without a tokenizer lengths are in characters and nothing is too long. ``eval_limit``:
-    rows of a held-out set, drawn by the ``seed`` where it has more. ``shown``: rendered examples in
+    drawn; ``vocabulary``: rows of its embedding. Without a tokenizer lengths are in characters and
+    nothing is too long. ``eval_limit``: rows of a held-out set, drawn by the ``seed`` where it has
+    more. ``shown``: rendered examples in
     the report. ``say`` is told how far it is. Raises UserError where nothing is left, or where the
     data cannot be understood.
     """
-    encoder = encoder_of(tokenizer, section)
+    encoder = encoder_of(tokenizer, section, vocabulary)
     sources = [read_source(part.source, section.revision) for part in section.sources]
     encoded = [
         encode_source(source, options_of(section, part), encoder, say)

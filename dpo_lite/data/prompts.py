@@ -15,6 +15,7 @@ from dpo_lite.data.cells import ASSISTANT, decoded
 from dpo_lite.data.examples import BadRow, DataRow, Message, Ranked, Reason
 from dpo_lite.data.fields import (
     dialogue,
+    ending,
     items,
     mapping,
     messages,
@@ -62,11 +63,12 @@ def turns(key: str) -> Reader:
 def conversation(*keys: str) -> Reader:
     """The prompt is what stands before the last answer; of several columns the first that is."""
 
-    def read(row: DataRow) -> list[Message]:
+    def read(row: DataRow) -> Ranked:
         key = next((key for key in keys if row.get(key) is not None), keys[0])
-        return with_system(row, turns_before_answer(row, key))
+        asked = with_system(row, turns_before_answer(row, key))
+        return Ranked(asked, [], template=template(row), behind=ending(row, key))
 
-    return templated(read)
+    return read
 
 
 def openai_input(row: DataRow) -> Ranked:

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dpo_lite.data.examples import KEPT, Reason
+from dpo_lite.data.thoughts import thought_notes
 from dpo_lite.rates import FEWEST, wilson
 
 LENGTH_BIAS = 0.65  # a share of longer chosen responses beyond which length may be what is learned
+ECHOED = 0.5  # a share of rows beyond which it is no chance ("Hello" is answered with "Hello")
 SHOWN_DROPS = 3
 OWN = "held_out"  # the name of the set that is taken from the training data itself
 ENOUGH = 40  # held-out examples that are proposed where there are fewer than a rate needs
@@ -61,7 +63,8 @@ class DataReport:
     """Plain data. ``evals``: rows that are scored of each held-out set, and ``drawn_from`` how many
     it has, where that is more; ``lengths`` are of what is trained on, in ``unit``;
     ``chosen_longer`` is the share of pairs of unequal length in which the chosen response is the
-    longer one."""
+    longer one; ``echoes`` counts rows whose answers repeat the prompt, ``thoughts`` rows by what
+    they have of reasoning."""
 
     source: str
     format: str
@@ -80,6 +83,8 @@ class DataReport:
     melted: int
     folded: int
     contradicting: int
+    echoes: int
+    thoughts: dict[str, int]
     examples: list[dict[str, Any]]
     fingerprint: str
 
@@ -122,6 +127,12 @@ class DataReport:
                 f"in {self.folded:,} rows the system message was put in front of the user's, since "
                 "the chat template knows none"
             )
+        if self.echoes > ECHOED * self.kept:
+            notes.append(
+                f"in {self.echoes:,} of {self.kept:,} rows every answer begins with its prompt, "
+                "and repeating it would be learned; data.strip_prompt=true takes it off"
+            )
+        notes += thought_notes(self.thoughts, self.kept)
         if not self.evals:
             notes.append("nothing is held out; name data.eval, or give more prompts")
         few = {name: count for name, count in self.evals.items() if count < FEWEST}

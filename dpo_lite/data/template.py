@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ from jinja2.exceptions import TemplateError
 from dpo_lite.data.examples import Message
 from dpo_lite.errors import UserError
 
-QUESTION, ANSWER, SYSTEM = "Xqz", "Yqz", "Zqz"  # texts that no template writes by itself
-REASONED = f"<think>\nRqz\n</think>\n\n{ANSWER}"
+QUESTION, ANSWER, SYSTEM, THOUGHT = "Xqz", "Yqz", "Zqz", "Rqz"  # that no template writes by itself
+REASONED = f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"
+REASONING = re.compile(r"\s*(?:<think>)?(.*?)</think>(.*)", re.DOTALL)
+MARK = re.compile(r"[^\w\s].*[^\w\s]")  # not the words and white space that are tokens of some
 THINKING = "enable_thinking"  # the switch by which templates of thinking models know it
 FAULTS = (TemplateError, TypeError, ValueError, AttributeError, KeyError)
 
@@ -24,8 +27,11 @@ class Template:
     stands between the user's words and the answer; ``begin_opens_turns``: BOS stands in it, so it
     is the mark of a turn (ChatML's <|im_start|>) and does not say where a text begins.
 
-    ``parts``: it takes a turn's content as a list of parts, of which text is one kind, not as text.
-    ``scaffold``: what an answer to come is opened with and a given one is rendered without.
+    ``speakers``: added tokens between turns, special or not (DeepSeek's <｜User｜> is none to its
+    tokenizer). ``apart``: reasoning is given to it beside the answer, since it writes it otherwise
+    than between <think> and </think> (gpt-oss). ``parts``: it takes a turn's content as a list of
+    parts, of which text is one kind, not as text. ``scaffold``: what an answer to come is opened
+    with and a given one is rendered without.
     """
 
     end: str
@@ -36,6 +42,8 @@ class Template:
     begin_opens_turns: bool = False
     parts: bool = False
     scaffold: str = ""
+    speakers: frozenset[str] = frozenset()
+    apart: bool = False
 
 
 def render(
@@ -44,11 +52,13 @@ def render(
     open_answer: bool,
     options: dict[str, Any],
     parts: bool = False,
+    apart: bool = False,
 ) -> str:
     """The text; arguments of tool calls are given as objects, and as JSON text where a template
-    takes those alone (DeepSeek's)."""
+    takes those alone (DeepSeek's). ``parts`` and ``apart`` as in Template."""
 
     def apply(turns: list[Message]) -> str:
+        turns = [_thought_apart(turn) for turn in turns] if apart else turns
         given: list[Any] = [_in_parts(turn) for turn in turns] if parts else turns
         return tokenizer.apply_chat_template(
             given, tokenize=False, add_generation_prompt=open_answer, **options
@@ -63,12 +73,21 @@ def render(
 
 
 def _spelt_calls(turn: Message) -> Message:
-    functions = [call["function"] for call in turn.get("tool_calls") or []]
-    calls = [
-        {"type": "function", "function": f | {"arguments": json.dumps(f["arguments"])}}
-        for f in functions
-    ]
+    calls = []
+    for call in turn.get("tool_calls") or []:
+        arguments = json.dumps(call["function"]["arguments"])
+        calls.append({**call, "function": {**call["function"], "arguments": arguments}})
     return {**turn, "tool_calls": calls} if calls else turn
+
+
+def _thought_apart(turn: Message) -> Message:
+    """The turn with its reasoning under the names that templates know."""
+    found = REASONING.fullmatch(turn["content"]) if turn["role"] == "assistant" else None
+    if not found or not (found[2].strip() or turn.get("tool_calls")):
+        return turn
+    thought, words = found[1].strip(), found[2].lstrip()
+    named = dict.fromkeys(("reasoning_content", "reasoning", "thinking"), thought)
+    return {**turn, "content": words, **named}
 
 
 def _in_parts(turn: Message) -> dict[str, Any]:
@@ -119,6 +138,7 @@ def find_out(tokenizer, options: dict[str, Any]) -> Template:
         )
     added = tokenizer.added_tokens_decoder.values()
     marks = tuple(str(token) for token in added if token.special and str(token) in whole)
+    speakers = frozenset(str(token) for token in added if MARK.fullmatch(str(token)))
     after, opening = whole.rpartition(ANSWER)[2], prompt.rpartition(QUESTION)[2]
     return Template(
         _end(after, [str(token) for token in added], tokenizer.eos_token),
@@ -129,7 +149,24 @@ def find_out(tokenizer, options: dict[str, Any]) -> Template:
         bool(tokenizer.bos_token) and tokenizer.bos_token in opening,
         parts,
         scaffold or "",
+        frozenset(mark for mark in speakers if mark in whole) - {"<think>", "</think>"},
+        _apart(tokenizer, ask, options, parts),
     )
+
+
+def _apart(tokenizer, ask: Message, options: dict[str, Any], parts: bool) -> bool:
+    """Whether reasoning that is given beside the answer is written, and in a way of its own.
+
+    Qwen3's comes out alike, up to white space, wherever it stands; it is then left as the row has
+    it."""
+    turns = [ask, {"role": "assistant", "content": REASONED}]
+    try:
+        inside, beside = (
+            render(tokenizer, turns, False, options, parts, apart) for apart in (False, True)
+        )
+    except FAULTS:
+        return False
+    return THOUGHT in beside and "".join(inside.split()) != "".join(beside.split())
 
 
 def _before_thinking(prompt: str) -> str:

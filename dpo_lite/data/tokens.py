@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,10 +19,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dpo_lite.data.cells import ASSISTANT, HUMAN
 from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Reason
-from dpo_lite.data.faithful import CLOSES, OPENS, Roles, left_out
+from dpo_lite.data.faithful import CLOSES, OPENS, Roles, left_out, tools_left_out
 from dpo_lite.data.template import FAULTS, Template, find_out, render
+from dpo_lite.data.texts import (
+    all_texts,
+    any_of,
+    bare_answer,
+    fold_system,
+    raw_texts,
+    with_calls_spelt,
+)
+from dpo_lite.data.thoughts import Thought, thought_of
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection
 
@@ -35,6 +42,7 @@ class Rendered(NamedTuple):
     prompt: str
     rests: list[str]
     folded: bool = False  # the system turn stands in the first user turn
+    thought: Thought = Thought(0)  # what it has of reasoning
 
 
 @dataclass(frozen=True)
@@ -50,14 +58,22 @@ class EncodedExample:
 class Encoder:
     """Text → ids with a tokenizer: by its chat template, or ``raw`` as plain text.
 
-    ``options``: further arguments of the chat template, such as {"enable_thinking": False}.
+    ``options``: further arguments of the chat template, such as {"enable_thinking": False};
+    ``rows``: of the base's embedding, which a tokenizer with tokens of somebody else's may exceed.
     Raises UserError where the tokenizer has no template, or one that does not work here.
     """
 
     unit = "tokens"
 
-    def __init__(self, tokenizer, raw: bool = False, options: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        tokenizer,
+        raw: bool = False,
+        options: dict[str, Any] | None = None,
+        rows: int | None = None,
+    ):
         self.tokenizer = tokenizer
+        self.rows = rows if rows is not None and len(tokenizer) > rows else None
         self.raw = raw
         self.options = options or {}
         if not tokenizer.eos_token:
@@ -70,9 +86,10 @@ class Encoder:
         )
         self.roles = Roles(lambda turns: self._rendered(turns, True), FAULTS)
         self.begin = self._begin_ids() if raw else []
-        self.special = _any_of(
+        self.special = any_of(
             {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
             | {tokenizer.eos_token, tokenizer.bos_token or tokenizer.eos_token}
+            | self.template.speakers
         )
         self.opening = len(self._ids([self.template.opening])[0])
         self.end_id = self._ids([self.template.end])[0][-1]
@@ -87,7 +104,7 @@ class Encoder:
         """A hash of all that the ids depend on, but the text."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         vocabulary = backend.to_str() if backend else json.dumps(self.tokenizer.get_vocab())
-        facts = [vocabulary, self.tokenizer.chat_template, self.raw, self.options]
+        facts = [vocabulary, self.tokenizer.chat_template, self.raw, self.options, self.rows]
         facts += [self.tokenizer.bos_token, self.tokenizer.eos_token]
         facts += [version(name) for name in ("transformers", "tokenizers", "jinja2")]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -109,7 +126,7 @@ class Encoder:
         """Ids of a prompt (text is one user turn), up to where the answer begins."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         if self.raw:
-            text = _raw_texts(Example(messages, [], row=0))[0]
+            text = raw_texts(Example(messages, [], row=0))[0]
             return self.begin + self._ids([text])[0]
         return self._ids([self._rendered(self._folded(messages), True)])[0]
 
@@ -118,18 +135,22 @@ class Encoder:
     def render(self, example: Example) -> Rendered | Dropped:
         """The texts of an example; Dropped where the template refuses it."""
         try:
-            for text in _texts_of(example):
+            for text in all_texts(example):
                 if mark := self.special.search(text):
                     raise BadRow(Reason.SPECIAL, mark.group())
             if self.raw:
-                prompt, rests = _raw_texts(example)
+                prompt, rests = raw_texts(example)
                 return Rendered(example.row, prompt, [rest + self.template.end for rest in rests])
             messages = self._folded(example.prompt)
             prompt = self._rendered(messages, True, example.template)
-            if fault := self.roles.fault(messages) or left_out(prompt, messages):
+            tools = {**self.options, **example.template}.get("tools") or []
+            fault = self.roles.fault(messages) or left_out(prompt, messages)
+            if fault := fault or tools_left_out(prompt, tools):
                 raise BadRow(Reason.UNSAID, fault)
             rests = [self._rest(messages, a, prompt, example) for a in example.responses]
-            return Rendered(example.row, prompt, rests, folded=messages is not example.prompt)
+            folded = messages is not example.prompt
+            thought = thought_of(prompt, rests, example.responses)
+            return Rendered(example.row, prompt, rests, folded, thought)
         except BadRow as bad:
             return Dropped(example.row, bad.reason, bad.detail)
         except FAULTS as error:
@@ -141,17 +162,17 @@ class Encoder:
         Where it cuts the answer's reasoning, or opens an answer with a mark that it then leaves
         out, the answer is put there as the model itself is to write it.
         """
-        answer = _bare(answer)
+        answer = bare_answer(answer)
         turn = {"role": "assistant", "content": answer}
         whole = self._rendered([*messages, turn], False, example.template)
         after = self.template.after
-        if prompt.rstrip().endswith(CLOSES) and CLOSES in answer:
-            raise BadRow(Reason.UNSAID, "it closes the reasoning at once, and this answer has some")
-        opened = prompt.rstrip().endswith(OPENS)
-        fault = "it renders the prompt differently with an answer"
         given = prompt
         if not whole.startswith(prompt):
             given = prompt.removesuffix(self.template.scaffold)
+        if CLOSES in answer and (given != prompt or prompt.rstrip().endswith(CLOSES)):
+            raise BadRow(Reason.UNSAID, "it closes the reasoning at once, and this answer has some")
+        opened = prompt.rstrip().endswith(OPENS)
+        fault = "it renders the prompt differently with an answer"
         if whole.startswith(given) and whole.endswith(after):
             rest = whole[len(given) : len(whole) - len(after)]
             fault = left_out(rest, [{**turn, "content": answer.removeprefix(OPENS * opened)}])
@@ -169,13 +190,14 @@ class Encoder:
     def _folded(self, messages: list[Message]) -> list[Message]:
         """The messages, with a system turn in the user's where the template knows none."""
         folds = messages[0]["role"] == "system" and not self.template.takes_system
-        return _fold_system(messages) if folds else messages
+        return fold_system(messages) if folds else messages
 
     def _rendered(
         self, messages: list[Message], open_answer: bool, own: dict[str, Any] | None = None
     ) -> str:
         options = {**self.options, **(own or {})}
-        return render(self.tokenizer, messages, open_answer, options, self.template.parts)
+        how = self.template
+        return render(self.tokenizer, messages, open_answer, options, how.parts, how.apart)
 
     # --- ids -------------------------------------------------------------------------------------
 
@@ -210,6 +232,8 @@ class Encoder:
                     responses.append(self._ids([rest])[0])
             if fault := self._fault(item, prompt, responses):
                 encoded.append(Dropped(item.row, Reason.SPECIAL, fault))
+            elif beyond := self._beyond([prompt, *responses]):
+                encoded.append(Dropped(item.row, Reason.BEYOND, beyond))
             elif len({tuple(ids) for ids in responses}) < len(responses):
                 detail = "to the tokenizer, though not as text"
                 encoded.append(Dropped(item.row, Reason.IDENTICAL, detail))
@@ -229,6 +253,16 @@ class Encoder:
             return "more than one end of turn"
         return None
 
+    def _beyond(self, ids: list[list[int]]) -> str | None:
+        """The first token that the embedding does not reach, in words."""
+        if self.rows is None:
+            return None
+        unknown = next((i for part in ids for i in part if i >= self.rows), None)
+        if unknown is None:
+            return None
+        token = self.tokenizer.convert_ids_to_tokens(unknown)
+        return f"{token!r} is number {unknown:,} of {self.rows:,} rows in the base's embedding"
+
     def _cut(self, prompt: str) -> int:
         """Where the last special token of the prompt begins; 0 where cutting is not exact."""
         cut = max((prompt.rfind(mark) for mark in self.marks.values()), default=-1)
@@ -242,6 +276,8 @@ class Encoder:
         return max((i for i in range(len(ids)) if ids[i] in self.marks), default=0)
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
+        if not texts:  # a whole batch was dropped, and tokenizers fail on none
+            return []
         return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)[
             "input_ids"
         ]
@@ -266,7 +302,7 @@ class CharacterEncoder(Encoder):
         self.raw = True
 
     def render(self, example: Example) -> Rendered | Dropped:
-        return Rendered(example.row, *_raw_texts(example))
+        return Rendered(example.row, *raw_texts(with_calls_spelt(example)))
 
     def tokenise(self, rendered: Sequence[Rendered]) -> list[EncodedExample | Dropped]:
         return [
@@ -278,63 +314,12 @@ class CharacterEncoder(Encoder):
         return "".join(map(chr, ids))
 
 
-def encoder_of(tokenizer: Any | None, section: DataSection) -> Encoder:
+def encoder_of(tokenizer: Any | None, section: DataSection, rows: int | None = None) -> Encoder:
     """The encoder that a recipe's data section asks for; of characters without a tokenizer."""
     if tokenizer is None:
         return CharacterEncoder()
-    return Encoder(tokenizer, section.raw, section.template)
-
-
-def _texts_of(example: Example) -> list[str]:
-    """All that the row brings and the model reads, to look for special tokens in it."""
-    beside = [turn["tool_calls"] for turn in example.prompt if turn.get("tool_calls")]
-    beside += [example.template] if example.template else []
-    spelt = [json.dumps(value, ensure_ascii=False, default=str) for value in beside]
-    return [turn["content"] for turn in example.prompt] + example.responses + spelt
-
-
-def _bare(answer: str) -> str:
-    """The answer without white space around it; the indentation of code's first line stays."""
-    lines = answer.strip("\r\n").rstrip().split("\n")
-    indented = len(lines) > 1 and lines[0][:1] in (" ", "\t") and lines[1][:1] in (" ", "\t")
-    return "\n".join(lines) if indented else answer.strip()
-
-
-def _any_of(marks: set[str]) -> re.Pattern[str]:
-    """Finds any of the special tokens in a text; the longest first."""
-    marks = {mark for mark in marks if mark.strip()}
-    return re.compile("|".join(map(re.escape, sorted(marks, key=lambda mark: (-len(mark), mark)))))
+    return Encoder(tokenizer, section.raw, section.template, rows)
 
 
 def _code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le"), dtype=np.int32)
-
-
-def _raw_texts(example: Example) -> tuple[str, list[str]]:
-    """Plain text: a prompt as it is, a dialogue with its speakers.
-
-    A space at the end of a prompt moves to the responses: tokens hold their space in front, and
-    the model has never seen one that stands alone.
-    """
-    messages = example.prompt
-    if any(turn.get("tool_calls") for turn in messages):
-        raise BadRow(Reason.TEMPLATE, "tool calls need a chat template, and this is plain text")
-    if len(messages) == 1 and not example.dialogue:
-        prompt = messages[0]["content"]
-        bare = prompt.rstrip(" \t")
-        return bare, [prompt[len(bare) :] + answer for answer in example.responses]
-    speakers = {
-        "user": HUMAN + " ",
-        "assistant": ASSISTANT + " ",
-        "system": "",
-        "tool": "\n\nTool: ",
-    }
-    turns = "".join(speakers[turn["role"]] + turn["content"] for turn in messages)
-    return turns + ASSISTANT, [" " + answer.strip() for answer in example.responses]
-
-
-def _fold_system(messages: list[Message]) -> list[Message]:
-    """Put a system turn in front of the user's words, for templates that know none."""
-    system, first, *rest = messages
-    words = system["content"].strip() + "\n\n" + first["content"]
-    return [{"role": first["role"], "content": words}, *rest]

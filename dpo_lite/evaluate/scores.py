@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dpo_lite.data.encoding import EncodedSource, Options, encode_source
+from dpo_lite.data.encoding import EncodedSource, encode_source, options_of
 from dpo_lite.data.lengths import lengths_of
 from dpo_lite.data.sources import read_source
 from dpo_lite.data.tokens import Encoder
@@ -115,7 +115,7 @@ def encode_rows(recipe: Recipe, encoder: Encoder, say: Say) -> EncodedSource:
     """The recipe's one source as ids, every response of a row, nothing held out or thinned."""
     (part,) = recipe.data.sources
     section = recipe.data
-    options = Options(part.format, part.columns, section.where, "keep", section.limit)
+    options = replace(options_of(section, part), pairs="keep")
     return encode_source(read_source(part.source, section.revision), options, encoder, say)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file
 
 from dpo_lite.errors import UserError
 from dpo_lite.export.expert_deltas import expert_deltas
@@ -23,6 +22,7 @@ from dpo_lite.model.adapter_files import CONFIG, WEIGHTS
 from dpo_lite.model.adapter_names import PREFIX, renaming
 from dpo_lite.model.adapter_settings import refusal
 from dpo_lite.model.base_copies import without_copies
+from dpo_lite.model.tensor_files import load_tensors
 
 HEAD = "lm_head.weight"
 MAGNITUDE = "lora_magnitude_vector"
@@ -103,7 +103,7 @@ def read_deltas(
         raise UserError(f"The adapter {why}")
     try:
         saved = without_copies(
-            load_file(adapter / WEIGHTS), lambda name: _of_base(name, files, read)
+            load_tensors(adapter / WEIGHTS), lambda name: _of_base(name, files, read)
         )
     except ValueError as error:
         raise UserError(f"The adapter is not merged: {error}") from error

@@ -25,6 +25,7 @@ from dpo_lite.files import read_json, write_json
 from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.model.base import base_location
 from dpo_lite.model.safetensors_header import Place, tensor_places
+from dpo_lite.runs.folder import check_output
 
 ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -50,6 +51,7 @@ def merge(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty; give another folder.")
+    check_output(out.parent)
     folder = adapter_folder(adapter)
     say(f"looking for the weights of {base}")
     source = base_folder(base, revision)

@@ -25,7 +25,7 @@ from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report.data import print_brief, print_report
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.device_lock import device_lock
-from dpo_lite.runs.folder import UNTRAINED, Run, create_run, recorded
+from dpo_lite.runs.folder import UNTRAINED, Run, check_output, create_run, recorded
 from dpo_lite.runs.progress import doing
 from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.runs.transcript import details, keep_in
@@ -41,6 +41,7 @@ from dpo_lite.training.sampling import Sampler
 
 def start(recipe: Recipe, stem: str, console: Console) -> Run:
     """Make a run folder for the recipe and train; returns the run, finished or stopped."""
+    check_output(recipe.run.folder, recipe.run.name)
     with device_lock(f"dpo-lite train {stem}", say=console.print):
         loaded, report, objective = prepare_run(recipe, console)
         run = create_run(recipe.run.folder, recipe.run.name, stem)
@@ -65,6 +66,7 @@ def _resume(run: Run, console: Console) -> Run:
         console.print(text)
         run.update_status(doing=text)
 
+    check_output(run.path)
     with device_lock(f"run {run.name}", say=waiting):
         run.claim("preparing", doing="preflight")
         recipe = load_recipe(run.recipe_file)

@@ -41,6 +41,7 @@ def adapter_folder(name: str) -> Path:
             f"model.adapter: {name} has no {WEIGHTS}. Other files may be pickles, which can run "
             "any code when they are read, so they are not; save the adapter as safetensors."
         )
+    tensor_places(folder / WEIGHTS)  # says so where it is damaged
     return folder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -28,12 +29,22 @@ from dpo_lite.model.brought import check_brought
 from dpo_lite.model.experts import use_own_products
 from dpo_lite.model.four_bits import our_loaders, reads_while_training
 from dpo_lite.model.suited import check_suited, check_whole
+from dpo_lite.model.tensor_files import damaged, refuse_pointers
 from dpo_lite.model.text_model import missing_package, published_class, without_towers
 from dpo_lite.names import is_public
 from dpo_lite.recipe import ModelSection
 
 BUILTIN = "builtin:"
 JITTER = "jitter"
+LOAD_FAULTS = (
+    OSError,
+    ValueError,
+    ImportError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    SafetensorError,
+)
 CHANCE = ("dropout", "pdrop", JITTER)
 BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "builtin"
 
@@ -231,6 +242,8 @@ def count_4bit(model: torch.nn.Module) -> int:
 
 def _load(kind, section: ModelSection, **options):
     location = base_location(section.base)
+    if Path(location).is_dir():
+        refuse_pointers(Path(location), "model.base")
     try:
         return kind.from_pretrained(
             location,
@@ -238,8 +251,18 @@ def _load(kind, section: ModelSection, **options):
             trust_remote_code=section.trust_remote_code,
             **options,
         )
-    except (OSError, ValueError, ImportError, LookupError, AttributeError, TypeError) as error:
-        raise UserError(_load_fault(section, error)) from error
+    except LOAD_FAULTS as error:
+        raise UserError(_damaged(location) or _load_fault(section, error)) from error
+    except Exception as error:
+        if type(error) is not Exception:  # as which tokenizers tells all of its faults
+            raise
+        raise UserError(_damaged(location) or _load_fault(section, error)) from error
+
+
+def _damaged(location: str) -> str | None:
+    """Which of a local base's files cannot be whole."""
+    clause = damaged(Path(location)) if Path(location).is_dir() else None
+    return clause and f"model.base: {clause}"
 
 
 def _load_fault(section: ModelSection, error: Exception) -> str:
@@ -248,6 +271,11 @@ def _load_fault(section: ModelSection, error: Exception) -> str:
     if isinstance(error, (LookupError, AttributeError, TypeError)):
         text = f"transformers {transformers.__version__} fails with {type(error).__name__}: {text}"
     base = section.base + (f" at {section.revision}" if section.revision else "")
+    if isinstance(error, SafetensorError):
+        return (
+            f"model.base: weights of {base} in the Hub's cache are cut short; take them out of it "
+            "(`hf cache ls`, `hf cache rm`), and they are downloaded again."
+        )
     if "trust_remote_code" in text:
         return (
             f"model.base: {base} comes with Python code of its own; if you trust it, "

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
-from safetensors.torch import load_file
 
 from dpo_lite.model.adapter_files import WEIGHTS
 from dpo_lite.model.own_start import has_start, load_start, save_plain, save_start
 from dpo_lite.model.roles import POLICY
+from dpo_lite.model.tensor_files import load_tensors
 
 
 def write_start(model: torch.nn.Module, folder: Path) -> None:
@@ -30,4 +30,4 @@ def load_checkpoint(model: PeftModel, folder: Path) -> None:
     if has_start(model, POLICY):
         load_start(model, POLICY, folder)
     else:
-        set_peft_model_state_dict(model, load_file(folder / WEIGHTS), adapter_name=POLICY)
+        set_peft_model_state_dict(model, load_tensors(folder / WEIGHTS), adapter_name=POLICY)

@@ -23,12 +23,13 @@ from peft import PeftModel
 from peft.tuners.lora import Embedding, LoraLayer
 from peft.tuners.lora.layer import LoraVariant, ParamWrapper
 from peft.utils.integrations import dequantize_module_weight
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.nn.functional import linear
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json
 from dpo_lite.model.adapter_files import CONFIG, WEIGHTS
+from dpo_lite.model.tensor_files import load_tensors
 
 Start = Literal["pissa", "olora"]
 FACTORS_FILE = "adapter_start.safetensors"  # in a checkpoint: B₀, which the sum B₀ + ΔB hides
@@ -125,7 +126,7 @@ def start_bytes(model: torch.nn.Module) -> int:
 
 def save_plain(model: torch.nn.Module, name: str, folder: Path) -> None:
     """Turn a saved adapter's files, of ΔA and ΔB, into those of plain LoRA of twice the rank."""
-    tensors = load_file(folder / WEIGHTS)
+    tensors = load_tensors(folder / WEIGHTS)
     scale = 1.0
     for path, layer in _started(model, name):
         down, up = f"{path}.lora_A.weight", f"{path}.lora_B.weight"
@@ -150,7 +151,7 @@ def save_start(model: torch.nn.Module, name: str, folder: Path) -> None:
 @torch.no_grad()
 def load_start(model: torch.nn.Module, name: str, folder: Path) -> None:
     """The adapter as it was when a checkpoint was saved."""
-    tensors, factors = load_file(folder / WEIGHTS), load_file(folder / FACTORS_FILE)
+    tensors, factors = load_tensors(folder / WEIGHTS), load_tensors(folder / FACTORS_FILE)
     for path, layer in _started(model, name):
         down, up = layer.lora_A[name], layer.lora_B[name]
         rank = down.weight.shape[0]

@@ -18,7 +18,6 @@ from peft import (
     PeftModel,
     get_peft_model_state_dict,
 )
-from safetensors.torch import load_file
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
@@ -34,6 +33,7 @@ from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
 from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
 from dpo_lite.model.targets import plain_name
+from dpo_lite.model.tensor_files import load_tensors
 from dpo_lite.model.untouched import base_says, check_untouched
 from dpo_lite.recipe import AdapterSection
 
@@ -139,7 +139,7 @@ def _on_base(
 def _read(model: torch.nn.Module, adapter: str | Path) -> Adapter:
     """An adapter's files, without copies of the model's own weights."""
     folder = adapter_folder(str(adapter))
-    config, tensors = read_json(folder / CONFIG) or {}, load_file(folder / WEIGHTS)
+    config, tensors = read_json(folder / CONFIG) or {}, load_tensors(folder / WEIGHTS)
     if why := refusal(config):
         raise ValueError(f"it {why}")
     if any(map(is_of_base, tensors)):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_lite.errors import UserError
+from dpo_lite.files import is_pointer
 
 LONGEST_HEADER = 100 * 2**20
 
@@ -42,7 +43,13 @@ def tensor_places(path: Path) -> dict[str, Place]:
             shape = tuple(entry["shape"])
             places[name] = Place(entry["dtype"], shape, start + begin, start + end)
     except (struct.error, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is no safetensors file, or it is cut short.") from error
-    if places and path.stat().st_size < max(place.end for place in places.values()):
-        raise UserError(f"{path} is cut short; copy or download it again.")
+        if is_pointer(path):
+            hint = "`git lfs pull` in its folder gets the file"
+            raise UserError(f"{path} is only Git LFS's note of a file; {hint}.") from None
+        hint = "copy or download it again"
+        raise UserError(f"{path} is no safetensors file, or it is cut short; {hint}.") from error
+    size, end = path.stat().st_size, max((place.end for place in places.values()), default=start)
+    if size != end:
+        problem = "is cut short" if size < end else "has something behind its last tensor"
+        raise UserError(f"{path} {problem}; copy or download it again.")
     return places

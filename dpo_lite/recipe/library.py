@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.errors import UserError
+from dpo_lite.errors import UserError, disk_faults_told
 from dpo_lite.files import NAME, write_text
 from dpo_lite.recipe.edit import inline
 from dpo_lite.recipe.loading import (
@@ -84,8 +84,9 @@ def save_own(
         raise UserError(f"{path} exists; overwrite it, or choose another name.")
     if len(text.encode()) > MAX_RECIPE_BYTES:
         raise UserError("The text is over 256 KB; that is not a recipe.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text if text.endswith("\n") else text + "\n")
+    with disk_faults_told():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text if text.endswith("\n") else text + "\n")
     return path
 
 

@@ -20,6 +20,7 @@ OF_DATA = (
     "data.format",
     "data.columns",
     "data.where",
+    "data.strip_prompt",
     "eval.prompts",
     "eval.limit",
 )

@@ -179,6 +179,10 @@ class DataSection(Section):
         " takes the best response alone, `turns` also every earlier turn of the assistant. For"
         " task: ppo it is `prompts`: answers in the data are not looked at.",
     )
+    strip_prompt: bool = Field(
+        False,
+        description="Take the prompt off the answers of a row where all of them begin with it.",
+    )
     max_length: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
         "auto",
         description="Longest prompt + response in tokens; `auto`: the data's 99th percentile, and"

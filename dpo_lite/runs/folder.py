@@ -15,13 +15,14 @@ import contextlib
 import json
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.errors import UserError
+from dpo_lite.errors import HINTS, UserError, disk_fault, disk_faults_told
 from dpo_lite.files import read_json, safe_name, write_json
 from dpo_lite.runs.system import is_alive, process_started
 
@@ -31,6 +32,7 @@ ACTIVE = ("queued", "preparing", "running")
 # policy starts apart from it, the policy's before the training, and the policy's after it.
 ANSWERED_BY = {"before": "reference", "start": "start", "after": "policy"}
 UNTRAINED = "untrained"  # in results.json, where the adapter of the end changes nothing
+TRIED_BYTES = 1 << 16
 START_SECONDS = 60.0  # a launched process that has not said its number by then never will
 
 
@@ -162,23 +164,47 @@ def recorded(run: Run, work: Callable[[], Run]) -> Run:
         run.update_status(state="stopped", seconds_left=None, doing=None)
         return run
     except BaseException as error:
-        words = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        run.update_status(state="failed", error=words, seconds_left=None, doing=None)
+        told = str(error) if isinstance(error, UserError) else disk_fault(error)
+        words = told or f"{type(error).__name__}: {error}"
+        with contextlib.suppress(OSError):  # on a full disk the first fault is told
+            run.update_status(state="failed", error=words, seconds_left=None, doing=None)
         raise
     finally:
         run.stop_mark.unlink(missing_ok=True)
 
 
+def check_output(folder: str | Path, name: str | None = None) -> None:
+    """Raises UserError where no run of that name can be made in the folder: asked before anything
+    is loaded. Nothing stays there of the try."""
+    if name:
+        _refuse_taken(Path(folder) / safe_name(name))
+    place = Path(folder).expanduser().absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(TRIED_BYTES))
+            file.flush()
+    except OSError as error:
+        hint = HINTS.get(error.errno or 0, "choose another folder")
+        raise UserError(f"{folder} cannot be written ({error.strerror}): {hint}.") from error
+
+
+def _refuse_taken(path: Path) -> None:
+    if path.exists():
+        raise UserError(
+            f"run.name: {path} exists; choose another name, or go on with it by"
+            f" `dpo-lite train --resume {path}`."
+        )
+
+
+@disk_faults_told()
 def create_run(folder: str | Path, name: str | None, stem: str) -> Run:
     """Make an empty run folder: ``name`` where given, else the recipe's name with a number."""
     folder = Path(folder)
     if name:
         path = folder / safe_name(name)
-        if path.exists():
-            raise UserError(
-                f"run.name: {path} exists; choose another name, or go on with it by"
-                f" `dpo-lite train --resume {path}`."
-            )
+        _refuse_taken(path)
     else:
         stem = re.sub(r"[^A-Za-z0-9._-]", "-", stem).lstrip(".-")[:56] or "run"
         number = 1

@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from dpo_lite.errors import UserError
+from dpo_lite.errors import UserError, disk_faults_told
 from dpo_lite.files import safe_name, write_text
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.runs.folder import ACTIVE, Run, create_run
@@ -27,6 +27,7 @@ PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 NOT_FOR_RUNS = ("DPO_LITE_PASSWORD",)  # HF_TOKEN stays: a base behind a licence needs it
 
 
+@disk_faults_told()
 def launch(recipe: Recipe, stem: str, folder: str | Path | None = None) -> Run:
     """Make a run folder with the frozen recipe and start it; it waits for the device by itself.
 

@@ -16,11 +16,12 @@ def load_data(
     """The tokenizer, and the data rendered by it and cut to what the base can read."""
     say(f"loading the tokenizer of {recipe.model.base}")
     tokenizer = load_tokenizer(recipe.model)
-    limit = position_limit(load_config(recipe.model))
+    config = load_config(recipe.model)
     return tokenizer, prepare(
         recipe.data,
         tokenizer,
-        model_limit=limit,
+        model_limit=position_limit(config),
+        vocabulary=getattr(config.get_text_config(), "vocab_size", None),
         room=TASKS[recipe.task].room(recipe),
         seed=recipe.train.seed,
         eval_limit=recipe.eval.limit,

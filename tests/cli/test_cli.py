@@ -231,3 +231,13 @@ def test_a_blind_vote_in_the_terminal(cli, tmp_path, monkeypatch):
     assert "demo" in shown
     assert "0%" in shown
     assert "no votes in" in cli("votes", "--runs", str(tmp_path / "none")).output
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence_before_anything_is_loaded(tmp_path):
+    (tmp_path / "file").write_text("")
+    for command in ("train", "check"):
+        done = run(command, "quickstart", f"run.folder={tmp_path / 'file' / 'runs'}")
+        assert done.returncode == 1
+        assert "file/runs cannot be written (Not a directory)" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "device" not in done.stdout

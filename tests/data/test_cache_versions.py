@@ -19,6 +19,7 @@ WITHOUT_INFLUENCE = {
         "dpo_lite.model.heads",  # the reference has none
         "dpo_lite.model.identity",  # is in the key by what it finds
         "dpo_lite.model.safetensors_header",
+        "dpo_lite.model.tensor_files",  # reads what is there, or says what is damaged
         "dpo_lite.model.stacking",  # the start adapter's weights are in the key
         "dpo_lite.model.untouched",  # looks on
     },

@@ -136,3 +136,33 @@ def test_a_full_disk_is_said(folder):
 
     with pytest.raises(UserError, match="No space left on device"):
         cache.cached_folder("key", (), full)
+
+
+def test_two_rows_that_made_one_pair_are_lost_together(tmp_path, folder, chat_tokenizer):
+    rows = [
+        {"prompt": "why", "completion": "it sat", "label": True},
+        {"prompt": "why", "completion": "a <|im_end|> b", "label": False},
+        {"prompt": "who", "completion": "it ran", "label": True},
+        {"prompt": "who", "completion": "it fell", "label": False},
+    ]
+    path = tmp_path / "kto.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    encoded = encode_source(read_source(str(path)), Options(), Encoder(chat_tokenizer))
+    assert [(d.row, d.reason) for d in encoded.dropped] == [
+        (0, Reason.SPECIAL),
+        (1, Reason.SPECIAL),
+    ]
+    assert encoded.table["row"][:] == [2]
+
+
+def test_turns_behind_the_last_answer_are_counted(tmp_path, folder, chat_tokenizer):
+    turns = [{"role": "user", "content": "why"}, {"role": "assistant", "content": "it sat"}]
+    rows = [{"messages": turns}, {"messages": [*turns, {"role": "user", "content": "and"}]}]
+    path = tmp_path / "sft.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source, encoder = read_source(str(path)), Encoder(chat_tokenizer)
+    for pairs in ("best", "turns", "prompts"):
+        encoded = encode_source(source, Options(pairs=pairs), encoder)
+        assert [(d.row, d.reason) for d in encoded.dropped] == [(1, Reason.BEHIND)]
+        assert encoded.dropped[0].detail == "messages: its last turn is of the user"
+        assert encoded.table["row"][:] == [0, 1]

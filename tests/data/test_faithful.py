@@ -1,110 +1,36 @@
-"""What is trained is what the row says, through every chat template that TRL ships."""
+"""What is trained is what the row says: what a template may change, and what not.
 
-from pathlib import Path
+All templates and kinds of rows are tried in test_template_matrix.py.
+"""
 
 import pytest
-import trl
-from tokenizers import normalizers
+from tokenizers import AddedToken, normalizers
 
-from dpo_lite.data.examples import Dropped, Example, Reason
-from dpo_lite.data.faithful import Roles, left_out
+from dpo_lite.data.calls import matched
+from dpo_lite.data.examples import BadRow, Dropped, Example, Reason
+from dpo_lite.data.faithful import Roles, left_out, tools_left_out
+from dpo_lite.data.fields import answers_behind_shared_turns
+from dpo_lite.data.pairs import clean_prompt, prompt_text
 from dpo_lite.data.tokens import Encoder
+from tests.data.row_kinds import ASKS as WEATHER
+from tests.data.row_kinds import TOOLS, call, system, tool
 from tests.data.test_tokens import assistant, tokenizer_for, user
 
-FOLDER = Path(trl.__file__).parent / "chat_templates"
-TEMPLATES = sorted(path.stem for path in FOLDER.glob("*.jinja"))
-HONEST = {Reason.TEMPLATE, Reason.UNSAID, Reason.SPECIAL, Reason.IDENTICAL}
-
-
-def system(content):
-    return {"role": "system", "content": content}
-
-
-def tool(content):
-    return {"role": "tool", "content": content}
-
-
+ASKS = [user("9 * 12")]
 THOUGHT = "<think>\nnine times twelve\n</think>\n\n108"
-CALL = {
-    **assistant("I look"),
-    "tool_calls": [
-        {"type": "function", "function": {"name": "weather", "arguments": {"town": "Rome"}}}
-    ],
-}
-# what it is -> the prompt, the answers
-ROWS = {
-    "plain": ([user("why the cat")], ["it sat", "it ran"]),
-    "system": ([system("be brief"), user("why")], ["it sat", "it ran"]),
-    "second system": (
-        [system("be brief"), user("a cat"), assistant("yes"), system("be kind"), user("why")],
-        ["it sat", "it ran"],
-    ),
-    "tool": ([user("weather in Rome"), CALL, tool("nineteen degrees")], ["19, clear", "no"]),
-    "tool, then a question": (
-        [
-            user("weather in Rome"),
-            assistant("weather(Rome)"),
-            tool("nineteen degrees"),
-            assistant("19"),
-            user("and Oslo"),
-        ],
-        ["I look", "no"],
-    ),
-    "reasoning": ([user("9 * 12")], [THOUGHT, "<think>\nnine and twelve\n</think>\n\n21"]),
-    "reasoning alone differs": ([user("9 * 12")], [THOUGHT, "<think>\na guess\n</think>\n\n108"]),
-    "reasoning in one answer": ([user("9 * 12")], [THOUGHT, "21"]),
-    "reasoning before": ([user("9 * 12"), assistant(THOUGHT), user("and 9 * 13")], ["117", "116"]),
-    "marks": ([user("what is [INST] or # Tools")], ["a mark </s > of sorts", "{% if %} {{ x }}"]),
-}
-
-
-def words_of(example: Example, answer: str) -> list[dict]:
-    return [*example.prompt, {"role": "assistant", "content": answer}]
-
-
-@pytest.mark.parametrize("kind", ROWS)
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_a_row_is_rendered_whole_or_dropped_with_the_reason(name, kind):
-    prompt, answers = ROWS[kind]
-    example = Example(prompt, answers, 3)
-    encoder = Encoder(tokenizer_for(name))
-    rendered = encoder.render(example)
-    encoded = rendered if isinstance(rendered, Dropped) else encoder.tokenise([rendered])[0]
-    if isinstance(encoded, Dropped):
-        assert encoded.reason in HONEST
-        assert encoded.detail
-        return
-    for answer, ids in zip(answers, encoded.response_ids, strict=True):
-        text = encoder.decode([*encoded.prompt_ids, *ids])
-        for turn in words_of(example, answer):
-            for word in turn["content"].replace("<think>", " ").replace("</think>", " ").split():
-                earlier = turn["role"] == "assistant" and turn["content"] != answer
-                assert word in text or (earlier and "think" in turn["content"])
-    assert len({tuple(ids) for ids in encoded.response_ids}) == len(answers)
-
-
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_a_plain_row_is_trained_unless_the_template_wants_reasoning(name):
-    prompt, answers = ROWS["plain"]
-    encoder = Encoder(tokenizer_for(name))
-    rendered = encoder.render(Example(prompt, answers, 3))
-    if isinstance(rendered, Dropped):
-        assert "reasoning" in rendered.detail
-    else:
-        assert not isinstance(encoder.tokenise([rendered])[0], Dropped)
+REASONED = [THOUGHT, "<think>\na guess\n</think>\n\n21"]
 
 
 @pytest.mark.parametrize(
     "name", ["deepseek_r1_distill", "nemotron_3_nano", "nemotron_3_super", "nemotron_3_ultra"]
 )
 def test_a_template_that_opens_with_reasoning_takes_answers_that_have_some(name):
-    prompt, answers = ROWS["reasoning"]
     encoder = Encoder(tokenizer_for(name))
-    rendered = encoder.render(Example(prompt, answers, 3))
+    rendered = encoder.render(Example(ASKS, REASONED, 3))
     assert rendered.prompt.rstrip().endswith("<think>")
     assert rendered.rests[0].startswith("nine times twelve\n</think>")
     assert "108" in rendered.rests[0]
-    bare = encoder.render(Example(prompt, ["108", "21"], 3))
+    bare = encoder.render(Example(ASKS, ["108", "21"], 3))
     assert (bare.reason, "no reasoning" in bare.detail) == (Reason.UNSAID, True)
 
 
@@ -124,8 +50,8 @@ def with_template(text: str) -> Encoder:
 def test_reasoning_that_the_template_cuts_off_answers_is_put_back():
     cuts = CHATML.format(body=SAYS % "m['content'].split('</think>')[-1]")
     encoder = with_template(cuts)
-    prompt, answers = ROWS["reasoning alone differs"]
-    rendered = encoder.render(Example(prompt, answers, 3))
+    answers = [THOUGHT, "<think>\na guess\n</think>\n\n108"]
+    rendered = encoder.render(Example(ASKS, answers, 3))
     assert rendered.rests == [answer + "<|im_end|>" for answer in answers]
 
 
@@ -176,3 +102,115 @@ def test_the_indentation_of_codes_first_line_stays():
     code = "\n    x = 1\n    return x\n"
     rendered = encoder.render(Example([user("code")], [code, "  one line"], 3))
     assert rendered.rests == ["    x = 1\n    return x<|im_end|>", "one line<|im_end|>"]
+
+
+def test_a_thought_that_a_later_turn_repeats_is_no_fault():
+    """The template leaves it out, and its words are found further on, behind the question."""
+    turns = [user("well"), assistant("<think>\nhm\n</think>\n\nyes"), user("what"), user("hm")]
+    assert left_out("<u>well<a>yes<u>what<u>hm", turns) is None
+    assert "'what'" in left_out("<u>well<a>yes<u>hm", turns)
+
+
+def test_an_earlier_answer_that_is_all_reasoning_is_not_left_out():
+    turns = [user("well"), assistant("<think>\nhm\n</think>\n"), user("so")]
+    assert "'hm'" in left_out("<u>well<a><u>so", turns)
+    calls = {**turns[1], "tool_calls": call(("f", {}))["tool_calls"]}
+    assert left_out("<u>well<a>f<u>so", [turns[0], calls, turns[2]]) is None
+
+
+def test_an_answer_that_is_all_reasoning_is_not_cut_to_nothing():
+    encoder = with_template(CHATML.format(body=SAYS % "m['content'].split('</think>')[-1]"))
+    rendered = encoder.render(Example(ASKS, ["<think>\nhm\n</think>", "so"], 3))
+    assert rendered.rests[0] == "<think>\nhm\n</think><|im_end|>"
+
+
+def test_what_tools_are_described_by():
+    assert tools_left_out("weatherfn: tells things. townarg: the place", []) is None
+    schema = [{"name": "wei", "description": "a town's\n  sky", "strict": True}]
+    assert tools_left_out('{"name": "wei", "description": "a town\'s sky"}', schema) is None
+    assert "'sky'" in tools_left_out('{"name": "wei", "description": "a town\'s"}', schema)
+    inner = {"properties": {"name": {"type": "string"}, "seat": {"description": "row and number"}}}
+    assert "'seat'" in tools_left_out("wei name", [{"name": "wei", "parameters": inner}])
+    assert "'row'" in tools_left_out("wei name seat", [{"name": "wei", "parameters": inner}])
+
+
+def test_tools_that_the_template_passes_over_are_said():
+    encoder = with_template(CHATML.format(body=SAYS % "m['content']"))
+    dropped = encoder.render(Example([user("why")], ["a", "b"], 3, template={"tools": TOOLS}))
+    assert (dropped.reason, "'weatherfn'" in dropped.detail) == (Reason.UNSAID, True)
+
+
+def test_a_mark_of_a_turn_that_is_not_special_to_the_tokenizer():
+    """As DeepSeek's <｜User｜>: a text that holds one would speak as somebody else."""
+    tokenizer = tokenizer_for("qwen2_5")
+    tokenizer.add_tokens([AddedToken(t, special=False) for t in ("<ask>", "<say>", "<b>", "why")])
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<ask>' if m['role'] == 'user' else '<say>' }}{{ m['content'] }}"
+        "<|im_end|>{% endfor %}{% if add_generation_prompt %}<say>{% endif %}"
+    )
+    encoder = Encoder(tokenizer)
+    dropped = encoder.render(Example([user("why <say> it is <ask> so")], ["a", "b"], 3))
+    assert (dropped.reason, dropped.detail) == (Reason.SPECIAL, "<say>")
+    fine = encoder.render(Example([user("why <b>so</b>")], ["why", "b"], 3))
+    assert fine.rests == ["why<|im_end|>", "b<|im_end|>"]
+
+
+@pytest.mark.parametrize(
+    ("name", "opens"),
+    [
+        ("gptoss", "<|channel|>analysis<|message|>"),
+        ("gemma4_v5", "<|channel>thought\n"),
+        ("qwen3_8", "<think>\n"),
+    ],
+)
+def test_a_template_with_a_place_of_its_own_for_reasoning_is_given_it_there(name, opens):
+    """Left in the words, gpt-oss would say it in its final channel, and Qwen 3.8 think twice."""
+    encoder = Encoder(tokenizer_for(name))
+    rendered = encoder.render(Example(ASKS, REASONED, 3))
+    assert (rendered.prompt + rendered.rests[0]).count("nine times twelve") == 1
+    assert f"{opens}nine times twelve" in rendered.prompt + rendered.rests[0]
+    assert rendered.rests[0].count("<think>") <= ("<think>" in opens)
+
+
+def test_reasoning_stays_where_the_row_has_it_if_that_comes_to_the_same():
+    for name in ("qwen3", "glm4moe", "nemotron_3_super", "lfm2_2_5", "qwen2_5"):
+        assert not Encoder(tokenizer_for(name)).template.apart
+
+
+def test_answers_of_tools_are_matched_with_their_calls():
+    """In order where the row names none: Gemma 4 else calls every answer that of the last call."""
+    calls = call(("weatherfn", {"town": "Rome"}), ("clockfn", {"town": "Oslo"}))
+    turns = clean_prompt([WEATHER, calls, tool("nineteen"), tool("noon")])
+    text = Encoder(tokenizer_for("gemma4_v5")).render(Example(turns, ["a", "b"], 0)).prompt
+    assert 'response:weatherfn{value:<|"|>nineteen' in text
+    assert 'response:clockfn{value:<|"|>noon' in text
+
+
+def test_ids_that_the_row_has_stay():
+    calls = call(("weatherfn", {}), ("clockfn", {}), ids=True)
+    answers = [tool("noon", tool_call_id="id0000001"), tool("nineteen"), tool("more")]
+    turns = matched([calls, *answers])
+    assert turns[0] == calls
+    assert [t.get("tool_call_id") for t in turns[1:]] == ["id0000001", "id0000000", None]
+    assert matched([user("a"), tool("b"), system("c")]) == [user("a"), tool("b"), system("c")]
+
+
+def test_conversations_are_the_same_whatever_ids_their_calls_have():
+    one, other = call(("weatherfn", {}), ids=True), call(("weatherfn", {}))
+    answered = tool("nineteen", tool_call_id="id0000000")
+    chosen = [WEATHER, one, answered, assistant("a")]
+    rejected = [WEATHER, other, tool("nineteen"), assistant("b")]
+    assert answers_behind_shared_turns(chosen, rejected)[1] == ["a", "b"]
+    assert prompt_text(chosen[:-1]) == prompt_text(rejected[:-1])
+
+
+def test_a_tool_may_say_nothing_and_a_question_may_not():
+    assert clean_prompt([WEATHER, call(("weatherfn", {})), tool("")])[-1]["content"] == ""
+    with pytest.raises(BadRow, match="empty prompt"):
+        clean_prompt([user("a"), assistant("b"), user(" \n")])
+
+
+def test_a_batch_of_which_every_row_is_dropped():
+    encoder = Encoder(tokenizer_for("phi3"))
+    assert isinstance(encoder.render(Example([user("<|end|>")], ["a", "b"], 0)), Dropped)
+    assert encoder.tokenise([]) == []

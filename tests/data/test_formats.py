@@ -287,6 +287,13 @@ FIXTURES = {
     },
     "kto": {"prompt": [ASK], "completion": [ANSWER], "label": True},
     "kto/texts": {"system": RULES, "prompt": Q, "completion": GOOD, "label": True, "rating": 9.0},
+    "kto-messages": {"messages": [*ASKED_AGAIN, ANSWER], "label": True, "tools": None},
+    "kto-messages/sharegpt": {
+        "conversations": [says_too("human", Q), says_too("gpt", GOOD)],
+        "kto_tag": "true",
+        "system": RULES,
+    },
+    "kto-alpaca": {"instruction": Q, "input": "", "output": GOOD, "kto_tag": 1, "system": RULES},
     "sft-messages": {"prompt": Q, "prompt_id": "a", "messages": [*ASKED_AGAIN, ANSWER]},
     "sft-messages/sharegpt": {
         "conversations": [says_too("human", Q), says_too("gpt", GOOD), says_too("human", "Thanks")],
@@ -310,12 +317,13 @@ PROMPTS = {  # where the prompt is not Q alone
         [SYSTEM, ASK],
         "triples/system conversational/repeats-prompt conversations/dpo-mix-7k orca "
         "distilabel-orca messages-ranking ms-swift openai-preference ranking/ranks kto/texts "
+        "kto-messages/sharegpt kto-alpaca "
         "sft-messages/sharegpt sft-completion prompts prompts/texts",
     ),
     **as_each(
         ASKED_AGAIN,
         "triples/rm-static conversational conversations hh-rlhf helpsteer2-preference "
-        "helpsteer3-preference arena nectar sft-messages",
+        "helpsteer3-preference arena nectar sft-messages kto-messages",
     ),
     "alpaca-ranking": [SYSTEM, *HELLO, says("user", f"{Q}\nA bridge.")],
     "sharegpt-ranking": [SYSTEM, *ASKED_AGAIN],
@@ -366,6 +374,9 @@ TURNS = {  # the same row with the preference the other way round
     "ranking": lambda row: {**row, "scores": [-score for score in row["scores"]]},
     "ranking/ranks": lambda row: {**row, "ranks": [2, 3, 1]},
     "kto": lambda row: {**row, "label": False},
+    "kto-messages": lambda row: {**row, "label": False},
+    "kto-messages/sharegpt": lambda row: {**row, "kto_tag": "false"},
+    "kto-alpaca": lambda row: {**row, "kto_tag": 0},
 }
 
 
@@ -461,7 +472,7 @@ UNFIT = [  # fixture, what is changed, why the row is then bad
     ("conversations", {"chosen_rating": 4, "rejected_rating": 4}, Reason.TIE),
     ("conversations", {"rating_chosen": 4, "rating_rejected": 4}, Reason.TIE),
     ("conversations", {"chosen": [*HELLO, says("user", "What?"), ANSWER]}, Reason.PROMPTS_DIFFER),
-    ("conversations", {"chosen": [*ASKED_AGAIN, says("tool", GOOD)]}, Reason.MALFORMED),
+    ("conversations", {"chosen": [*ASKED_AGAIN, says("tool", GOOD)]}, Reason.UNANSWERED),
     ("conversations", {"chosen": [*HELLO, ASK, says("narrator", GOOD)]}, Reason.MALFORMED),
     (
         "conversational",
@@ -473,8 +484,8 @@ UNFIT = [  # fixture, what is changed, why the row is then bad
     ("conversational", {"tools": ["look"]}, Reason.MALFORMED),
     ("conversational", {"chat_template_kwargs": {"chat_template": "x"}}, Reason.MALFORMED),
     ("hh-rlhf", {"chosen": f"\n\nHuman: What?\n\nAssistant: {GOOD}"}, Reason.PROMPTS_DIFFER),
-    ("hh-rlhf", {"chosen": f"{DIALOGUE} {GOOD}\n\nHuman: Thanks"}, Reason.MALFORMED),
-    ("hh-rlhf", {"chosen": "\n\nHuman: a", "rejected": "\n\nHuman: b"}, Reason.MALFORMED),
+    ("hh-rlhf", {"chosen": f"{DIALOGUE} {GOOD}\n\nHuman: Thanks"}, Reason.UNANSWERED),
+    ("hh-rlhf", {"chosen": "\n\nHuman: a", "rejected": "\n\nHuman: b"}, Reason.UNANSWERED),
     ("triples", {"chosen": None}, Reason.NOT_TEXT),
     ("triples", {"chosen": "half of \ud83d"}, Reason.NOT_TEXT),
     ("triples", {"prompt": "x" * 1_000_001}, Reason.TOO_LARGE),
@@ -482,7 +493,8 @@ UNFIT = [  # fixture, what is changed, why the row is then bad
     ("argilla-instruction", {"rejected_avg_rating": 4.5}, Reason.TIE),
     ("alpaca-ranking", {"history": [["Hello"]]}, Reason.MALFORMED),
     ("openai-preference", {"preferred_output": [ASK]}, Reason.MALFORMED),
-    ("ms-swift", {"messages": [SYSTEM, ASK]}, Reason.MALFORMED),
+    ("ms-swift", {"messages": [SYSTEM, ASK]}, Reason.UNANSWERED),
+    ("conversations", {"rejected": [*ASKED_AGAIN, ASK]}, Reason.UNANSWERED),
     ("shp", {"score_ratio": 1.9}, Reason.WEAK),
     ("shp", {"labels": 2}, Reason.MALFORMED),
     ("tldr-comparisons", {"choice": 2}, Reason.MALFORMED),
@@ -512,7 +524,12 @@ UNFIT = [  # fixture, what is changed, why the row is then bad
     ("ranking", {"ranks": [1, 2, 3]}, Reason.MALFORMED),
     ("kto", {"label": None}, Reason.MALFORMED),
     ("kto", {"label": "good"}, Reason.MALFORMED),
+    ("kto-messages", {"label": "good"}, Reason.MALFORMED),
+    ("kto-alpaca", {"output": None}, Reason.NOT_TEXT),
     ("sft-messages", {"messages": [ASK]}, Reason.MALFORMED),
+    ("sft-messages", {"label": False}, Reason.BAD),
+    ("sft-completion", {"label": "False"}, Reason.BAD),
+    ("sft-alpaca", {"kto_tag": False}, Reason.BAD),
 ]
 
 
@@ -569,7 +586,11 @@ def test_the_format_that_fits_all_rows_that_fit_any(sample, wanted, name):
             "nearest is triples .*`prompt` is a number, not text",
         ),
         ([{**FIXTURES["kto"], "label": "?"}], "auto", "kto .*`label` is text, not true or false"),
-        ([{**FIXTURES["sft-messages"], "label": 1}], "auto", "data.format=sft-messages if"),
+        (
+            [{**FIXTURES["sft-messages"], "label": "?"}],
+            "auto",
+            "nearest is kto-messages .*`label` is text, not true or false",
+        ),
         (
             [{"prompt": Q, "responses": [GOOD, BAD]}],
             "auto",

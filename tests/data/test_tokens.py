@@ -24,7 +24,9 @@ from dpo_lite.data.tokens import CharacterEncoder, Encoder
 from dpo_lite.errors import UserError
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
-SPECIAL = re.compile(r"<[|｜][^<>]*?[|｜]>|<\w+_of_\w+>|<bos>|<eos>|</s>|\[/?INST\]")
+SPECIAL = re.compile(
+    r"<[|｜][^<>]*?[|｜]>|<\|\w+>|<\w+\|>|<\w+_of_\w+>|<bos>|<eos>|</s>|\[/?INST\]"
+)
 # name of the template -> the end of turn that an answer must have
 ENDS = {
     "qwen2_5": "<|im_end|>",
@@ -317,6 +319,8 @@ def test_an_empty_thought_that_opens_answers_belongs_to_the_prompt():
     own = Example([user("a")], ["b", "c"], 0, template={"enable_thinking": True})
     assert quiet.render(own).prompt.endswith("<|im_start|>assistant\n")
     assert quiet.render(own).rests == ["b<|im_end|>", "c<|im_end|>"]
+    thought = Example([user("a")], ["<think>hm</think>b", "c"], 0)
+    assert quiet.render(thought).reason == Reason.UNSAID  # behind a thought that is over
 
 
 def test_a_thought_that_cannot_be_switched_off_is_no_empty_one():
@@ -440,3 +444,17 @@ def test_characters_stand_in_for_tokens():
     assert len(found.prompt_ids) == 4
     assert encoder.decode(found.prompt_ids) == "Hé 🙂"
     assert [len(ids) for ids in found.response_ids] == [1, 2]
+
+
+def test_plain_text_has_no_place_for_tools(chat_tokenizer):
+    encoder = Encoder(chat_tokenizer, raw=True)
+    calls = {**assistant(""), "tool_calls": [{"function": {"name": "wei", "arguments": {}}}]}
+    for example in (
+        Example([user("a"), calls, user("b")], ["c", "d"], 0),
+        Example([user("a")], ["c", "d"], 0, template={"tools": [{"name": "wei"}]}),
+    ):
+        dropped = encoder.render(example)
+        assert (dropped.reason, "need a chat template" in dropped.detail) == (Reason.TEMPLATE, True)
+        shown = CharacterEncoder().render(example)
+        assert shown.rests == [" c", " d"] if len(example.prompt) > 1 else ["c", "d"]
+        assert ("wei" in shown.prompt) == (len(example.prompt) > 1)

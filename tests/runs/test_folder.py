@@ -1,5 +1,6 @@
 """Run folders: names, status of dead processes, half-written lines."""
 
+import errno
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import write_text
-from dpo_lite.runs.folder import Run, create_run, list_runs, open_run
+from dpo_lite.runs.folder import Run, check_output, create_run, list_runs, open_run, recorded
 
 
 def test_names_count_up(tmp_path):
@@ -68,3 +69,34 @@ def test_an_unfinished_checkpoint_is_passed_over(tmp_path):
         folder.mkdir(parents=True)
         (folder / name).write_text("{}")
     assert run.last_checkpoint().name == "checkpoint-10"
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_a_run_is_made(tmp_path, monkeypatch):
+    check_output(tmp_path / "new" / "runs", "mine")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/runs cannot be written \(Not a directory\): .*file"):
+        check_output(tmp_path / "file" / "runs")
+    with pytest.raises(UserError, match="cannot be written"):
+        create_run(tmp_path / "file" / "runs", None, "demo")
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="exists; choose another name"):
+        check_output(tmp_path, "mine")
+
+    def full(**options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("dpo_lite.runs.folder.tempfile.TemporaryFile", full)
+    with pytest.raises(UserError, match=r"\(No space left on device\): make room"):
+        check_output(tmp_path)
+
+
+def test_a_run_whose_disk_is_full_says_so(tmp_path):
+    run = create_run(tmp_path, None, "demo")
+
+    def fill():
+        raise OSError(errno.ENOSPC, "full", "adapter.safetensors")
+
+    with pytest.raises(OSError, match="full"):
+        recorded(run, fill)
+    assert run.status()["error"].startswith("adapter.safetensors cannot be written or read")

@@ -1,0 +1,45 @@
+"""Read weights so that a damaged file is a sentence: which file, what is wrong, what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from dpo_lite.errors import UserError
+from dpo_lite.files import is_pointer
+from dpo_lite.model.safetensors_header import tensor_places
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a .safetensors file. Raises UserError where it is none, or cut short."""
+    tensor_places(path)
+    return load_file(path)
+
+
+def refuse_pointers(folder: Path, key: str) -> None:
+    """Raises UserError where a clone without Git LFS left notes in place of the files."""
+    left = [path.name for path in sorted(folder.iterdir()) if path.is_file() and is_pointer(path)]
+    if left:
+        names = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+        raise UserError(
+            f"{key}: {folder} holds only Git LFS's notes of {names}; `git lfs pull` there gets the "
+            "files."
+        )
+
+
+def damaged(folder: Path) -> str | None:
+    """A clause about the first weights or settings of a folder that cannot be whole, or None."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            json.loads(path.read_bytes())
+        except ValueError:
+            return f"{path} is no JSON, or it is cut short; copy or download it again."
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            tensor_places(path)
+        except UserError as error:
+            return str(error)
+    return None
