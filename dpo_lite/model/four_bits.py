@@ -28,6 +28,7 @@ from transformers.quantizers.quantizers_utils import get_module_from_name, shoul
 
 from dpo_lite.model import mxfp4
 from dpo_lite.model.experts import BLOCK, can_pack, expert_modules, expert_parameters, shape_of
+from dpo_lite.model.known_layers import make_known
 
 LOADER = "bitsandbytes_4bit"  # transformers' name for what is replaced
 
@@ -46,6 +47,10 @@ def experts_packed_too() -> Iterator[None]:
 
 class _Loader(Bnb4BitHfQuantizer):
     """bitsandbytes' loader of transformers, for experts as well, but for what must stay."""
+
+    def _process_model_before_weight_loading(self, model, *arguments, **options) -> None:
+        make_known(model)
+        super()._process_model_before_weight_loading(model, *arguments, **options)
 
     def param_needs_quantization(self, model, param_name: str, **options) -> bool:
         return _is_packable_expert(model, param_name) or super().param_needs_quantization(
