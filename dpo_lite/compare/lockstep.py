@@ -21,6 +21,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 
 from dpo_lite.data.packing import pad
 from dpo_lite.model.base import compute_dtype
+from dpo_lite.model.batching import answers_in_batches
 from dpo_lite.model.experts import expert_modules
 from dpo_lite.model.generation import end_ids, plain_generation
 from dpo_lite.model.scoring import causal_lm, response_token_logps, scoring_context
@@ -105,7 +106,7 @@ def answer(
     and what there is comes back. Adapters that cannot share a pass answer one after the other, from
     the same noise.
     """
-    if together(model, names):
+    if len(names) == 1 or (together(model, names) and _in_one_batch(model)):
         return _answer(model, tokenizer, prompt_ids, names, ends, sampling, show, stop)
     answers: list[Answer] = []
     for place, name in enumerate(names):
@@ -116,6 +117,11 @@ def answer(
 
         answers += _answer(model, tokenizer, prompt_ids, [name], ends, sampling, show_all, stop)
     return answers
+
+
+def _in_one_batch(model: PeftModel) -> bool:
+    with plain_generation(causal_lm(model)):
+        return answers_in_batches(causal_lm(model))
 
 
 def _answer(

@@ -73,7 +73,7 @@ ENCODING = Algorithm(
 
 SCORING = Algorithm(
     "SCORING",  # token ids to the reference's log-probabilities
-    version=2,
+    version=3,
     first_key="2d7f67f5d835569c25870035732f3c03750021589b698da11ce97f0612716468",
     modules=(
         "dpo_lite.data.packing",
@@ -92,6 +92,7 @@ SCORING = Algorithm(
         "dpo_lite.model.fresh",
         "dpo_lite.model.host_embedding",
         "dpo_lite.model.hybrid_forest",
+        "dpo_lite.model.known_layers",
         "dpo_lite.model.layers",
         "dpo_lite.model.logprobs",
         "dpo_lite.model.mxfp4",
@@ -108,12 +109,12 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="833a1eb2910f9cdebd503e0d8e1c6b5adc648ab92a0b7cfb1deac4b99ab9bff1",
+    recorded="b8a04d01e60811e1ebf5872063f227b3d04d030184e39bd07bec73b2dcd9ddd8",
 )
 
 FOREST = Algorithm(
     "FOREST",  # a config to whether its code may run over packed rows
-    version=1,
+    version=2,
     first_key="version 1",
     modules=(
         "dpo_lite.data.packing",
@@ -127,7 +128,7 @@ FOREST = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="bf073dab09414b788f9c783b184ec73637349c20995204e7ba9112671d36b673",
+    recorded="b46a437967d939e550120ca6dd7b7bdd164d622ff01e88c60cc75035680e41b6",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)

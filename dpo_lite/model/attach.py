@@ -145,6 +145,7 @@ def _for_plain_peft(model: PeftModel, name: str) -> dict[str, Any]:
     by_name = [path for path in linear if path.rpartition(".")[2] not in lost]
     by_weight = [f"{path}.weight" for path in linear if path.rpartition(".")[2] in lost]
     weights = [plain_name(path) for path, _ in lm.named_parameters() if ".lora_" not in path]
+    weights += [f"{tower}.weight" for tower in tower_modules(lm)]
     ends = shortest(by_weight, weights)
     return {
         "target_modules": shortest(by_name, _published_names(lm)) if by_name else None,

@@ -19,7 +19,7 @@ import torch
 from transformers import AttentionInterface, PreTrainedModel
 
 from dpo_lite.data.packing import Batch, Tree
-from dpo_lite.model.branches import Table, blocked, fused, may_fuse, table
+from dpo_lite.model.branches import Sight, Table, blocked, fused, may_fuse, table
 
 NAME = "dpo_lite_forest"
 
@@ -33,6 +33,20 @@ class _Forest:
         self.trees = trees
         self.fuse = fuse
         self.tables: dict[torch.device, Table] = {}
+
+    def positions(self, device: torch.device) -> torch.Tensor:
+        """The position of each token of the row in its branch, (T,)."""
+        parts = [
+            range(start, start + length)
+            for tree in self.trees
+            for start, length in [(0, tree.prompt), *((tree.prompt, n) for n in tree.responses)]
+        ]
+        return torch.tensor([place for part in parts for place in part], device=device)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt with a response."""
+        return max(tree.prompt + max(tree.responses, default=0) for tree in self.trees)
 
     def table(self, device: torch.device) -> Table:
         if device not in self.tables:
@@ -93,12 +107,40 @@ def attend(
     forest = _active[-1]
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
-    plain = softcap is None and s_aux is None
+    query, chunk = _by_position(module, query, forest), _chunk(module, forest.longest)
+    plain = softcap is None and s_aux is None and chunk is None
     if plain and (may_fuse(query, key, value) if forest.fuse is None else forest.fuse):
         where = forest.table(query.device)
         return fused(query, key, value, where, scaling, sliding_window), None
     trees = forest.trees
-    return blocked(query, key, value, trees, scaling, sliding_window, softcap, s_aux), None
+    seen = Sight(sliding_window, chunk)
+    return blocked(query, key, value, trees, scaling, seen, softcap, s_aux), None
+
+
+def _by_position(module: torch.nn.Module, query: torch.Tensor, forest: _Forest) -> torch.Tensor:
+    """Llama 4 turns the queries of layers without rotation up every so many tokens of a row; here
+    it is their position in their branch that counts."""
+    tuned = getattr(module, "attn_temperature_tuning", False) and not module.use_rope
+    if not tuned or query.shape[2] < module.floor_scale:
+        return query
+
+    def scale(places: torch.Tensor) -> torch.Tensor:
+        steps = torch.floor((places.float() + 1) / module.floor_scale)
+        return torch.log1p(steps) * module.attn_scale + 1
+
+    in_row = torch.arange(query.shape[2], device=query.device)
+    ratio = scale(forest.positions(query.device)) / scale(in_row)
+    return (query * ratio[:, None]).to(query.dtype)
+
+
+def _chunk(module: torch.nn.Module, longest: int) -> int | None:
+    """How many positions a chunk has beyond which a layer does not see (Llama 4); None where it
+    sees all of the longest branch, as it mostly does: there such a chunk has 8,192."""
+    config = getattr(module, "config", None)
+    chunk = getattr(config, "attention_chunk_size", None)
+    if config is None or chunk is None or chunk >= longest:
+        return None
+    return chunk if config.layer_types[module.layer_idx] == "chunked_attention" else None
 
 
 AttentionInterface.register(NAME, attend)

@@ -28,6 +28,7 @@ from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.model.brought import check_brought
 from dpo_lite.model.experts import use_own_products
 from dpo_lite.model.four_bits import our_loaders, reads_while_training
+from dpo_lite.model.known_layers import make_known
 from dpo_lite.model.suited import check_suited, check_whole
 from dpo_lite.model.tensor_files import damaged, refuse_pointers
 from dpo_lite.model.text_model import missing_package, published_class, without_towers
@@ -181,11 +182,16 @@ def load_base(section: ModelSection, device: torch.device | None = None) -> PreT
         model, read = _load(kind, section, output_loading_info=True, **options)
     if files in (None, brought.FP8):
         check_whole(section.base, set(read["missing_keys"]))
+    make_known(model)
     use_own_products(model)
     keep_cpu_gradients_right(model)
     disable_dropout(model)
     model.requires_grad_(False)
     model.config.use_cache = False
+    if hasattr(model.config, "rescale_every"):
+        # RWKV halves weights where it answers and doubles them where it learns, against fp16's
+        # range, which is never used here; of packed ones it would double the bytes.
+        model.config.rescale_every = 0
     return model
 
 

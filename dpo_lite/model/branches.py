@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -74,10 +75,14 @@ def fused(query, key, value, where: Table, scaling: float, window: int | None) -
     """One call for all branches. query (1, heads, T, D), key and value (1, key_heads, T, D).
 
     Returns (1, T, heads, D). The queries of a branch stand at the end of its keys: PyTorch aligns
-    causal attention of unequal lengths at the bottom right, which is just that.
+    causal attention of unequal lengths at the bottom right, which is just that. Values of another
+    size than keys (DeepSeek's latent attention) are filled up with zeros, as the call takes one
+    size.
     """
     from torch.nn.attention.varlen import varlen_attn
 
+    size = value.shape[-1]
+    query, key, value = _of_one_size(query, key, value)
     keys, values = (x[0].transpose(0, 1).index_select(0, where.gather) for x in (key, value))
     outputs = varlen_attn(
         query[0].transpose(0, 1).to(values.dtype),
@@ -92,7 +97,19 @@ def fused(query, key, value, where: Table, scaling: float, window: int | None) -
         window_size=(-1 if window is None else window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return outputs[None]
+    return outputs[None, ..., :size]
+
+
+def _of_one_size(*tensors: torch.Tensor) -> list[torch.Tensor]:
+    largest = max(tensor.shape[-1] for tensor in tensors)
+    return [F.pad(tensor, (0, largest - tensor.shape[-1])) for tensor in tensors]
+
+
+class Sight(NamedTuple):
+    """How far a token sees back, in positions: so many, or to the begin of its chunk of so many."""
+
+    window: int | None = None
+    chunk: int | None = None
 
 
 def blocked(
@@ -101,7 +118,7 @@ def blocked(
     value,
     trees: Sequence[Tree],
     scaling: float,
-    window: int | None,
+    sight: Sight,
     softcap: float | None = None,
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -118,10 +135,10 @@ def blocked(
         q = query[:, :, queries.start : queries.stop]
         k, v = (_keys(x, prompt, response) for x in (key, value))
         whole = len(queries) == k.shape[2]
-        if whole and window is None and softcap is None and sinks is None:
+        if whole and sight == Sight() and softcap is None and sinks is None:
             output = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
         else:
-            mask = visible(len(queries), k.shape[2], window, q.device)
+            mask = visible(len(queries), k.shape[2], sight, q.device)
             if softcap is None and sinks is None:
                 output = F.scaled_dot_product_attention(q, k, v, mask, scale=scaling)
             else:
@@ -138,15 +155,20 @@ def _keys(x: torch.Tensor, prompt: range, response: range) -> torch.Tensor:
     return torch.cat(parts, dim=2)
 
 
-def visible(queries: int, keys: int, window: int | None, device=None) -> torch.Tensor:
+def visible(queries: int, keys: int, sight: Sight, device=None) -> torch.Tensor:
     """Which key (column) each query (row) sees, the queries being the last of the keys.
 
-    A sliding window counts positions: the first token of the second response is as near to the
-    prompt as that of the first.
+    A sliding window and chunks count positions: the first token of the second response is as near
+    to the prompt as that of the first.
     """
     ahead = keys - queries
     mask = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(ahead)
-    return mask if window is None else mask.triu(ahead - window + 1)
+    if sight.window is not None:
+        mask = mask.triu(ahead - sight.window + 1)
+    if sight.chunk is not None:
+        place = torch.arange(keys, device=device) // sight.chunk
+        mask &= place[ahead:, None] == place
+    return mask
 
 
 def _explicit(q, k, v, mask, scaling, softcap, sinks):
@@ -171,7 +193,7 @@ def may_fuse(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> boo
     """Whether the fused call serves these tensors on this machine."""
     if value.device.type != "cuda" or value.dtype not in HALF:
         return False
-    shape = (query.shape[1], key.shape[1], query.shape[-1])
+    shape = (query.shape[1], key.shape[1], max(query.shape[-1], value.shape[-1]))
     return _fused_agrees_here(value.device, value.dtype, *shape)
 
 
@@ -204,7 +226,7 @@ def fused_agrees(
                 if way == "fused":
                     output = fused(q, k, v, where, dim**-0.5, window)
                 else:
-                    output = blocked(q, k, v, trees, dim**-0.5, window)
+                    output = blocked(q, k, v, trees, dim**-0.5, Sight(window))
                 gradients = torch.autograd.grad((output * upstream).sum(), (q, k, v))
                 results.append([output, *gradients])
             if not all(_near(a, b, dtype) for a, b in zip(*results, strict=True)):

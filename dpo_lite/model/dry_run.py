@@ -10,6 +10,7 @@ model cannot be cut so, all of it runs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -30,6 +31,7 @@ from dpo_lite.model.experts import shape_of, use_own_products
 from dpo_lite.model.four_bits import would_pack
 from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.host_embedding import parkable_numbers
+from dpo_lite.model.known_layers import make_known
 from dpo_lite.model.layers import decoder_of, kinds, layer_lists
 from dpo_lite.model.own_start import start_at, start_bytes
 from dpo_lite.model.recompute import count_selective, decoder_layers
@@ -45,6 +47,9 @@ from dpo_lite.model.scoring import (
 from dpo_lite.model.text_model import from_config
 from dpo_lite.model.weights import Held, foretold_bytes, held, multiplied, nbytes
 from dpo_lite.recipe import Recipe
+
+# What does not run is tried in another way or told in a sentence, without PyTorch's own traceback.
+logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
@@ -103,10 +108,8 @@ def costs_of_model(
     weights = sum(nbytes(p) for p in model.parameters() if not p.requires_grad)
     weights += start_bytes(model)
     layers = causal_lm(model).config.get_text_config().num_hidden_layers
-    kept = Kept(
-        kept_bytes(model, batch, dtype, way) / tokens / layers,
-        selective_bytes(model, batch, dtype, way) / tokens / layers,
-    )
+    whole = _kept(model, batch, dtype, way)
+    kept = Kept(whole.all / tokens / layers, whole.selective / tokens / layers)
     held_now = held(causal_lm(model))
     return _costs(model, weights, kept, 0.0, torch.finfo(dtype).bits // 8, held_now)
 
@@ -158,7 +161,7 @@ def _by_kind(
 
     def measured(chosen: list[int]) -> Kept:
         with _cut(causal_lm(model), name, layers, chosen):
-            return _dry_bytes(model, dtype, examples, way, fuse)
+            return _kept(model.train(), lay_out(examples, way), dtype, way, fuse)
 
     with FakeTensorMode(allow_non_fake_inputs=True):
         setattr(decoder_of(causal_lm(model)), name, ModuleList(layers[place] for place in once))
@@ -178,7 +181,7 @@ def _all_layers(config, recipe: Recipe, dtype: torch.dtype, examples, way: Way, 
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             _from_meta(model)
-            return _dry_bytes(model, dtype, examples, way, fuse)
+            return _kept(model.train(), lay_out(examples, way), dtype, way, fuse)
     except UserError:
         raise
     except Exception as error:
@@ -209,14 +212,13 @@ def _cut(
         vars(text).update(before)
 
 
-def _dry_bytes(model: PeftModel, dtype: torch.dtype, examples, way: Way, fuse: bool) -> Kept:
-    """``kept_bytes`` and ``selective_bytes`` of a base without weights."""
-    model.train()
-    batch = lay_out(examples, way)
-    return Kept(
-        kept_bytes(model, batch, dtype, way, fuse),
-        selective_bytes(model, batch, dtype, way, fuse),
-    )
+def _kept(
+    model: PeftModel, batch: Batch, dtype: torch.dtype, way: Way, fuse: bool | None = None
+) -> Kept:
+    """Bytes that autograd keeps, and of these what ``selective`` would, by one forward pass."""
+    with count_selective(model) as counter:
+        everything = kept_bytes(model, batch, dtype, way, fuse)
+    return Kept(everything, counter.bytes)
 
 
 def kept_bytes(
@@ -244,19 +246,6 @@ def kept_bytes(
     return total
 
 
-def selective_bytes(
-    model: PeftModel,
-    batch: Batch,
-    dtype: torch.dtype,
-    way: Way,
-    fuse: bool | None = None,
-) -> int:
-    """Bytes of the outputs that selective recomputation keeps, over all layers."""
-    with count_selective(model) as counter, scoring_context(model, batch, dtype, fuse):
-        response_logps(model, batch, way)
-    return counter.bytes
-
-
 def _on_meta(config, recipe: Recipe, dtype: torch.dtype) -> tuple[PeftModel, set[int]]:
     """The base with a fresh adapter and without data; ids of weights that would be in 4 bits."""
     config = deepcopy(config)
@@ -264,6 +253,7 @@ def _on_meta(config, recipe: Recipe, dtype: torch.dtype) -> tuple[PeftModel, set
         base = from_config(config, dtype=dtype)
         base.requires_grad_(False)
         base.config.use_cache = False
+        make_known(base)
         use_own_products(base)
         disable_dropout(base)
         packed = would_pack(base, recipe.model.quantization == "nf4")

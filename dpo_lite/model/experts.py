@@ -62,7 +62,7 @@ def use_own_products(model: torch.nn.Module) -> None:
     for module in expert_modules(model).values():
         weights = [getattr(module, name) for name in expert_parameters(module)]
         known = all(hasattr(w, "quant_state") or w.dtype in WHOLE for w in weights)
-        if weights and known:
+        if weights and known and hasattr(module, "config"):
             module.config._experts_implementation_internal = NAME
 
 
@@ -82,9 +82,9 @@ def experts_forward(
     counts = counts.scatter_add_(0, expert, torch.ones_like(expert))
     tokens = hidden_states[order // chosen]
     first = "gate_up_proj" if self.has_gate else "up_proj"
-    inner = _product(self, first, tokens, counts, expert)
+    inner = product(self, first, tokens, counts, expert)
     inner = self._apply_gate(inner) if self.has_gate else self.act_fn(inner)
-    outputs = _product(self, "down_proj", inner, counts, expert)
+    outputs = product(self, "down_proj", inner, counts, expert)
     if self.has_post_expert_norm:
         outputs = self.post_expert_norm(outputs)
     outputs = outputs * top_k_weights.reshape(-1)[order, None]
@@ -96,7 +96,7 @@ def experts_forward(
 ALL_EXPERTS_FUNCTIONS.register(NAME, experts_forward)
 
 
-def _product(
+def product(
     module: torch.nn.Module,
     name: str,
     tokens: torch.Tensor,

@@ -30,6 +30,7 @@ from transformers.utils.quantization_config import FineGrainedFP8Config
 
 from dpo_lite.model import brought, mxfp4
 from dpo_lite.model.experts import BLOCK, can_pack, expert_modules, expert_parameters, shape_of
+from dpo_lite.model.known_layers import make_known
 
 LOADER = "bitsandbytes_4bit"  # transformers' name for what is replaced
 
@@ -51,6 +52,10 @@ def our_loaders(from_fp8: bool = False) -> Iterator[None]:
 
 class _Loader(Bnb4BitHfQuantizer):
     """bitsandbytes' loader of transformers, for experts as well, but for what must stay."""
+
+    def _process_model_before_weight_loading(self, model, *arguments, **options) -> None:
+        make_known(model)
+        super()._process_model_before_weight_loading(model, *arguments, **options)
 
     def param_needs_quantization(self, model, param_name: str, **options) -> bool:
         return _is_packable_expert(model, param_name) or super().param_needs_quantization(

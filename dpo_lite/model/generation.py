@@ -10,6 +10,7 @@ from transformers import GenerationConfig
 
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.model import roles
+from dpo_lite.model.batching import answers_in_batches
 from dpo_lite.model.device_memory import halving
 from dpo_lite.model.scoring import causal_lm
 
@@ -64,15 +65,18 @@ def answer_ids(
     Greedy at temperature 0. Drawn by whatever role the model wears, in its present mode and with
     the random numbers that are next: roles, ``eval`` and the seed are the caller's. ``ends``:
     tokens that end an answer, beside the model's own. Prompts are sorted by length and padded on
-    the left in batches of ``at_once``, so that a greedy answer does not depend on what else is
-    asked. Of the model's own generation_config (penalties, cut-offs) only its ends count: what is
-    drawn is the distribution whose probabilities are scored.
+    the left in batches of ``at_once`` (one at a time where the model mixes them), so that a greedy
+    answer does not depend on what else is asked. Of the model's own generation_config (penalties,
+    cut-offs) only its ends count: what is drawn is the distribution whose probabilities are scored.
     """
     ends = {*ends, *end_ids(model)}
     lm = causal_lm(model)
     sampling: dict[str, bool | float] = {"do_sample": False}
     if temperature > 0:
         sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+    if at_once > 1 and len(prompts) > 1:
+        with plain_generation(lm):
+            at_once = at_once if answers_in_batches(lm) else 1
     answers: dict[int, list[int]] = {}
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), at_once):

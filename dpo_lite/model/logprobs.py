@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -45,13 +47,14 @@ def frozen_head(model: torch.nn.Module) -> Head | None:
     for key in ("logit_scale", "lm_head_multiplier"):  # Cohere; Falcon-H1
         scale *= getattr(config, key, None) or 1.0
     scaling = getattr(config, "logits_scaling", None) or 1.0
-    scale *= scaling if _multiplies(type(model), "logits_scaling") else 1 / scaling
+    scale *= scaling if _multiplies(model.__class__, "logits_scaling") else 1 / scaling
     caps = ("final_logit_softcapping", "logits_soft_cap")  # Gemma; RecurrentGemma
     softcap = next((cap for key in caps if (cap := getattr(config, key, None))), None)
     return Head(layer.weight, layer.bias, scale, softcap)
 
 
-def _multiplies(kind: type, key: str) -> bool:
+@cache
+def _multiplies(kind: Callable, key: str) -> bool:
     """Whether a model multiplies by a setting, as HyperCLOVA X, where Granite divides."""
     try:
         code = inspect.getsource(kind)

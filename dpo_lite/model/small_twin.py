@@ -29,13 +29,15 @@ MOST_LAYERS = 12
 
 HEADS = re.compile(r"(^|_)(num|n)_(\w+_)?heads?$|^n_head$")
 KEY_HEADS = re.compile(r"key_value|kv_|_kv")
-WIDTHS = re.compile(r"hidden_size$|intermediate|n_embd$|d_model$|d_ssm$|ffn|ff_dim$|n_inner$")
+WIDTHS = re.compile(
+    r"hidden_size$|intermediate|n_embd$|d_model$|d_ssm$|ffn|ff_dim$|n_inner$|^lru_width$"
+)
 EXPERTS = re.compile(r"^(num_experts|num_local_experts|n_routed_experts|moe_num_experts)$")
-CHOSEN_EXPERTS = re.compile(r"experts_per_tok|^moe_(top)?k$")
+CHOSEN_EXPERTS = re.compile(r"experts_per_tok|^top_k_experts$|^moe_(top)?k$")
 GROUPS_OF_EXPERTS = re.compile(r"^(n_group|topk_group|num_expert_group)$")
 GROUPS_OF_HEADS = re.compile(r"n_?groups$")
 STATES = re.compile(r"^linear_\w*head_dim$|d_state$|state_size$")  # of a recurrence
-WINDOWS = re.compile(r"window(_size)?$|index_topk$")
+WINDOWS = re.compile(r"window(_size)?$|index_topk$|^floor_scale$")
 CHUNKS = re.compile(r"chunk_size$|block_size$")
 DROPOUT = re.compile(r"dropout|pdrop")
 # Behind so many layers come those of another kind, where no list says so.
@@ -45,7 +47,13 @@ OTHERS_FROM_HERE = (
     "num_dense_layers",
     "attn_layer_offset",
 )
-LAYERS_OF_A_TOWER = ("num_hidden_layers", "depth", "num_layers", "n_layers")
+LAYERS_OF_A_TOWER = (
+    "num_hidden_layers",
+    "depth",
+    "num_layers",
+    "n_layers",
+    "conf_num_hidden_layers",
+)
 
 
 def small_twin(config: PreTrainedConfig, model_class: type | None = None) -> PreTrainedModel:
@@ -101,12 +109,16 @@ def _cut_layers(text: PreTrainedConfig) -> None:
     A layer's kind is what the config's lists say of it, one entry a layer.
     """
     count = text.num_hidden_layers
+    own = _own_values(text)
     lists = {
         name: value
         for name, value in text.to_dict().items()
         if isinstance(value, (list, tuple)) and len(value) == count and name != "mlp_only_layers"
     }
-    kinds = [repr(kind) for kind in zip(*lists.values(), strict=True)] or ["any"] * count
+    # RecurrentGemma's is a pattern that repeats, and what it comes to no field.
+    pattern = getattr(text, "layers_block_type", None) or ["any"] * count
+    told = [*lists.values(), pattern, [own.get(layer) for layer in range(count)]]
+    kinds = [repr(kind) for kind in zip(*told, strict=True)]
     first = {kind: kinds.index(kind) for kind in set(kinds)}
     by_number = [getattr(text, name, None) for name in OTHERS_FROM_HERE]
     least = max([1, *(number for number in by_number if isinstance(number, int))])
@@ -118,6 +130,8 @@ def _cut_layers(text: PreTrainedConfig) -> None:
     text.num_hidden_layers = len(order)
     for name, value in lists.items():
         setattr(text, name, [value[place] for place in order])
+    if own:
+        text.per_layer_config = {new: own[old] for new, old in enumerate(order) if old in own}
 
 
 def _cut_widths(text: PreTrainedConfig) -> None:
@@ -159,12 +173,24 @@ def _cut_widths(text: PreTrainedConfig) -> None:
             setattr(text, name, [smaller(name, each) for each in value])
         elif isinstance(value, float) and DROPOUT.search(name):
             setattr(text, name, 0.0)
+    if own := _own_values(text):
+        text.per_layer_config = {
+            layer: {k: smaller(k, v) if type(v) is int and v > 0 else v for k, v in them.items()}
+            for layer, them in own.items()
+        }
     for name in ("vocab_size", "vocab_size_per_layer_input"):
         if name in values:
             setattr(text, name, VOCABULARY)
     for number, name in enumerate(("pad_token_id", "bos_token_id", "eos_token_id")):
         if getattr(text, name, None) is not None:
             setattr(text, name, number)
+
+
+def _own_values(text: PreTrainedConfig) -> dict[int, dict]:
+    """What the config says of single layers alone, by their numbers."""
+    return {
+        int(layer): own for layer, own in (text.to_dict().get("per_layer_config") or {}).items()
+    }
 
 
 def _narrow(width: int, factor: int) -> int:

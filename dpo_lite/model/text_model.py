@@ -10,14 +10,18 @@ is published, and does there what it does here.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+import transformers
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModel,
     AutoModelForCausalLM,
     PreTrainedConfig,
     PreTrainedModel,
@@ -36,10 +40,18 @@ def from_config(config: PreTrainedConfig, towers: bool = False, **options: Any) 
     try:
         if published is None:
             return AutoModelForCausalLM.from_config(config, **options)
-        return (published if towers else without_towers(published))._from_config(config, **options)
+        kind = published if towers else without_towers(published)
+        with _without_missing_packages():
+            return kind._from_config(config, **options)
     except ImportError as error:
         name = config.name_or_path or config.model_type
         raise UserError(missing_package(name, error) or str(error)) from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        name, fault = config.name_or_path or config.model_type, type(error).__name__
+        raise UserError(
+            f"model.base: transformers {transformers.__version__} cannot make a model from the "
+            f"config of {name} ({fault}: {error}); check its config.json."
+        ) from error
 
 
 def missing_package(base: str, error: ImportError) -> str | None:
@@ -79,11 +91,30 @@ def without_towers(published: type[PreTrainedModel]) -> type[PreTrainedModel]:
     """The class, of the same name, whose models have no towers."""
 
     def build(self, config, *inputs, **options):
-        published.__init__(self, config, *inputs, **options)
+        with _without_missing_packages():
+            published.__init__(self, config, *inputs, **options)
         _take_out_towers(self)
 
     own = {"__init__": build, "__module__": published.__module__}
     return type(published.__name__, (published,), own)
+
+
+@contextmanager
+def _without_missing_packages() -> Iterator[None]:
+    """Inside, a tower whose package is not installed (Gemma 3n's timm) is left empty."""
+    make = AutoModel.from_config
+
+    def or_empty(*inputs, **options):
+        try:
+            return make(*inputs, **options)
+        except ImportError:
+            return torch.nn.Module()
+
+    AutoModel.from_config = or_empty
+    try:
+        yield
+    finally:
+        AutoModel.from_config = make
 
 
 def _take_out_towers(model: PreTrainedModel) -> None:
@@ -94,7 +125,9 @@ def _take_out_towers(model: PreTrainedModel) -> None:
     towers, owner = [], model
     for part in path.split("."):
         for name, child in list(owner.named_children()):
-            if name != part and all(module is not head for module in child.modules()):
+            # Gemma 3n looks up tokens of pictures and sounds in any text: that stays.
+            needed = hasattr(child, "vocab_offset") or any(m is head for m in child.modules())
+            if name != part and not needed:
                 setattr(owner, name, None)
                 towers.append(name)
         for name in [n for n, _ in owner.named_parameters(recurse=False)]:

@@ -96,7 +96,7 @@ def _label(lm: torch.nn.Module, name: str) -> str:
     if "Conv" in kind and not isinstance(parent, Conv1D):
         return "convolutions"
     if isinstance(parent, (torch.nn.Linear, Conv1D)):
-        return path.rpartition(".")[2]
+        return next(part for part in reversed(path.split(".")) if not part.isdigit())
     return "other parameters"
 
 
@@ -110,6 +110,7 @@ def multiplied(lm: torch.nn.Module) -> list[Multiplied]:
         if not m.weight.requires_grad
     ]
     chosen = getattr(lm.config.get_text_config(), "num_experts_per_tok", None) or 1
+    chosen = max(chosen) if isinstance(chosen, list) else chosen  # Hunyuan's, one a layer
     for module in expert_modules(lm).values():
         for name in expert_parameters(module):
             weight = getattr(module, name)

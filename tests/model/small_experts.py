@@ -46,7 +46,7 @@ def small_mixture(kind: str, **changes) -> torch.nn.Module:
     """A randomly initialised fp32 mixture, weights large enough to matter, routers undecided."""
     config = CONFIG_MAPPING[kind]()
     known = {key: value for key, value in SIZES.items() if hasattr(config, key)}
-    config = CONFIG_MAPPING[kind](**known | MIXTURES[kind] | changes)
+    config = CONFIG_MAPPING[kind](**known | MIXTURES.get(kind, {}) | changes)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).float()
     with torch.no_grad():

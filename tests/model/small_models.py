@@ -31,6 +31,17 @@ FOREST = {
     "gemma3_text": {"head_dim": 16, "sliding_window": 5, "layer_types": MIXED_LAYERS},
     "phi3": {"sliding_window": 5},
     "smollm3": {"no_rope_layers": [1, 0, 1]},
+    # Chunks of 5, and queries that grow with every fourth position where there is no rotation.
+    "llama4_text": {
+        "head_dim": 16,
+        "intermediate_size_mlp": 96,
+        "num_local_experts": 2,
+        "moe_layers": [1],
+        "no_rope_layers": [1, 0, 1],
+        "layer_types": ["chunked_attention", "full_attention", "chunked_attention"],
+        "attention_chunk_size": 5,
+        "floor_scale": 4,
+    },
 }
 # Recurrent layers and short convolutions beside attention, by what carries the state.
 LINEAR = {
@@ -143,6 +154,7 @@ RECURRENT = {
         "mamba_dt_rank": 4,
     },
     "bloom": {"n_layer": 2, "n_head": 4},  # ALiBi positions
+    "rwkv": {"attention_hidden_size": 64, "rescale_every": 2},
 }
 
 

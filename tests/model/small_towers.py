@@ -43,6 +43,14 @@ IMAGE_IDS = {
     "vision_end_token_id": 94,
 }
 MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}
+HALF_TURNED = {
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 1e4,
+        "partial_rotary_factor": 0.5,
+        "mrope_section": [1, 1, 2],
+    }
+}
 LINEAR = {
     "layer_types": ["linear_attention", "full_attention"],
     "linear_key_head_dim": 16,
@@ -50,10 +58,26 @@ LINEAR = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
 }
+ROUTED = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 32,
+}
+DENSE_FIRST = {
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "n_shared_experts": 1,
+    "n_group": 1,
+    "topk_group": 1,
+}
 MIXED = {"layer_types": ["sliding_attention", "full_attention"]}
 # Changes of the text's config, of the tower's, and of what holds both.
 TOWERS = {
     "qwen3_5": (LINEAR | MROPE, {}, {}),
+    "qwen3_5_moe": (LINEAR | ROUTED | MROPE, {}, {}),
     "gemma3": (MIXED, {"vision_use_head": False}, {"mm_tokens_per_image": 4}),
     "gemma4": (
         {
@@ -71,6 +95,8 @@ TOWERS = {
     "qwen2_5_vl": (MROPE, {}, {}),
     "qwen3_vl": (MROPE, {}, {}),
     "glm4v": (MROPE, {"out_hidden_size": 64}, {}),
+    "qwen3_vl_moe": (ROUTED | MROPE | {"sliding_window": None}, {}, {}),
+    "glm4v_moe": (DENSE_FIRST | HALF_TURNED, {}, {}),
     "internvl": ({}, {"image_size": [32, 32], "patch_size": [16, 16]}, {}),
     "lfm2_vl": ({"layer_types": ["conv", "full_attention"]}, {}, {}),
     "llama4": (

@@ -11,7 +11,15 @@ from torch.nn.attention import varlen
 
 from dpo_lite.data.packing import Tree
 from dpo_lite.model.attention import forest_attention
-from dpo_lite.model.branches import blocked, branches, fused, fused_agrees, table, visible
+from dpo_lite.model.branches import (
+    Sight,
+    blocked,
+    branches,
+    fused,
+    fused_agrees,
+    table,
+    visible,
+)
 from dpo_lite.model.scoring import lay_out, response_logps
 from tests.model.small_models import FOREST, random_examples, small_model
 from tests.model.test_architectures import gradients, objective, relative_error, with_lora
@@ -20,8 +28,8 @@ TREES = [Tree(0, 6, (3, 4)), Tree(13, 1, (2, 1, 5)), Tree(22, 4, (3,))]
 CPU = torch.device("cpu")
 
 
-def whole_mask(trees, window):
-    """Token by token: the own branch and the prompt, no further back than the window."""
+def whole_mask(trees, window, chunk=None):
+    """Token by token: the own branch and the prompt, no further back than the window or chunk."""
     places = {}
     for number, tree in enumerate(trees):
         start = tree.start
@@ -33,7 +41,9 @@ def whole_mask(trees, window):
     for i, (tree, branch, position) in places.items():
         for j, (other, key_branch, key_position) in places.items():
             seen = tree == other and key_branch in (0, branch) and key_position <= position
-            mask[i, j] = seen and (window is None or position - key_position < window)
+            near = window is None or position - key_position < window
+            alike = chunk is None or position // chunk == key_position // chunk
+            mask[i, j] = seen and near and alike
     return mask
 
 
@@ -41,6 +51,7 @@ def documented(query, key, value, cu_q, cu_k, max_q, max_k, *, scale, window_siz
     """varlen_attn as its documentation has it: causal, aligned at the bottom right."""
     groups = query.shape[1] // key.shape[1]
     assert enable_gqa == (groups > 1)
+    assert query.shape[-1] == key.shape[-1] == value.shape[-1]
     outputs = []
     for i in range(len(cu_q) - 1):
         q = query[cu_q[i] : cu_q[i + 1]]
@@ -49,7 +60,7 @@ def documented(query, key, value, cu_q, cu_k, max_q, max_k, *, scale, window_siz
         assert len(k) <= max_k
         left, right = window_size
         assert right == 0
-        mask = visible(len(q), len(k), None if left < 0 else left + 1)
+        mask = visible(len(q), len(k), Sight(None if left < 0 else left + 1))
         q, k, v = (x.transpose(0, 1) for x in (q, k, v))
         found = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
         outputs.append(found.transpose(0, 1))
@@ -93,19 +104,34 @@ def test_the_branches_by_hand():
 
 def test_a_window_counts_positions():
     # Two queries at the end of five keys, each sees three: itself and the two before.
-    assert visible(2, 5, 3).int().tolist() == [[0, 1, 1, 1, 0], [0, 0, 1, 1, 1]]
+    assert visible(2, 5, Sight(3)).int().tolist() == [[0, 1, 1, 1, 0], [0, 0, 1, 1, 1]]
 
 
+def test_a_chunk_begins_at_multiples_of_its_size():
+    # Positions 3 and 4 at the end of five, in chunks of two: 3 sees 2 and itself, 4 itself alone.
+    assert visible(2, 5, Sight(chunk=2)).int().tolist() == [[0, 0, 1, 1, 0], [0, 0, 0, 0, 1]]
+
+
+def test_chunks_count_positions_of_the_own_branch():
+    draw = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, 2, 29, 8, generator=draw) for _ in range(3))
+    found = blocked(query, key, value, TREES, 0.3, Sight(chunk=4))
+    mask = whole_mask(TREES, None, chunk=4)
+    expected = F.scaled_dot_product_attention(query, key, value, mask, scale=0.3)
+    assert torch.allclose(found, expected.transpose(1, 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [8, 4, 12])  # of values, where keys have 8
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("way", ["blocked", "fused"])
-def test_branches_equal_one_mask(stand_in, way, window):
+def test_branches_equal_one_mask(stand_in, way, window, size):
     draw = torch.Generator().manual_seed(0)
     query = torch.randn(1, 4, 29, 8, generator=draw)
-    key, value = (torch.randn(1, 2, 29, 8, generator=draw) for _ in range(2))
+    key, value = (torch.randn(1, 2, 29, each, generator=draw) for each in (8, size))
     if way == "fused":
         found = fused(query, key, value, table(TREES, CPU), 0.3, window)
     else:
-        found = blocked(query, key, value, TREES, 0.3, window)
+        found = blocked(query, key, value, TREES, 0.3, Sight(window))
     mask = whole_mask(TREES, window)
     key, value = (x.repeat_interleave(2, 1) for x in (key, value))
     expected = F.scaled_dot_product_attention(query, key, value, mask, scale=0.3)

@@ -7,6 +7,7 @@ import bitsandbytes as bnb
 import pytest
 import torch
 from transformers import (
+    CONFIG_MAPPING,
     AutoModelForCausalLM,
     Gemma2Config,
     Glm4MoeConfig,
@@ -21,6 +22,7 @@ from transformers import (
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.model.dry_run import costs_of_config, costs_of_model
+from dpo_lite.model.weights import multiplied
 from dpo_lite.recipe import AdapterSection, Recipe
 from tests.model.small_towers import small_config, small_tower
 
@@ -88,6 +90,20 @@ def test_experts_count_as_they_lie_in_memory(tmp_path):
     experts = 2 * 8 * 3 * 128 * 96
     assert real.weights < 4 * experts / 2  # in fp32 they alone would be 4 bytes each
     assert dry.linear < experts
+
+
+def test_layers_may_choose_a_number_of_experts_each():
+    """Hunyuan's config has a list of them."""
+    config = CONFIG_MAPPING["hunyuan_v1_moe"](
+        **SIZES | {"num_hidden_layers": 2},
+        num_experts=4,
+        moe_topk=[2, 2],
+        moe_intermediate_size=[96] * 2,
+    )
+    dry = costs_of_config(config, recipe("some/base", "nf4"), torch.float32, EXAMPLES)
+    model = AutoModelForCausalLM.from_config(config)
+    assert {p.used for p in multiplied(model) if p.weight.ndim == 3} == {0.5}
+    assert dry.linear < sum(p.weight.numel() for p in multiplied(model))
 
 
 LINEAR, FULL = "linear_attention", "full_attention"

@@ -15,6 +15,13 @@ KV_SHARED = {
     "num_kv_shared_layers": 20,
     "layer_types": (["sliding_attention"] * 4 + ["full_attention"]) * 7,
 }
+GEMMA_4_MIXTURE = {
+    "enable_moe_block": True,
+    "num_experts": 128,
+    "top_k_experts": 8,
+    "moe_intermediate_size": 704,
+    "hidden_size_per_layer_input": 0,
+}
 # As they are shipped, in full size: what is tried is a small copy.
 FIT = {
     "llama": {},
@@ -53,6 +60,7 @@ MORE_THAT_FIT = {
     "hyperclovax": {},
     "cwm": {},
     "youtu": {},
+    "llama4_text": {},  # chunks, and queries that grow with the position
     "ministral3": {},
     "phi3": {},
     "cohere2": {},
@@ -171,3 +179,15 @@ def test_the_small_copy_has_every_kind_of_layer():
     assert kinds == {"JambaAttentionDecoderLayer", "JambaMambaDecoderLayer"}
     assert sum(p.numel() for p in jamba.parameters()) < 20e6
     assert torch.isfinite(jamba(torch.tensor([[3, 4, 5]])).logits).all()
+
+
+def test_the_small_copy_keeps_what_single_layers_have_of_their_own():
+    """Gemma 4's global layers have larger heads, by their numbers in the config."""
+    for changes in (KV_SHARED, GEMMA_4_MIXTURE):
+        text = small_config(config("gemma4_text", changes))
+        sizes = {"sliding_attention": 256, "full_attention": 512}
+        found = [layer.head_dim for layer in text.per_layer_config]
+        assert found == [sizes[kind] for kind in text.layer_types]
+        small_twin(config("gemma4_text", changes))
+        assert type(text)(**text.to_dict()).num_hidden_layers == text.num_hidden_layers
+    assert text.top_k_experts < text.num_experts

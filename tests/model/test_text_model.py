@@ -7,9 +7,14 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText, AutoModelForSequenceClassification
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
+)
 
 from dpo_lite.errors import UserError
+from dpo_lite.export.merge import merge
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import CONFIG, WEIGHTS
 from dpo_lite.model.base import load_base
@@ -17,12 +22,13 @@ from dpo_lite.model.choosing import choose_way, difference_from_truth, true_toke
 from dpo_lite.model.layers import decoder_of
 from dpo_lite.model.recompute import decoder_layers, recompute
 from dpo_lite.model.scoring import lay_out, response_logps, response_scores
-from dpo_lite.model.text_model import classes
+from dpo_lite.model.text_model import classes, from_config
 from dpo_lite.recipe import AdapterSection, ModelSection
-from tests.model.small_models import random_examples, small_model
+from tests.model.small_models import SIZES, random_examples, small_model
 from tests.model.small_towers import TOWERS, small_config, small_tower
+from tests.model.test_chance import GEMMA_3N
 
-QUICK = ["gemma3", "qwen3_vl"]
+QUICK = ["gemma3", "qwen3_vl", "glm4v_moe"]
 KINDS = [
     k if k in QUICK else pytest.param(k, marks=(pytest.mark.slow, pytest.mark.long)) for k in TOWERS
 ]
@@ -212,3 +218,29 @@ def test_an_adapter_of_the_tower_is_refused(published, tmp_path):
     theirs.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"also changes model\.visual\.blocks\.0\.attn\.qkv"):
         roles.continue_policy(text_model(folder), str(tmp_path), "base")
+
+
+def test_a_config_that_makes_no_model_is_one_sentence():
+    config = CONFIG_MAPPING["lfm2_moe"]()  # says nothing of its layers
+    with pytest.raises(UserError, match=r"from the config of lfm2_moe \(TypeError: .*config\.json"):
+        from_config(config)
+
+
+def test_gemma_3n_needs_no_package_of_its_tower(tmp_path):
+    """Its text model looks up tokens of pictures and sounds in any text, and has no tower."""
+    text = CONFIG_MAPPING["gemma3n_text"](**SIZES | GEMMA_3N).to_dict()
+    sound = {"hidden_size": 16, "conf_num_hidden_layers": 1, "conf_num_attention_heads": 2}
+    ids = {"vision_config": {"vocab_size": 3}, "audio_config": sound | {"vocab_size": 3}}
+    config = CONFIG_MAPPING["gemma3n"](text_config=text, **ids)
+    made = from_config(config)
+    assert not any("conformer" in name for name, _ in made.named_modules())
+    made.save_pretrained(tmp_path / "base")
+    model = trained(text_model(str(tmp_path / "base")), AdapterSection(r=2)).train()
+    assert type(model.get_base_model()).__name__ == "Gemma3nForConditionalGeneration"
+    assert choose_way(model, random_examples(2, 2)).difference < 1e-5
+    roles.save_policy(model, tmp_path / "adapter", "some/base", None)
+    merge(str(tmp_path / "base"), None, str(tmp_path / "adapter"), tmp_path / "merged")
+    batch = lay_out(random_examples(2, 2), "separate")
+    with torch.no_grad():
+        found = response_logps(text_model(str(tmp_path / "merged")), batch, "separate")
+        assert torch.allclose(found, response_logps(model, batch, "separate"), atol=1e-4)

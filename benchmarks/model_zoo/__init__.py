@@ -1,0 +1,1 @@
+"""Every architecture through the product's own path: ``python -m benchmarks.model_zoo``."""
