@@ -18,15 +18,16 @@ from dpo_lite.cli import publishing, runs, recipes, ui  # noqa: F401
 
 # isort: on
 from dpo_lite.cli.common import app
-from dpo_lite.errors import UserError
+from dpo_lite.errors import UserError, out_of_memory
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a UserError is printed as its one sentence."""
     try:
         app(arguments, standalone_mode=True)
-    except UserError as error:
-        if os.environ.get("DPO_LITE_DEBUG"):
+    except Exception as error:
+        words = str(error) if isinstance(error, UserError) else out_of_memory(error)
+        if words is None or os.environ.get("DPO_LITE_DEBUG"):
             raise
-        Console(stderr=True).print(f"[red]error[/]  {escape(str(error))}", highlight=False)
+        Console(stderr=True).print(f"[red]error[/]  {escape(words)}", highlight=False)
         sys.exit(1)

@@ -103,7 +103,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="366198a787991cb652a23740e12cdc61b82da25b48ff7a6400cf13217e590e64",
+    recorded="ea2c2dc6b066ccff23f42cbe5d8d68836a3849bcb2e835b65b4c4dfd27381373",
 )
 
 FOREST = Algorithm(

@@ -18,13 +18,16 @@ import torch
 
 from dpo_lite.data.packing import Batch, Encoded, pad
 from dpo_lite.errors import UserError
+from dpo_lite.model.device_memory import until_it_fits
 from dpo_lite.model.forest import open_forest
 from dpo_lite.model.forest_verdict import forest_verdict
 from dpo_lite.model.logprobs import frozen_head
-from dpo_lite.model.scoring import Way, causal_lm, lay_out, response_token_logps
+from dpo_lite.model.scoring import Way, causal_lm, lay_out, response_token_logps, shortened
 
 # Mean difference per token that rounding alone explains.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+
+SHORTEST = 64  # tokens of a prompt or response, below which nothing would be tried
 
 WORDS = {
     "forest": "packed rows, each prompt computed once",
@@ -41,7 +44,26 @@ class ScoringChoice:
 
 
 def choose_way(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringChoice:
-    """Pick the fastest way whose scores equal the truth on ``examples`` (two or three will do)."""
+    """Pick the fastest way whose scores equal the truth on ``examples`` (two or three will do).
+
+    Nothing is planned yet, so where memory runs out it is tried on shorter parts of them. Raises
+    UserError where no part fits, or no way is right.
+    """
+    length = max(len(ids) for e in examples for ids in [e["prompt_ids"], *e["response_ids"]])
+
+    def shorter(error: torch.OutOfMemoryError) -> None:
+        nonlocal length
+        if length <= SHORTEST:
+            raise UserError(
+                f"There is no room on the GPU to score {SHORTEST} tokens beside the model's "
+                "weights; take a smaller base, or free the card of other programs."
+            ) from error
+        length = max(length // 2, SHORTEST)
+
+    return until_it_fits(lambda: _choose(model, shortened(examples, length)), shorter)
+
+
+def _choose(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringChoice:
     lm = causal_lm(model)
     kind = lm.config.get_text_config().model_type
     truth = true_token_logps(model, examples)

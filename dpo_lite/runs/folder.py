@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.errors import UserError
+from dpo_lite.errors import UserError, out_of_memory
 from dpo_lite.files import read_json, safe_name, write_json
 from dpo_lite.runs.system import is_alive, process_started
 
@@ -162,7 +162,8 @@ def recorded(run: Run, work: Callable[[], Run]) -> Run:
         run.update_status(state="stopped", seconds_left=None, doing=None)
         return run
     except BaseException as error:
-        words = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        words = str(error) if isinstance(error, UserError) else out_of_memory(error)
+        words = words or f"{type(error).__name__}: {error}"
         run.update_status(state="failed", error=words, seconds_left=None, doing=None)
         raise
     finally:

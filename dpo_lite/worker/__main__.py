@@ -21,7 +21,7 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
-from dpo_lite.errors import UserError
+from dpo_lite.errors import UserError, out_of_memory
 from dpo_lite.quiet import quiet_libraries
 from dpo_lite.worker.model_cache import ModelCache
 from dpo_lite.worker.protocol import Cancelled, Channel, Replies
@@ -142,8 +142,8 @@ def sentence(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     traceback.print_exception(error)
-    if type(error).__name__ == "OutOfMemoryError":
-        return "The GPU's memory ran out; free what is loaded, or take a smaller base or text."
+    if words := out_of_memory(error):
+        return words
     first = (str(error).strip() or "no message").splitlines()[0]
     return f"This is a fault of the program ({type(error).__name__}: {first}); please report it."
 
