@@ -103,7 +103,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="ea2c2dc6b066ccff23f42cbe5d8d68836a3849bcb2e835b65b4c4dfd27381373",
+    recorded="46a3e0cc98eb9333c6b57aa62ea4da3af64e41d450104b743051effa2a5635c9",
 )
 
 FOREST = Algorithm(

@@ -11,10 +11,10 @@ from dpo_lite.data.packing import Encoded
 from dpo_lite.memory.capacity import free_memory
 from dpo_lite.memory.plan import MemoryPlan, choose_plan, largest_update
 from dpo_lite.model import roles
-from dpo_lite.model.base import compute_dtype
 from dpo_lite.model.device_memory import told
 from dpo_lite.model.dry_run import Costs, costs_of_model
 from dpo_lite.model.host_embedding import park_embedding, return_embedding
+from dpo_lite.model.precision import dtype_of
 from dpo_lite.model.recompute import recompute
 from dpo_lite.model.scoring import (
     Way,
@@ -63,7 +63,7 @@ def costs_here(model: PeftModel, examples: list[Encoded], way: Way) -> Costs:
         "update's memory is measured",
         "take a smaller base, or free the card of other programs",
     ):
-        costs = costs_of_model(model, compute_dtype(model.device), short, way)
+        costs = costs_of_model(model, dtype_of(model), short, way)
     if roles.VALUE not in model.peft_config:
         return costs
     # The value function is trained beside the policy, but its gradient comes after the policy's.

@@ -12,7 +12,7 @@ every branch but one, whose scores must stay.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -22,6 +22,7 @@ from dpo_lite.model.device_memory import until_it_fits
 from dpo_lite.model.forest import open_forest
 from dpo_lite.model.forest_verdict import forest_verdict
 from dpo_lite.model.logprobs import frozen_head
+from dpo_lite.model.precision import dtype_of, to_fp32
 from dpo_lite.model.scoring import Way, causal_lm, lay_out, response_token_logps, shortened
 
 # Mean difference per token that rounding alone explains.
@@ -36,6 +37,10 @@ WORDS = {
 }
 
 
+class Inexact(UserError):
+    """No way is right in the numbers that the model computes in."""
+
+
 @dataclass(frozen=True)
 class ScoringChoice:
     way: Way
@@ -46,9 +51,21 @@ class ScoringChoice:
 def choose_way(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringChoice:
     """Pick the fastest way whose scores equal the truth on ``examples`` (two or three will do).
 
-    Nothing is planned yet, so where memory runs out it is tried on shorter parts of them. Raises
-    UserError where no part fits, or no way is right.
+    Nothing is planned yet, so where memory runs out it is tried on shorter parts of them. A model
+    in fp16 whose numbers that does not hold is turned to fp32. Raises UserError where no part fits,
+    or no way is right.
     """
+    try:
+        return _fitting(model, examples)
+    except Inexact:
+        if dtype_of(model) != torch.float16:
+            raise
+    to_fp32(model)
+    choice = _fitting(model, examples)
+    return replace(choice, reason=f"in fp32, as fp16 does not hold its numbers; {choice.reason}")
+
+
+def _fitting(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringChoice:
     length = max(len(ids) for e in examples for ids in [e["prompt_ids"], *e["response_ids"]])
 
     def shorter(error: torch.OutOfMemoryError) -> None:
@@ -67,6 +84,11 @@ def _choose(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringChoic
     lm = causal_lm(model)
     kind = lm.config.get_text_config().model_type
     truth = true_token_logps(model, examples)
+    if not truth.isfinite().all():
+        raise Inexact(
+            f"The log-probabilities of {kind} in {lm.dtype} are not finite, so nothing can be "
+            "learned from them; please report this model."
+        )
     ways: list[Way] = ["plain"]
     reason = ""
     if frozen_head(lm) is not None:
@@ -84,7 +106,7 @@ def _choose(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringChoic
             reason += f"in packed rows other answers move a score by {moved:.1e} per token; "
         else:
             return ScoringChoice(way, reason + WORDS[way], difference)
-    raise UserError(
+    raise Inexact(
         f"The scores of {kind} differ between single and batched rows ({reason.rstrip('; ')}), so "
         "training on them would be wrong; please report this model."
     )

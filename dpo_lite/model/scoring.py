@@ -152,7 +152,7 @@ def _own_logits(lm: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.
     return lm(**inputs).logits.flatten(0, 1), places
 
 
-def _chooses_logits(kind: type) -> bool:
+def _chooses_logits(kind: type[torch.nn.Module]) -> bool:
     """Whether a model makes logits at given places; code from elsewhere may mean only a count."""
     return kind.__module__.startswith("transformers.models.") and (
         "logits_to_keep" in inspect.signature(kind.forward).parameters

@@ -31,6 +31,7 @@ ACTIVE = ("queued", "preparing", "running")
 # policy starts apart from it, the policy's before the training, and the policy's after it.
 ANSWERED_BY = {"before": "reference", "start": "start", "after": "policy"}
 UNTRAINED = "untrained"  # in results.json, where the adapter of the end changes nothing
+SKIPPED = "skipped"  # in results.json of a run in fp16: updates whose gradient overflowed
 START_SECONDS = 60.0  # a launched process that has not said its number by then never will
 
 

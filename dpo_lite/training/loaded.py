@@ -7,13 +7,10 @@ from peft import PeftModel
 from dpo_lite.memory.of_model import plan_run
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import adapter_folder, start_adapter, trained_adapter
-from dpo_lite.model.base import (
-    compute_dtype,
-    load_base,
-    load_tokenizer,
-)
+from dpo_lite.model.base import load_base, load_tokenizer
 from dpo_lite.model.choosing import choose_way
 from dpo_lite.model.device_memory import told
+from dpo_lite.model.precision import dtype_of
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.tasks import TASKS
@@ -55,4 +52,4 @@ def how_to_score(loaded: Loaded) -> tuple[Objective, int]:
     few, lengths = TASKS[recipe.task].mechanics.expected(recipe, loaded.data)
     way = choose_way(model, few).way
     budget = plan_run(model, recipe, few, way, lengths.of_batch(shared=way == "forest")).budget
-    return Objective.of(recipe, way, compute_dtype(model.device)), budget
+    return Objective.of(recipe, way, dtype_of(model)), budget

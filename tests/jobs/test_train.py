@@ -216,7 +216,7 @@ def test_memory_that_runs_out_in_an_update_loses_nothing(
 
     real, budgets = trainer.update_gradient, []
 
-    def tight(model, inputs, objective, budget, references):
+    def tight(model, inputs, objective, budget, references, scale):
         budgets.append(budget)
         if not decoder_layers(model)[0].gradient_checkpointing:
             real(model, inputs[:2], objective, budget, references)  # some gradients are there
