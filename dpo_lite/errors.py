@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read, and what a disk's faults are in words."""
+"""The one exception that a user is meant to read, and faults of disks and cards in words."""
 
 from __future__ import annotations
 
@@ -53,6 +53,26 @@ def disk_fault(error: BaseException | None) -> str | None:
 def _words(number: int, path: object = None) -> str:
     where = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else "A file"
     return f"{where} cannot be written or read ({os.strerror(number)}): {HINTS[number]}."
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """A GPU's memory that ran out where nothing could be given up, in a sentence; else None.
+
+    By its name, so that who asks need not import torch.
+    """
+    if type(error).__name__ != "OutOfMemoryError":
+        return None
+    return (
+        "The GPU's memory ran out; free the card of other programs, or take a smaller base or "
+        "shorter texts (data.max_length)."
+    )
+
+
+def in_words(error: BaseException) -> str | None:
+    """One sentence of what a user, a disk or a card has caused; None: a fault of the program."""
+    if isinstance(error, UserError):
+        return str(error)
+    return disk_fault(error) or out_of_memory(error)
 
 
 @contextmanager

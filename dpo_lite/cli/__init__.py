@@ -18,24 +18,16 @@ from dpo_lite.cli import publishing, runs, recipes, ui  # noqa: F401
 
 # isort: on
 from dpo_lite.cli.common import app
-from dpo_lite.errors import UserError, disk_fault
+from dpo_lite.errors import in_words
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a UserError, or a disk's fault, is printed as one sentence."""
+    """Run the command line; what a user can put right is printed as one sentence."""
     try:
         app(arguments, standalone_mode=True)
-    except UserError as error:
-        if os.environ.get("DPO_LITE_DEBUG"):
-            raise
-        _fail(str(error))
     except Exception as error:
-        words = disk_fault(error)
+        words = in_words(error)
         if words is None or os.environ.get("DPO_LITE_DEBUG"):
             raise
-        _fail(words)
-
-
-def _fail(words: str) -> None:
-    Console(stderr=True).print(f"[red]error[/]  {escape(words)}", highlight=False)
-    sys.exit(1)
+        Console(stderr=True).print(f"[red]error[/]  {escape(words)}", highlight=False)
+        sys.exit(1)

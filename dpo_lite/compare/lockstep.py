@@ -20,10 +20,10 @@ from peft.tuners.lora import LoraLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 
 from dpo_lite.data.packing import pad
-from dpo_lite.model.base import compute_dtype
 from dpo_lite.model.batching import answers_in_batches
 from dpo_lite.model.experts import expert_modules
 from dpo_lite.model.generation import end_ids, plain_generation
+from dpo_lite.model.precision import dtype_of
 from dpo_lite.model.scoring import causal_lm, response_token_logps, scoring_context
 from dpo_lite.model.targets import EXPERTS, plain_name
 
@@ -203,7 +203,7 @@ def _logps(
     was_training = model.training
     model.eval()
     try:
-        with adapter_rows(model, names), scoring_context(model, batch, compute_dtype(model.device)):
+        with adapter_rows(model, names), scoring_context(model, batch, dtype_of(model)):
             return response_token_logps(model, batch, "plain").cpu()
     finally:
         model.train(was_training)

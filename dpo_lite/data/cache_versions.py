@@ -109,7 +109,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="b8a04d01e60811e1ebf5872063f227b3d04d030184e39bd07bec73b2dcd9ddd8",
+    recorded="592da20baeb5e9b1a54c7b2fec693e789d46387e41eb741025a9c70b54c256f4",
 )
 
 FOREST = Algorithm(

@@ -28,8 +28,9 @@ from dpo_lite.model.adapter_files import (
     start_adapter,
     trained_adapter,
 )
-from dpo_lite.model.base import compute_dtype, load_base, load_tokenizer
+from dpo_lite.model.base import load_base, load_tokenizer
 from dpo_lite.model.heads import read_mean
+from dpo_lite.model.precision import dtype_of
 from dpo_lite.model.scoring import (
     Way,
     lay_out,
@@ -77,7 +78,7 @@ class Judge:
         return f"implicit reward, {self.recipe.train.objective}"
 
     def objective(self, way: Way) -> Objective:
-        return Objective.of(self.recipe, way, compute_dtype(self.model.device))
+        return Objective.of(self.recipe, way, dtype_of(self.model))
 
     def rewards(
         self,

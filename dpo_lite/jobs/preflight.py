@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,16 +24,18 @@ from dpo_lite.memory.of_model import apply_plan, costs_here, fullest, plan_here
 from dpo_lite.memory.plan import MemoryPlan, predict
 from dpo_lite.memory.trial import Trial, settle
 from dpo_lite.model import roles
-from dpo_lite.model.base import compute_dtype, count_4bit
+from dpo_lite.model.base import count_4bit
 from dpo_lite.model.choosing import ScoringChoice, choose_way
 from dpo_lite.model.device_memory import release
 from dpo_lite.model.dry_run import Costs, kept_bytes
 from dpo_lite.model.fresh import left_out
 from dpo_lite.model.hybrid_forest import missing_packages
+from dpo_lite.model.precision import dtype_of, to_fp32
 from dpo_lite.model.scoring import causal_lm, laid_out_tokens, lay_out
 from dpo_lite.model.weights import Held
 from dpo_lite.report.words import clock, counted
 from dpo_lite.tasks import TASKS
+from dpo_lite.training.loss_scale import LossScale, all_finite
 from dpo_lite.training.method import Loaded, Method, Objective, Rehearsal
 from dpo_lite.training.update import update_gradient
 
@@ -115,22 +117,30 @@ def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objecti
     say("checking the scores of packed rows against separate ones")
     few, lengths = method.expected(recipe, loaded.data)
     scoring = choose_way(model, few)
-    objective = Objective.of(recipe, scoring.way, compute_dtype(model.device))
+    objective = Objective.of(recipe, scoring.way, dtype_of(model))
     tokens = lengths.of_batch(shared=scoring.way == "forest")
     say("measuring what an update keeps in memory")
     costs = costs_here(model, few, scoring.way)
     libraries = libraries_in_use(costs, model.device)
     say("trying one update with the longest examples")
     largest = _largest_update(loaded, method, tokens)
-    planned, plan, trial = _try_update(loaded, method.measured(objective), costs, tokens, largest)
+    try:
+        tried = _try_update(loaded, method.measured(objective), costs, tokens, largest)
+    except Overflow:
+        say("fp16 does not hold the gradient, however the loss is scaled: trying in fp32")
+        to_fp32(model)
+        objective = replace(objective, dtype=torch.float32)
+        costs = costs_here(model, few, scoring.way)
+        tried = _try_update(loaded, method.measured(objective), costs, tokens, largest)
+    planned, plan, trial = tried
     batch = fullest(largest, plan.budget, scoring.way)
     method.check_start(recipe, objective, trial.loss, batch)
 
     average = float(tokens.mean()) * min(recipe.train.batch_size, len(tokens))
     seconds, rehearsal = trial.seconds * average / trial.tokens, None
     longest = int(lengths.whole.max())  # a prompt with one response
-    if tried := method.rehearse(loaded, objective, plan, trial, longest, say):
-        seconds, rehearsal = tried
+    if rehearsed := method.rehearse(loaded, objective, plan, trial, longest, say):
+        seconds, rehearsal = rehearsed
     compares = method.compares(recipe)
     updates = method.updates(recipe, len(train))
     per_epoch = math.ceil(len(train) / recipe.train.batch_size)
@@ -158,6 +168,10 @@ def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objecti
         faster=tuple(missing_packages(causal_lm(model))) if model.device.type == "cuda" else (),
     )
     return report, objective
+
+
+class Overflow(Exception):
+    """The trial's gradient is not finite in fp16."""
 
 
 def _largest_update(loaded: Loaded, method: Method, tokens: np.ndarray) -> list[Encoded]:
@@ -219,6 +233,8 @@ def _attempt(
             activations = kept_bytes(model, batch, objective.dtype, objective.way)
     except torch.OutOfMemoryError:
         return None
+    if objective.dtype == torch.float16:
+        _scaled(model, examples[:1], objective, plan.budget)
     norms = [p.grad.norm().item() for p in roles.trainable_parameters(model) if p.grad is not None]
     model.zero_grad(set_to_none=True)
     if not sum(norms) > 0:
@@ -226,3 +242,19 @@ def _attempt(
             "The adapter gets no gradient, so nothing would be learned; check adapter.targets."
         )
     return Trial(outcome.loss, seconds, tokens, peak, activations)
+
+
+def _scaled(model: PeftModel, examples: list[Encoded], objective: Objective, budget: int) -> None:
+    """Leave the gradient of the examples at the largest loss scale at which fp16 holds it.
+
+    Raises Overflow where it does at none.
+    """
+    scale = LossScale().scale
+    while scale >= 1:
+        model.zero_grad(set_to_none=True)
+        update_gradient(model, examples, objective, budget, scale=scale)
+        if all_finite([p.grad for p in roles.trainable_parameters(model) if p.grad is not None]):
+            return
+        scale /= 16
+    model.zero_grad(set_to_none=True)
+    raise Overflow

@@ -25,7 +25,7 @@ from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report.data import print_brief, print_report
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.device_lock import device_lock
-from dpo_lite.runs.folder import UNTRAINED, Run, check_output, create_run, recorded
+from dpo_lite.runs.folder import SKIPPED, UNTRAINED, Run, check_output, create_run, recorded
 from dpo_lite.runs.progress import doing
 from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.runs.transcript import details, keep_in
@@ -179,6 +179,8 @@ def execute(
         results |= method.finish(run, loaded, objective, report.plan.budget, console)
         if adds_nothing(run.adapter / WEIGHTS):
             results[UNTRAINED] = True
+        if scale := getattr(trainer, "scale", None):
+            results[SKIPPED] = scale.skipped
         results["seconds"] = time.time() - started
         results["peak_memory"] = peak_memory(model.device)
         results["memory"] = memory_by_part(

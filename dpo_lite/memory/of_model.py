@@ -11,15 +11,17 @@ from dpo_lite.data.packing import Encoded
 from dpo_lite.memory.capacity import free_memory
 from dpo_lite.memory.plan import MemoryPlan, choose_plan, largest_update
 from dpo_lite.model import roles
-from dpo_lite.model.base import compute_dtype
+from dpo_lite.model.device_memory import told
 from dpo_lite.model.dry_run import Costs, costs_of_model
 from dpo_lite.model.host_embedding import park_embedding, return_embedding
+from dpo_lite.model.precision import dtype_of
 from dpo_lite.model.recompute import recompute
 from dpo_lite.model.scoring import (
     Way,
     causal_lm,
     laid_out_tokens,
     micro_batches,
+    shortened,
 )
 from dpo_lite.recipe import Recipe
 
@@ -53,16 +55,15 @@ def costs_here(model: PeftModel, examples: list[Encoded], way: Way) -> Costs:
     """What an update of the model keeps, measured on short parts of the examples.
 
     Per token it does not grow with the length, and before there is a plan nothing is recomputed, so
-    whole examples might not fit.
+    whole examples might not fit. Raises UserError where not even these do.
     """
-    short: list[Encoded] = [
-        {
-            "prompt_ids": example["prompt_ids"][:MEASURED],
-            "response_ids": [ids[:MEASURED] for ids in example["response_ids"][:2]],
-        }
-        for example in examples
-    ]
-    costs = costs_of_model(model, compute_dtype(model.device), short, way)
+    short = shortened(examples, MEASURED, responses=2)
+    with told(
+        f"{laid_out_tokens(short, way)} tokens through two of the model's layers, by which an "
+        "update's memory is measured",
+        "take a smaller base, or free the card of other programs",
+    ):
+        costs = costs_of_model(model, dtype_of(model), short, way)
     if roles.VALUE not in model.peft_config:
         return costs
     # The value function is trained beside the policy, but its gradient comes after the policy's.

@@ -79,10 +79,16 @@ def compute_device() -> torch.device:
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
-    """bf16 where the device has it, else fp32. Never fp16: DPO's margins overflow its range."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+    """bf16 where the card has it of its own, fp16 on Volta and Turing (T4, 20 series), else fp32.
+
+    Cards before Ampere would emulate bf16, which is slow. fp16 needs a scale for its gradients
+    (dpo_lite.training.loss_scale); adapters and what is summed up are fp32 in any case.
+    """
+    if device.type != "cuda":
+        return torch.float32
+    if torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
-    return torch.float32
+    return torch.float16 if torch.cuda.get_device_capability(device)[0] >= 7 else torch.float32
 
 
 def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:

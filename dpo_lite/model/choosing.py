@@ -12,25 +12,33 @@ every branch but one, whose scores must stay.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from dpo_lite.data.packing import Batch, Encoded, pad
 from dpo_lite.errors import UserError
+from dpo_lite.model.device_memory import until_it_fits
 from dpo_lite.model.forest import open_forest
 from dpo_lite.model.forest_verdict import forest_verdict
 from dpo_lite.model.logprobs import frozen_head
-from dpo_lite.model.scoring import Way, causal_lm, lay_out, response_token_logps
+from dpo_lite.model.precision import dtype_of, to_fp32
+from dpo_lite.model.scoring import Way, causal_lm, lay_out, response_token_logps, shortened
 
 # Mean difference per token that rounding alone explains.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+
+SHORTEST = 64  # tokens of a prompt or response, below which nothing would be tried
 
 WORDS = {
     "forest": "packed rows, each prompt computed once",
     "separate": "every response in a row of its own",
     "plain": "every response in a row of its own, with the model's own logits",
 }
+
+
+class Inexact(UserError):
+    """No way is right in the numbers that the model computes in."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +49,46 @@ class ScoringChoice:
 
 
 def choose_way(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringChoice:
-    """Pick the fastest way whose scores equal the truth on ``examples`` (two or three will do)."""
+    """Pick the fastest way whose scores equal the truth on ``examples`` (two or three will do).
+
+    Nothing is planned yet, so where memory runs out it is tried on shorter parts of them. A model
+    in fp16 whose numbers that does not hold is turned to fp32. Raises UserError where no part fits,
+    or no way is right.
+    """
+    try:
+        return _fitting(model, examples)
+    except Inexact:
+        if dtype_of(model) != torch.float16:
+            raise
+    to_fp32(model)
+    choice = _fitting(model, examples)
+    return replace(choice, reason=f"in fp32, as fp16 does not hold its numbers; {choice.reason}")
+
+
+def _fitting(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringChoice:
+    length = max(len(ids) for e in examples for ids in [e["prompt_ids"], *e["response_ids"]])
+
+    def shorter(error: torch.OutOfMemoryError) -> None:
+        nonlocal length
+        if length <= SHORTEST:
+            raise UserError(
+                f"There is no room on the GPU to score {SHORTEST} tokens beside the model's "
+                "weights; take a smaller base, or free the card of other programs."
+            ) from error
+        length = max(length // 2, SHORTEST)
+
+    return until_it_fits(lambda: _choose(model, shortened(examples, length)), shorter)
+
+
+def _choose(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringChoice:
     lm = causal_lm(model)
     kind = lm.config.get_text_config().model_type
     truth = true_token_logps(model, examples)
+    if not truth.isfinite().all():
+        raise Inexact(
+            f"The log-probabilities of {kind} in {lm.dtype} are not finite, so nothing can be "
+            "learned from them; please report this model."
+        )
     ways: list[Way] = ["plain"]
     reason = ""
     if frozen_head(lm) is not None:
@@ -62,7 +106,7 @@ def choose_way(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringCh
             reason += f"in packed rows other answers move a score by {moved:.1e} per token; "
         else:
             return ScoringChoice(way, reason + WORDS[way], difference)
-    raise UserError(
+    raise Inexact(
         f"The scores of {kind} differ between single and batched rows ({reason.rstrip('; ')}), so "
         "training on them would be wrong; please report this model."
     )

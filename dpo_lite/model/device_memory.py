@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,17 @@ def release() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def told(what: str, remedy: str) -> Iterator[None]:
+    """Where memory runs out inside, and nothing can be given up: one sentence, as a UserError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"There is no room in the memory of the GPU for {what}; {remedy}."
+        ) from error
 
 
 def until_it_fits(work: Callable[[], T], give_up: Callable[[torch.OutOfMemoryError], None]) -> T:

@@ -5,13 +5,14 @@ computed and nothing is allocated. What autograd would keep for the backward pas
 goes by. So the casts of PEFT and of autocast, the attention over packed rows and the frozen head
 are all in the count, for any architecture, and no weights are loaded. It runs with one layer of
 each kind, and with one more of one kind at a time: the difference is such a layer's share. Where a
-model cannot be cut so, all of it runs.
+model cannot be cut so, all of it runs. A loaded base is measured the same way, so that a card needs
+no more room for it than for two layers.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -88,44 +89,55 @@ def costs_of_config(
     """
     tokens = laid_out_tokens(examples, way)
     try:
-        total, rest = _by_kind(config, recipe, dtype, examples, way, fuse)
+        total, rest = _dry_by_kind(config, recipe, dtype, examples, way, fuse)
     except Exception:  # its code needs all of its layers; what is truly wrong shows again
         total, rest = _all_layers(config, recipe, dtype, examples, way, fuse), 0.0
     model, packed = _on_meta(config, recipe, dtype)
     lm, element = causal_lm(model), torch.finfo(dtype).bits // 8
-    layers = config.get_text_config().num_hidden_layers
-    kept = Kept(total.all / tokens / layers, total.selective / tokens / layers)
     weights = foretold_bytes(lm, packed, element, brought.method(config)) + start_bytes(model)
-    return _costs(model, weights, kept, rest / tokens, element, held(lm, packed))
+    return _costs(model, weights, total.per(tokens), rest / tokens, element, held(lm, packed))
 
 
 def costs_of_model(
     model: PeftModel, dtype: torch.dtype, examples: Sequence[Encoded], way: Way
 ) -> Costs:
-    """Costs of a loaded model, from one forward pass over these examples."""
+    """Costs of a loaded model, from forward passes over these examples through few of its layers.
+
+    Raises torch.OutOfMemoryError where not even these have room.
+    """
     tokens = laid_out_tokens(examples, way)
     batch = lay_out(examples, way).to(model.device)
+
+    def measure() -> Kept:
+        return _kept(model, batch, dtype, way)
+
+    try:
+        total, rest = _by_kind(causal_lm(model), measure)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # its code needs all of its layers; what is truly wrong shows again
+        total, rest = measure(), 0.0
     weights = sum(nbytes(p) for p in model.parameters() if not p.requires_grad)
     weights += start_bytes(model)
-    layers = causal_lm(model).config.get_text_config().num_hidden_layers
-    whole = _kept(model, batch, dtype, way)
-    kept = Kept(whole.all / tokens / layers, whole.selective / tokens / layers)
-    held_now = held(causal_lm(model))
-    return _costs(model, weights, kept, 0.0, torch.finfo(dtype).bits // 8, held_now)
+    element, held_now = torch.finfo(dtype).bits // 8, held(causal_lm(model))
+    return _costs(model, weights, total.per(tokens), rest / tokens, element, held_now)
 
 
 class Kept(NamedTuple):
-    """Bytes per token and layer that the backward pass needs: all, and by ``selective`` alone."""
+    """Bytes of the layers that the backward pass needs: all, and by ``selective`` alone."""
 
     all: float
     selective: float
+
+    def per(self, count: int) -> Kept:
+        return Kept(self.all / count, self.selective / count)
 
 
 def _costs(
     model: PeftModel, weights: int, kept: Kept, rest: float, element: int, weights_held: Held
 ) -> Costs:
     lm = causal_lm(model)
-    config = lm.config.get_text_config()
+    layers = lm.config.get_text_config().num_hidden_layers
     head = lm.get_output_embeddings().weight
     products = multiplied(lm)
     widest = max(products, key=lambda p: p.at_once)
@@ -134,10 +146,10 @@ def _costs(
         trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
         linear=int(sum(shape_of(p.weight).numel() * p.used for p in products)),
         head=head.numel(),
-        layers=config.num_hidden_layers,
+        layers=layers,
         recomputable=bool(decoder_layers(lm)),
-        layer=kept.all,
-        selective=kept.selective,
+        layer=kept.all / layers,
+        selective=kept.selective / layers,
         rest=rest,
         hidden=head.shape[1],
         widest=widest.at_once,
@@ -149,31 +161,38 @@ def _costs(
     )
 
 
-def _by_kind(
-    config, recipe: Recipe, dtype: torch.dtype, examples, way: Way, fuse: bool
-) -> tuple[Kept, float]:
-    """Bytes kept in all layers, and outside of them."""
-    model, _ = _on_meta(config, recipe, dtype)
-    ((name, layers),) = layer_lists(causal_lm(model)).items()
+def _by_kind(lm: torch.nn.Module, measure: Callable[[], Kept]) -> tuple[Kept, float]:
+    """Bytes kept in all layers, and outside of them, by what ``measure`` finds in few of them."""
+    ((name, layers),) = layer_lists(lm).items()
     # The last of a kind: what later layers share with it (keys and values) is then there.
     alike = sorted(kinds(layers), key=lambda places: places[-1])
     once = [places[-1] for places in alike]
 
     def measured(chosen: list[int]) -> Kept:
-        with _cut(causal_lm(model), name, layers, chosen):
-            return _kept(model.train(), lay_out(examples, way), dtype, way, fuse)
+        with _cut(lm, name, layers, chosen):
+            return measure()
+
+    least = measured(once)
+    total, outside = Kept(0.0, 0.0), least.all
+    for places in alike:
+        more = measured(sorted([*once, places[-1]]))
+        share = Kept(more.all - least.all, more.selective - least.selective)
+        total = Kept(*(t + len(places) * s for t, s in zip(total, share, strict=True)))
+        outside -= share.all
+    return total, outside
+
+
+def _dry_by_kind(
+    config, recipe: Recipe, dtype: torch.dtype, examples, way: Way, fuse: bool
+) -> tuple[Kept, float]:
+    model, _ = _on_meta(config, recipe, dtype)
+
+    def measure() -> Kept:
+        _from_meta(model)
+        return _kept(model.train(), lay_out(examples, way), dtype, way, fuse)
 
     with FakeTensorMode(allow_non_fake_inputs=True):
-        setattr(decoder_of(causal_lm(model)), name, ModuleList(layers[place] for place in once))
-        _from_meta(model)
-        least = measured(once)
-        total, outside = Kept(0.0, 0.0), least.all
-        for places in alike:
-            more = measured(sorted([*once, places[-1]]))
-            share = Kept(more.all - least.all, more.selective - least.selective)
-            total = Kept(*(t + len(places) * s for t, s in zip(total, share, strict=True)))
-            outside -= share.all
-    return total, outside
+        return _by_kind(causal_lm(model), measure)
 
 
 def _all_layers(config, recipe: Recipe, dtype: torch.dtype, examples, way: Way, fuse: bool) -> Kept:
@@ -205,10 +224,12 @@ def _cut(
             vars(text)[key] = [value[place] for place in chosen]
     before["num_hidden_layers"] = text.num_hidden_layers
     text.num_hidden_layers = len(chosen)
-    setattr(decoder_of(lm), name, ModuleList(layers[place] for place in chosen))
+    decoder = decoder_of(lm)
+    setattr(decoder, name, ModuleList(layers[place] for place in chosen))
     try:
         yield
     finally:
+        setattr(decoder, name, layers)
         vars(text).update(before)
 
 
@@ -267,13 +288,13 @@ def _on_meta(config, recipe: Recipe, dtype: torch.dtype) -> tuple[PeftModel, set
 
 
 def _from_meta(model: PeftModel) -> None:
-    """Put empty tensors into a model on meta; called under FakeTensorMode they are fake."""
+    """Put empty tensors where a model has some on meta; under FakeTensorMode they are fake."""
     for module in model.modules():
         for name, old in list(module._parameters.items()):
-            if old is not None:
+            if old is not None and old.is_meta:
                 new = torch.empty(old.shape, dtype=old.dtype)
                 module._parameters[name] = torch.nn.Parameter(new, requires_grad=old.requires_grad)
         for name, old in list(module._buffers.items()):
-            if old is not None:
+            if old is not None and old.is_meta:
                 module._buffers[name] = torch.empty(old.shape, dtype=old.dtype)
     causal_lm(model).tie_weights()

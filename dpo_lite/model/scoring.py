@@ -9,6 +9,7 @@ Each is a layout with a head; which one is right for a model is found in dpo_lit
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -27,7 +28,7 @@ from dpo_lite.data.packing import (
 )
 from dpo_lite.model.forest import open_forest
 from dpo_lite.model.layers import decoder_of
-from dpo_lite.model.logprobs import frozen_head, sum_by_response, token_logps
+from dpo_lite.model.logprobs import CHUNK_ELEMENTS, frozen_head, sum_by_response, token_logps
 
 Way = Literal["forest", "separate", "plain"]
 
@@ -63,6 +64,17 @@ def laid_out_tokens(examples: Sequence[Encoded], way: Way) -> int:
     return rows * width
 
 
+def shortened(examples: Sequence[Encoded], tokens: int, responses: int | None = None):
+    """Examples with at most so many tokens of each prompt and response, and so many responses."""
+    return [
+        {
+            "prompt_ids": example["prompt_ids"][:tokens],
+            "response_ids": [ids[:tokens] for ids in example["response_ids"][:responses]],
+        }
+        for example in examples
+    ]
+
+
 @contextmanager
 def scoring_context(
     model: torch.nn.Module, batch: Batch, dtype: torch.dtype, fuse: bool | None = None
@@ -92,8 +104,13 @@ def response_token_logps(model: torch.nn.Module, batch: Batch, way: Way) -> torc
     """Log-probability of each scored token, shape (N,), fp32."""
     lm = causal_lm(model)
     if way == "plain":
-        logits = lm(**_inputs(batch)).logits.flatten(0, 1)[batch.source].float()
-        return logits.log_softmax(-1).gather(-1, batch.target[:, None]).squeeze(-1)
+        logits, places = _own_logits(lm, batch)
+        rows = max(1, CHUNK_ELEMENTS // logits.shape[-1])
+        parts = [
+            logits[some].float().log_softmax(-1).gather(-1, target[:, None]).squeeze(-1)
+            for some, target in zip(places.split(rows), batch.target.split(rows), strict=True)
+        ]
+        return torch.cat(parts)
     head = frozen_head(lm)
     assert head is not None  # else the way is plain
     return token_logps(_hidden(lm, batch)[batch.source], batch.target, head)
@@ -120,6 +137,26 @@ def _hidden(lm: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """Hidden states of all places: (B*T, H)."""
     text = decoder_of(lm) if lm.base_model is lm else lm.base_model
     return text(**_inputs(batch)).last_hidden_state.flatten(0, 1)
+
+
+def _own_logits(lm: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the model's own code says: logits (M, V), and each scored token's place in them (N,).
+
+    Of a single row only those of the scored places are made, where the model can leave others out:
+    with a vocabulary of 128k the logits of 4,096 tokens are a gigabyte in 16 bits.
+    """
+    inputs, places = _inputs(batch), batch.source
+    if batch.input_ids.shape[0] == 1 and _chooses_logits(type(lm)):
+        inputs["logits_to_keep"] = places
+        places = torch.arange(len(places), device=places.device)
+    return lm(**inputs).logits.flatten(0, 1), places
+
+
+def _chooses_logits(kind: type[torch.nn.Module]) -> bool:
+    """Whether a model makes logits at given places; code from elsewhere may mean only a count."""
+    return kind.__module__.startswith("transformers.models.") and (
+        "logits_to_keep" in inspect.signature(kind.forward).parameters
+    )
 
 
 def _inputs(batch: Batch) -> dict:

@@ -61,6 +61,10 @@ METRICS = {
     "train.scheduler says.",
     "grad_norm": "Length of the gradient before it is cut to train.max_grad_norm. Single spikes do "
     "no harm; a steady climb is not.",
+    "loss_scale": "On a card without bf16 of its own: by what the loss is multiplied so that fp16 "
+    "holds its gradient. Halved where that overflows.",
+    "skipped": "How many updates of the run changed nothing, as their gradient was too large for "
+    "fp16. A few at the start are usual.",
     "memory": "What the process holds, in GiB: of the GPU where there is one, else of the machine.",
 }
 

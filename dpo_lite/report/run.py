@@ -10,7 +10,8 @@ from dpo_lite.rates import explained
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.advise import NOTHING
 from dpo_lite.report.curves import draw_curves
-from dpo_lite.runs.folder import ANSWERED_BY, UNTRAINED, Run
+from dpo_lite.report.words import counted
+from dpo_lite.runs.folder import ANSWERED_BY, SKIPPED, UNTRAINED, Run
 from dpo_lite.tasks import TASKS
 
 SHOWN_SAMPLES = 6
@@ -35,6 +36,7 @@ def write_report(run: Run) -> None:
         f"{task.unit}. Data: {manifest['data']['examples']:,} examples.",
         "",
         *([NOTHING, ""] if results.get(UNTRAINED) else []),
+        *([skipped_words(results[SKIPPED]), ""] if results.get(SKIPPED) else []),
         "![curves](curves.png)",
         "",
         "## Held-out results",
@@ -66,6 +68,11 @@ def write_report(run: Run) -> None:
         "",
     ]
     write_text(run.path / "report.md", "\n".join(lines))
+
+
+def skipped_words(count: int) -> str:
+    """What became of updates whose gradient fp16 did not hold."""
+    return f"{counted(count, 'update')} changed nothing: the gradient was too large for fp16."
 
 
 def memory_words(results: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.errors import HINTS, UserError, disk_fault, disk_faults_told
+from dpo_lite.errors import HINTS, UserError, disk_faults_told, in_words
 from dpo_lite.files import read_json, safe_name, write_json
 from dpo_lite.runs.system import is_alive, process_started
 
@@ -33,6 +33,7 @@ ACTIVE = ("queued", "preparing", "running")
 ANSWERED_BY = {"before": "reference", "start": "start", "after": "policy"}
 UNTRAINED = "untrained"  # in results.json, where the adapter of the end changes nothing
 TRIED_BYTES = 1 << 16
+SKIPPED = "skipped"  # in results.json of a run in fp16: updates whose gradient overflowed
 START_SECONDS = 60.0  # a launched process that has not said its number by then never will
 
 
@@ -164,8 +165,7 @@ def recorded(run: Run, work: Callable[[], Run]) -> Run:
         run.update_status(state="stopped", seconds_left=None, doing=None)
         return run
     except BaseException as error:
-        told = str(error) if isinstance(error, UserError) else disk_fault(error)
-        words = told or f"{type(error).__name__}: {error}"
+        words = in_words(error) or f"{type(error).__name__}: {error}"
         with contextlib.suppress(OSError):  # on a full disk the first fault is told
             run.update_status(state="failed", error=words, seconds_left=None, doing=None)
         raise

@@ -7,12 +7,10 @@ from peft import PeftModel
 from dpo_lite.memory.of_model import plan_run
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import adapter_folder, start_adapter, trained_adapter
-from dpo_lite.model.base import (
-    compute_dtype,
-    load_base,
-    load_tokenizer,
-)
+from dpo_lite.model.base import load_base, load_tokenizer
 from dpo_lite.model.choosing import choose_way
+from dpo_lite.model.device_memory import told
+from dpo_lite.model.precision import dtype_of
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.tasks import TASKS
@@ -25,7 +23,8 @@ def load_trained(run: Run) -> tuple[Recipe, object, PeftModel]:
     recipe = load_recipe(run.recipe_file)
     adapter = trained_adapter(run)
     head = TASKS[recipe.task].head
-    model = roles.load_policy(load_base(recipe.model), adapter, head)
+    with told(*_weights(recipe)):
+        model = roles.load_policy(load_base(recipe.model), adapter, head)
     recipe.model.adapter = start_adapter(run, recipe)  # the run's own copy
     if recipe.reference == "start" and not head:
         roles.add_start(model, adapter_folder(recipe.model.adapter))
@@ -35,7 +34,15 @@ def load_trained(run: Run) -> tuple[Recipe, object, PeftModel]:
 
 def load_model(recipe: Recipe) -> PeftModel:
     """The base with all the roles of the recipe's task."""
-    return TASKS[recipe.task].mechanics.load(recipe)
+    with told(*_weights(recipe)):
+        return TASKS[recipe.task].mechanics.load(recipe)
+
+
+def _weights(recipe: Recipe) -> tuple[str, str]:
+    """What is loaded and what helps where it does not fit, in words."""
+    smaller = "a smaller base" if recipe.model.quantization == "nf4" else "model.quantization=nf4"
+    remedy = f"take {smaller}, or free the card of other programs"
+    return f"the weights of {recipe.model.base}", remedy
 
 
 def how_to_score(loaded: Loaded) -> tuple[Objective, int]:
@@ -45,4 +52,4 @@ def how_to_score(loaded: Loaded) -> tuple[Objective, int]:
     few, lengths = TASKS[recipe.task].mechanics.expected(recipe, loaded.data)
     way = choose_way(model, few).way
     budget = plan_run(model, recipe, few, way, lengths.of_batch(shared=way == "forest")).budget
-    return Objective.of(recipe, way, compute_dtype(model.device)), budget
+    return Objective.of(recipe, way, dtype_of(model)), budget

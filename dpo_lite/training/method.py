@@ -154,7 +154,7 @@ class Method:
         examples: Sequence[Encoded],
         objective: Objective,
         references: Any = None,
-        backward_over: int | None = None,
+        backward_over: float | None = None,
     ) -> Scored:
         """Score one micro-batch; with ``backward_over`` = n also backward of the summed loss / n.
 

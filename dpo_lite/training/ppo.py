@@ -50,6 +50,7 @@ from dpo_lite.objectives.policy_gradient import (
     whitened,
 )
 from dpo_lite.recipe import PPOSection, Recipe
+from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective
 
 Examples = Sequence[dict[str, Any]]
@@ -221,10 +222,12 @@ def minibatch_gradient(
     ppo: PPOSection,
     objective: Objective,
     budget: int,
+    scale: float = 1.0,
 ) -> dict[str, float]:
     """Add the gradient of a minibatch (the prompts at ``places``) to policy and value function.
 
-    Losses are means over its tokens, of RLOO over its answers. Returns metrics.
+    Losses are means over its tokens, of RLOO over its answers. Returns metrics. ``scale``: of the
+    gradients, see dpo_lite.training.loss_scale.
     """
     model.train()
     way = objective.way
@@ -246,7 +249,7 @@ def minibatch_gradient(
             else:
                 advantages = flat(advantages)
             loss = clipped_surrogate(logps, old, advantages, ppo.clip).sum() / over
-            loss.backward()
+            (loss * scale).backward()
         sums["loss/policy"] += loss.item()
         moved = ((logps.detach() - old).exp() - 1).abs() > ppo.clip
         sums["clip_fraction"] += moved.sum().item() / over
@@ -258,7 +261,7 @@ def minibatch_gradient(
                 values, flat(rollout.values), flat(earned.returns), ppo.value_clip
             )
             loss = losses.sum() / tokens
-            loss.backward()
+            (loss * scale).backward()
         sums["loss/value"] += loss.item()
     return sums | {"loss": sums["loss/policy"] + sums["loss/value"]}
 
@@ -309,12 +312,14 @@ def learn(
     optimizer: torch.optim.Optimizer,
     max_grad_norm: float,
     after_step: Callable[[], None] = lambda: None,
+    scale: LossScale | None = None,
 ) -> dict[str, float]:
     """Some passes over a rollout's prompts, ``size`` a step; returns the steps' mean metrics.
 
     ``gradient(places)`` is minibatch_gradient with all but the places settled. The gradients of
     policy and value function are cut to ``max_grad_norm`` each on its own: the value's, large at
-    first, must not slow the policy.
+    first, must not slow the policy. ``scale``: that by which they are too large, if any; a step
+    whose gradient overflows is left out.
     """
     measured: list[dict[str, float]] = []
     for _ in range(passes):
@@ -326,6 +331,9 @@ def learn(
                 raise UserError(
                     f"The loss became {metrics['loss']}; lower train.lr, or look at the rewards."
                 )
+            if scale and not scale.settle(p for g in optimizer.param_groups for p in g["params"]):
+                measured.append(metrics | {"grad_norm": 0.0})
+                continue
             norms = [
                 torch.nn.utils.clip_grad_norm_(group["params"], max_grad_norm).item()
                 for group in optimizer.param_groups

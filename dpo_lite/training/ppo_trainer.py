@@ -22,6 +22,7 @@ from dpo_lite.model.tensor_files import load_tensors
 from dpo_lite.objectives.policy_gradient import steered_beta
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.callbacks import RunRecorder
+from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective
 from dpo_lite.training.parameter_groups import groups
 from dpo_lite.training.ppo import (
@@ -72,6 +73,7 @@ class PolicyTrainer:
         self.rewarder, self.ends = rewarder, ends
         self.recorder, self.evaluate, self.say = recorder, evaluate, recorder.console.print
         self.beta = recipe.train.beta
+        self.scale = LossScale.of(objective.dtype)
         self.state = TrainerState(max_steps=rollouts(recipe, len(train)))
         self.control = TrainerControl()
         self.optimizer = _optimizer(model, recipe)
@@ -138,6 +140,7 @@ class PolicyTrainer:
             f"seconds/{name}": end - begin
             for name, begin, end in zip(names, clock[:-1], clock[1:], strict=True)
         }
+        metrics |= self.scale.metrics() if self.scale else {}
         return metrics | spent | {"learning_rate": self.scheduler.get_last_lr()[0]}
 
     def _learn(self, rollout: Rollout, longest: int) -> dict[str, float]:
@@ -148,7 +151,14 @@ class PolicyTrainer:
             def whole():
                 self.optimizer.zero_grad(set_to_none=True)  # of an attempt that broke off
                 return minibatch_gradient(
-                    self.model, rollout, places, earned, ppo, self.objective, self.budget
+                    self.model,
+                    rollout,
+                    places,
+                    earned,
+                    ppo,
+                    self.objective,
+                    self.budget,
+                    self.scale.scale if self.scale else 1.0,
                 )
 
             return self._in_memory(whole, longest)
@@ -161,6 +171,7 @@ class PolicyTrainer:
             self.optimizer,
             self.recipe.train.max_grad_norm,
             self.scheduler.step,
+            self.scale,
         )
 
     def _in_memory(self, work: Callable[[], T], longest: int) -> T:
@@ -193,6 +204,7 @@ class PolicyTrainer:
             "scheduler": self.scheduler.state_dict(),
             "beta": self.beta,
             "at_once": self.at_once,
+            "loss_scale": self.scale.state() if self.scale else None,
         }
         torch.save(resumable, aside / OPTIMIZER_FILE)
         self.state.save_to_json(str(aside / "trainer_state.json"))
@@ -213,6 +225,8 @@ class PolicyTrainer:
         self.optimizer.load_state_dict(resumable["optimizer"])
         self.scheduler.load_state_dict(resumable["scheduler"])
         self.beta, self.at_once = resumable["beta"], resumable["at_once"]
+        if self.scale and resumable.get("loss_scale"):
+            self.scale.load(resumable["loss_scale"])
 
 
 def _optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

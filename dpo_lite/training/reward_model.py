@@ -92,7 +92,7 @@ def score_comparisons(
     loss: str = "sigmoid",
     label_smoothing: float = 0.0,
     centering: float = 0.0,
-    backward_over: int | None = None,
+    backward_over: float | None = None,
 ) -> Compared:
     """Score one micro-batch; with ``backward_over`` = n examples also backward of the sum / n."""
     batch = lay_out(examples, way).to(model.device)
@@ -176,7 +176,7 @@ class RewardModel(Offline):
         examples: Sequence[Encoded],
         objective: Objective,
         references: Any = None,
-        backward_over: int | None = None,
+        backward_over: float | None = None,
     ) -> Compared:
         return score_comparisons(
             model,

@@ -8,8 +8,8 @@ import torch
 
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.model import roles
-from dpo_lite.model.base import compute_dtype
 from dpo_lite.model.generation import generate, sample_answers
+from dpo_lite.model.precision import dtype_of
 from dpo_lite.runs.folder import Run
 from dpo_lite.training.method import Loaded, Objective
 from dpo_lite.training.update import evaluate_examples
@@ -91,7 +91,7 @@ def sampled_kl(
     finally:
         model.train(was_training)
     # Two answers per row only because scores come in pairs; none is preferred here.
-    objective = Objective("sigmoid", 1.0, "plain", compute_dtype(model.device))
+    objective = Objective("sigmoid", 1.0, "plain", dtype_of(model))
     outcome = evaluate_examples(model, examples, objective, budget=2048)
     policy = torch.cat([outcome.policy_first, outcome.policy_last])
     reference = torch.cat([outcome.reference_first, outcome.reference_last])

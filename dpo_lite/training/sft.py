@@ -55,7 +55,7 @@ def score_demonstrations(
     examples: Sequence[Encoded],
     way: Way,
     dtype: torch.dtype,
-    backward_over: int | None = None,
+    backward_over: float | None = None,
     role: Callable[[torch.nn.Module], AbstractContextManager] = roles.policy,
 ) -> Demonstrated:
     """Score one micro-batch; with ``backward_over`` = n tokens also backward of the sum / n."""
@@ -95,7 +95,7 @@ class SFT(Offline):
         examples: Sequence[Encoded],
         objective: Objective,
         references: Any = None,
-        backward_over: int | None = None,
+        backward_over: float | None = None,
     ) -> Demonstrated:
         return score_demonstrations(model, examples, objective.way, objective.dtype, backward_over)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,18 +17,23 @@ from datasets import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from dpo_lite.errors import UserError
+from dpo_lite.files import read_json, write_json
 from dpo_lite.model.checkpoints import load_checkpoint, write_start
 from dpo_lite.model.device_memory import until_it_fits
 from dpo_lite.model.own_start import has_start
+from dpo_lite.model.precision import to_fp32
 from dpo_lite.model.recompute import decoder_layers, recompute
-from dpo_lite.model.roles import POLICY
+from dpo_lite.model.roles import POLICY, trainable_parameters
 from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.recipe import Recipe
+from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective, Scored
 from dpo_lite.training.parameter_groups import groups
 from dpo_lite.training.reference_cache import ReferenceCache
 from dpo_lite.training.schedule import schedule
 from dpo_lite.training.update import evaluate_examples, update_gradient
+
+SCALE_FILE = "loss_scale.json"  # in a checkpoint, of a run in fp16
 
 # A run's recipe says which; `auto` is only met where no plan was made, in tests.
 OPTIMIZERS = {
@@ -147,26 +153,44 @@ class PreferenceTrainer(AdapterTrainer):
         self.held_out = evals
         self.say = say
         self.references = references
+        self.scale = LossScale.of(objective.dtype)
         self.outcome: Scored | None = None
         self.offloaded = False  # after memory ran out with a single example
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        """The gradient of one update; where memory runs out, it gives up more and is repeated."""
+        """The gradient of one update; where memory runs out, it gives up more and is repeated.
+
+        So it is in fp32 where fp16 does not hold what the model says of these examples.
+        """
         model.train()
 
         def gradient() -> Scored:
             model.zero_grad()  # of an attempt that broke off
-            return update_gradient(model, inputs, self.objective, self.budget, self.references)
+            scale = self.scale.scale if self.scale else 1.0
+            return update_gradient(
+                model, inputs, self.objective, self.budget, self.references, scale
+            )
 
-        self.outcome = until_it_fits(
-            gradient, lambda error: self.give_up_more(model, inputs, error)
-        )
+        def until_done() -> Scored:
+            return until_it_fits(gradient, lambda error: self.give_up_more(model, inputs, error))
+
+        self.outcome = until_done()
+        if self.scale and not math.isfinite(self.outcome.loss):
+            self.say("fp16 does not hold the model's numbers: going on in fp32")
+            to_fp32(model)
+            self.objective = replace(self.objective, dtype=torch.float32)
+            self.scale = self.references = None  # what was kept is fp16's
+            self.outcome = until_done()
         loss = self.outcome.loss
         if not math.isfinite(loss):
             raise UserError(
                 f"The loss became {loss} at update {self.state.global_step + 1}; lower "
                 "train.lr, or look at the data for broken rows."
             )
+        if self.scale:
+            # An update without gradients changes neither weights nor moments; accelerate's mark of
+            # an overflow keeps the schedule where it is.
+            self.optimizer._is_overflow = not self.scale.settle(trainable_parameters(model))
         return torch.tensor(loss, device=self.args.device)
 
     def give_up_more(self, model, examples: list, error: torch.OutOfMemoryError) -> None:
@@ -187,8 +211,19 @@ class PreferenceTrainer(AdapterTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self.outcome is not None:
-            logs |= self.outcome.metrics()
+            logs |= self.outcome.metrics() | (self.scale.metrics() if self.scale else {})
         super().log(logs, start_time)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.scale and self.args.should_save:
+            write_json(Path(output_dir or self.args.output_dir) / SCALE_FILE, self.scale.state())
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state = read_json(Path(resume_from_checkpoint) / SCALE_FILE)
+        if self.scale and state:
+            self.scale.load(state)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         """Metrics of every held-out set, as ``eval_<set>_<metric>``."""

@@ -16,6 +16,7 @@ from trl import DPOConfig, DPOTrainer
 
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
+from dpo_lite.model.precision import dtype_of
 from dpo_lite.training.loaded import Loaded
 from dpo_lite.training.trainer import AdapterTrainer, on_one_card, training_arguments
 
@@ -59,7 +60,8 @@ def trl_trainer(loaded: Loaded, folder: Path, callback: TrainerCallback) -> DPOT
         "loss_type": [recipe.train.loss],  # of the same name there
         "label_smoothing": recipe.train.label_smoothing,
         "max_length": None,
-        "bf16": device.type == "cuda",
+        "bf16": dtype_of(model) == torch.bfloat16,
+        "fp16": dtype_of(model) == torch.float16,
         "eval_strategy": "no",
     }
     trainer = TokenisedDPOTrainer(

@@ -33,15 +33,17 @@ def update_gradient(
     objective: Objective,
     budget: int,
     references: Any = None,
+    scale: float = 1.0,
 ) -> Any:
     """Add the gradient of the mean loss over ``examples`` to the policy's parameters.
 
     ``budget`` is the number of tokens per micro-batch. Gradients must be zero or None before.
-    What ``references`` remembers is not computed again.
+    What ``references`` remembers is not computed again. ``scale``: of the gradient, not of what is
+    returned; a power of two, so that nothing is rounded (dpo_lite.training.loss_scale).
     """
     parts = []
     method = objective.method
-    over = method.over(examples)
+    over = method.over(examples) / scale
     for indices in micro_batches(examples, objective.way, budget):
         batch_examples = [examples[i] for i in indices]
         part = method.score(model, batch_examples, objective, references, over)

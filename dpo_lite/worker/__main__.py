@@ -21,7 +21,7 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
-from dpo_lite.errors import UserError, disk_fault
+from dpo_lite.errors import UserError, in_words
 from dpo_lite.quiet import quiet_libraries
 from dpo_lite.worker.model_cache import ModelCache
 from dpo_lite.worker.protocol import Cancelled, Channel, Replies
@@ -139,13 +139,11 @@ class Server:
 
 def sentence(error: Exception) -> str:
     """A task's fault in one sentence; what is no fault of the user goes to the log in full."""
-    if isinstance(error, UserError):
-        return str(error)
-    if words := disk_fault(error):
+    if words := in_words(error):
+        if not isinstance(error, UserError):
+            traceback.print_exception(error)
         return words
     traceback.print_exception(error)
-    if type(error).__name__ == "OutOfMemoryError":
-        return "The GPU's memory ran out; free what is loaded, or take a smaller base or text."
     first = (str(error).strip() or "no message").splitlines()[0]
     return f"This is a fault of the program ({type(error).__name__}: {first}); please report it."
 

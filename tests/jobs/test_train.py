@@ -13,6 +13,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import TrainingArguments
 
+from dpo_lite.cli import main
 from dpo_lite.cli.results import print_results
 from dpo_lite.compare.answers import compare_answers
 from dpo_lite.compare.lockstep import Sampling
@@ -26,6 +27,7 @@ from dpo_lite.recipe import (
     AdapterSection,
     ModelSection,
     load_recipe,
+    to_yaml,
     validate_recipe,
 )
 from dpo_lite.report.advise import advise_run
@@ -214,7 +216,7 @@ def test_memory_that_runs_out_in_an_update_loses_nothing(
 
     real, budgets = trainer.update_gradient, []
 
-    def tight(model, inputs, objective, budget, references):
+    def tight(model, inputs, objective, budget, references, scale):
         budgets.append(budget)
         if not decoder_layers(model)[0].gradient_checkpointing:
             real(model, inputs[:2], objective, budget, references)  # some gradients are there
@@ -227,6 +229,37 @@ def test_memory_that_runs_out_in_an_update_loses_nothing(
     assert run.status()["state"] == "finished"
     for name, found in weights(run).items():
         assert torch.allclose(found, weights(plain)[name], atol=1e-5), name
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("dpo_lite.training.method.load_base", "room in the memory of the GPU for the weights of"),
+        ("dpo_lite.memory.of_model.costs_of_model", "tokens through two of the model's layers"),
+        ("dpo_lite.model.choosing.true_token_logps", "no room on the GPU to score 64 tokens"),
+        ("dpo_lite.jobs.preflight.update_gradient", "The longest examples do not fit"),
+        ("dpo_lite.jobs.preflight.libraries_in_use", "The GPU's memory ran out; free the card"),
+    ],
+    ids=["weights", "costs", "scores", "trial", "elsewhere"],
+)
+def test_memory_that_runs_out_before_there_is_a_plan_is_one_sentence(
+    tiny_base, pairs, tmp_path, monkeypatch, capsys, place, words
+):
+    """What does not fit, and what helps; in the terminal without a traceback."""
+
+    def full(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4.00 GiB.")
+
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(to_yaml(recipe_for(tiny_base, pairs, tmp_path)))
+    monkeypatch.setattr(place, full)
+    with pytest.raises(SystemExit) as end:
+        main(["check", str(recipe)])
+    said = " ".join(capsys.readouterr().err.split())
+    assert end.value.code == 1
+    assert words in said
+    assert "Traceback" not in said
+    assert "Tried to allocate" not in said
 
 
 @pytest.mark.slow

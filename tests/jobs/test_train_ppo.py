@@ -184,12 +184,12 @@ def test_memory_that_runs_out_loses_nothing(
     """Fewer tokens per micro-batch: the same answers are learned from all the same."""
     real, budgets = ppo_trainer.minibatch_gradient, []
 
-    def gradient(model, rollout, places, earned, ppo, objective, budget):
+    def gradient(model, rollout, places, earned, ppo, objective, budget, *scale):
         budgets.append(budget)
         if budget > 40:
-            real(model, rollout, places[:1], earned, ppo, objective, budget)
+            real(model, rollout, places[:1], earned, ppo, objective, budget, *scale)
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return real(model, rollout, places, earned, ppo, objective, budget)
+        return real(model, rollout, places, earned, ppo, objective, budget, *scale)
 
     monkeypatch.setattr(ppo_trainer, "minibatch_gradient", gradient)
     run = job.start(recipe_for(tiny_base, cats, tmp_path, reward_run.path), "q", CONSOLE)

@@ -21,7 +21,10 @@ from transformers import (
 
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
-from dpo_lite.model.dry_run import costs_of_config, costs_of_model
+from dpo_lite.model.dry_run import costs_of_config, costs_of_model, kept_bytes
+from dpo_lite.model.layers import layer_lists
+from dpo_lite.model.recompute import count_selective
+from dpo_lite.model.scoring import causal_lm, laid_out_tokens, lay_out
 from dpo_lite.model.weights import multiplied
 from dpo_lite.recipe import AdapterSection, Recipe
 from tests.model.small_towers import small_config, small_tower
@@ -51,6 +54,11 @@ def recipe(base, quantization):
     return Recipe(model=values, data={"train": "builtin:myths"})
 
 
+def kept(costs):
+    """Bytes per token that an update keeps where nothing is recomputed."""
+    return costs.layers * costs.layer + costs.rest
+
+
 def test_a_measured_pass_leaves_nothing_behind(tmp_path):
     """What autograd kept is gone with the pass: none of its tensors waits for a collection."""
 
@@ -65,6 +73,38 @@ def test_a_measured_pass_leaves_nothing_behind(tmp_path):
         costs_of_model(model, torch.float32, EXAMPLES, "forest")
         counts.append(tensors())
     assert counts[1] == counts[2]
+
+
+@pytest.mark.parametrize("case", ["llama", "gemma2", "recurrent and full", "not to be cut"])
+def test_a_loaded_model_is_measured_by_few_of_its_layers(tmp_path, case):
+    """What is found in one of each kind and one more is what all of them keep; no pass goes through
+    more than two of a kind, and afterwards the model is as before."""
+    config = deepcopy((CONFIGS | MIXED)[case])
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    asked = recipe(tmp_path, "nf4")
+    model = roles.add_policy(load_base(asked.model), asked.adapter, seed=0).train()
+    lm, way = causal_lm(model), "forest" if case in CONFIGS else "separate"
+    ((name, layers),) = layer_lists(lm).items()
+    settings = repr(lm.config.get_text_config().to_dict())
+    passed, most = [], []
+    for layer in layers:
+        layer.register_forward_pre_hook(lambda *given: passed.append(1))
+    lm.register_forward_pre_hook(lambda *given: passed.clear())
+    lm.base_model.register_forward_pre_hook(lambda *given: passed.clear())
+    lm.base_model.register_forward_hook(lambda *given: most.append(len(passed)))
+    costs = costs_of_model(model, torch.float32, EXAMPLES[:1], way)
+    kinds_of_layers = {"llama": 1, "gemma2": 2, "recurrent and full": 2}
+    assert max(most) == (kinds_of_layers[case] + 1 if case in kinds_of_layers else len(layers))
+    assert layer_lists(lm) == {name: layers}
+    assert repr(lm.config.get_text_config().to_dict()) == settings
+    tokens = laid_out_tokens(EXAMPLES[:1], way)
+    batch = lay_out(EXAMPLES[:1], way)
+    whole = kept_bytes(model, batch, torch.float32, way)
+    found = kept(costs) * tokens
+    assert found == pytest.approx(whole, rel=1e-3)
+    with count_selective(model) as counter:
+        kept_bytes(model, batch, torch.float32, way)
+    assert costs.layers * costs.selective * tokens == pytest.approx(counter.bytes, rel=1e-3)
 
 
 MIXTURE = Qwen3MoeConfig(
@@ -83,7 +123,7 @@ def test_experts_count_as_they_lie_in_memory(tmp_path):
     model = roles.add_policy(load_base(asked.model), asked.adapter, seed=0).train()
     real = costs_of_model(model, torch.float32, EXAMPLES, "forest")
     dry = costs_of_config(deepcopy(MIXTURE), asked, torch.float32, EXAMPLES)
-    assert dry.layers * dry.layer + dry.rest == pytest.approx(real.layers * real.layer, rel=0.1)
+    assert kept(dry) == pytest.approx(kept(real), rel=0.1)
     assert (dry.trained, dry.linear, dry.head) == (real.trained, real.linear, real.head)
     assert (dry.widest, dry.broadest) == (real.widest, real.broadest)
     assert dry.weights == pytest.approx(real.weights, rel=0.02)
@@ -146,7 +186,7 @@ def test_layers_of_several_kinds_are_counted_by_kind(tmp_path, case):
     model = roles.add_policy(load_base(asked.model), asked.adapter, seed=0).train()
     real = costs_of_model(model, torch.float32, EXAMPLES[:1], "separate")
     dry = costs_of_config(deepcopy(config), asked, torch.float32, EXAMPLES[:1], "separate")
-    assert dry.layers * dry.layer + dry.rest == pytest.approx(real.layers * real.layer, rel=0.02)
+    assert kept(dry) == pytest.approx(kept(real), rel=0.02)
     assert (dry.trained, dry.linear, dry.held.share) == (
         real.trained,
         real.linear,
@@ -181,7 +221,7 @@ def test_a_dry_run_counts_what_the_model_keeps(tmp_path, name, quantization, dty
                 module.compute_dtype = dtype
     real = costs_of_model(model, dtype, EXAMPLES, "forest")
     dry = costs_of_config(deepcopy(config), asked, dtype, EXAMPLES)
-    assert dry.layers * dry.layer + dry.rest == pytest.approx(real.layers * real.layer, rel=0.1)
+    assert kept(dry) == pytest.approx(kept(real), rel=0.1)
     assert dry.selective == pytest.approx(real.selective, rel=0.1)
     assert dry.selective < 0.7 * dry.layer
     assert dry.recomputable
@@ -205,7 +245,7 @@ def test_a_dry_run_knows_the_text_model_alone(kind, tmp_path):
     model = roles.add_policy(load_base(asked.model), asked.adapter, seed=0).train()
     real = costs_of_model(model, torch.float32, TEXTS, "separate")
     dry = costs_of_config(small_config(kind), asked, torch.float32, TEXTS, "separate")
-    assert dry.layers * dry.layer + dry.rest == pytest.approx(real.layers * real.layer, rel=0.01)
+    assert kept(dry) == pytest.approx(kept(real), rel=0.01)
     assert (dry.trained, dry.linear, dry.head) == (real.trained, real.linear, real.head)
     assert dry.weights == pytest.approx(real.weights, rel=0.02)
     assert dry.recomputable
@@ -222,7 +262,7 @@ def test_kinds_of_adapters_cost_what_they_cost(tmp_path, section):
     real = costs_of_model(model, torch.float32, EXAMPLES, "forest")
     dry = costs_of_config(deepcopy(CONFIGS["llama"]), asked, torch.float32, EXAMPLES)
     assert (dry.trained, dry.weights, dry.linear) == (real.trained, real.weights, real.linear)
-    assert dry.layers * dry.layer + dry.rest == pytest.approx(real.layers * real.layer, rel=0.02)
+    assert kept(dry) == pytest.approx(kept(real), rel=0.02)
     outputs = sum(m.out_features for m in model.modules() if hasattr(m, "lora_magnitude_vector"))
     more = {"kind": (outputs, 0), "init": (0, 4 * plain.trained)}[next(iter(section))]
     assert (dry.trained - plain.trained, dry.weights - plain.weights) == more
