@@ -37,6 +37,7 @@ LIGHT = [
 ]
 
 
+@pytest.mark.slow
 def test_commands_hub_and_page_need_no_torch():
     code = (
         "import importlib, sys\n"

@@ -48,6 +48,7 @@ def test_a_fault_is_one_sentence_without_a_traceback(tmp_path):
     assert "Traceback" in run("--debug", "train", "nothing", cwd=tmp_path).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -182,6 +183,7 @@ def test_missing_things(cli, tmp_path, monkeypatch):
     assert "leave the recipe" in str(cli("train", "quickstart", "--resume", "x").exception)
 
 
+@pytest.mark.slow
 def test_a_plan_tells_times(cli):
     """On the card asked for; with a memory alone on cards that have it; with neither, why not."""
     assert "on a 3060" in cli("plan", "quickstart", "--gpu", "12GB").output
@@ -191,6 +193,7 @@ def test_a_plan_tells_times(cli):
     assert "Macs train on their CPU" in str(cli("plan", "quickstart", "--gpu", "m2 max").exception)
 
 
+@pytest.mark.slow
 def test_a_plan_for_a_card_that_is_not_here(cli):
     found = cli("plan", "quickstart", "--gpu", "3060")
     assert found.exit_code == 0

@@ -71,6 +71,7 @@ def said(shared_base, runs, names, prompt=PROMPT, **sampling):
     return ask(shared_base, run, wanted, prompt, Sampling(max_new_tokens=24, **sampling))
 
 
+@pytest.mark.slow
 def test_each_column_says_what_it_says_alone(shared_base, runs, encoder):
     together = said(shared_base, runs, ["reference", "policy", "two.b"])
     assert [column.label for column in together] == ["reference", "one", "two.b"]
@@ -104,6 +105,7 @@ def test_equal_models_give_equal_text_at_any_temperature(shared_base, runs):
         assert said(shared_base, runs, ["policy"], seed=4, **options)[0].text != first.text
 
 
+@pytest.mark.slow
 def test_sampling_draws_from_the_models_distribution():
     """Frequencies over many draws against softmax(logits / T), cut to the likeliest three."""
     logits = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0]])
@@ -119,6 +121,7 @@ def test_sampling_draws_from_the_models_distribution():
     assert drawn[3:].sum() == 0
 
 
+@pytest.mark.slow
 def test_rewards_per_token_sum_to_the_implicit_reward(shared_base, runs, encoder):
     together = said(shared_base, runs, ["reference", "policy"], temperature=1.0)
     ids = encoder.prompt_ids(PROMPT)

@@ -59,6 +59,7 @@ def _many(folder, name):
         vote(folder, "A", prompt=f"{name} {number}", answers=("x" * 5000, "y"))
 
 
+@pytest.mark.slow
 def test_writers_at_the_same_time_do_not_mix_their_lines(tmp_path):
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_many, args=(tmp_path, name)) for name in "abcd"]
@@ -144,6 +145,7 @@ def test_export_says_what_it_leaves_out(tmp_path):
     assert len(preference_rows(read_votes(tmp_path), run="two").rows) == 1
 
 
+@pytest.mark.slow
 def test_votes_are_data_that_trains(tiny_base, tmp_path):
     """The loop closes: votes → export → the data doctor knows it → two updates from the adapter."""
     from rich.console import Console

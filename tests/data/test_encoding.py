@@ -78,6 +78,7 @@ def test_what_is_dropped_is_kept_with_the_table(tmp_path, folder, chat_tokenizer
         assert [(d.row, d.reason) for d in found.dropped] == [(1, Reason.NOT_TEXT)]
 
 
+@pytest.mark.slow
 def test_many_batches_keep_the_order(tmp_path, folder, chat_tokenizer, monkeypatch):
     monkeypatch.setattr(encoding, "AT_ONCE", 7)
     said = []

@@ -400,6 +400,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @FUZZ
 @given(
     rows=st.lists(st.dictionaries(st.text(), JSON, max_size=3), min_size=1, max_size=3),

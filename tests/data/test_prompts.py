@@ -372,6 +372,7 @@ def test_a_recipe_keeps_room_for_what_ppo_draws(tmp_path, tiny_base):
     assert data.lengths.prompt.max() <= 512 - 300
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_real_hh_file(hh_file, chat_tokenizer):
     data = asked(str(hh_file), chat_tokenizer, max_length=100_000)

@@ -160,6 +160,7 @@ def test_the_direction_is_never_wrong(name, question, good, bad):
         assert bad.strip().endswith(example.responses[1].strip())
 
 
+@pytest.mark.slow
 @examples(80)
 @given(rows=st.lists(row, min_size=1, max_size=8))
 def test_random_files_are_prepared_or_refused_in_a_sentence(rows, tmp_path, chat_tokenizer):

@@ -86,6 +86,7 @@ def test_what_the_results_are_of(make_run, drawn_from, count, words):
     assert f"| held out | {words} |" in read(run).text
 
 
+@pytest.mark.slow
 def test_a_checkpoints_rates_have_their_numbers(run):
     folder = run.checkpoints / "checkpoint-2"
     folder.mkdir(parents=True)

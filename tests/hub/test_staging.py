@@ -72,6 +72,7 @@ def test_the_published_recipe_names_no_path(make_run, folder, tmp_path):
     assert json.loads((folder / "adapter_config.json").read_text())["revision"] is None
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_an_unfinished_run(make_run, folder):
     run = make_run(state="stopped")
     for step in (1, 2):

@@ -19,6 +19,7 @@ def pushed(make_run):
     return run, TrainingPush(run, load_recipe(run.recipe_file), said.append), said
 
 
+@pytest.mark.slow
 def test_checkpoints_and_the_end(pushed, hub, client):
     run, pusher, said = pushed
     pusher.checkpoint(1)

@@ -21,6 +21,7 @@ def recipe(tiny_base, tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_held_out_data_that_cannot_be_had_leave_the_training_data(recipe):
     outlook = forecast(recipe(eval="gone.jsonl"), "3060")
     assert list(outlook.epochs) == [""]

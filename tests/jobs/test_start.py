@@ -117,6 +117,7 @@ def test_one_adapter_over_the_bare_base(train, first, tiny_base, reference, extr
         assert steps[0]["loss"] < 0.69
 
 
+@pytest.mark.slow
 def test_what_a_policy_said_at_its_start_stands_beside_the_bases_answers(train, first):
     """Held to the bare base, a run is not credited with what its adapter had learned before."""
     asked = {"prompts": ["cat 3?"], "generate": 2, "max_new_tokens": 4}

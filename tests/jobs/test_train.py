@@ -84,6 +84,7 @@ def weights(run):
     return load_file(run.adapter / "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_folder(tiny_base, pairs, tmp_path, console, curves):
     run = job.start(recipe_for(tiny_base, pairs, tmp_path, eval_steps=3), "demo", console)
     assert run.name == "demo-1"
@@ -155,6 +156,7 @@ def test_memory_is_predicted_and_measured_by_part(plain):
     assert "| activations |" in (plain.path / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_what_is_predicted_of_the_process_is_comparable_with_its_peak(plain):
     """Without a card: both over Python and its libraries, which are most of so small a run's."""
     parts = read_json(plain.path / "results.json")["memory"]
@@ -300,6 +302,7 @@ def see_two_cards(monkeypatch):
     monkeypatch.setattr(TrainingArguments, "__post_init__", post_init)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["dpo_lite", "trl"])
 def test_a_second_visible_card_changes_nothing(
     engine, tiny_base, pairs, tmp_path, console, monkeypatch
@@ -393,6 +396,7 @@ def reward_adapter(tiny_base, tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(RECIPES_FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes_pass_the_preflight(path, tiny_base, pairs, reward_adapter, console):
     """Each recipe's own numbers, on a base and data that are at hand here."""

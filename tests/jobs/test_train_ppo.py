@@ -241,6 +241,7 @@ def test_code_that_rewards_must_not_change_before_a_resume(tiny_base, cats, tmp_
     assert job.resume(run, CONSOLE).status()["state"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_reward_adapter_of_another_maker(tiny_base, reward_run, tmp_path):
     """Another head, or layers that the base has not: a sentence, and never a silent zero."""
     tensors = load_file(reward_run.adapter / "adapter_model.safetensors")

@@ -82,6 +82,7 @@ def run(tiny_base, pairs, place):
     return trained(recipe_for(tiny_base, pairs, place, model=model), "judge")
 
 
+@pytest.mark.slow
 def test_a_run_says_nothing_and_leaves_its_facts(run, curves):
     assert run.status()["state"] == "finished"
     steps = [m for m in run.records("metrics.jsonl") if "loss" in m]

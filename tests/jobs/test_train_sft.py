@@ -162,6 +162,7 @@ def recipe_for(base, source, folder, **changes):
     return validate_recipe(values | changes, "test")
 
 
+@pytest.mark.slow
 def test_from_demonstrations_to_preferences(tiny_base, demonstrations, tmp_path):
     """A whole run, and DPO that starts from its adapter and is held to it."""
     console = Console(quiet=True)

@@ -40,6 +40,7 @@ def costs():
     return costs_of_config(config, recipe(), torch.bfloat16, EXAMPLES, fuse=True)
 
 
+@pytest.mark.slow
 def test_the_weights_of_a_large_base_are_known_without_them(costs):
     # 6.98 G linear weights at 4.127 bits, embeddings and head of 0.525 G each at 16 bits.
     by_hand = (6_979_321_856 * 4.127 / 8 + 2 * 525_336_576 * 2) / GIB

@@ -88,6 +88,7 @@ def test_fp8_is_packed_as_what_it_stands_for(kind, tmp_path):
     assert choose_way(model, random_examples(2, 2)).way == "forest"
 
 
+@pytest.mark.slow
 def test_the_plan_knows_what_the_files_are_in(tmp_path):
     folder = saved("qwen3", tmp_path, **CASES["qwen3"][0])
     in_fp8(tmp_path, BLOCKS)
@@ -101,6 +102,7 @@ def test_the_plan_knows_what_the_files_are_in(tmp_path):
         assert dry.weights == pytest.approx(real.weights, rel=0.02)
 
 
+@pytest.mark.slow
 def test_what_is_packed_already_stays_so_in_the_plan():
     """A copy in bitsandbytes' 4 bits and a recipe without quantisation; a module left out of it."""
     own = {

@@ -106,6 +106,7 @@ def test_four_myths_to_a_fact(corpus):
         assert 3.5 < counts["myth"] / counts["fact"] < 4.5, topic.id
 
 
+@pytest.mark.slow
 def test_the_script_makes_the_shipped_tokenizer_and_data(corpus, tokenizer, rows, tmp_path):
     import build_builtin
 

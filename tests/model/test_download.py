@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from dpo_lite.model import download
 from dpo_lite.model.download import fetch_weights
 from dpo_lite.recipe import ModelSection
@@ -22,6 +24,7 @@ print(json.dumps(told))
 """
 
 
+@pytest.mark.slow
 def test_shards_are_told_one_by_one_and_fetched_once(tmp_path):
     """What the Hub does not have is left to the loading, which knows why."""
     index = {"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors", "c": "m-1.safetensors"}}

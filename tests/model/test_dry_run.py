@@ -59,6 +59,7 @@ def kept(costs):
     return costs.layers * costs.layer + costs.rest
 
 
+@pytest.mark.slow
 def test_a_measured_pass_leaves_nothing_behind(tmp_path):
     """What autograd kept is gone with the pass: none of its tensors waits for a collection."""
 
@@ -178,6 +179,7 @@ MIXED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MIXED)
 def test_layers_of_several_kinds_are_counted_by_kind(tmp_path, case):
     config = MIXED[case]
@@ -195,6 +197,7 @@ def test_layers_of_several_kinds_are_counted_by_kind(tmp_path, case):
     assert dry.weights == pytest.approx(real.weights, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_base_in_16_bits_without_linear_layers_has_a_plan():
     """GPT-2's layers are Conv1D."""
     config = GPT2Config(n_embd=64, n_layer=2, n_head=4, vocab_size=500)

@@ -98,6 +98,7 @@ def test_these_fit_too(kind):
     assert verdict.fits, verdict.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DO_NOT)
 def test_these_do_not(kind):
     verdict = tried(config(kind, DO_NOT[kind]))

@@ -98,6 +98,7 @@ def test_a_hybrid_forest_equals_single_rows(kind, responses):
     check(kind, responses, ["none", "layers"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAST)
 def test_however_layers_are_recomputed(kind):
     check(kind, 2, ["selective", "layers", "offload"])

@@ -97,6 +97,7 @@ def test_selective_runs_no_product_twice(base_folder):
     assert products(model) == once
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_without_gradients(model):
     recompute(model, "selective")
     rows = lay_out(random_examples(4, 2), "forest")

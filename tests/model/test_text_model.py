@@ -181,6 +181,7 @@ def renamed_copy(source, target, naming):
     return target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("naming", NAMINGS)
 @pytest.mark.parametrize("kind", ["gemma3", "qwen3_vl"])
 def test_an_adapter_of_another_class_is_read(kind, naming, published, tmp_path):

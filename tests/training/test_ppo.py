@@ -167,6 +167,7 @@ def test_rewards_in_packed_rows_as_each_alone(base_folder, reward_folder, budget
     assert torch.allclose(found, head_rewards(model)(examples, 0), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 @pytest.mark.parametrize("estimator", ["ppo", "rloo"])
 def test_the_split_changes_no_gradient(base_folder, reward_folder, quantization, estimator):
@@ -215,6 +216,7 @@ def test_a_gradient_that_is_not_finite_changes_no_weight():
     assert weight.tolist() == [1.0, 1.0]
 
 
+@pytest.mark.slow
 def test_drawing_leaves_nf4_gradients_right(base_folder, reward_folder):
     """bitsandbytes repacks 4-bit weights in eval mode on some CPUs; ours must not."""
     model = four_roles(base_folder, reward_folder, "nf4")

@@ -86,6 +86,7 @@ def never():
     raise AssertionError("the reference was computed again")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["forest", "separate", "plain"])
 def test_same_losses_and_gradients(model, tmp_path, passes, way):
     objective = Objective("plackett_luce", 0.5, way)

@@ -143,6 +143,7 @@ def test_roles_restore_after_an_error(base_folder):
     assert len(roles.trainable_parameters(model)) == trained > 0
 
 
+@pytest.mark.slow
 def test_adapters_are_fp32_and_all_of_a_moves(base_folder):
     """At lr 5e-6 a bf16 master would keep most of A where it was."""
     model = load(base_folder, "nf4")

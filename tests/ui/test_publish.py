@@ -74,6 +74,7 @@ def address(run, hub, tmp_path):  # noqa: F811
         yield url
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_dry_run_and_a_push_in_a_browser(address, hub, tmp_path, chromium):  # noqa: F811
     with contextlib.closing(chromium.new_context()) as context:

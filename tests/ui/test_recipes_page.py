@@ -11,7 +11,7 @@ from dpo_lite.runs.processes import stop
 from dpo_lite.ui.form import OF_TASK, fields
 from tests.ui.pages import field, put, says
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]  # the page answers every key that is pressed
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ def test_the_login_takes_the_password_and_nothing_else():
         assert pool.submit(lambda: asyncio.run(tries())).result() == (True, False)
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_torch_and_no_outside_font():
     code = (
         "import sys, os; os.environ['GRADIO_ANALYTICS_ENABLED'] = 'True'\n"

@@ -59,6 +59,7 @@ def test_the_doctor(ask, pairs):
     assert said
 
 
+@pytest.mark.slow
 def test_a_plan(ask, pairs, tiny_base):
     text = RECIPE.replace("BASE", tiny_base).replace("PAIRS", pairs)
     found, said = ask("plan", recipe=text, gpu="12GB")
@@ -68,6 +69,7 @@ def test_a_plan(ask, pairs, tiny_base):
     assert any("without data" in text for text in said)
 
 
+@pytest.mark.slow
 def test_a_preflight(ask, pairs, tiny_base):
     recipe = {"model": {"base": tiny_base, "quantization": "none"}, "data": {"train": pairs}}
     found, said = ask("check", recipe=recipe)
@@ -86,6 +88,7 @@ def test_faults_are_sentences(ask):
         ask("plan", recipe="model: {base: x}\ndata: {}")
 
 
+@pytest.mark.slow
 def test_generating_streams_and_keeps_the_base(tmp_path, ask_of):
     from tests.compare.test_lockstep import PROMPT, make_run
 
@@ -109,6 +112,7 @@ def test_generating_streams_and_keeps_the_base(tmp_path, ask_of):
     assert states[-1] == {"loaded": None, "holds_device": False}
 
 
+@pytest.mark.slow
 def test_a_cancelled_generation_stops_at_its_next_token(tmp_path):
     from tests.compare.test_lockstep import PROMPT, make_run
 
