@@ -15,7 +15,13 @@ T = TypeVar("T")
 
 
 def release() -> None:
-    """Give back what nothing refers to any more, to the card too."""
+    """Give back what nothing refers to any more, to the card too.
+
+    What a backward pass that broke off had still to do lies in autograd's queue, and with it the
+    pass's activations, until another one begins: so a very small one does.
+    """
+    with torch.enable_grad():
+        torch.ones(1, requires_grad=True).sum().backward()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -30,6 +30,7 @@ def generate(
     """The greedy answer to every prompt as ``policy`` or ``reference``. Prompts are token ids."""
     was_training = model.training
     model.eval()
+    kept: dict[int, list[int]] = {}
     try:
         with (roles.policy if role == "policy" else roles.reference)(model):
             answers, _ = halving(
@@ -40,6 +41,7 @@ def generate(
                     temperature=0.0,
                     at_once=at_once,
                     progress=progress,
+                    kept=kept,
                 ),
                 BATCH,
             )
@@ -59,6 +61,7 @@ def answer_ids(
     ends: Collection[int] = (),
     at_once: int = BATCH,
     progress: Callable[[int], None] = lambda count: None,
+    kept: dict[int, list[int]] | None = None,
 ) -> list[list[int]]:
     """An answer to every prompt as ids, each with its end of turn where it came to one.
 
@@ -68,17 +71,21 @@ def answer_ids(
     the left in batches of ``at_once`` (one at a time where the model mixes them), so that a greedy
     answer does not depend on what else is asked. Of the model's own generation_config (penalties,
     cut-offs) only its ends count: what is drawn is the distribution whose probabilities are scored.
+
+    The longest come first: where memory runs out, it does before much is drawn. ``kept``: answers
+    by the places of their prompts; those in it are not asked for again, and new ones go into it.
     """
     ends = {*ends, *end_ids(model)}
     lm = causal_lm(model)
     sampling: dict[str, bool | float] = {"do_sample": False}
     if temperature > 0:
         sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
-    if at_once > 1 and len(prompts) > 1:
+    answers = {} if kept is None else kept
+    order = [i for i in range(len(prompts)) if i not in answers]
+    order.sort(key=lambda i: -len(prompts[i]))
+    if at_once > 1 and len(order) > 1:
         with plain_generation(lm):
             at_once = at_once if answers_in_batches(lm) else 1
-    answers: dict[int, list[int]] = {}
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), at_once):
         part = order[start : start + at_once]
         width = max(len(prompts[i]) for i in part)
@@ -106,8 +113,18 @@ def answer_ids(
 def sample_answers(
     model: torch.nn.Module, prompt_ids: Sequence[int], count: int, **sampling
 ) -> list[list[int]]:
-    """So many answers to one prompt, drawn together; the rest as in ``answer_ids``."""
-    return answer_ids(model, [prompt_ids] * count, at_once=count, **sampling)
+    """So many answers to one prompt, drawn together, fewer at a time where memory runs out.
+
+    The rest as in ``answer_ids``. Raises UserError where there is no room for a single one.
+    """
+    kept: dict[int, list[int]] = {}
+    answers, _ = halving(
+        lambda at_once: answer_ids(
+            model, [prompt_ids] * count, at_once=at_once, kept=kept, **sampling
+        ),
+        max(count, 1),
+    )
+    return answers
 
 
 @contextmanager

@@ -101,8 +101,10 @@ def _offloaded(run: Callable, hidden: torch.Tensor, *others: Any):
     of an 8B model), so it shares the stream of the computation, which also keeps both in order.
     """
 
+    place, shape = hidden.data_ptr(), hidden.shape  # not itself: hooks outlive the pass they made
+
     def park(tensor: torch.Tensor) -> torch.Tensor | _Parked:
-        is_input = tensor.data_ptr() == hidden.data_ptr() and tensor.shape == hidden.shape
+        is_input = tensor.data_ptr() == place and tensor.shape == shape
         return _Parked(tensor) if is_input else tensor
 
     def fetch(kept: torch.Tensor | _Parked) -> torch.Tensor:

@@ -6,7 +6,7 @@
 
 Only this file knows the stream of the replies: file descriptor 1 is turned to the log, so that a
 library that prints cannot break the protocol. The process ends when its input does, after the task
-``free``, and when it is idle while a run waits for the device.
+``free``, and when it is idle while a run needs the device.
 """
 
 from __future__ import annotations

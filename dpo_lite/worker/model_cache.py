@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.runs.device_lock import device_lock, waiters
+from dpo_lite.runs.device_lock import device_lock, holder, waiters
 
 OWNER = "the web page"
 
@@ -24,12 +24,13 @@ class ModelCache:
         self.model: Any = None
         self._lock = contextlib.ExitStack()
         self._holds_device = False
+        self._was_there = False
 
     def take_device(self, say: Callable[[str], None]) -> None:
         """Wait for the device and hold it until ``free``; at once where it is held already."""
         if not self._holds_device:
             self._lock.enter_context(device_lock(OWNER, wait=True, say=say))
-            self._holds_device = True
+            self._holds_device = self._was_there = True
             self._tell()
 
     def keep(self, name: str, model: Any) -> None:
@@ -62,8 +63,19 @@ class ModelCache:
         self._tell()
 
     def is_wanted(self) -> bool:
-        """Whether somebody waits for the device that is held here."""
-        return self._holds_device and bool(waiters())
+        """Whether somebody waits for the device that is held here, or has to share it.
+
+        What CUDA and its libraries take for a process, half a gigabyte of a card and as much of the
+        machine, they give back with its end alone, also where nothing is loaded any more.
+        """
+        if self._holds_device:
+            return bool(waiters())
+        return (self._was_there or _on_card()) and bool(waiters() or holder())
 
     def _tell(self) -> None:
         self.tell({"loaded": self.name, "holds_device": self._holds_device})
+
+
+def _on_card() -> bool:
+    """Whether this process has taken memory of a card, as asking for what is free does."""
+    return "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()

@@ -4,7 +4,11 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from dpo_lite.model.generation import answer_ids, sample_answers
+from dpo_lite.errors import UserError
+from dpo_lite.model import roles
+from dpo_lite.model.generation import answer_ids, generate, sample_answers
+from dpo_lite.recipe import AdapterSection
+from dpo_lite.training.sampling import sampled_kl
 from tests.model.small_models import random_examples, small_model
 
 BENT = {
@@ -66,3 +70,60 @@ def test_a_greedy_answer_does_not_depend_on_the_others(model):
 
 def test_nothing_asked_nothing_answered(model):
     assert answer_ids(model, [], max_new_tokens=4) == []
+
+
+class Words:
+    def decode(self, ids, **options):
+        return " ".join(map(str, ids))
+
+
+def roomy_for(model, rows, monkeypatch):
+    """Let memory run out wherever more rows are drawn at once; returns how many were drawn, in
+    which order."""
+    drawn, real = [], model.generate
+
+    def tight(input_ids, **options):
+        if len(input_ids) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        drawn.append(len(input_ids))
+        return real(input_ids=input_ids, **options)
+
+    monkeypatch.setattr(model, "generate", tight)
+    return drawn
+
+
+def test_what_was_drawn_before_memory_ran_out_is_kept(model, monkeypatch):
+    """The fourth batch does not fit any more: only its prompts are asked for again."""
+    prompts = [example["prompt_ids"] for example in random_examples(150, 1, seed=4)]
+    expected = answer_ids(model, prompts, max_new_tokens=3, temperature=0.0)
+    policy = roles.add_policy(model, AdapterSection(r=2, alpha=2), seed=0)
+    real, rows = model.generate, []
+
+    def tight(input_ids, **options):
+        if len(input_ids) > 16 and len(rows) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        rows.append(len(input_ids))
+        return real(input_ids=input_ids, **options)
+
+    monkeypatch.setattr(model, "generate", tight)
+    shown = []
+    answers = generate(
+        policy, Words(), prompts, role="reference", max_new_tokens=3, progress=shown.append
+    )
+    assert answers == [Words().decode(ids) for ids in expected]
+    assert rows == [64, 16, 16, 16, 16, 16, 6]
+    assert sum(shown) == 150
+
+
+def test_answers_to_one_prompt_are_drawn_in_parts_where_memory_runs_out(model, monkeypatch):
+    rows = roomy_for(model, 3, monkeypatch)
+    assert len(sample_answers(model, [5, 6, 7], 8, max_new_tokens=4)) == 8
+    assert rows == [2, 2, 2, 2]
+    policy = roles.add_policy(model, AdapterSection(r=2, alpha=2), seed=0)
+    rows.clear()
+    kl = sampled_kl(policy, [[5, 6], [7, 8]], max_new_tokens=4, seed=0, answers=16)
+    assert kl == pytest.approx(0, abs=1e-5)
+    assert sum(rows) == 16
+    roomy_for(model, 0, monkeypatch)
+    with pytest.raises(UserError, match="no room to draw a single answer"):
+        sample_answers(model, [5, 6, 7], 8, max_new_tokens=4)

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dpo_lite.model import roles
 from dpo_lite.model.attention import forest_attention
 from dpo_lite.model.base import load_base
+from dpo_lite.model.device_memory import until_it_fits
 from dpo_lite.model.recompute import count_selective, decoder_layers, recompute
 from dpo_lite.model.scoring import lay_out, response_logps
 from dpo_lite.recipe import AdapterSection, ModelSection
@@ -121,3 +122,34 @@ def test_what_selective_keeps_is_counted(model):
     found = counter.bytes / (3 * tokens)
     lse = 4 * 4  # attention also keeps one fp32 number per head and token
     assert found == pytest.approx(4 * numbers + lse, rel=0.02)
+
+
+@pytest.mark.parametrize("how", ["selective", "layers", "offload"])
+def test_memory_that_runs_out_in_the_backward_pass_is_given_back(model, how):
+    """Before it is tried again no tensor of the attempt that broke off is left."""
+
+    def tensors():
+        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+
+    def break_off(module, inputs):
+        if broken and torch._C._current_graph_task_id() != -1:  # in a backward pass
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    def attempt():
+        counts.append(tensors())
+        update(model)
+
+    def give_up(error):
+        model.zero_grad(set_to_none=True)
+        broken.clear()
+
+    counts, broken = [], []
+    recompute(model, how)
+    until_it_fits(attempt, give_up)  # what is made once is there
+    decoder_layers(model)[0].mlp.register_forward_pre_hook(break_off)
+    model.zero_grad(set_to_none=True)
+    counts.clear()
+    broken.append(True)
+    until_it_fits(attempt, give_up)
+    assert len(counts) == 2
+    assert counts[1] <= counts[0]

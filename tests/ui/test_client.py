@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dpo_lite.errors import UserError
+from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.ui.client import Worker
 
 ODD_TASKS = Path(__file__).parent.parent / "worker" / "odd_tasks.py"
@@ -121,6 +122,21 @@ def test_free_ends_the_process_and_the_next_task_starts_one(worker):
     worker.free()
     assert worker.state()["loaded"] is None
     assert worker.call("keep") != first
+
+
+def test_a_worker_that_was_on_the_card_leaves_it_to_a_run(worker):
+    """Nothing is loaded, but its context is there: it ends when a run takes the device."""
+    number = worker.call("use")
+    time.sleep(1.2)
+    assert worker.call("use") == number  # nobody needs the device: it stays
+    fresh = worker._process
+    with device_lock("run a"):
+        wait_until(lambda: worker._process is None)
+        assert fresh.returncode == 0
+        assert worker.call("spell", word="ab") == "ab"  # which needs no device, and takes none
+        time.sleep(1.2)
+        assert worker._process is not None
+    assert worker.call("use") != number
 
 
 def test_progress_is_said_again_while_nothing_comes(worker, monkeypatch):

@@ -52,7 +52,14 @@ def keep(channel, cache):
     return os.getpid()
 
 
+def use(channel, cache):
+    """As a check does: the device with nothing loaded before and behind."""
+    with cache.only(channel.say):
+        return os.getpid()
+
+
 tasks.TASKS |= {
+    "use": use,
     "chatter": chatter,
     "sleep": sleep,
     "spell": spell,
