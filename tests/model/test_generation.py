@@ -6,6 +6,7 @@ from transformers import GenerationConfig
 
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
+from dpo_lite.model.batching import answers_in_batches
 from dpo_lite.model.generation import answer_ids, generate, sample_answers
 from dpo_lite.recipe import AdapterSection
 from dpo_lite.training.sampling import sampled_kl
@@ -116,6 +117,7 @@ def test_what_was_drawn_before_memory_ran_out_is_kept(model, monkeypatch):
 
 
 def test_answers_to_one_prompt_are_drawn_in_parts_where_memory_runs_out(model, monkeypatch):
+    assert answers_in_batches(model)  # tried once, before the rows are counted
     rows = roomy_for(model, 3, monkeypatch)
     assert len(sample_answers(model, [5, 6, 7], 8, max_new_tokens=4)) == 8
     assert rows == [2, 2, 2, 2]
