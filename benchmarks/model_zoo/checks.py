@@ -125,11 +125,15 @@ def way(case: Case) -> Cell:
 
 def published_names(case: Case) -> Cell:
     """The adapter's tensors are all found by plain PEFT, and no other layer is adapted."""
-    ours = {plain_name(n) for n, p in case.whole.named_parameters() if p.requires_grad}
-    theirs = {plain_name(n) for n, p in case.plain.named_parameters() if p.requires_grad}
-    if ours != theirs:
-        lost, more = sorted(ours - theirs), sorted(theirs - ours)
-        raise Missed(f"{len(lost)} tensors lost, {len(more)} too many: {(lost or more)[0]}")
+    ours, theirs = (
+        {plain_name(n): p for n, p in model.named_parameters() if p.requires_grad}
+        for model in (case.whole, case.plain)
+    )
+    if more := sorted(theirs.keys() - ours.keys()):
+        raise Missed(f"{len(more)} tensors too many, such as {more[0]}")
+    lost = [n for n, p in ours.items() if n not in theirs or not torch.equal(p, theirs[n])]
+    if lost:
+        raise Missed(f"PEFT loses {len(lost)} of {len(ours)} tensors, such as {lost[0]}")
     return {"tensors": len(ours)}
 
 

@@ -100,7 +100,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="cd0f507d6eb837aec16c95f53e68fa623285142071d6166689d77b5f4b8254c7",
+    recorded="220976e145e23854b530f198c76ea39387968187cc4aa7651658afaa8e2de9b3",
 )
 
 FOREST = Algorithm(
