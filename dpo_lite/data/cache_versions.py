@@ -100,7 +100,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="220976e145e23854b530f198c76ea39387968187cc4aa7651658afaa8e2de9b3",
+    recorded="693907c347428a5f2fcb553c5c6ba16c7a14615b95c74ae19ef2df14e287b7e2",
 )
 
 FOREST = Algorithm(

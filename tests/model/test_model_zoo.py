@@ -5,7 +5,8 @@ from transformers import CONFIG_MAPPING
 
 from benchmarks.model_zoo.__main__ import PAGE, RESULTS, read
 from benchmarks.model_zoo.architectures import ARCHITECTURES, GROUPS
-from benchmarks.model_zoo.checks import GRADIENT, LOGPS, Case, Missed
+from benchmarks.model_zoo.case import Case, Missed
+from benchmarks.model_zoo.checks import GRADIENT, LOGPS
 from benchmarks.model_zoo.looking import COLUMNS, cell, look_at
 from benchmarks.model_zoo.page import WRONG, page
 from dpo_lite.errors import UserError
