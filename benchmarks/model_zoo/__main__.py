@@ -40,8 +40,17 @@ def read(path: Path) -> dict[str, Record]:
 
 
 def write(path: Path, records: dict[str, Record]) -> None:
-    lines = [json.dumps(records[name]) for name in ARCHITECTURES if name in records]
+    lines = [json.dumps(_short(records[name])) for name in ARCHITECTURES if name in records]
     write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _short(value: Any) -> Any:
+    """The same with numbers of three digits, which is all that anybody reads."""
+    if isinstance(value, dict):
+        return {key: _short(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_short(each) for each in value]
+    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 def main() -> None:

@@ -124,7 +124,7 @@ ATTENTION = [
     Architecture("smollm3", "SmolLM3"),
     Architecture("olmo2", "OLMo 2"),
     Architecture("olmo3", "OLMo 3"),
-    Architecture("granite", "Granite 3"),
+    Architecture("granite", "Granite 3", {"attention_multiplier": 0.0078125}),
     Architecture("granite_swa", "Granite with windows"),
     Architecture(
         "granitemoehybrid",
@@ -152,6 +152,8 @@ ATTENTION = [
     Architecture("stablelm", "StableLM 2"),
     Architecture("nemotron", "Minitron", {"head_dim": 192, "num_key_value_heads": 8}),
     Architecture("cwm", "CWM"),
+    Architecture("vaultgemma", "VaultGemma 1B"),
+    Architecture("olmo", "OLMo 1"),
     Architecture("gpt2", "GPT-2"),
     Architecture("gpt_neox", "Pythia"),
     Architecture("gpt_bigcode", "StarCoder 1"),
@@ -189,6 +191,16 @@ MIXTURES_OF_EXPERTS = [
     Architecture("mimo_v2_flash", "MiMo V2 Flash"),
     Architecture("mellum", "Mellum 2"),
     Architecture("minimax_m2", "MiniMax M2"),
+    Architecture("laguna", "Laguna XS.2"),
+    Architecture("hy_v3", "Hy3"),
+    Architecture("exaone_moe", "K-EXAONE 236B-A23B"),
+    Architecture("cohere2_moe", "Command A+"),
+    Architecture("granitemoe_swa", "Granite Swash 3B-A600M"),
+    Architecture("granitemoeshared", "Granite 3 MoE with shared experts"),
+    Architecture("flex_olmo", "FlexOlmo"),
+    Architecture("jetmoe", "JetMoE 8B"),
+    Architecture("deepseek_v32", "DeepSeek V3.2"),
+    Architecture("glm_moe_dsa", "GLM 5"),
 ]
 HYBRIDS = [
     Architecture("qwen3_5_text", "Qwen 3.5, its text model"),
@@ -217,6 +229,8 @@ HYBRIDS = [
     Architecture("jamba", "Jamba"),
     Architecture("minimax", "MiniMax Text 01, M1"),
     Architecture("recurrent_gemma", "RecurrentGemma"),
+    Architecture("zaya", "ZAYA1 8B"),
+    Architecture("falcon_mamba", "Falcon Mamba 7B"),
     Architecture("rwkv", "RWKV 4"),
 ]
 PUBLISHED = [

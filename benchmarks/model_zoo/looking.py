@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 from benchmarks.model_zoo import checks, runs
 from benchmarks.model_zoo.architectures import ARCHITECTURES
-from benchmarks.model_zoo.checks import Case, Cell, Missed
+from benchmarks.model_zoo.case import Case, Cell, Missed
 from dpo_lite.errors import UserError
 from dpo_lite.model.text_model import missing_package
 

@@ -39,7 +39,8 @@ is not one that is refused.
 - *score*: `dpo-lite score` finds the margins that the run's evaluation found.
 - *reward*: a reward model trains, and judges as its run did.
 - *PPO*: two rounds of PPO with that reward model run, and start at the reference.
-- *plan*: seconds that `dpo-lite plan` takes for a model of published size, from its config alone.
+- *plan*: seconds of one core that `dpo-lite plan` takes for a model of published size, from its
+  config alone.
 
 `✓` is shown. A number in bold is over the aim ({logps:.0e} in log-probability, {gradient:.0e} of
 the gradient). ✗ is not so, or cannot be done; the sentence is below the table.

@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from benchmarks.model_zoo.case import Case, Cell, Missed
 from benchmarks.model_zoo.checkpoint import rows
-from benchmarks.model_zoo.checks import Case, Cell, Missed
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.evaluate.judge import judge_recipe, load_judge
 from dpo_lite.evaluate.scores import encode_rows, score_source
@@ -30,7 +30,7 @@ from dpo_lite.recipe import Recipe, validate_recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.training.callbacks import RunRecorder
 
-UPDATES, STOP_AFTER = 3, 1
+UPDATES, STOP_AFTER = 2, 1
 QUIET = Console(quiet=True)
 
 
@@ -102,6 +102,7 @@ def _once(case: Case, name: str, recipe: Callable[[], Recipe]) -> Run:
 
 def _recipe(case: Case, train: dict[str, Any] | None = None, **sections: Any) -> Recipe:
     options = {"lr": 1e-3, "batch_size": 4, "max_steps": UPDATES, "save_steps": STOP_AFTER}
+    options["warmup"] = 0  # else the first update changes nothing
     values = {
         "model": {"base": case.base},
         "adapter": {"r": 4},

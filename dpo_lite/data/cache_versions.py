@@ -109,7 +109,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="592da20baeb5e9b1a54c7b2fec693e789d46387e41eb741025a9c70b54c256f4",
+    recorded="4890198f5e4ca65b90381d05e566c84c79eb4ec2e51a2d9a7652feb5206f884b",
 )
 
 FOREST = Algorithm(

@@ -7,11 +7,14 @@ published one, and was ``language_model.model.layers.0``. Below the decoder the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
 
 from dpo_lite.errors import UserError
 from dpo_lite.model.layers import decoder_of
@@ -24,11 +27,14 @@ WRAPPERS = {"model", "language_model", "text_model", "transformer", "decoder", "
 
 @dataclass(frozen=True)
 class Renaming:
-    """What names begin with in the adapter and here."""
+    """What names begin with in the adapter and here, and what stands inside of them."""
 
     pairs: tuple[tuple[str, str], ...] = ()
+    inside: tuple[tuple[str, str], ...] = ()
 
     def layer(self, name: str) -> str:
+        for old, new in self.inside:
+            name = replaced(name, old, new)
         for old, new in self.pairs:
             if name.startswith(old):
                 return new + name.removeprefix(old)
@@ -58,6 +64,22 @@ def layers_of(tensors: Collection[str]) -> set[str]:
     }
 
 
+def checkpoint_renamings(lm: torch.nn.Module) -> list[tuple[str, str]]:
+    """What transformers renames in the names of a checkpoint's tensors: (there, here)."""
+    rules = [
+        (rule.source_patterns[0], rule.target_patterns[0])
+        for rule in get_model_conversion_mapping(lm)
+        if type(rule) is WeightRenaming
+        if len(rule.source_patterns) == len(rule.target_patterns) == 1
+    ]
+    return [rule for rule in rules if re.fullmatch(r"[\w.]+", "".join(rule))]
+
+
+def replaced(layer: str, old: str, new: str) -> str:
+    """A layer's name with another part in it, of which the dot behind it may be one."""
+    return f"{layer}.".replace(old, new).removesuffix(".")
+
+
 def renaming(lm: torch.nn.Module, tensors: Collection[str]) -> Renaming:
     """From an adapter's names to those of this model; nothing where it is no class of this model's.
 
@@ -67,6 +89,9 @@ def renaming(lm: torch.nn.Module, tensors: Collection[str]) -> Renaming:
     modules = {plain_name(name): module for name, module in lm.named_modules()}
     if layers <= modules.keys():
         return Renaming()
+    for rule in checkpoint_renamings(lm):
+        if {replaced(layer, *rule) for layer in layers} <= modules.keys():
+            return Renaming(inside=(rule,))
     if lost := sorted(layers & set(tower_modules(lm))):
         raise UserError(
             f"The adapter also changes {lost[0]}, which is no part of the text model; merge it "

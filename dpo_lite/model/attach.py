@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils import transformers_weight_conversion as conversion
 from transformers.pytorch_utils import Conv1D
 
-from dpo_lite.model.adapter_names import layers_of, renaming
+from dpo_lite.model.adapter_names import checkpoint_renamings, layers_of, renaming
 from dpo_lite.model.dora import wear_dora
 from dpo_lite.model.expert_adapter import ParamWrapper
 from dpo_lite.model.experts import expert_modules
@@ -36,6 +36,13 @@ KEPT = (
     " target_modules target_parameters exclude_modules layers_to_transform layers_pattern"
     " modules_to_save base_model_name_or_path revision"
 ).split()
+# What PEFT would do to an adapter's settings and to its tensors, and what takes its place.
+CONVERSIONS: dict[str, Any] = {
+    "convert_peft_config_for_transformers": lambda *arguments, **options: None,
+    "convert_peft_adapter_state_dict_for_transformers": lambda adapter_state_dict, **options: (
+        adapter_state_dict
+    ),
+}
 LAYERS = (torch.nn.Linear, Conv1D, torch.nn.Embedding, torch.nn.Conv1d)
 
 
@@ -55,7 +62,7 @@ def attach(model: torch.nn.Module, config: Config, name: str, fresh: bool = True
     """
     kinds = {type(module) for module in expert_modules(causal_lm(model)).values()}
     config._register_custom_module(dict.fromkeys(kinds, ParamWrapper))
-    with _names_as_they_are():
+    with names_as_they_are():
         found = _put(model, config, name)
     found.peft_config[name].saved_as = _for_plain_peft(found, name)
     for module in found.modules():
@@ -108,7 +115,8 @@ def attach_saved(
             if not any(_names(parameter, path) for path in linear)
         ] or None
         found = attach(model, config, name, fresh=False)
-    set_peft_model_state_dict(found, tensors, adapter_name=name)
+    with names_as_they_are() if layers is not None else nullcontext():
+        set_peft_model_state_dict(found, tensors, adapter_name=name)
     return found
 
 
@@ -153,6 +161,33 @@ def _for_plain_peft(model: PeftModel, name: str) -> dict[str, Any]:
             {*(config.target_parameters or []), *(by_weight if isinstance(ends, str) else ends)}
         ),
     }
+
+
+def tensors_for_plain_peft(
+    model: PeftModel, tensors: dict[str, torch.Tensor], name: str
+) -> dict[str, torch.Tensor]:
+    """An adapter's tensors by names that PEFT takes for this model's layers when it loads them.
+
+    These are the model's own, but for those that PEFT would rename (see ``names_as_they_are``):
+    they are called as in the published checkpoint, which PEFT reads.
+    """
+
+    def read(named: dict[str, torch.Tensor]) -> set[str]:
+        return set(
+            conversion.convert_peft_adapter_state_dict_for_transformers(
+                model=model,
+                peft_config=model.peft_config[name],
+                adapter_state_dict=named,
+                adapter_name=name,
+            )
+        )
+
+    lost = tensors.keys() - read(tensors)
+    for there, here in checkpoint_renamings(causal_lm(model)) if lost else ():
+        forms = {each: each.replace(here, there) for each in lost}
+        if lost <= read({forms[each]: tensors[each] for each in lost}):
+            return {forms.get(each, each): tensor for each, tensor in tensors.items()}
+    return tensors
 
 
 def names_of(lm: torch.nn.Module, modules: list[str]) -> set[str] | str:
@@ -209,11 +244,17 @@ def _layers_of(lm: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> list[st
 
 
 @contextmanager
-def _names_as_they_are() -> Iterator[None]:
-    """Inside, PEFT does not take names for those of an older transformers."""
-    before = conversion.convert_peft_config_for_transformers
-    conversion.convert_peft_config_for_transformers = lambda *arguments, **options: None
+def names_as_they_are() -> Iterator[None]:
+    """Inside, PEFT does not take names of layers or tensors for those of an older transformers.
+
+    A rule for checkpoints may also fit the name that it makes (``mlp.shared_expert.`` of Laguna,
+    read as a pattern): such tensors would be lost without a word.
+    """
+    before = {name: getattr(conversion, name) for name in CONVERSIONS}
+    for name, as_it_is in CONVERSIONS.items():
+        setattr(conversion, name, as_it_is)
     try:
         yield
     finally:
-        conversion.convert_peft_config_for_transformers = before
+        for name, function in before.items():
+            setattr(conversion, name, function)

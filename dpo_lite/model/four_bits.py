@@ -54,7 +54,8 @@ class _Loader(Bnb4BitHfQuantizer):
     """bitsandbytes' loader of transformers, for experts as well, but for what must stay."""
 
     def _process_model_before_weight_loading(self, model, *arguments, **options) -> None:
-        make_known(model)
+        if not self.pre_quantized:  # else the files hold what was packed without us
+            make_known(model)
         super()._process_model_before_weight_loading(model, *arguments, **options)
 
     def param_needs_quantization(self, model, param_name: str, **options) -> bool:

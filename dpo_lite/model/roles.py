@@ -18,13 +18,14 @@ from peft import (
     PeftModel,
     get_peft_model_state_dict,
 )
+from safetensors.torch import save_file
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
 from dpo_lite.model.adapter_files import CONFIG, WEIGHTS, adapter_folder, check_adapter
 from dpo_lite.model.adapter_names import renaming
 from dpo_lite.model.adapter_settings import HEADED, refusal
-from dpo_lite.model.attach import attach, attach_saved
+from dpo_lite.model.attach import attach, attach_saved, tensors_for_plain_peft
 from dpo_lite.model.base_copies import is_of_base, without_copies
 from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.heads import attach_head
@@ -292,6 +293,10 @@ def save_policy(model: PeftModel, folder: Path, base_id: str, revision: str | No
     if has_start(model, POLICY):
         save_plain(model, POLICY, folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's placeholder card says nothing
+    own = load_tensors(folder / WEIGHTS)
+    named = tensors_for_plain_peft(model, own, POLICY)
+    if named.keys() != own.keys():
+        save_file(named, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def _checked(model: PeftModel) -> PeftModel:

@@ -22,6 +22,18 @@ SIZES = {
 }
 # A window of 5 is far shorter than the examples, so a wrong window shows at once.
 MIXED_LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
+GEMMA_3N = {
+    "vocab_size_per_layer_input": 97,
+    "hidden_size_per_layer_input": 8,
+    "num_kv_shared_layers": 0,
+    "laurel_rank": 8,
+    "altup_num_inputs": 2,
+    "num_hidden_layers": 2,
+    "head_dim": 16,
+    "activation_sparsity_pattern": [0.0, 0.0],
+    "layer_types": ["sliding_attention", "full_attention"],
+    "intermediate_size": [96, 96],
+}
 FOREST = {
     "llama": {},
     "qwen2": {"use_sliding_window": True, "sliding_window": 5, "layer_types": MIXED_LAYERS},
@@ -29,6 +41,7 @@ FOREST = {
     "mistral": {"sliding_window": 5},
     "gemma2": {"head_dim": 16, "sliding_window": 5, "layer_types": MIXED_LAYERS},
     "gemma3_text": {"head_dim": 16, "sliding_window": 5, "layer_types": MIXED_LAYERS},
+    "gemma3n_text": GEMMA_3N | {"sliding_window": 5},
     "phi3": {"sliding_window": 5},
     "smollm3": {"no_rope_layers": [1, 0, 1]},
     # Chunks of 5, and queries that grow with every fourth position where there is no rotation.

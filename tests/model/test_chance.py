@@ -14,7 +14,7 @@ from dpo_lite.model.logprobs import frozen_head
 from dpo_lite.model.weights import held
 from dpo_lite.recipe import AdapterSection, ModelSection
 from tests.model.small_experts import SIZES as MIXTURE
-from tests.model.small_models import SIZES, random_examples
+from tests.model.small_models import GEMMA_3N, SIZES, random_examples
 
 GPT = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}
 CHANCE = {
@@ -52,20 +52,6 @@ def test_two_passes_of_a_training_model_are_equal(kind, tmp_path):
         first, second = (model(input_ids=ids, use_cache=False).logits for _ in range(2))
     assert torch.equal(first, second)
     assert choose_way(model, random_examples(2, 2)).difference < 1e-5
-
-
-GEMMA_3N = {
-    "vocab_size_per_layer_input": 97,
-    "hidden_size_per_layer_input": 8,
-    "num_kv_shared_layers": 0,
-    "laurel_rank": 8,
-    "altup_num_inputs": 2,
-    "num_hidden_layers": 2,
-    "head_dim": 16,
-    "activation_sparsity_pattern": [0.0, 0.0],
-    "layer_types": ["sliding_attention", "full_attention"],
-    "intermediate_size": [96, 96],
-}
 
 
 def test_weights_that_are_clipped_while_training_are_left_alone(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from bitsandbytes import functional as bnb
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.models.deepseek_v4.modeling_deepseek_v4 import DeepseekV4GroupedLinear
 from transformers.models.falcon.modeling_falcon import FalconLinear
 from transformers.models.llama4.modeling_llama4 import Llama4Router, Llama4TextExperts
@@ -135,3 +135,19 @@ def test_a_second_call_changes_nothing():
     assert type(model[0]) is torch.nn.Linear
     make_known(model)
     assert type(model[0]) is torch.nn.Linear
+
+
+def test_a_base_that_comes_packed_keeps_what_it_has(tmp_path):
+    """Saved by transformers with its own layers in 16 bits, which are not to be looked for in 4."""
+    config = CONFIG_MAPPING["falcon"](vocab_size=97, hidden_size=64, num_attention_heads=4)
+    config.num_hidden_layers = 2
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "whole")
+    four_bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    theirs = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "whole", quantization_config=four_bits, device_map={"": "cpu"}
+    )
+    theirs.save_pretrained(tmp_path / "packed")
+    model = load_base(ModelSection(base=str(tmp_path / "packed"))).eval()
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        assert torch.allclose(model(ids).logits, theirs.eval()(ids).logits, atol=1e-5)

@@ -3,10 +3,13 @@
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from dpo_lite.errors import UserError
+from dpo_lite.export.merge import merge
 from dpo_lite.model import roles
+from dpo_lite.model.attach import names_as_they_are
 from dpo_lite.model.base import load_base
 from dpo_lite.model.targets import all_linear, shortest
 from dpo_lite.recipe import AdapterSection, ModelSection
@@ -152,3 +155,39 @@ def test_a_reward_model_of_a_mixture_loads_with_plain_peft(tmp_path):
 def test_experts_where_there_are_none_is_said():
     with pytest.raises(UserError, match=r"adapter\.experts: this base has none"):
         roles.add_policy(small_model("llama"), AdapterSection(experts=True), seed=0)
+
+
+def test_tensors_that_plain_peft_would_lose_are_called_as_published(tmp_path):
+    """PEFT reads transformers' ``mlp.shared_expert.`` → ``mlp.shared_experts.`` as a pattern, which
+    also fits the name that it makes."""
+    kinds = {"layer_types": ["full_attention"] * 2, "mlp_layer_types": ["dense", "sparse"]}
+    folder = save_mixture("laguna", tmp_path / "base", shared_expert_intermediate_size=32, **kinds)
+    base = load_base(ModelSection(base=folder, quantization="none"))
+    model = trained(roles.add_policy(base, AdapterSection(r=2, alpha=8), seed=0))
+    roles.save_policy(model, tmp_path / "adapter", "some/base", None)
+    names = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert any(".mlp.shared_expert.up_proj." in name for name in names)
+    plain = AutoModelForCausalLM.from_pretrained(folder)
+    plain = PeftModel.from_pretrained(plain, tmp_path / "adapter")
+    expected = logits(model)
+    assert torch.allclose(logits(plain), expected, atol=2e-4)
+    again = load_base(ModelSection(base=folder, quantization="none"))
+    again = roles.continue_policy(again, str(tmp_path / "adapter"), "start")
+    assert torch.equal(logits(again), expected)
+    merge(folder, None, str(tmp_path / "adapter"), tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert torch.allclose(logits(merged), expected, atol=2e-4)
+
+
+def test_tensors_in_a_runs_checkpoint_are_taken_as_they_are(tmp_path):
+    """By the model's own names, as the trainer saves and loads them."""
+    model = small_mixture("laguna", shared_expert_intermediate_size=32)
+    model = trained(roles.add_policy(model, AdapterSection(r=2), seed=0))
+    expected = logits(model)
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    with torch.no_grad():
+        for parameter in roles.trainable_parameters(model):
+            parameter.zero_()
+    with names_as_they_are():
+        model.load_adapter(tmp_path, roles.POLICY, is_trainable=True)
+    assert torch.equal(logits(model), expected)

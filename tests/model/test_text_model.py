@@ -24,9 +24,8 @@ from dpo_lite.model.recompute import decoder_layers, recompute
 from dpo_lite.model.scoring import lay_out, response_logps, response_scores
 from dpo_lite.model.text_model import classes, from_config
 from dpo_lite.recipe import AdapterSection, ModelSection
-from tests.model.small_models import SIZES, random_examples, small_model
+from tests.model.small_models import GEMMA_3N, SIZES, random_examples, small_model
 from tests.model.small_towers import TOWERS, small_config, small_tower
-from tests.model.test_chance import GEMMA_3N
 
 QUICK = ["gemma3", "qwen3_vl", "glm4v_moe"]
 KINDS = [
