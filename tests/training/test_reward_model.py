@@ -10,6 +10,7 @@ from torch.nn.functional import logsigmoid, softplus
 from transformers import AutoModelForSequenceClassification
 
 from dpo_lite.model import roles
+from dpo_lite.model.layers import decoder_of
 from dpo_lite.model.scoring import lay_out, response_scores, scoring_context
 from dpo_lite.recipe import AdapterSection
 from dpo_lite.training.method import Objective
@@ -64,7 +65,8 @@ def test_packed_scores_are_those_of_single_rows(kind):
             ids = torch.tensor([example["prompt_ids"] + answer])
             with torch.no_grad():
                 lm = model.get_base_model()
-                alone = lm.score(lm.base_model(input_ids=ids).last_hidden_state[0, -1]).item()
+                text = decoder_of(lm) if lm.base_model is lm else lm.base_model  # Llama 4
+                alone = lm.score(text(input_ids=ids).last_hidden_state[0, -1]).item()
             assert reward == pytest.approx(alone, abs=1e-4)
     assert max(map(max, rows)) - min(map(min, rows)) > 0.01
 
