@@ -36,7 +36,7 @@ def machine(monkeypatch):
 
 def test_a_card_by_name_memory_and_dtype(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **asked: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA GeForce RTX 3060")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (11 * 2**30, 12 * 2**30))
     assert device_words() == "NVIDIA GeForce RTX 3060, 11.0 of 12.0 GiB free, bfloat16"
