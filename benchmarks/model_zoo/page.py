@@ -98,11 +98,18 @@ def summary(records: list[Record]) -> str:
         "",
     ]
     shown = {
-        word: sum(not _wrong(r["cells"][column]) for r in records)
+        word: sum(_sign(r["cells"], column) == "✓" for r in records)
         for column, word in COLUMNS.items()
     }
     counts = ", ".join(f"{word} {count}" for word, count in shown.items())
-    return "\n".join([*lines, f"✓ of {total}: {counts}.", ""])
+    closing = f"✓ of {total}: {counts}; – was not looked at yet."
+    return "\n".join([*lines, closing, ""])
+
+
+def _sign(cells: dict[str, Any], column: str) -> str:
+    if column not in cells:
+        return "–"
+    return "✗" if _wrong(cells[column]) else "✓"
 
 
 def _table(records: dict[str, Record]) -> Iterator[str]:
@@ -130,7 +137,7 @@ def _cells(cells: dict[str, Any]) -> list[str]:
         {"forest": "packed", None: "✗"}.get(way, way),
         _number(exact.get("logps"), LOGPS),
         _number(exact.get("gradient"), GRADIENT),
-        *("✗" if _wrong(cells[column]) else "✓" for column in COLUMNS),
+        *(_sign(cells, column) for column in COLUMNS),
         f"{plan['seconds']:.0f} s" if "seconds" in plan else "✗",
     ]
 
