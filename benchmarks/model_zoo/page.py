@@ -185,7 +185,7 @@ def _faults(records: Iterable[Record]) -> Iterator[str]:
     for record in records:
         cells, told = record["cells"], {}
         for column, word in names.items():
-            if why := _wrong(cells[column]):
+            if why := _wrong(cells.get(column, {})):
                 told.setdefault(why, []).append(word)
         for why, words in told.items():
             yield f"- {record['name']} ({', '.join(words)}): {re.sub(r'[|<>]', ' ', why)}"
