@@ -12,7 +12,7 @@ from benchmarks.model_zoo.checks import GRADIENT, LOGPS
 Record = dict[str, Any]
 HEAD = """# Models
 
-Which architectures train here, and how well: each of the {count} below went the whole way of the
+Which architectures train here, and how well: each of the {count} below goes the way of the
 product as a small checkpoint. `python -m benchmarks.model_zoo` makes this page; `--only NAME` looks
 at some. Before a run with a large model `dpo-lite plan` says what it takes, and the run's preflight
 checks the loaded model itself, whether it stands here or not: an architecture that is missing here
@@ -33,7 +33,7 @@ is not one that is refused.
   without a cache.
 - *compare*: base and adapter answer side by side (`dpo-lite compare`) as each does alone, and the
   rewards of single tokens are those of each alone.
-- *merge*: the merged folder (`dpo-lite export`), loaded by transformers, is the model with the
+- *merge*: the merged folder (`dpo-lite merge`), loaded by transformers, is the model with the
   adapter.
 - *resume*: a DPO run that is stopped and resumed ends at the same bits as one that is not.
 - *score*: `dpo-lite score` finds the margins that the run's evaluation found.
