@@ -109,7 +109,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="4890198f5e4ca65b90381d05e566c84c79eb4ec2e51a2d9a7652feb5206f884b",
+    recorded="06e9375e63a1a0cc48e7ac988eb7756aa22c609e21375f96144b8c1654b348fe",
 )
 
 FOREST = Algorithm(
@@ -128,7 +128,7 @@ FOREST = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="b46a437967d939e550120ca6dd7b7bdd164d622ff01e88c60cc75035680e41b6",
+    recorded="ecaaae276907b2820bcff026a8c6dbdec1917181bfcbfa984d9ccf8fe01fd74a",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)

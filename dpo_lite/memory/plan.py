@@ -92,15 +92,16 @@ def predict(costs: Costs, choice: Choice, budget: int, factor: float = 1.0) -> M
 
     ``factor``: what a measured update took, against what was predicted of its changing parts.
     """
-    logits = min(CHUNK_ELEMENTS, budget * costs.vocabulary)
+    head = min(CHUNK_ELEMENTS, budget * costs.vocabulary) * (8 + 2 * costs.element)
     # A layer's widest product: its 4-bit weight unpacked twice, and the gradients of its tokens.
+    # It comes when the head is done and takes the head's place, so what is more than that counts.
     workspace = 2 * costs.element * costs.widest + 3 * costs.element * budget * costs.broadest
     return MemoryPlan(
         weights=costs.weights - (costs.embedding if choice.embeddings == "cpu" else 0),
         adapter_and_optimizer=costs.trained * (4 + 4 + MOMENTS[choice.optimizer]),
         activations=int(factor * _kept_per_token(costs, choice) * budget),
-        head=int(factor * logits * (8 + 2 * costs.element)),
-        workspace=int(factor * workspace),
+        head=int(factor * head),
+        workspace=int(factor * max(workspace - head, 0)),
         budget=budget,
         choice=choice,
         layers=costs.layers,

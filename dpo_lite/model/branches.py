@@ -102,7 +102,11 @@ def fused(query, key, value, where: Table, scaling: float, window: int | None) -
 
 def _of_one_size(*tensors: torch.Tensor) -> list[torch.Tensor]:
     largest = max(tensor.shape[-1] for tensor in tensors)
-    return [F.pad(tensor, (0, largest - tensor.shape[-1])) for tensor in tensors]
+    return [
+        # Not where nothing is missing: it copies all the same.
+        tensor if tensor.shape[-1] == largest else F.pad(tensor, (0, largest - tensor.shape[-1]))
+        for tensor in tensors
+    ]
 
 
 class Sight(NamedTuple):

@@ -29,6 +29,7 @@ from dpo_lite.model.scoring import Way, causal_lm, lay_out, response_token_logps
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 
 SHORTEST = 64  # tokens of a prompt or response, below which nothing would be tried
+PLENTY = 256  # on a card no more are tried where whole examples together outgrow one of them
 
 WORDS = {
     "forest": "packed rows, each prompt computed once",
@@ -51,9 +52,10 @@ class ScoringChoice:
 def choose_way(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringChoice:
     """Pick the fastest way whose scores equal the truth on ``examples`` (two or three will do).
 
-    Nothing is planned yet, so where memory runs out it is tried on shorter parts of them. A model
-    in fp16 whose numbers that does not hold is turned to fp32. Raises UserError where no part fits,
-    or no way is right.
+    Nothing is planned yet, so on a card they are cut until all of them together are no longer than
+    one, which has to fit in any case, and cut again where memory runs out. A model in fp16 whose
+    numbers that does not hold is turned to fp32. Raises UserError where no part fits, or no way is
+    right.
     """
     try:
         return _fitting(model, examples)
@@ -67,6 +69,8 @@ def choose_way(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringCh
 
 def _fitting(model: torch.nn.Module, examples: Sequence[Encoded]) -> ScoringChoice:
     length = max(len(ids) for e in examples for ids in [e["prompt_ids"], *e["response_ids"]])
+    if model.device.type == "cuda":
+        length = min(length, max(length // len(examples), PLENTY))
 
     def shorter(error: torch.OutOfMemoryError) -> None:
         nonlocal length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ def release() -> None:
     """Give back what nothing refers to any more, to the card too.
 
     What a backward pass that broke off had still to do lies in autograd's queue, and with it the
-    pass's activations, until another one begins: so a very small one does.
+    pass's activations, until another one begins: so a very small one does. On a card it also waits
+    for autograd's thread of that card, which may not yet have let go of what it was doing.
     """
-    with torch.enable_grad():
-        torch.ones(1, requires_grad=True).sum().backward()
+    with torch.enable_grad(), contextlib.suppress(torch.OutOfMemoryError):
+        small = torch.ones(1, requires_grad=True)
+        small.to("cuda" if torch.cuda.is_available() else "cpu").sum().backward()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from dpo_lite.model.host_embedding import HostEmbedding
 from dpo_lite.model.scoring import causal_lm
 
 
@@ -24,6 +25,8 @@ def to_fp32(model: torch.nn.Module) -> None:
         if (state := getattr(tensor, "quant_state", None)) is not None:
             state.dtype = torch.float32
     for module in model.modules():
+        if isinstance(module, HostEmbedding):
+            module.held = (module.held[0], module.held[1].float())
         if getattr(module, "compute_dtype", None) == torch.float16:
             module.compute_dtype = torch.float32
     lm.config.dtype = torch.float32

@@ -111,8 +111,10 @@ def centering_penalties(scores: torch.Tensor, group_sizes: list[int]) -> torch.T
     to all answers to a prompt: Eisenstein et al. 2023, arXiv:2312.09244. It is paid for by rewards
     that lie somewhat closer together.
     """
-    sizes = torch.tensor(group_sizes, device=scores.device)
-    sums = scores.new_zeros(len(sizes)).index_add(0, torch.repeat_interleave(sizes), scores)
+    sizes = torch.tensor(group_sizes)
+    groups = torch.repeat_interleave(sizes)  # on the host, which would wait for a card's
+    sizes, groups = (x.to(scores.device, non_blocking=True) for x in (sizes, groups))
+    sums = scores.new_zeros(len(sizes)).index_add(0, groups, scores)
     return (2 * sums / sizes) ** 2
 
 

@@ -6,6 +6,7 @@ import torch
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.host_embedding import HostEmbedding, park_embedding, parkable, return_embedding
+from dpo_lite.model.precision import to_fp32
 from dpo_lite.model.scoring import lay_out, response_logps
 from dpo_lite.recipe import AdapterSection
 from dpo_lite.training.method import Objective
@@ -34,6 +35,15 @@ def test_gradients_are_the_same_there_and_back():
     return_embedding(lm)
     assert sum(p.numel() for p in lm.parameters()) == before
     assert relative_error(gradient(model), expected) < 1e-6
+
+
+def test_a_model_turned_to_fp32_takes_it_along():
+    lm = small_model("llama").half()
+    park_embedding(lm)
+    to_fp32(lm)
+    assert lm.get_input_embeddings().weight.dtype == torch.float32
+    return_embedding(lm)
+    assert {p.dtype for p in lm.parameters()} == {torch.float32}
 
 
 def test_it_stays_on_the_host_and_answers_on_the_device():

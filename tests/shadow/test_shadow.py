@@ -1,0 +1,124 @@
+"""The product on a card that is not there: devices, waits, kernels and bytes, as they would be.
+
+A library of a few lines (backend.cpp) lets a build of torch for CPUs run fake tensors of a CUDA
+card, so the code that only a card reaches runs here, autograd's threads included. No number is
+computed. Each scene (tests/shadow/scenes.py) is a process of its own.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def backend(tmp_path_factory):
+    """The compiled library. A compiler takes some seconds; without one nothing is tried."""
+    compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+    if torch.version.cuda or torch.version.hip:
+        pytest.skip("this torch has a backend of its own for cards")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("there is no C++ compiler to build the shadow card with")
+    home, built = Path(torch.__file__).parent, tmp_path_factory.mktemp("shadow") / "backend.so"
+    headers = [home / "include", home / "include/torch/csrc/api/include"]
+    libraries = [f"-L{home / 'lib'}", f"-Wl,-rpath,{home / 'lib'}", "-lc10", "-ltorch_cpu"]
+    command = [compiler, "-shared", "-fPIC", "-std=c++20", *(f"-I{path}" for path in headers)]
+    command += [str(HERE / "backend.cpp"), "-o", str(built), *libraries]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "Python.h" in done.stderr or "file not found" in done.stderr:
+        pytest.skip(f"headers are missing: {done.stderr.splitlines()[0]}")
+    assert done.returncode == 0, done.stderr
+    return built
+
+
+@pytest.fixture
+def see(backend):
+    """Run a module, or a scene by its name, in the shadow of a card; returns its facts."""
+
+    def run(module, *names):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", f"tests.shadow.{module}", *names],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"SHADOW_BACKEND": str(backend), "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def test_the_shadow_sees_what_a_card_would(see):
+    assert see("itself") == {
+        "one tensor": 4096,
+        "kernels": {"mul": 2, "sum": 1, "ones_like": 1},
+        "gradient": "cuda:0",
+        "peak": 2 * 4096 + 2 * 512,  # itself and its gradient, the sum and that of it
+        "left": 4096,
+        "mixed": True,
+        "waits": 2,
+        "remembered": [2, 3],
+        "full": True,
+        "cpu": 2.0,
+    }
+
+
+# Kernels of a micro-batch by task: outside of the layers, and of each layer (its passes forward and
+# back, of the reference too). They may only fall.
+KERNELS = {"dpo": (81, 339), "sft": (31, 278), "reward": (57, 278), "ppo": (67, 278)}
+# How often the host waits for the card in a micro-batch, to read what it logs. Never in a layer.
+WAITS = {"dpo": 5, "sft": 3, "reward": 3, "ppo": 2}
+
+
+def test_an_update_mixes_no_devices_and_launches_no_more_than_it_did(see):
+    """Anything of the host's in an operation of the card would have ended the scene."""
+    found = see("scenes", "updates")
+    for task, (outside, each) in KERNELS.items():
+        one, two = (found[f"{task} {layers}"] for layers in (1, 2))
+        assert two["kernels"] - one["kernels"] <= each, task
+        assert 2 * one["kernels"] - two["kernels"] <= outside, task
+        assert one["waits"] == two["waits"], task
+        assert sum(one["waits"].values()) <= WAITS[task], task
+        assert "elsewhere" not in one["waits"]
+
+
+def test_a_card_without_bf16_of_its_own_computes_in_fp16(see):
+    """Masters stay fp32, and settling the gradient asks the card once."""
+    assert see("scenes", "turing") == {
+        "dtype": "torch.float16",
+        "way": "forest",
+        "settled": True,
+        "waits": 1,
+        "all": ["torch.float16", "torch.float32"],
+    }
+
+
+@pytest.mark.parametrize("scene", ["memory_half_b", "memory_8b"])
+def test_the_peak_of_an_update_is_the_plans(see, scene):
+    """By the lifetime of every tensor, for all layers, nothing recomputed and all of it."""
+    for how, (measured, planned) in see("scenes", scene).items():
+        assert planned == pytest.approx(measured, rel=0.05), how
+
+
+def test_the_preflight_needs_less_than_an_update_and_leaves_nothing(see):
+    """Of examples of 3,072 tokens, every layer of the update recomputed."""
+    found = see("scenes", "before_the_plan")
+    assert found["left"] == 0
+    assert found["scores"] < found["update"]
+    assert found["costs"] < found["update"]
+
+
+def test_memory_that_runs_out_is_all_given_back(see):
+    found = see("scenes", "runs_out")
+    assert {where for where, _ in found.values()} == {"forward", "backward"}
+    assert {how: left for how, (_, left) in found.items()} == dict.fromkeys(found, 0)
