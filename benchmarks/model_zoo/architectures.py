@@ -17,7 +17,14 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 from dpo_lite.model.small_twin import small_twin
 from dpo_lite.model.text_model import published_class, without_towers
 from tests.model.small_experts import MIXTURES, small_mixture
-from tests.model.small_models import FOREST, HYBRID, RECURRENT, small_model
+from tests.model.small_models import (
+    FOREST,
+    GEMMA4_MOE,
+    GEMMA4_SHARED,
+    HYBRID,
+    RECURRENT,
+    small_model,
+)
 from tests.model.small_towers import TOWERS, small_tower
 
 
@@ -57,18 +64,6 @@ BUILDERS = (
     (list(TOWERS), small_tower),
 )
 
-GEMMA4_SHARED = {
-    "num_hidden_layers": 35,
-    "num_kv_shared_layers": 20,
-    "layer_types": (["sliding_attention"] * 4 + ["full_attention"]) * 7,
-}
-GEMMA4_MOE = {
-    "enable_moe_block": True,
-    "num_experts": 128,
-    "top_k_experts": 8,
-    "moe_intermediate_size": 704,
-    "hidden_size_per_layer_input": 0,
-}
 LONG_ROPE = {
     "max_position_embeddings": 131072,
     "original_max_position_embeddings": 4096,

@@ -20,9 +20,8 @@ from peft.tuners.lora import LoraLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 
 from dpo_lite.data.packing import pad
-from dpo_lite.model.batching import answers_in_batches
 from dpo_lite.model.experts import expert_modules
-from dpo_lite.model.generation import end_ids, plain_generation
+from dpo_lite.model.generation import end_ids, may_share_a_batch, plain_generation
 from dpo_lite.model.precision import dtype_of
 from dpo_lite.model.scoring import causal_lm, response_token_logps, scoring_context
 from dpo_lite.model.targets import EXPERTS, plain_name
@@ -106,7 +105,7 @@ def answer(
     and what there is comes back. Adapters that cannot share a pass answer one after the other, from
     the same noise.
     """
-    if len(names) == 1 or (together(model, names) and _in_one_batch(model)):
+    if len(names) == 1 or (together(model, names) and may_share_a_batch(model)):
         return _answer(model, tokenizer, prompt_ids, names, ends, sampling, show, stop)
     answers: list[Answer] = []
     for place, name in enumerate(names):
@@ -117,11 +116,6 @@ def answer(
 
         answers += _answer(model, tokenizer, prompt_ids, [name], ends, sampling, show_all, stop)
     return answers
-
-
-def _in_one_batch(model: PeftModel) -> bool:
-    with plain_generation(causal_lm(model)):
-        return answers_in_batches(causal_lm(model))
 
 
 def _answer(

@@ -109,7 +109,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="06e9375e63a1a0cc48e7ac988eb7756aa22c609e21375f96144b8c1654b348fe",
+    recorded="a299d89440a5f44929aed26e9e1e577de60531bfbfad71b8c566c057578cfd49",
 )
 
 FOREST = Algorithm(

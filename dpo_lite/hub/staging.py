@@ -18,7 +18,7 @@ from dpo_lite.files import read_json, write_json, write_text
 from dpo_lite.hub.card import model_card
 from dpo_lite.hub.public_recipe import public_recipe
 from dpo_lite.hub.subject import Subject
-from dpo_lite.model.adapter_files import REWARD_FILE, TOKENIZER
+from dpo_lite.model.adapter_files import REWARD_FILE, TOKENIZER, WEIGHTS
 from dpo_lite.model.adds_nothing import adds_nothing
 from dpo_lite.names import is_public
 from dpo_lite.recipe import Recipe, load_recipe
@@ -58,9 +58,7 @@ def stage(
     subject = choose(run, base_id, checkpoint)
     recipe = subject.recipe
     repo = checked_repo(repo or recipe.hub.repo)
-    shutil.copyfile(
-        subject.adapter / "adapter_model.safetensors", folder / "adapter_model.safetensors"
-    )
+    shutil.copyfile(subject.adapter / WEIGHTS, folder / "adapter_model.safetensors")
     config = read_json(subject.adapter / "adapter_config.json")
     config |= {
         "base_model_name_or_path": subject.base,
@@ -106,9 +104,9 @@ def choose(run: Run, base_id: str | None, checkpoint: str | None) -> Subject:
     else:
         adapter, step = find_checkpoint(run, checkpoint)
         results = _metrics_until(run, step)
-    if not (adapter / "adapter_model.safetensors").is_file():
+    if not (adapter / WEIGHTS).is_file():
         raise UserError(f"{adapter} holds no adapter_model.safetensors; train the run again.")
-    if adds_nothing(adapter / "adapter_model.safetensors"):
+    if adds_nothing(adapter / WEIGHTS):
         raise UserError(
             f"{adapter} says what the base says (nothing in it was trained), so there is nothing "
             "to publish; train for more updates, or with a higher train.lr."

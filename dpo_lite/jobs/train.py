@@ -19,7 +19,6 @@ from dpo_lite.memory.device_words import device_words
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import WEIGHTS, keep_start, start_adapter
 from dpo_lite.model.adds_nothing import adds_nothing
-from dpo_lite.model.attach import names_as_they_are
 from dpo_lite.model.base import save_own_template
 from dpo_lite.model.download import fetch_weights
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
@@ -167,8 +166,7 @@ def execute(
             held_out(loaded),
             report.rehearsal,
         )
-        with names_as_they_are():  # of a checkpoint's tensors
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         recorder.close()
         run.update_status(doing="evaluation")
         if recorder.stop_asked and trainer.state.global_step < trainer.state.max_steps:

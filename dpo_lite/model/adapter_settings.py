@@ -24,6 +24,11 @@ HEADED = "SEQ_CLS"  # PEFT's word for an adapter with a scalar head, which is a 
 HEADS = {"score", "classifier"}  # how PEFT and transformers call its head
 
 
+def is_head(tensor: str) -> bool:
+    """Whether a tensor of an adapter's file is its scalar head."""
+    return ".lora_" not in tensor and tensor.split(".")[-2] in HEADS
+
+
 @dataclass(frozen=True)
 class Setting:
     """Which values of a setting are right; what another does, and what helps."""

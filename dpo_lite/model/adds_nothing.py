@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dpo_lite.model.adapter_settings import HEADS
+from dpo_lite.model.adapter_settings import is_head
 from dpo_lite.model.safetensors_header import Place, tensor_places
 
 UP, DOWN = ("lora_B", "lora_embedding_B"), ("lora_A", "lora_embedding_A")
@@ -19,7 +19,7 @@ UP, DOWN = ("lora_B", "lora_embedding_B"), ("lora_A", "lora_embedding_A")
 def adds_nothing(file: Path) -> bool:
     """Whether a model wears this adapter_model.safetensors as if it wore none."""
     places = tensor_places(file)
-    if any(_is_head(name) and _filled(file, place).any() for name, place in places.items()):
+    if any(is_head(name) and _filled(file, place).any() for name, place in places.items()):
         return False
     if any(name.endswith("lora_B.bias") and _filled(file, p).any() for name, p in places.items()):
         return False
@@ -35,10 +35,6 @@ def adds_nothing(file: Path) -> bool:
         if down.shape != ranks.shape or (ranks & down).any():  # what does not fit is said later
             return False
     return True
-
-
-def _is_head(name: str) -> bool:
-    return ".lora_" not in name and name.split(".")[-2] in HEADS
 
 
 def _filled(file: Path, place: Place) -> np.ndarray:

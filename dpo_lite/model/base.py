@@ -263,10 +263,9 @@ def _load(kind, section: ModelSection, **options):
             trust_remote_code=section.trust_remote_code,
             **options,
         )
-    except LOAD_FAULTS as error:
-        raise UserError(_damaged(location) or _load_fault(section, error)) from error
     except Exception as error:
-        if type(error) is not Exception:  # as which tokenizers tells all of its faults
+        # Of no class of its own are all the faults that tokenizers tells.
+        if not isinstance(error, LOAD_FAULTS) and type(error) is not Exception:
             raise
         raise UserError(_damaged(location) or _load_fault(section, error)) from error
 

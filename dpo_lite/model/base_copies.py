@@ -12,13 +12,13 @@ from collections.abc import Callable
 import torch
 
 from dpo_lite.model.adapter_names import PREFIX
-from dpo_lite.model.adapter_settings import HEADS, MERGE
+from dpo_lite.model.adapter_settings import MERGE, is_head
 from dpo_lite.model.targets import plain_name
 
 
 def is_of_base(name: str) -> bool:
     """Whether a tensor of an adapter's file is neither LoRA's nor a scalar head."""
-    return ".lora_" not in name and name.split(".")[-2] not in HEADS
+    return ".lora_" not in name and not is_head(name)
 
 
 def without_copies(

@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel, set_peft_model_state_dict
 
 from dpo_lite.model.adapter_files import WEIGHTS
+from dpo_lite.model.attach import names_as_they_are
 from dpo_lite.model.own_start import has_start, load_start, save_plain, save_start
 from dpo_lite.model.roles import POLICY
 from dpo_lite.model.tensor_files import load_tensors
@@ -30,4 +31,10 @@ def load_checkpoint(model: PeftModel, folder: Path) -> None:
     if has_start(model, POLICY):
         load_start(model, POLICY, folder)
     else:
-        set_peft_model_state_dict(model, load_tensors(folder / WEIGHTS), adapter_name=POLICY)
+        load_adapter(model, folder / WEIGHTS, POLICY)
+
+
+def load_adapter(model: PeftModel, file: Path, name: str) -> None:
+    """Tensors into an adapter that the model has, by the names that they were saved under."""
+    with names_as_they_are():
+        set_peft_model_state_dict(model, load_tensors(file), adapter_name=name)

@@ -83,9 +83,8 @@ def answer_ids(
     answers = {} if kept is None else kept
     order = [i for i in range(len(prompts)) if i not in answers]
     order.sort(key=lambda i: -len(prompts[i]))
-    if at_once > 1 and len(order) > 1:
-        with plain_generation(lm):
-            at_once = at_once if answers_in_batches(lm) else 1
+    if at_once > 1 and len(order) > 1 and not may_share_a_batch(model):
+        at_once = 1
     for start in range(0, len(order), at_once):
         part = order[start : start + at_once]
         width = max(len(prompts[i]) for i in part)
@@ -125,6 +124,13 @@ def sample_answers(
         max(count, 1),
     )
     return answers
+
+
+def may_share_a_batch(model: torch.nn.Module) -> bool:
+    """Whether prompts of unequal length are answered together as each is alone."""
+    lm = causal_lm(model)
+    with plain_generation(lm):
+        return answers_in_batches(lm)
 
 
 @contextmanager

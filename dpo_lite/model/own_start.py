@@ -29,6 +29,7 @@ from torch.nn.functional import linear
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json
 from dpo_lite.model.adapter_files import CONFIG, WEIGHTS
+from dpo_lite.model.stacking import alpha_of
 from dpo_lite.model.tensor_files import load_tensors
 
 Start = Literal["pissa", "olora"]
@@ -137,8 +138,7 @@ def save_plain(model: torch.nn.Module, name: str, folder: Path) -> None:
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = read_json(folder / CONFIG) or {}
     rank = 2 * config["r"]
-    alpha = scale * rank
-    plain = {"r": rank, "lora_alpha": int(alpha) if alpha == int(alpha) else alpha}
+    plain = {"r": rank, "lora_alpha": alpha_of(scale, rank)}
     write_json(folder / CONFIG, config | plain | {"use_rslora": False})
 
 

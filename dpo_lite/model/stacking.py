@@ -45,7 +45,7 @@ def concatenated(first: Adapter, second: Adapter) -> Adapter:
     rank = first.rank + second.rank
     config = first.config | {
         "r": rank,
-        "lora_alpha": _alpha(first.scale, rank),
+        "lora_alpha": alpha_of(first.scale, rank),
         "use_rslora": False,
         "target_modules": _either(first.config["target_modules"], second.config["target_modules"]),
     }
@@ -85,7 +85,7 @@ def fresh_beside(start: Adapter, rank: int, seed: int) -> Adapter:
             tensors[name] = (values / math.sqrt(shape[1])).to(tensor)  # as PEFT: kaiming, a = √5
     config = start.config | {
         "r": rank,
-        "lora_alpha": _alpha(start.scale, rank),
+        "lora_alpha": alpha_of(start.scale, rank),
         "use_rslora": False,
     }
     return Adapter(config, tensors)
@@ -95,7 +95,8 @@ def _is_down(name: str) -> bool:
     return any(part in name for part in DOWN)
 
 
-def _alpha(scale: float, rank: int) -> int | float:
+def alpha_of(scale: float, rank: int) -> int | float:
+    """lora_alpha of an adapter of this rank whose update is multiplied by ``scale``."""
     alpha = scale * rank
     return int(alpha) if alpha == int(alpha) else alpha
 

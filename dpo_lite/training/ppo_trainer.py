@@ -6,19 +6,18 @@ import shutil
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from datasets import Dataset
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers import TrainerControl, TrainerState
 
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
-from dpo_lite.model.checkpoints import load_checkpoint, save_checkpoint
+from dpo_lite.model.checkpoints import load_adapter, load_checkpoint, save_checkpoint
 from dpo_lite.model.device_memory import halving, until_it_fits
-from dpo_lite.model.tensor_files import load_tensors
 from dpo_lite.objectives.policy_gradient import steered_beta
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.callbacks import RunRecorder
@@ -38,9 +37,6 @@ from dpo_lite.training.ppo import (
     rollouts,
 )
 from dpo_lite.training.schedule import schedule
-
-if TYPE_CHECKING:
-    pass
 
 KEPT = 2  # checkpoints
 VALUE_FILE, OPTIMIZER_FILE = "value.safetensors", "optimizer.pt"
@@ -219,8 +215,7 @@ class PolicyTrainer:
         self.state.global_step = state.global_step
         load_checkpoint(self.model, folder)
         if roles.VALUE in self.model.peft_config:
-            tensors = load_tensors(folder / VALUE_FILE)
-            set_peft_model_state_dict(self.model, tensors, adapter_name=roles.VALUE)
+            load_adapter(self.model, folder / VALUE_FILE, roles.VALUE)
         resumable = torch.load(folder / OPTIMIZER_FILE, weights_only=True)
         self.optimizer.load_state_dict(resumable["optimizer"])
         self.scheduler.load_state_dict(resumable["scheduler"])

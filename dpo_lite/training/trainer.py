@@ -20,10 +20,9 @@ from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json
 from dpo_lite.model.checkpoints import load_checkpoint, write_start
 from dpo_lite.model.device_memory import until_it_fits
-from dpo_lite.model.own_start import has_start
 from dpo_lite.model.precision import to_fp32
 from dpo_lite.model.recompute import decoder_layers, recompute
-from dpo_lite.model.roles import POLICY, trainable_parameters
+from dpo_lite.model.roles import trainable_parameters
 from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.loss_scale import LossScale
@@ -115,10 +114,7 @@ class AdapterTrainer(Trainer):
             write_start(self.model, Path(output_dir or self.args.output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        if has_start(self.model, POLICY):
-            load_checkpoint(self.model, Path(resume_from_checkpoint))
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load_checkpoint(self.model, Path(resume_from_checkpoint))
 
 
 class PreferenceTrainer(AdapterTrainer):

@@ -56,6 +56,19 @@ FOREST = {
         "floor_scale": 4,
     },
 }
+# As published, where a config's own defaults are another model: E2B's, and the mixture's.
+GEMMA4_SHARED = {
+    "num_hidden_layers": 35,
+    "num_kv_shared_layers": 20,
+    "layer_types": (["sliding_attention"] * 4 + ["full_attention"]) * 7,
+}
+GEMMA4_MOE = {
+    "enable_moe_block": True,
+    "num_experts": 128,
+    "top_k_experts": 8,
+    "moe_intermediate_size": 704,
+    "hidden_size_per_layer_input": 0,
+}
 # Recurrent layers and short convolutions beside attention, by what carries the state.
 LINEAR = {
     "layer_types": ["linear_attention", "full_attention"],

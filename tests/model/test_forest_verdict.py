@@ -9,26 +9,15 @@ from transformers import CONFIG_MAPPING
 from dpo_lite.model import forest, forest_verdict
 from dpo_lite.model.forest_verdict import tried
 from dpo_lite.model.small_twin import small_config, small_twin
+from tests.model.small_models import GEMMA4_MOE, GEMMA4_SHARED
 
-KV_SHARED = {
-    "num_hidden_layers": 35,
-    "num_kv_shared_layers": 20,
-    "layer_types": (["sliding_attention"] * 4 + ["full_attention"]) * 7,
-}
-GEMMA_4_MIXTURE = {
-    "enable_moe_block": True,
-    "num_experts": 128,
-    "top_k_experts": 8,
-    "moe_intermediate_size": 704,
-    "hidden_size_per_layer_input": 0,
-}
 # As they are shipped, in full size: what is tried is a small copy.
 FIT = {
     "llama": {},
     "qwen2": {"num_attention_heads": 14, "num_key_value_heads": 2, "hidden_size": 896},
     "qwen3_moe": {},
     "gemma3_text": {},
-    "gemma4_text": KV_SHARED,
+    "gemma4_text": GEMMA4_SHARED,
     "gpt2": {},
     "gpt_oss": {},
     "deepseek_v3": {},
@@ -172,7 +161,7 @@ def test_what_the_small_copy_lacks_is_not_waved_through():
 
 
 def test_the_small_copy_has_every_kind_of_layer():
-    text = small_config(config("gemma4_text", KV_SHARED))
+    text = small_config(config("gemma4_text", GEMMA4_SHARED))
     assert text.layer_types == ["sliding_attention", "full_attention"] * 2
     assert text.num_kv_shared_layers == 2
     jamba = small_twin(config("jamba", {}))
@@ -184,7 +173,7 @@ def test_the_small_copy_has_every_kind_of_layer():
 
 def test_the_small_copy_keeps_what_single_layers_have_of_their_own():
     """Gemma 4's global layers have larger heads, by their numbers in the config."""
-    for changes in (KV_SHARED, GEMMA_4_MIXTURE):
+    for changes in (GEMMA4_SHARED, GEMMA4_MOE):
         text = small_config(config("gemma4_text", changes))
         sizes = {"sliding_attention": 256, "full_attention": 512}
         found = [layer.head_dim for layer in text.per_layer_config]

@@ -9,8 +9,8 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSeque
 from dpo_lite.errors import UserError
 from dpo_lite.export.merge import merge
 from dpo_lite.model import roles
-from dpo_lite.model.attach import names_as_they_are
 from dpo_lite.model.base import load_base
+from dpo_lite.model.checkpoints import load_checkpoint, save_checkpoint
 from dpo_lite.model.targets import all_linear, shortest
 from dpo_lite.recipe import AdapterSection, ModelSection
 from tests.model.small_experts import MIXTURES, save_mixture, small_mixture
@@ -180,14 +180,13 @@ def test_tensors_that_plain_peft_would_lose_are_called_as_published(tmp_path):
 
 
 def test_tensors_in_a_runs_checkpoint_are_taken_as_they_are(tmp_path):
-    """By the model's own names, as the trainer saves and loads them."""
+    """By the model's own names, as trainers save and load them."""
     model = small_mixture("laguna", shared_expert_intermediate_size=32)
     model = trained(roles.add_policy(model, AdapterSection(r=2), seed=0))
     expected = logits(model)
-    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    save_checkpoint(model, tmp_path)
     with torch.no_grad():
         for parameter in roles.trainable_parameters(model):
             parameter.zero_()
-    with names_as_they_are():
-        model.load_adapter(tmp_path, roles.POLICY, is_trainable=True)
+    load_checkpoint(model, tmp_path)
     assert torch.equal(logits(model), expected)
