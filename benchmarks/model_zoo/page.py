@@ -25,8 +25,9 @@ is not one that is refused.
 - *rows*: `packed` has every prompt once and many examples in one row without padding; `separate`
   has every response in a row of its own, which is as exact and slower. The reasons are below each
   table.
-- *log p*: largest difference of a token's log-probability from the unmodified model.
-- *gradient*: difference of the adapter's gradient from the unmodified model's, as a share of it.
+- *log p*: largest difference of a token's log-probability from single rows: those of the unmodified
+  model with the base in 32 bits, those of the same base in 4 bits; the larger of the two.
+- *gradient*: the same of the adapter's gradient, as a share of it.
 - *PEFT*: the saved adapter loads with plain PEFT on the model as transformers loads it, every
   tensor of it, and no other layer gets one.
 - *answers*: greedy answers to prompts of several lengths in one batch are those of whole rows
@@ -52,9 +53,12 @@ matter, narrow and with few layers, each kind of layer among them; saved to disk
 user's base is. What numbers are held to is the same folder loaded by transformers alone, in 32
 bits, with the adapter put on by PEFT: each response alone in a row, PyTorch's autograd. The trees
 have one, two and four responses and prompts of 1, 3, 19 and 70 tokens; scores and gradients are
-taken with no layer computed again and in each of the ways that the plan may choose. Plans are for
-NF4 on a card of 24 GB. It ran on a CPU with {versions}: what runs only on a card (fused attention,
-flash-linear-attention, causal-conv1d) is not in here.
+taken with no layer computed again and in each of the ways that the plan may choose. Plans, and the
+share in 4 bits, are those of transformers' default config in full size, on a card of 24 GB. It ran
+on a CPU, so what runs only on a card (fused attention, flash-linear-attention, causal-conv1d) is
+not in here.
+
+Versions: {versions}.
 
 """
 COLUMNS = {
@@ -77,9 +81,9 @@ def page(records: dict[str, Record]) -> str:
     text = HEAD.format(count=len(records), logps=LOGPS, gradient=GRADIENT, versions=versions)
     text += summary(list(records.values()))
     for title, group in GROUPS.items():
-        of_group = {each.models: records[each.name] for each in group if each.name in records}
-        if of_group:
-            text += f"\n## {title}\n\n" + "\n".join(_table(of_group)) + "\n"
+        rows = [(each.models, records[each.name]) for each in group if each.name in records]
+        if rows:
+            text += f"\n## {title}\n\n" + "\n".join(_table(rows)) + "\n"
     return text
 
 
@@ -88,13 +92,14 @@ def summary(records: list[Record]) -> str:
     total = len(records)
     packed = sum(r["cells"]["way"].get("way") == "forest" for r in records)
     exact = [r["cells"]["exact"] for r in records if "logps" in r["cells"]["exact"]]
+    largest = {what: max(worst(cell, what) for cell in exact) for what in ("logps", "gradient")}
     lines = [
         "## In short",
         "",
         f"Of {total} architectures {sum('as' in r['cells']['loads'] for r in records)} load and "
-        f"{packed} are scored in packed rows. The largest difference of a log-probability is "
-        f"{max(cell['logps'] for cell in exact):.1e}, of a gradient "
-        f"{max(cell['gradient'] for cell in exact):.1e}.",
+        f"{packed} are scored in packed rows.",
+        f"The largest difference of a log-probability is {largest['logps']:.1e},",
+        f"of a gradient {largest['gradient']:.1e}.",
         "",
     ]
     shown = {
@@ -112,18 +117,19 @@ def _sign(cells: dict[str, Any], column: str) -> str:
     return "✗" if _wrong(cells[column]) else "✓"
 
 
-def _table(records: dict[str, Record]) -> Iterator[str]:
+def _table(rows: list[tuple[str, Record]]) -> Iterator[str]:
+    records = [record for _, record in rows]
     heads = ["architecture", "models", "in 4 bits", "rows", "log p", "gradient"]
     heads += [*COLUMNS.values(), "plan"]
     yield f"| {' | '.join(heads)} |"
     yield f"|{' --- |' * len(heads)}"
-    for models, record in records.items():
+    for models, record in rows:
         yield f"| {' | '.join([record['name'], models, *_cells(record['cells'])])} |"
     for title, sentences in (
-        ("In separate rows", _why(records.values())),
-        ("In 16 bits", _left_whole(records.values())),
-        ("Layers without an adapter", _without_adapter(records.values())),
-        ("Not shown", _faults(records.values())),
+        ("In separate rows", _why(records)),
+        ("In 16 bits", _left_whole(records)),
+        ("Layers without an adapter", _without_adapter(records)),
+        ("Not shown", _faults(records)),
     ):
         if found := list(sentences):
             yield from ("", f"**{title}:**", "", *found)
@@ -135,11 +141,16 @@ def _cells(cells: dict[str, Any]) -> list[str]:
     return [
         "✗" if share is None else f"{min(round(100 * share), 99 if share < 1 else 100)} %",
         {"forest": "packed", None: "✗"}.get(way, way),
-        _number(exact.get("logps"), LOGPS),
-        _number(exact.get("gradient"), GRADIENT),
+        _number(worst(exact, "logps"), LOGPS),
+        _number(worst(exact, "gradient"), GRADIENT),
         *(_sign(cells, column) for column in COLUMNS),
         f"{plan['seconds']:.0f} s" if "seconds" in plan else "✗",
     ]
+
+
+def worst(exact: dict[str, Any], what: str) -> float | None:
+    """The larger difference of the two: with the base in 32 bits, and in 4."""
+    return max(exact[what], exact.get(f"{what} in 4 bits") or 0.0) if what in exact else None
 
 
 def _number(value: float | None, aim: float) -> str:

@@ -42,7 +42,7 @@ class Algorithm:
 
 ENCODING = Algorithm(
     "ENCODING",  # rows to token ids
-    version=4,
+    version=5,
     first_key="c9927061fe18cca7cdf600d3387ec156514f6430de7f3bcf4d4add4aa8300bda",
     modules=(
         "dpo_lite.data.calls",
@@ -68,7 +68,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="3edf6d59b5fa086c515c9e04e5a8da6b34b460127a28ac0bfbdfc0b9da95b40d",
+    recorded="2094dc29ba3d5002923ef357eef0eabbe1e3da373ef2eb89f66e3be02c9dd43b",
 )
 
 SCORING = Algorithm(
@@ -109,7 +109,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="a299d89440a5f44929aed26e9e1e577de60531bfbfad71b8c566c057578cfd49",
+    recorded="a31cfb08c70c6f5ca86de8e3f96954e51f284304f477438a581aa4387d607c1c",
 )
 
 FOREST = Algorithm(

@@ -14,6 +14,7 @@ from typing import Any
 from dpo_lite.data.examples import ROLES
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
+CALLS = "function_call"  # ShareGPT's turn that calls tools: its words are the call, as JSON
 ROLE_NAMES = {role: role for role in ROLES} | {
     "human": "user",
     "prompter": "user",
@@ -24,6 +25,7 @@ ROLE_NAMES = {role: role for role in ROLES} | {
     "developer": "system",
     "observation": "tool",
     "ipython": "tool",
+    CALLS: "assistant",
 }
 BOOLEANS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 

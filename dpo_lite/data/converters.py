@@ -263,7 +263,7 @@ def _last_answer(row: DataRow) -> Ranked:
     if not places:
         raise BadRow(Reason.MALFORMED, f"{key} holds no answer")
     asked, last = turns[: places[-1]], turns[places[-1]]
-    found = Ranked(with_system(row, asked), [spoken(last, key)], template=template(row))
+    found = Ranked(with_system(row, asked), [spoken(last)], template=template(row))
     return found._replace(behind=ending(row, key))
 
 

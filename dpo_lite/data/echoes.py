@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dpo_lite.data.examples import Message, Ranked
+from dpo_lite.data.examples import Message, Ranked, reworded
 
 
 def repeats_prompt(prompt: Sequence[Message], answers: Sequence[str]) -> bool:
@@ -22,4 +22,5 @@ def without_echo(ranked: Ranked) -> Ranked:
     if not repeats_prompt(ranked.prompt, ranked.responses):
         return ranked
     length = len(ranked.prompt[-1]["content"].strip())
-    return ranked._replace(responses=[answer.lstrip()[length:] for answer in ranked.responses])
+    bare = [reworded(answer, answer.lstrip()[length:]) for answer in ranked.responses]
+    return ranked._replace(responses=bare)

@@ -29,6 +29,7 @@ from dpo_lite.data.pairs import examples_of, pair_labelled, prompt_text
 from dpo_lite.data.recognition import recognise
 from dpo_lite.data.senses import refuse_other_senses
 from dpo_lite.data.sources import Source
+from dpo_lite.data.texts import told_apart
 from dpo_lite.data.tokens import EncodedExample, Encoder, Rendered
 from dpo_lite.data.where import row_filter
 from dpo_lite.errors import UserError
@@ -216,7 +217,7 @@ def _table(
             "rejected_markers": example.rejected_markers,
             "margin": example.margin,
             "prompt_key": _hash(prompt_text(example.prompt) + repr(example.template or "")),
-            "response_keys": [_hash(answer.strip()) for answer in example.responses],
+            "response_keys": [_hash(told_apart(answer)) for answer in example.responses],
             "ids_key": _ids_key(encoded),
             "melted": encoded.melted,
             "folded": text.folded,

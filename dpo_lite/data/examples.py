@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
@@ -53,6 +54,30 @@ class BadRow(Exception):
         super().__init__(reason.value, detail)
         self.reason = reason
         self.detail = detail
+
+
+class Calling(str):
+    """The words of an answer that calls tools, often none; ``calls`` as a Message has them.
+
+    Answers are text wherever they are looked at; only the chat template has to know of the calls.
+    """
+
+    calls: Sequence[dict[str, Any]]
+
+    def __new__(cls, words: str, calls: Sequence[dict[str, Any]] = ()) -> Calling:
+        answer = super().__new__(cls, words)
+        answer.calls = calls
+        return answer
+
+
+def calls_of(answer: str) -> list[dict[str, Any]]:
+    """The calls of an answer; none of one that is text alone."""
+    return list(answer.calls) if isinstance(answer, Calling) else []
+
+
+def reworded(answer: str, words: str) -> str:
+    """The answer with other words, and the calls that it makes."""
+    return Calling(words, answer.calls) if isinstance(answer, Calling) else words
 
 
 class Ranked(NamedTuple):

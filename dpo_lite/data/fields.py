@@ -12,6 +12,7 @@ from typing import Any
 from dpo_lite.data.calls import without_ids
 from dpo_lite.data.cells import (
     BOOLEANS,
+    CALLS,
     decoded,
     first_of,
     is_boolean,
@@ -21,7 +22,7 @@ from dpo_lite.data.cells import (
     is_number,
     role_of,
 )
-from dpo_lite.data.examples import BadRow, DataRow, Message, Reason
+from dpo_lite.data.examples import BadRow, Calling, DataRow, Message, Reason
 from dpo_lite.data.faithful import CLOSES, OPENS
 
 MAX_CHARACTERS = 1_000_000
@@ -89,6 +90,8 @@ def message(value: Any, what: str) -> Message:
         raise BadRow(Reason.MALFORMED, f"{what}: unknown role {shown}")
     calls = tool_calls(turn, what) if role == "assistant" else []
     content = first_of(turn, "content", "value")
+    if first_of(turn, "role", "from").strip().lower() == CALLS and not calls:
+        calls, content = _calls_in(content, what), ""
     if content is None and calls:
         content = ""
     if isinstance(content, list):  # OpenAI's list of parts
@@ -111,6 +114,15 @@ def _beside(turn: Mapping[str, Any], role: str) -> dict[str, str]:
     """Which call a tool's turn answers, where it says so."""
     keys = ("tool_call_id", "name") if role == "tool" else ()
     return {key: turn[key] for key in keys if isinstance(turn.get(key), str) and turn[key]}
+
+
+def _calls_in(content: Any, what: str) -> list[dict[str, Any]]:
+    """ShareGPT's turn of calls: one as JSON text, or a list of several."""
+    called = decoded(content)
+    calls = called if isinstance(called, list) else [called]
+    if not calls or not all(isinstance(call, dict) for call in calls):
+        raise BadRow(Reason.MALFORMED, f"{what}: a turn of {CALLS} holds no JSON of a call")
+    return tool_calls({"tool_calls": calls}, what)
 
 
 def tool_calls(turn: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
@@ -149,14 +161,13 @@ def answer(row: DataRow, key: str) -> str:
     turn = message(value[0] if isinstance(value, list) and len(value) == 1 else value, key)
     if turn["role"] != "assistant":
         raise BadRow(Reason.MALFORMED, f"{key} is a turn of the {turn['role']}, not an answer")
-    return spoken(turn, key)
+    return spoken(turn)
 
 
-def spoken(turn: Message, what: str) -> str:
-    """The text of an answer; one that calls tools has no text that says so."""
-    if turn.get("tool_calls"):
-        raise BadRow(Reason.MALFORMED, f"{what}: an answer that calls tools cannot be trained on")
-    return turn["content"]
+def spoken(turn: Message) -> str:
+    """What an answer says, and the tools that it calls."""
+    calls = turn.get("tool_calls")
+    return Calling(turn["content"], calls) if calls else turn["content"]
 
 
 def answers_behind_shared_turns(
@@ -170,7 +181,7 @@ def answers_behind_shared_turns(
     for turn, key in ((chosen[-1], "chosen"), (rejected[-1], "rejected")):
         if turn["role"] != "assistant":
             raise BadRow(Reason.UNANSWERED, f"{key}: its last turn is of the {turn['role']}")
-    return chosen[:-1], [spoken(chosen[-1], "chosen"), spoken(rejected[-1], "rejected")]
+    return chosen[:-1], [spoken(chosen[-1]), spoken(rejected[-1])]
 
 
 def turns_before_answer(row: DataRow, key: str) -> list[Message]:

@@ -11,6 +11,8 @@ from itertools import combinations, product
 from dpo_lite.data.calls import matched, without_ids
 from dpo_lite.data.cells import is_dialogue, is_number
 from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Message, Ranked, Reason
+from dpo_lite.data.fields import spoken
+from dpo_lite.data.texts import told_apart
 from dpo_lite.tasks.spec import DEMONSTRATIONS, PROMPTS
 
 PLACES = {
@@ -71,9 +73,9 @@ def _behind(ranked: Ranked, number: int) -> list[Dropped]:
 def _earlier_turns(prompt: list[Message], common: dict) -> list[Example]:
     """Every answer that stands in the prompt as an example of its own, with what came before."""
     return [
-        Example(prompt[:place], [turn["content"]], **common)
+        Example(prompt[:place], [spoken(turn)], **common)
         for place, turn in enumerate(prompt)
-        if turn["role"] == "assistant" and turn["content"].strip() and not turn.get("tool_calls")
+        if turn["role"] == "assistant" and told_apart(spoken(turn))
         if _can_be_asked(prompt[:place])
     ]
 
@@ -174,7 +176,7 @@ def _best_first(ranked: Ranked) -> tuple[list[str], list[float] | None]:
 
 
 def _check_distinct(answers: Sequence[str], scores: Sequence[float] | None) -> None:
-    bare = [answer.strip() for answer in answers]
+    bare = [*map(told_apart, answers)]
     if not answers or not all(bare):
         raise BadRow(Reason.EMPTY_RESPONSE)
     if len(set(bare)) < len(bare):

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 from dpo_lite.data.cells import ASSISTANT, HUMAN
-from dpo_lite.data.examples import BadRow, Example, Message, Reason
+from dpo_lite.data.examples import BadRow, Example, Message, Reason, calls_of
 
 NAMES = ("name", "tool_call_id")  # what a tool's turn may have beside its words
 
@@ -15,9 +15,16 @@ NAMES = ("name", "tool_call_id")  # what a tool's turn may have beside its words
 def all_texts(example: Example) -> list[str]:
     """All that the row brings and the model reads, to look for special tokens in it."""
     beside = [turn["tool_calls"] for turn in example.prompt if turn.get("tool_calls")]
+    beside += [calls for answer in example.responses if (calls := calls_of(answer))]
     beside += [example.template] if example.template else []
     beside += [turn[key] for turn in example.prompt for key in NAMES if key in turn]
     return [turn["content"] for turn in example.prompt] + example.responses + [*map(_json, beside)]
+
+
+def told_apart(answer: str) -> str:
+    """Equal for equal answers: their words and calls, whatever white space and ids they have."""
+    calls = [{key: call[key] for key in call if key != "id"} for call in calls_of(answer)]
+    return answer.strip() + (_json(calls) if calls else "")
 
 
 def bare_answer(answer: str) -> str:
@@ -40,7 +47,8 @@ def raw_texts(example: Example) -> tuple[str, list[str]]:
     the model has never seen one that stands alone.
     """
     messages = example.prompt
-    if example.template.get("tools") or any(turn.get("tool_calls") for turn in messages):
+    calling = [turn.get("tool_calls") for turn in messages] + [*map(calls_of, example.responses)]
+    if example.template.get("tools") or any(calling):
         raise BadRow(Reason.TEMPLATE, "tools need a chat template, and this is plain text")
     if len(messages) == 1 and not example.dialogue:
         prompt = messages[0]["content"]
@@ -71,7 +79,11 @@ def with_calls_spelt(example: Example) -> Example:
         else turn
         for turn in example.prompt
     ]
-    return replace(example, prompt=prompt, template={})
+    answers = [
+        f"{answer}\n{_json(calls)}".strip() if (calls := calls_of(answer)) else answer
+        for answer in example.responses
+    ]
+    return replace(example, prompt=prompt, responses=answers, template={})
 
 
 def _json(value: object) -> str:

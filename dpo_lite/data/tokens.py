@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Reason
+from dpo_lite.data.calls import matched
+from dpo_lite.data.examples import BadRow, Dropped, Example, Message, Reason, calls_of
 from dpo_lite.data.faithful import CLOSES, OPENS, Roles, left_out, tools_left_out
 from dpo_lite.data.template import FAULTS, Template, find_out, render
 from dpo_lite.data.texts import (
@@ -162,8 +163,9 @@ class Encoder:
         Where it cuts the answer's reasoning, or opens an answer with a mark that it then leaves
         out, the answer is put there as the model itself is to write it.
         """
-        answer = bare_answer(answer)
-        turn = {"role": "assistant", "content": answer}
+        calls, answer = calls_of(answer), bare_answer(answer)
+        turn = {"role": "assistant", "content": answer} | ({"tool_calls": calls} if calls else {})
+        turn = matched([*messages, turn])[-1]
         whole = self._rendered([*messages, turn], False, example.template)
         after = self.template.after
         given = prompt
@@ -183,7 +185,8 @@ class Encoder:
             hint = "; data.template='{enable_thinking: false}' switches that off in some"
             raise BadRow(Reason.UNSAID, fault + hint)
         spoken = {**turn, "content": answer.rpartition(CLOSES)[2]}
-        if CLOSES in answer and whole.endswith(after) and not left_out(whole, [*messages, spoken]):
+        apart = CLOSES in answer and not calls and whole.endswith(after)
+        if apart and not left_out(whole, [*messages, spoken]):
             return answer.removeprefix(OPENS * opened).lstrip("\n" * opened) + self.template.end
         raise BadRow(Reason.UNSAID, fault)
 

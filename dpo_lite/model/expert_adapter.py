@@ -57,4 +57,4 @@ class ParamWrapper(layer.ParamWrapper):
         )
 
     def merge(self, *arguments: Any, **options: Any) -> None:
-        raise UserError("Experts in memory are not merged; `dpo-lite export` merges files.")
+        raise UserError("Experts in memory are not merged; `dpo-lite merge` merges files.")

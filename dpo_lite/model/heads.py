@@ -26,9 +26,15 @@ def attach_head(model: torch.nn.Module) -> None:
     lm = causal_lm(model)
     if hasattr(lm, SCALAR_HEAD):
         return
-    head = torch.nn.Linear(lm.config.get_text_config().hidden_size, 1, bias=False)
+    head = torch.nn.Linear(head_width(lm), 1, bias=False)
     torch.nn.init.zeros_(head.weight)
     setattr(lm, SCALAR_HEAD, head.to(lm.device).requires_grad_(False))
+
+
+def head_width(lm: torch.nn.Module) -> int:
+    """Numbers that a transformers model hands to its head; not always the width of its layers
+    (OPT 350M)."""
+    return lm.get_output_embeddings().weight.shape[1]
 
 
 def head_is_zero(model: torch.nn.Module) -> bool:

@@ -28,7 +28,7 @@ from dpo_lite.model.adapter_settings import HEADED, refusal
 from dpo_lite.model.attach import attach, attach_saved, tensors_for_plain_peft
 from dpo_lite.model.base_copies import is_of_base, without_copies
 from dpo_lite.model.fresh import fresh_config
-from dpo_lite.model.heads import attach_head
+from dpo_lite.model.heads import attach_head, head_width
 from dpo_lite.model.own_start import has_start, save_plain, start_at
 from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
@@ -110,8 +110,8 @@ def continue_policy(
         if extra_r:
             whole = concatenated(whole, fresh_beside(whole, extra_r, seed))
         if head:
-            width = base.config.get_text_config().hidden_size
-            whole.tensors[HEAD_WEIGHT] = torch.zeros(1, width) if own_head is None else own_head
+            fresh_head = torch.zeros(1, head_width(base))
+            whole.tensors[HEAD_WEIGHT] = fresh_head if own_head is None else own_head
         model = _on_base(base, whole, adapter, head)
     else:
         model = load_policy(base, folder)

@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 
 from dpo_lite.data.files import KINDS, content_hash, file_kind
-from dpo_lite.errors import UserError
+from dpo_lite.errors import UserError, disk_faults_told
+from dpo_lite.files import replaced
 
 MOST_BYTES = 200 * 2**20
 ACCEPTED = [*KINDS, ".ndjson", ".gz"]
 
 
+@disk_faults_told()
 def keep_upload(arrived: Path, folder: Path) -> Path:
     """Move an uploaded file to ``folder``; the same content under the same name is kept once.
 
@@ -33,5 +35,6 @@ def keep_upload(arrived: Path, folder: Path) -> Path:
         number += 1
     folder.mkdir(parents=True, exist_ok=True)
     if not target.exists():
-        shutil.copyfile(arrived, target)
+        with replaced(target) as partial:
+            shutil.copyfile(arrived, partial)
     return target

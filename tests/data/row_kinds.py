@@ -129,6 +129,19 @@ KINDS = HARMLESS | {
     "a tool's JSON": row(ASKS, LOOKS, tool('{"degreesx": 19.5, "skyx": "clearx \\u00e9"}')),
     "a tool that says nothing": row(ASKS, LOOKS, tool("")),
     "a call without an answer": row(ASKS, LOOKS, user("neverx mindx")),
+    "an answer that calls": row(ASKS, good=LOOKS, bad="goodx wordsx", tools=TOOLS),
+    "answers that call": row(
+        ASKS, good=LOOKS, bad=call(("weatherfn", {"townarg": "Osloy"})), tools=TOOLS
+    ),
+    "an answer that calls twice": row(
+        ASKS, good=call(("weatherfn", {"townarg": "Romey"}), ("otherfn", {"nx": [17]})), bad=LOOKS
+    ),
+    "an answer that says and calls": row(
+        ASKS, good=call(("nowfn", {}), words="lookx upx", ids=True), bad=call(("otherfn", {}))
+    ),
+    "a second call": row(
+        ASKS, LOOKS, tool("nineteenx"), good=call(("otherfn", {"ax": "Osloy"})), bad="badx"
+    ),
     "schemas alone": row(user("whyx"), tools=TOOLS),
     "reasoning": row(user("9x"), good=THOUGHT, bad=OTHER),
     "reasoning alone differs": row(user("9x"), good=THOUGHT, bad=OTHER.replace("twox", "onex")),

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from dpo_lite.data.examples import BadRow, Reason
+from dpo_lite.data.examples import BadRow, Reason, calls_of
 from dpo_lite.data.formats import FORMATS, formats_table
 from dpo_lite.data.recognition import recognise
 from dpo_lite.errors import UserError
@@ -760,7 +760,7 @@ def test_reasoning_beside_an_answer_is_not_thrown_away_silently():
     ]
 
 
-def test_calls_of_tools_stand_in_the_prompt_and_are_no_answer():
+def test_calls_of_tools_stand_in_the_prompt_and_in_answers():
     call = {"function": {"name": "weather", "arguments": '{"town": "Rome", "day": null}'}}
     asked = [
         {"role": "user", "content": "q"},
@@ -774,8 +774,9 @@ def test_calls_of_tools_stand_in_the_prompt_and_are_no_answer():
     assert told["function"] == {"name": "weather", "arguments": {"town": "Rome"}}
     assert converted.prompt[1]["content"] == ""
     calling = {**good, "tool_calls": [call]}
-    with pytest.raises(BadRow, match="an answer that calls tools"):
-        recognise([row]).convert({**row, "chosen": [calling]})
+    answers = recognise([row]).convert({**row, "chosen": [calling]}).responses
+    assert answers == ["GOOD", "BAD"]
+    assert calls_of(answers[0]) == converted.prompt[1]["tool_calls"]
     for broken in ([{"function": {}}], [{"function": {"name": "f", "arguments": "[1]"}}], "x"):
         turns = [asked[0], {**asked[1], "tool_calls": broken}, asked[2]]
         with pytest.raises(BadRow, match="tool"):

@@ -49,7 +49,9 @@ def check(kind, row, found, twin, tokenizer, marks):
         answer, ids = row[key][0], [*found.prompt_ids, *found.response_ids[place]]
         text = whole.said(tokenizer, ids)
         thought = answer.get("reasoning_content", "")
-        missing = whole.first_missing(text, row["prompt"], f"{thought} {answer['content']}")
+        missing = whole.first_missing(
+            text, row["prompt"], f"{thought} {answer['content']}", answer.get("tool_calls")
+        )
         assert missing is None, f"{kind}: {missing} in {text!r}"
         contents = [turn["content"] for turn in [*row["prompt"], answer]]
         assert whole.rewritten(text, contents) is None, f"{kind}: {text!r}"

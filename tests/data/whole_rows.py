@@ -40,7 +40,7 @@ def said(tokenizer, ids) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def first_missing(text: str, turns, answer: str) -> str | None:
+def first_missing(text: str, turns, answer: str, calls=()) -> str | None:
     """The first word of the turns, or of the answer behind them, that is not in its place.
 
     What a template may do: put a system turn elsewhere, leave out the reasoning of earlier turns,
@@ -61,6 +61,8 @@ def first_missing(text: str, turns, answer: str) -> str | None:
         if turn["role"] not in ELSEWHERE:
             place = end
     lost, _ = _walk(text, place, _words(answer))
+    for word in [] if lost else _words(" ".join(_called({"tool_calls": calls}))):
+        lost = lost or _walk(text, place, [word])[0]
     return f"{lost!r} of the answer" if lost else None
 
 

@@ -44,6 +44,7 @@ FOREST = {
     "gemma3n_text": GEMMA_3N | {"sliding_window": 5},
     "phi3": {"sliding_window": 5},
     "smollm3": {"no_rope_layers": [1, 0, 1]},
+    "opt": {"ffn_dim": 96, "word_embed_proj_dim": 32},  # the head's input is narrower
     # Chunks of 5, and queries that grow with every fourth position where there is no rotation.
     "llama4_text": {
         "head_dim": 16,

@@ -8,7 +8,8 @@ from dpo_lite.model import choosing
 from dpo_lite.model.attention import forest_attention
 from dpo_lite.model.choosing import choose_way, leak, leak_limit, true_token_logps
 from dpo_lite.model.forest_verdict import Verdict
-from dpo_lite.model.scoring import lay_out, response_logps, response_token_logps
+from dpo_lite.model.heads import attach_head
+from dpo_lite.model.scoring import SCALAR_HEAD, lay_out, response_logps, response_token_logps
 from tests.model.small_models import FOREST, RECURRENT, random_examples, small_model
 
 
@@ -117,3 +118,11 @@ def test_attention_is_restored():
     with pytest.raises(ZeroDivisionError), forest_attention(model, batch):
         raise ZeroDivisionError
     assert model.config._attn_implementation == before
+
+
+def test_a_scalar_head_is_as_wide_as_what_the_model_hands_to_its_own():
+    """OPT 350M projects its last hidden state before its head, as this small one does."""
+    model = small_model("opt")
+    attach_head(model)
+    assert model.config.hidden_size != model.config.word_embed_proj_dim
+    assert getattr(model, SCALAR_HEAD).weight.shape == (1, model.config.word_embed_proj_dim)

@@ -1,5 +1,6 @@
 """The Recipes and Data tabs without a browser: drafts, uploads, and their HTML."""
 
+import errno
 import gzip
 import json
 from dataclasses import replace
@@ -136,6 +137,19 @@ def test_uploads_are_kept_once_under_a_safe_name(tmp_path):
         with pytest.raises(UserError, match="no data file"):
             upload(name)
     assert len(list(folder.iterdir())) == 3
+
+
+def test_a_full_disk_keeps_nothing_of_an_upload(tmp_path, monkeypatch):
+    def full(source, target):
+        target.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    arrived = tmp_path / "rows.jsonl"
+    arrived.write_bytes(b"{}")
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(UserError, match="make room there"):
+        keep_upload(arrived, tmp_path / "data")
+    assert not list((tmp_path / "data").iterdir())
 
 
 def test_cards_escape_and_mark_what_is_picked(tmp_path):
