@@ -1,4 +1,4 @@
-"""How fast the web page is: first paint, and a refresh of the table of 200 runs.
+"""How fast the web page is: first paint, a refresh of the table of 200 runs, and what idling costs.
 
     python -m benchmarks.ui_speed            (needs playwright and Chromium for the first two rows)
 
@@ -29,7 +29,7 @@ from dpo_lite.ui import tab_runs
 from dpo_lite.ui.shared import Page
 from dpo_lite.ui.tails import Tails
 
-RUNS, UPDATES, REPEATS = 200, 300, 20
+RUNS, UPDATES, REPEATS, IDLE_SECONDS = 200, 300, 20, 20
 CHROMIUM = "/usr/bin/chromium"
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -129,10 +129,26 @@ def _measured(browser, address: str, folder: Path) -> dict[str, float]:
         Run(folder / "demo-000").update_status(loss=i / 7)
         page.wait_for_function("window.took.length > 0")
         took.append(page.evaluate("window.took[0]"))
+    page.close()
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_function("window.performance.now() > 15000")  # what it loads is loaded
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    before = _busy(session)
+    page.wait_for_timeout(1000 * IDLE_SECONDS)
+    busy = 1000 * (_busy(session) - before) / IDLE_SECONDS
     return {
+        "browser: busy in each second of an idle page": busy,
         "browser: goto to a table of 200 runs": statistics.median(paints),
         "browser: tick to 200 rows drawn anew": statistics.median(took),
     }
+
+
+def _busy(session) -> float:
+    """Seconds that the page's main thread has worked."""
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return next(m["value"] for m in metrics if m["name"] == "TaskDuration")
 
 
 def main() -> None:

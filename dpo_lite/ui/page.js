@@ -54,3 +54,39 @@ document.addEventListener("keydown", (event) => {
   const buttons = [...document.querySelectorAll("#compare-vote button")].filter((b) => b.offsetParent);
   if (place >= 0 && buttons[place] && !buttons[place].disabled) buttons[place].click();
 });
+
+// Every other second: what runs, and which of the tabs shows something that has changed since.
+const marks = {};
+
+async function pulse() {
+  const runs = new URL(location).searchParams.get("runs") || "";
+  const answer = await fetch(`pulse?runs=${encodeURIComponent(runs)}`);
+  if (!answer.ok) return;
+  const {line, ...now} = await answer.json();
+  const bar = document.querySelector("#status-bar .dl-top");
+  if (bar && marks.line !== line) bar.outerHTML = line;
+  marks.line = line;
+  for (const [tab, mark] of Object.entries(now)) {
+    const button = document.querySelector(`#${tab}-changed`);
+    const shown = document.querySelector(`#tab-${tab}`)?.offsetParent;
+    if (button && shown && marks[tab] !== mark) {
+      marks[tab] = mark;
+      button.click();
+    }
+  }
+}
+
+let beat;
+async function beats() {
+  clearTimeout(beat);
+  try {
+    if (!document.hidden) await pulse();
+  } catch {
+    // The server is gone; Gradio says so, and it may come back.
+  }
+  clearTimeout(beat);
+  beat = setTimeout(beats, 2000);
+}
+document.addEventListener("visibilitychange", beats);
+document.addEventListener("click", (event) => event.target.closest("[role=tab]") && setTimeout(beats));
+beats();

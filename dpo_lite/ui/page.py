@@ -24,7 +24,7 @@ BROWSER_SECRET = "dpo-lite"
 def build(page: Page) -> gr.Blocks:
     """The whole page. Nothing is read from disk before a browser asks."""
     with gr.Blocks(title="dpo-lite", analytics_enabled=False, fill_width=True) as blocks:
-        status.build(page)
+        status_line = status.build(page)
         selected = gr.BrowserState([], storage_key="dl-selected-runs", secret=BROWSER_SECRET)
         page = replace(page, blocks=blocks, selected=selected, wanted_data=gr.State(None))
         address = [gr.Textbox(visible=False), gr.Textbox(visible=False)]
@@ -39,7 +39,18 @@ def build(page: Page) -> gr.Blocks:
         selected.change(
             None, selected, js="(names) => window.dlAddress('runs', (names || []).join(','))"
         )
+    _tell_one_only(blocks, status_line)
     return blocks
+
+
+def _tell_one_only(blocks: gr.Blocks, component: gr.Component) -> None:
+    """Have the browser show the course of every event at one component.
+
+    Gradio's default is each event's outputs, and at each message of any event it walks through the
+    whole page for every one of them: an idle page then keeps most of a core busy.
+    """
+    for event in blocks.fns.values():
+        event.show_progress_on = [component]
 
 
 def _from_address(tab: str, runs: str):

@@ -18,6 +18,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from dpo_lite.errors import UserError
+from dpo_lite.ui import pulse
 from dpo_lite.ui.client import Worker
 from dpo_lite.ui.guard import LOOPBACK, Guard
 from dpo_lite.ui.page import build
@@ -50,7 +51,9 @@ def serve(
     page = Page(runs=Path(runs), recipes=Path(recipes), worker=Worker(runs))
     blocks = build(page)
     blocks.queue(max_size=64, default_concurrency_limit=8)
+    blocks._queue.sleep_when_free = 0.02  # Gradio looks for events a thousand times a second
     blocks.launch(**launch_options(host, port, share, password), inbrowser=inbrowser)
+    pulse.serve(page, blocks.app)
     shown = "localhost" if host in ("0.0.0.0", "::") else host
     print(f"dpo-lite is at http://{shown}:{port}  (Ctrl-C ends the page; runs go on)", flush=True)
     if blocks.share_url:

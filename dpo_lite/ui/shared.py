@@ -30,3 +30,8 @@ class Page:
     tabs: gr.Tabs | None = None
     selected: gr.BrowserState | None = None
     wanted_data: gr.State | None = None
+
+
+def changed(tab: str) -> gr.Button:
+    """What the browser presses when a tab's mark has changed (see ``pulse``); nobody sees it."""
+    return gr.Button(visible="hidden", elem_id=f"{tab}-changed")

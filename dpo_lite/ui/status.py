@@ -14,26 +14,10 @@ from dpo_lite.runs.folder import ACTIVE, Run, list_runs
 from dpo_lite.ui.parts import esc
 from dpo_lite.ui.shared import Page
 
-SECONDS = 2.0
 
-
-def build(page: Page) -> None:
-    line = gr.HTML(lambda: show(page), elem_id="status-bar", min_height=30)
-    shown = gr.State("")
-
-    def tick(shown: str):
-        html = show(page)
-        return (gr.skip(), gr.skip()) if html == shown else (html, html)
-
-    gr.Timer(SECONDS).tick(
-        tick,
-        shown,
-        [line, shown],
-        show_progress="hidden",
-        trigger_mode="once",
-        concurrency_limit=None,
-        api_visibility="private",
-    )
+def build(page: Page) -> gr.HTML:
+    """Kept as it is now by ``page.js``, see ``pulse``."""
+    return gr.HTML(lambda: show(page), elem_id="status-bar", min_height=30)
 
 
 def show(page: Page) -> str:

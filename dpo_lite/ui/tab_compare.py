@@ -14,9 +14,7 @@ from dpo_lite.ui.compare_layout import CompareTab, lay_out
 from dpo_lite.ui.compare_question import answering, connect_question
 from dpo_lite.ui.compare_views import win_table
 from dpo_lite.ui.compare_votes import connect_votes
-from dpo_lite.ui.shared import Page
-
-SECONDS = 2.0
+from dpo_lite.ui.shared import Page, changed
 
 
 def build(page: Page) -> None:
@@ -39,29 +37,34 @@ def _connect_refresh(page: Page, tab: CompareTab) -> None:
     inputs = [tab.sent, run, page.selected]
     outputs = [tab.sent, tab.nothing_yet, tab.everything, run, tab.loaded, tab.rates]
     page.blocks.load(refresh, inputs, outputs, **parts.QUIET)
-    gr.Timer(SECONDS).tick(
-        refresh, inputs, outputs, trigger_mode="once", concurrency_limit=None, **parts.QUIET
+    changed("compare").click(
+        refresh, inputs, outputs, trigger_mode="always_last", concurrency_limit=None, **parts.QUIET
     )
 
 
 def _refresh(page: Page, sent: list | None, run: str | None, selected: list[str] | None) -> Any:
     """New values for ``_connect_refresh``; only where something changed since it was ``sent``."""
-    names = answering(page.runs)
-    loaded = page.worker.state()["loaded"]
-    votes = read_votes(page.runs)
-    facts = [names, loaded, len(votes), votes[-1]["time"] if votes else 0]
-    if facts == sent:
+    now = facts(page)
+    if now == sent:
         return gr.skip()
+    names, loaded, *_ = now
     chosen = run if run in names else _first(names, selected)
     menu = gr.Dropdown(choices=names, value=chosen)
     return [
-        facts,
+        now,
         gr.HTML(visible=not names),
         gr.Column(visible=bool(names)),
         menu if not sent or names != sent[0] else gr.skip(),
         _loaded(loaded),
-        win_table(*win_rates(votes)),
+        win_table(*win_rates(read_votes(page.runs))),
     ]
+
+
+def facts(page: Page) -> list[Any]:
+    """What is shown of things that others change; equal where nothing did."""
+    votes = read_votes(page.runs)
+    last = votes[-1]["time"] if votes else 0
+    return [answering(page.runs), page.worker.state()["loaded"], len(votes), last]
 
 
 def _first(names: list[str], selected: list[str] | None) -> str | None:

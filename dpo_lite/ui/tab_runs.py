@@ -12,9 +12,8 @@ from dpo_lite.ui import parts
 from dpo_lite.ui import run_views as views
 from dpo_lite.ui.run_actions import connect_actions
 from dpo_lite.ui.run_layout import RunsTab, lay_out
-from dpo_lite.ui.shared import Page
+from dpo_lite.ui.shared import Page, changed
 
-SECONDS = 1.5
 MOST_SELECTED = 6
 RESUMABLE = ("stopped", "failed", "interrupted")
 
@@ -35,7 +34,7 @@ def _connect_refresh(page: Page, tab: RunsTab) -> None:
 
     inputs, outputs = [page.selected, tab.smooth, tab.sent], tab.follows_runs()
     at_once = {**parts.QUIET, "concurrency_limit": None}
-    gr.Timer(SECONDS).tick(tick, inputs, outputs, trigger_mode="once", **at_once)
+    changed("runs").click(tick, inputs, outputs, trigger_mode="always_last", **at_once)
     tab.smooth.release(tick, inputs, outputs, **parts.QUIET)
     page.selected.change(tick, inputs, outputs, **at_once)
 
