@@ -45,7 +45,11 @@ def unmodified(folder: str) -> PreTrainedModel:
     """The checkpoint as transformers loads it: all of it, in fp32, nothing of ours."""
     published = published_class(AutoConfig.from_pretrained(folder))
     kind = published or AutoModelForCausalLM
-    return kind.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
+    model = kind.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
+    if hasattr(model.config, "rescale_every"):
+        # RWKV halves its layers for inference, and not what an adapter adds to them.
+        model.config.rescale_every = 0
+    return model
 
 
 def examples() -> list[Encoded]:
