@@ -66,6 +66,8 @@ def prefers_rejected(curves: Curves) -> Advice | None:
     accuracy, margin = curves.end_rate("rewards/accuracies"), curves.end("rewards/margins")
     if accuracy is None or margin is None or margin > -STILL or curves.share < 0.3:
         return None
+    if LOSSES[curves.train("loss")].reference_free:
+        return None  # it begins with what the base finds likelier
     wrong = Rate(1 - accuracy.share, accuracy.n)
     if wrong.share < 0.6 or not wrong.above(0.5):
         return None

@@ -109,7 +109,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="a31cfb08c70c6f5ca86de8e3f96954e51f284304f477438a581aa4387d607c1c",
+    recorded="5f8bca6a8e5607fd8f4c1fc85970fee37c841e958a1e03c3aeaec82e3cbdf97d",
 )
 
 FOREST = Algorithm(

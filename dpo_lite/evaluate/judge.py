@@ -108,11 +108,12 @@ class Judge:
         reference: Sequence[Sequence[float]],
     ) -> list[np.ndarray]:
         """The same from log pi and log pi_ref of every example's responses, (K,) each."""
-        beta, per_token = self.recipe.train.beta, LOSSES[self.recipe.train.loss].per_token
+        beta, loss = self.recipe.train.beta, LOSSES[self.recipe.train.loss]
         rewards = []
         for row, ours, theirs in zip(examples, policy, reference, strict=True):
-            lengths = np.array([len(ids) for ids in row["response_ids"]]) if per_token else 1
-            rewards.append(beta * (np.array(ours) - np.array(theirs)) / lengths)
+            lengths = np.array([len(ids) for ids in row["response_ids"]]) if loss.per_token else 1
+            compared = 0.0 if loss.reference_free else np.array(theirs)
+            rewards.append(beta * (np.array(ours) - compared) / lengths)
         return rewards
 
 

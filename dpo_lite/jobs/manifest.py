@@ -45,6 +45,7 @@ def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:
             "loss": recipe.train.loss,
             "beta": recipe.train.beta,
             "label_smoothing": recipe.train.label_smoothing,
+            **recipe.train.loss_options,
         },
         **TASKS[recipe.task].mechanics.manifest(recipe),
         "seed": recipe.train.seed,

@@ -6,8 +6,8 @@ takes, the card its formula) asks here. No torch in this file: the page reads it
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from inspect import signature
 from pkgutil import resolve_name
 from typing import Any, Literal
@@ -20,7 +20,7 @@ class Loss:
     """A loss by the name that ``train.loss`` gives it.
 
     ``function``: takes the rewards (E, K) of E examples, best response first, and whatever it names
-    of ``lengths`` (E, K), ``beta`` and ``label_smoothing``; returns (E,). As ``module:name`` it is
+    of ``lengths`` (E, K), ``beta`` and ``options``; returns (E,). As ``module:name`` it is
     imported when it is first called. K is 2 unless the loss is ``listwise``.
     """
 
@@ -29,6 +29,10 @@ class Loss:
     formula: str
     source: str
     beta: float = 0.1  # what `train.beta: auto` is
+    sft_weight: float = 0.0  # what `train.sft_weight: auto` is
+    options: Mapping[str, float] = field(
+        default_factory=dict
+    )  # keys of train of its own, and what `auto` is there
     per_token: bool = False  # whether a reward is the mean over the response's tokens, not the sum
     listwise: bool = False  # whether it takes a whole ranking of K responses
     reference_free: bool = False  # whether its reward is beta log pi, with nothing to compare with
@@ -39,7 +43,8 @@ class Loss:
     trl_smooths: bool = False  # and also its smoothed labels
 
     def __call__(self, rewards: Any, **others: Any) -> Any:
-        """(E, K) -> (E,); ``others`` are lengths, beta and label_smoothing, taken if named."""
+        """(E, K) -> (E,); ``others`` are lengths, beta, label_smoothing and options of all losses,
+        taken if named."""
         function = self.function
         if isinstance(function, str):
             function = resolve_name(function)
@@ -102,6 +107,56 @@ register(
         "max(0, 1 − (r_chosen − r_rejected))",
         "SLiC-HF, arXiv:2305.10425",
         trl=True,
+    ),
+    Loss(
+        "apo_zero",
+        HERE + "apo_zero_loss",
+        "1 − σ(r_chosen) + σ(r_rejected)",
+        "APO-zero, arXiv:2408.06266",
+        trl=True,
+    ),
+    Loss(
+        "apo_down",
+        HERE + "apo_down_loss",
+        "σ(r_chosen) + 1 − σ(r_chosen − r_rejected)",
+        "APO-down, arXiv:2408.06266",
+        trl=True,
+    ),
+    Loss(
+        "dpop",
+        HERE + "dpop_loss",
+        "−log σ(r_chosen − r_rejected − λ·max(0, −r_chosen))",
+        "DPO-Positive, Smaug, arXiv:2402.13228, Eq. 3",
+        beta=0.3,
+        options={"dpop_lambda": 50.0},
+    ),
+    Loss(
+        "simpo",
+        HERE + "simpo_loss",
+        "−log σ(r_chosen − r_rejected − γ), r per token",
+        "SimPO, arXiv:2405.14734, Eq. 6",
+        beta=2.0,
+        per_token=True,
+        reference_free=True,
+        options={"simpo_gamma": 1.0},
+    ),
+    Loss(
+        "cpo",
+        HERE + "sigmoid_loss",
+        "−log σ(r_chosen − r_rejected)",
+        "CPO, arXiv:2401.08417, Eq. 4",
+        sft_weight=1.0,
+        reference_free=True,
+        smoothing="optional",
+    ),
+    Loss(
+        "orpo",
+        HERE + "orpo_loss",
+        "−β·log σ(log odds_chosen − log odds_rejected), odds = p/(1 − p) of p = exp(r/β)",
+        "ORPO, arXiv:2403.07691, Eq. 7",
+        sft_weight=1.0,
+        per_token=True,
+        reference_free=True,
     ),
     Loss(
         "plackett_luce",

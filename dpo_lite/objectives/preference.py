@@ -16,6 +16,8 @@ DPO: Rafailov et al. 2023, arXiv:2305.18290.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 
@@ -85,6 +87,50 @@ def ipo_loss(rewards: torch.Tensor, lengths: torch.Tensor, beta: float) -> torch
     return (per_token[:, 0] - per_token[:, 1] - 1 / (2 * beta)) ** 2
 
 
+def apo_zero_loss(rewards: torch.Tensor) -> torch.Tensor:
+    """1 - sigma(r_w) + sigma(r_l): anchored preference optimisation, D'Oosterlinck et al. 2024,
+    arXiv:2408.06266, Section 3 (APO-zero). rewards (E, 2) -> (E,).
+
+    The chosen response is made likelier and the rejected one less likely, each for itself; for
+    answers that are better than what the model says now.
+    """
+    return 1 - torch.sigmoid(rewards[:, 0]) + torch.sigmoid(rewards[:, 1])
+
+
+def apo_down_loss(rewards: torch.Tensor) -> torch.Tensor:
+    """sigma(r_w) + 1 - sigma(r_w - r_l): the same paper's APO-down, for answers of which both are
+    worse than what the model says now. rewards (E, 2) -> (E,)."""
+    return torch.sigmoid(rewards[:, 0]) + 1 - torch.sigmoid(rewards[:, 0] - rewards[:, 1])
+
+
+def dpop_loss(rewards: torch.Tensor, dpop_lambda: float) -> torch.Tensor:
+    """-log sigma(r_w - r_l - lambda max(0, -r_w)): DPO-Positive, Pal et al. 2024 (Smaug),
+    arXiv:2402.13228, Eq. 3. rewards (E, 2) -> (E,).
+
+    The last term is paid where the chosen response is less likely than under the reference.
+    """
+    chosen, rejected = rewards.unbind(1)
+    return -F.logsigmoid(chosen - rejected - dpop_lambda * torch.relu(-chosen))
+
+
+def simpo_loss(rewards: torch.Tensor, simpo_gamma: float) -> torch.Tensor:
+    """-log sigma(r_w - r_l - gamma) with r = beta log pi / |y|: SimPO, Meng et al. 2024,
+    arXiv:2405.14734, Eq. 6. rewards (E, 2) -> (E,)."""
+    return -F.logsigmoid(rewards[:, 0] - rewards[:, 1] - simpo_gamma)
+
+
+def orpo_loss(rewards: torch.Tensor, beta: float) -> torch.Tensor:
+    """-beta log sigma(log odds_w - log odds_l): ORPO's second term, Hong et al. 2024,
+    arXiv:2403.07691, Eqs. 4 and 7; beta is the paper's lambda. rewards (E, 2) -> (E,).
+
+    odds = p / (1 - p), where p = exp(log pi / |y|) is the mean probability of a response's token.
+    Rewards are beta log p. The first term is the likelihood of the chosen one: ``sft_loss``.
+    """
+    logps = (rewards / beta).clamp(max=-1e-6)  # p = 1 has no odds
+    log_odds = logps - torch.log(-torch.expm1(logps))
+    return -beta * F.logsigmoid(log_odds[:, 0] - log_odds[:, 1])
+
+
 def plackett_luce_loss(rewards: torch.Tensor) -> torch.Tensor:
     """-sum_k [r_k - log sum_{j >= k} exp r_j]: DPO, Appendix A.3, Eq. 20. rewards (E, K) -> (E,).
 
@@ -125,15 +171,21 @@ def preference_losses(
     group_sizes: list[int],
     beta: float,
     label_smoothing: float = 0.0,
+    options: Mapping[str, float] | None = None,
 ) -> torch.Tensor:
     """The named loss of every example: rewards (R,), lengths (R,), sum(group_sizes) = R -> (E,).
 
-    ``rewards`` are those of the loss: per token where it says so.
+    ``rewards`` are those of the loss: per token where it says so. ``options`` that are not given
+    are the loss's own.
     """
     spec = LOSSES[loss]
+    others = {"beta": beta, "label_smoothing": label_smoothing} | {
+        **spec.options,
+        **(options or {}),
+    }
 
     def of(rewards: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        return spec(rewards, lengths=lengths, beta=beta, label_smoothing=label_smoothing)
+        return spec(rewards, lengths=lengths, **others)
 
     if not spec.listwise:
         return of(rewards.view(-1, 2), lengths.view(-1, 2))
@@ -144,8 +196,8 @@ def preference_losses(
 def loss_at_start(loss: str, responses: int, beta: float) -> float:
     """The loss while policy and reference are equal and all rewards are zero.
 
-    ln 2 for DPO, also smoothed, robust or per token; ln K! for Plackett-Luce, 1 for hinge,
-    (1 / 2 beta)^2 for IPO.
+    ln 2 for DPO, also smoothed, robust, positive or per token; ln K! for Plackett-Luce, 1 for hinge
+    and APO, (1 / 2 beta)^2 for IPO.
     """
     zeros = torch.zeros(responses, dtype=torch.float64)
     lengths = torch.ones(responses, dtype=torch.float64)

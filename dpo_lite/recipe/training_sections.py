@@ -15,14 +15,15 @@ class TrainSection(Section):
     loss: Annotated[str, OneOf(LOSSES)] = Field(
         "sigmoid",
         description="`sigmoid` is DPO, `sigmoid_norm` DPO per token, `robust` for wrong labels;"
-        " `plackett_luce` ranks K responses; see docs/concepts.md.",
+        " `simpo`, `cpo` and `orpo` need no reference; `plackett_luce` ranks K responses; see"
+        " docs/concepts.md.",
         json_schema_extra=COMMON,
     )
     beta: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
         description="Strength of the pull to the reference: higher moves less. What it multiplies"
-        " depends on the loss; `auto`: 0.1, and 5 for `sigmoid_norm`. For task: ppo the price of"
-        " the KL in units of reward.",
+        " depends on the loss, and so does `auto`: 0.1 for most, see docs/concepts.md. For task:"
+        " ppo the price of the KL in units of reward.",
         json_schema_extra=COMMON,
     )
     label_smoothing: float = Field(
@@ -32,11 +33,18 @@ class TrainSection(Section):
         description="Share of pairs that may be the wrong way round: with `sigmoid` margins are"
         " kept small (conservative DPO), with `robust` the bias is taken out.",
     )
-    sft_weight: float = Field(
-        0.0,
-        ge=0,
+    sft_weight: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        "auto",
         description="Weight of an extra term that holds up the likelihood of the chosen response,"
-        " per token; above 0 it keeps the text fluent when `logps/chosen` falls.",
+        " per token; above 0 it keeps the text fluent when `logps/chosen` falls. `auto`: 0, and 1"
+        " for `cpo` and `orpo`, of which it is a part.",
+    )
+    simpo_gamma: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="Margin of rewards that `simpo` asks for; `auto`: 1."
+    )
+    dpop_lambda: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        "auto",
+        description="What `dpop` lets a nat cost that the chosen response loses; `auto`: 50.",
     )
     centering: float | None = Field(
         None,
@@ -98,17 +106,33 @@ class TrainSection(Section):
     )
 
     @model_validator(mode="after")
-    def settle_beta(self) -> TrainSection:
-        if self.beta == "auto":
-            self.beta = LOSSES[self.loss].beta
+    def settle_numbers(self) -> TrainSection:
+        loss = LOSSES[self.loss]
+        for key, value in {
+            "beta": loss.beta,
+            "sft_weight": loss.sft_weight,
+            **loss.options,
+        }.items():
+            if getattr(self, key) == "auto":
+                setattr(self, key, value)
+        for other in LOSSES.values():
+            for key in other.options.keys() - loss.options.keys():
+                if getattr(self, key, "auto") != "auto":
+                    raise ValueError(f"{key} goes with loss: {other.name}")
         return self
+
+    @property
+    def loss_options(self) -> dict[str, float]:
+        """The numbers that this loss alone has."""
+        return {key: getattr(self, key) for key in LOSSES[self.loss].options}
 
     @property
     def objective(self) -> str:
         """The loss with its numbers, in words."""
         extra = f", label smoothing {self.label_smoothing:g}" if self.label_smoothing else ""
         extra += f", SFT weight {self.sft_weight:g}" if self.sft_weight else ""
-        return f"{self.loss}, beta {self.beta:g}{extra}"
+        own = "".join(f", {key} {value:g}" for key, value in self.loss_options.items())
+        return f"{self.loss}, beta {self.beta:g}{own}{extra}"
 
 
 class PPOSection(Section):

@@ -48,6 +48,7 @@ class Card:
         return [
             ("objective", f"`{loss.name}`: {loss.formula} ({loss.source})"),
             ("implicit reward", f"{reward}{per_token}, β = {train.beta:g}"),
+            *((f"`{key}`", f"{value:g}") for key, value in train.loss_options.items()),
             ("label smoothing", f"ε = {train.label_smoothing:g}" if train.label_smoothing else ""),
             ("reference π_ref", "" if loss.reference_free else reference),
             ("SFT term", f"weight {train.sft_weight:g}" if train.sft_weight else ""),

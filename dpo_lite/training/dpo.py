@@ -121,6 +121,7 @@ class DPO(Offline):
                     batch.group_sizes,
                     objective.beta,
                     objective.label_smoothing,
+                    objective.options,
                 )
                 total = losses
                 if objective.sft_weight:
@@ -176,7 +177,10 @@ class DPO(Offline):
         budget: int,
         outcome: Outcome,
     ) -> dict[str, Any]:
-        counts = {role: share_counts(likelier) for role, likelier in outcome.likelier().items()}
+        likelier = outcome.likelier()
+        if LOSSES[objective.loss].reference_free:
+            del likelier["reference"]  # it was not asked
+        counts = {role: share_counts(of) for role, of in likelier.items()}
         accuracy = accuracy_counts(outcome.rewards_first, outcome.rewards_last)
         return {
             "likelihood": {role: of["successes"] / of["n"] for role, of in counts.items()},

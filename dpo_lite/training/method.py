@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,6 +58,9 @@ class Objective:
     label_smoothing: float = 0.0
     task: str = "dpo"
     centering: float = 0.0
+    options: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of the loss alone, see Loss.options
 
     @staticmethod
     def of(recipe: Recipe, way: Way, dtype: torch.dtype) -> Objective:
@@ -72,6 +75,7 @@ class Objective:
             train.label_smoothing,
             recipe.task,
             train.centering or 0.0,
+            train.loss_options,
         )
 
     @property

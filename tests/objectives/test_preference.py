@@ -1,21 +1,27 @@
 """Each loss against arithmetic done by hand."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.objectives.preference import (
+    apo_down_loss,
+    apo_zero_loss,
     centering_penalties,
+    dpop_loss,
     hinge_loss,
     implicit_rewards,
     ipo_loss,
     loss_at_start,
+    orpo_loss,
     plackett_luce_loss,
     preference_losses,
     robust_loss,
     sigmoid_loss,
+    simpo_loss,
 )
 
 
@@ -146,3 +152,74 @@ def test_smoothing_moves_no_start(loss):
 def test_the_centering_penalty_by_hand():
     found = centering_penalties(torch.tensor([1.0, 2.0, -3.0, 3.0, 1.0, 2.0, 3.0]), [2, 2, 3])
     assert found.tolist() == [9.0, 0.0, 16.0]
+
+
+def test_anchored_losses():
+    # sigma(log 3) = 3/4, sigma(-log 4) = 1/5, sigma(log 12) = 12/13
+    rewards = torch.tensor([[math.log(3), -math.log(4)]])
+    assert apo_zero_loss(rewards).item() == pytest.approx(1 - 3 / 4 + 1 / 5)
+    assert apo_down_loss(rewards).item() == pytest.approx(3 / 4 + 1 - 12 / 13)
+
+
+def test_dpo_positive():
+    # nothing is paid for a chosen response that got likelier: log(1 + 1/12) of the margin log 12
+    assert dpop_loss(torch.tensor([[math.log(3), -math.log(4)]]), 50).item() == pytest.approx(
+        math.log(13 / 12)
+    )
+    # lost 2 with lambda 5: margin 3 - 2 * 5 = -7 (r_l = -5)
+    assert dpop_loss(torch.tensor([[-2.0, -5.0]]), 5).item() == pytest.approx(math.log1p(math.e**7))
+
+
+def test_simpo():
+    # beta 2: -30 nats over 10 tokens and -20 over 5 -> rewards -6 and -8; margin 2 less gamma 0.5
+    lengths = torch.tensor([10, 5])
+    logps, none = torch.tensor([-30.0, -20.0]), torch.zeros(2)
+    rewards = implicit_rewards(logps, none, 2, lengths)
+    assert rewards.tolist() == [-6.0, -8.0]
+    loss = preference_losses("simpo", rewards, lengths, [2], 2, options={"simpo_gamma": 0.5})
+    assert loss.item() == pytest.approx(math.log1p(math.e**-1.5))
+    assert simpo_loss(rewards[None], 0.5).item() == loss.item()
+
+
+def test_orpo():
+    # tokens of probability 3/4 and 1/2: odds 3 and 1, so -log sigma(log 3) = log(4/3), times 0.2
+    rewards = 0.2 * torch.log(torch.tensor([[0.75, 0.5]], dtype=torch.float64))
+    assert orpo_loss(rewards, 0.2).item() == pytest.approx(0.2 * math.log(4 / 3))
+
+
+def test_orpo_of_a_response_beyond_doubt_is_finite():
+    rewards = torch.tensor([[0.0, -1e-9]], requires_grad=True)
+    orpo_loss(rewards, 0.1).sum().backward()
+    assert rewards.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", ["simpo", "cpo"])
+def test_reference_free_losses_are_trls(loss):
+    """The function that TRL's CPOTrainer computes both with, smoothed labels too for CPO."""
+    trl = pytest.importorskip("trl.experimental.cpo")
+    logps, lengths = -30 * torch.rand(16), torch.randint(2, 9, (16,))
+    own = LOSSES[loss]
+    smoothing = 0.1 if own.smoothing != "none" else 0.0
+    scored = logps / lengths if own.per_token else logps
+    settings = SimpleNamespace(
+        alpha=0.0,
+        beta=own.beta,
+        loss_type="simpo" if loss == "simpo" else "sigmoid",
+        simpo_gamma=1.0,
+        label_smoothing=smoothing,
+        accelerator=SimpleNamespace(device="cpu"),
+    )
+    theirs, *_ = trl.CPOTrainer.cpo_loss(settings, scored[::2], scored[1::2])
+    per_token = lengths if own.per_token else None
+    rewards = implicit_rewards(logps, torch.zeros(16), own.beta, per_token)
+    ours = preference_losses(loss, rewards, lengths, [2] * 8, own.beta, smoothing)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_odds_ratios_are_trls():
+    trl = pytest.importorskip("trl.experimental.orpo")
+    logps = -3 * torch.rand(16) - 0.01
+    settings = SimpleNamespace(beta=0.1, accelerator=SimpleNamespace(device="cpu"))
+    theirs, *_ = trl.ORPOTrainer.odds_ratio_loss(settings, logps[::2], logps[1::2])
+    ours = orpo_loss(0.1 * logps.view(-1, 2), 0.1)
+    assert torch.allclose(ours, -theirs, atol=1e-6)  # they subtract it

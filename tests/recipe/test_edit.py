@@ -113,8 +113,9 @@ def test_any_value_of_any_key_in_the_shipped_recipes(path):
     """The values are what was asked for, and each comment is still there."""
     text = path.read_text()
     comments = [line.partition("#")[2] for line in text.splitlines() if "#" in line]
-    first = len(text) % len(VALUES)  # another one in each recipe
-    for value, key in zip(itertools.cycle(VALUES[first:] + VALUES[:first]), known_keys()):
+    first = len(text) % len(VALUES)  # another one in each recipe, and every fourth of the keys
+    keys = list(known_keys())[first % 4 :: 4]
+    for value, key in zip(itertools.cycle(VALUES[first:] + VALUES[:first]), keys):
         section, _, leaf = key.rpartition(".")
         edited = set_key(text, key, value)
         read = parse_yaml(edited, key)

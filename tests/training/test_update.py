@@ -9,7 +9,9 @@ from datasets import Dataset
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.base import count_4bit, load_base
+from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.recipe import AdapterSection, ModelSection
+from dpo_lite.training import dpo
 from dpo_lite.training.dpo import check_identity
 from dpo_lite.training.method import Objective
 from dpo_lite.training.update import evaluate_examples, update_gradient
@@ -76,6 +78,27 @@ def test_ways_agree_on_the_gradient(base_folder, way):
     examples = random_examples(6, 2)
     _, expected = gradient(model, examples)
     assert relative(gradient(model, examples, Objective("sigmoid", 0.5, way))[1], expected) < 1e-4
+
+
+@pytest.mark.parametrize("loss", [name for name, loss in LOSSES.items() if not loss.listwise])
+def test_every_loss_is_the_same_packed_or_separate_whole_or_split(base_folder, loss):
+    model, own = stir(load(base_folder)), LOSSES[loss]
+    examples = random_examples(6, 2)
+    smoothing = 0.1 if own.smoothing == "required" else 0.0
+
+    def of(way):
+        return Objective(loss, own.beta, way, torch.float32, own.sft_weight, smoothing)
+
+    outcome, expected = gradient(model, examples, of("separate"))
+    packed, found = gradient(model, examples, of("forest"), budget=60)
+    assert relative(found, expected) < 1e-4
+    assert torch.allclose(packed.losses, outcome.losses, atol=1e-4)
+    if own.reference_free:
+        assert not outcome.reference_first.any()
+        assert (
+            "reference"
+            not in dpo.DPO().measured_beside(model, [], of("plain"), 1, outcome)["likelihood"]
+        )
 
 
 def test_the_sft_term_adds_its_gradient(base_folder):
@@ -216,7 +239,15 @@ def test_continue_from_an_adapter(base_folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("loss", "label_smoothing"),
-    [("sigmoid", 0.0), ("hinge", 0.0), ("ipo", 0.0), ("robust", 0.2), ("sigmoid_norm", 0.0)],
+    [
+        ("sigmoid", 0.0),
+        ("hinge", 0.0),
+        ("ipo", 0.0),
+        ("robust", 0.2),
+        ("sigmoid_norm", 0.0),
+        ("apo_zero", 0.0),
+        ("apo_down", 0.0),
+    ],
 )
 def test_parity_with_trl(base_folder, tmp_path, loss, label_smoothing):
     """One batch through TRL's DPOTrainer and through ours: the same loss, the same gradient."""
