@@ -73,12 +73,21 @@ def compare(
             spinner.stop()
             if not blind:
                 _show(question, answers, tokens)
+            elif len({answer.text for answer in answers}) == 1:
+                _say_the_same(question, answers[0].text)
             elif not _vote(trained.name, question, answers, asdict(sampling), runs):
                 break
             spinner.start()
             spinner.update("generating")
     if blind:
         _print_rates(runs)
+
+
+def _say_the_same(prompt: str, text: str) -> None:
+    """In place of a vote, which would be on nothing."""
+    console.print(Text(prompt, style="bold"))
+    console.print(Text(text))
+    console.print(Text("all say the same: nothing to vote on\n", style="dim"))
 
 
 def _show(prompt: str, answers, tokens: bool) -> None:

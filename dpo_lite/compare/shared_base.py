@@ -13,7 +13,7 @@ from dpo_lite.compare.lockstep import Answer, Sampling, answer, token_rewards, t
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
-from dpo_lite.model.base import load_base, load_tokenizer
+from dpo_lite.model.base import load_base, load_tokenizer, position_limit
 from dpo_lite.model.expert_adapter import BASE
 from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.recipe import ModelSection, Recipe, load_recipe
@@ -112,6 +112,12 @@ def ask(
     recipe: Recipe = load_recipe(run.recipe_file)
     encoder = encoder_of(base.tokenizer, recipe.data)
     ids = encoder.prompt_ids(prompt)
+    most = position_limit(base.model.config)
+    if most and len(ids) >= most:
+        raise UserError(
+            f"The prompt has {len(ids):,} tokens, and {recipe.model.base} takes {most:,} with its "
+            "answer; shorten it."
+        )
     judges = columns(run, [POLICY, REFERENCE])
     *names, policy, reference = base.names([*wanted, *judges])
     ends = {encoder.end_id, base.tokenizer.eos_token_id}

@@ -144,8 +144,8 @@ def win_rates(votes: Iterable[Vote]) -> tuple[list[Pairing], dict[str, str]]:
         for i, one in enumerate(columns):
             for j in range(i + 1, len(columns)):
                 other = columns[j]
-                if one["fingerprint"] == other["fingerprint"]:
-                    continue
+                if one["fingerprint"] == other["fingerprint"] or one["answer"] == other["answer"]:
+                    continue  # no two models, or no two answers: the vote tells them not apart
                 if best is not None and best not in (i, j):
                     continue  # nothing is known about these two
                 _count(pairs, labels, (one, i), (other, j), best, vote["verdict"])
@@ -237,6 +237,12 @@ def export_votes(
 
 def training_command(folder: str | Path, run: str, file: str | Path) -> list[str]:
     """Trains on from the run's adapter, with that adapter as the reference, on exported votes."""
+    recipe = Path(folder) / run / "recipe.yaml"
+    return ["dpo-lite", "train", str(recipe), *training_keys(folder, run, file)]
+
+
+def training_keys(folder: str | Path, run: str, file: str | Path) -> list[str]:
+    """What it says otherwise than the run's recipe, as ``key=value``."""
     path = Path(folder) / run
     number = 1
     while (Path(folder) / f"{run}-votes-{number}").exists():
@@ -246,7 +252,6 @@ def training_command(folder: str | Path, run: str, file: str | Path) -> list[str
     own = [f"data.{key}=null" for key in OF_THE_DATA if getattr(data, key) is not None]
     own += ["data.format=auto"] if data.format != "auto" and not data.raw else []
     return [
-        *("dpo-lite", "train", str(path / "recipe.yaml"), f"run.name={run}-votes-{number}"),
-        *(f"run.folder={folder}", f"data.train={file}", *own),
+        *(f"run.name={run}-votes-{number}", f"run.folder={folder}", f"data.train={file}", *own),
         *(f"model.adapter={path / 'adapter'}", "reference=start"),
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from dpo_lite.compare.votes import export_votes, read_votes, training_command
+from dpo_lite.compare.votes import export_votes, read_votes, training_command, training_keys
 from dpo_lite.errors import UserError
 from dpo_lite.files import NAME
 from dpo_lite.ui import parts
@@ -26,12 +26,15 @@ def connect_export(page: Page, tab: CompareTab) -> None:
             return parts.note(error, "bad"), "", gr.Button(visible=False)
         return html, path, gr.Button(visible=True)
 
-    def train(path: str) -> tuple[list[Any], gr.Tabs]:
-        return [path, [], time.time()], gr.Tabs(selected="recipes")
+    def train(path: str, run: str | None) -> tuple[list[Any], gr.Tabs]:
+        run = run or read_votes(page.runs)[-1]["run"]
+        keys = training_keys(page.runs, run, path)
+        return [run, keys, time.time(), "run"], gr.Tabs(selected="recipes")
 
     inputs, outputs = [tab.question.run, export.file], [export.outcome, written, export.train]
     export.export.click(write, inputs, outputs, **parts.QUIET)
-    export.train.click(train, written, [page.wanted_data, page.tabs], **parts.QUIET)
+    asked = [written, tab.question.run]
+    export.train.click(train, asked, [page.wanted_data, page.tabs], **parts.QUIET)
 
 
 def _write(page: Page, run: str | None, name: str) -> tuple[str, str]:
@@ -39,10 +42,11 @@ def _write(page: Page, run: str | None, name: str) -> tuple[str, str]:
     if not NAME.match(name):
         raise UserError("Give a plain file name that ends in .jsonl, such as votes.jsonl.")
     path = page.recipes / name
-    exported = export_votes(page.runs, path)
+    exported = export_votes(page.runs, path, run)
     run = run or read_votes(page.runs)[-1]["run"]
     train_line = training_command(page.runs, run, path)
-    export_line = ["dpo-lite", "votes", "export", str(path), *parts.runs_option(page.runs)]
+    which = [*parts.runs_option(page.runs), "--run", run]
+    export_line = ["dpo-lite", "votes", "export", str(path), *which]
     count = len(exported.rows)
     left_out = ", ".join(f"{why} {number}" for why, number in exported.left_out.items())
     message = f"{count} row{'s' * (count != 1)} in {path}"

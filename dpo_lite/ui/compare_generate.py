@@ -22,7 +22,7 @@ from dpo_lite.ui.compare_views import answer_cards
 from dpo_lite.ui.shared import Page, Updates
 
 FRAME = 0.08  # seconds between two looks at a growing answer
-ALL_THE_SAME = "All say the same here: take another prompt, or a higher temperature."
+ALL_THE_SAME = "All say the same: nothing to vote on. Take another prompt, or a higher temperature."
 
 Answers = dict[str, Any]  # as ``NO_ANSWERS``
 
@@ -172,12 +172,13 @@ def _screen(
     """The screen at the start and at the end of generating; votes only on whole answers."""
     count = len(answers["columns"])
     whole = all("tokens" in column for column in answers["columns"])
+    differ = len({column["text"] for column in answers["columns"]}) > 1
     buttons = tab.ballot.buttons
     return {
         tab.message: message,
         tab.answers_html: show_answers(answers, tokens, differences),
         tab.answers: answers,
-        tab.ballot.row: gr.Row(visible=whole and answers["blind"]),
+        tab.ballot.row: gr.Row(visible=whole and differ and answers["blind"]),
         **{
             buttons[letter]: gr.Button(visible=place < count)
             for place, letter in enumerate(LETTERS[:MOST_COLUMNS])

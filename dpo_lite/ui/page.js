@@ -38,7 +38,10 @@ window.dlAddress = (key, value) => {
 // Gradio's text fields tell of input only when a key makes a letter. Deleting, pasting and input methods
 // are input too, so they are told as such a key; the field's value is what counts.
 let letter = false;
-document.addEventListener("keypress", (event) => (letter = event.isTrusted), true);
+document.addEventListener("keypress", (event) => {
+  letter = event.isTrusted;
+  setTimeout(() => (letter = false)); // Enter and the like make none: what is pasted next is not theirs
+}, true);
 document.addEventListener("input", (event) => {
   const told = letter;
   letter = false;

@@ -67,6 +67,13 @@ def restore_draft(browser_copy: Any, folder: Path) -> Draft:
     return Draft(open_draft(picked, folder).picked, text, folder)
 
 
+def of_run(run: Path, overrides: list[str], folder: Path) -> Draft:
+    """A run's recipe with other keys, told apart from the shipped recipe that it came from."""
+    text = override_text((run / "recipe.yaml").read_text(encoding="utf-8"), overrides)
+    origin = library.origin(text)
+    return Draft(f"shipped:{origin}" if origin else START, text, folder)
+
+
 def recipe_path(picked: str, folder: Path) -> Path:
     """The file of a picked recipe; raises UserError for a name that would leave its folder."""
     kind, _, name = picked.partition(":")

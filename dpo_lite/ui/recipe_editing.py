@@ -16,6 +16,7 @@ from dpo_lite.ui.form import Checked, FormField, check_text, plain
 from dpo_lite.ui.recipe_draft import (
     Draft,
     left_out,
+    of_run,
     open_draft,
     restore_draft,
     with_data,
@@ -46,8 +47,10 @@ def connect_edits(page: Page, tab: RecipesTab) -> None:
         return show_draft(page, tab, None, restore_draft(browser_copy, page.recipes), cards=True)
 
     def took_data(draft: Draft, wanted: list[Any]) -> Updates:
-        source, overrides, _ = wanted
-        text = with_data(draft.text, source, overrides)
+        named, overrides, _, *kind = wanted
+        if kind == ["run"]:
+            return show_draft(page, tab, draft, of_run(page.runs / named, overrides, page.recipes))
+        text = with_data(draft.text, named, overrides)
         return show_draft(page, tab, draft, replace(draft, text=text))
 
     tab.cards.click(picked_card, None, outputs, **EDIT)

@@ -20,7 +20,8 @@ class Page:
     Another tab is opened by returning ``gr.Tabs(selected="compare")`` for ``tabs``. ``selected`` is
     a list of run names that the browser remembers: the runs that were clicked in the table, in that
     order. A tab that works on one run starts with the first of them. Setting ``wanted_data`` to
-    [source, overrides, time] puts the source into the recipe that is being made.
+    [source, overrides, time] puts the source into the recipe that is being made; [run, overrides,
+    time, "run"] opens that run's recipe with other keys.
     """
 
     runs: Path

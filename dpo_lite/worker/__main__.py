@@ -19,6 +19,7 @@ import sys
 import threading
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Any, TextIO
 
 from dpo_lite.errors import UserError, in_words
@@ -29,6 +30,7 @@ from dpo_lite.worker.tasks import TASKS
 
 POLL_SECONDS = 0.5
 LEAVE_SECONDS = 5.0
+IMPORT_SECONDS = 0.1  # until it is asked again whether an import is over
 
 
 def main() -> None:
@@ -47,6 +49,15 @@ def own_streams() -> tuple[TextIO, TextIO]:
     os.close(nothing)
     os.dup2(2, 1)
     return requests, replies
+
+
+def importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported somewhere below this frame."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Server:
@@ -97,16 +108,22 @@ class Server:
                 self.cancelled_early.add(number)
                 return
             self.channel.cancelled.set()
+        self._wake()
+
+    def _wake(self) -> None:
         # To the main thread itself, so that a call that waits there is woken up too.
         if hasattr(signal, "pthread_kill"):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         else:
             signal.raise_signal(signal.SIGINT)
 
-    def _interrupted(self, number: int, frame: Any) -> None:
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
         """Runs in the main thread, once for a task; a Ctrl-C from elsewhere cancels nothing."""
         channel = self.channel
         if channel and channel.cancelled.is_set() and not channel.polls and not channel.interrupted:
+            if importing(frame):  # a module that breaks off half-way is never whole again
+                threading.Timer(IMPORT_SECONDS, self._wake).start()
+                return
             channel.interrupted = True
             raise Cancelled
 

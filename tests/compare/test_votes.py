@@ -46,6 +46,15 @@ def test_a_vote_is_kept_whole(tmp_path):
         vote(tmp_path, "C")
 
 
+def test_equal_answers_are_no_vote(tmp_path):
+    for verdict in ("A", "tie", "bad"):
+        vote(tmp_path, verdict, answers=("the same", "the same"), prompt=verdict)
+    assert win_rates(read_votes(tmp_path))[0] == []
+    vote(tmp_path, "A", answers=("one", "another"))
+    ((pairing,), _) = win_rates(read_votes(tmp_path))
+    assert (pairing.wins, pairing.losses, pairing.ties, pairing.bad) in [(1, 0, 0, 0), (0, 1, 0, 0)]
+
+
 def test_a_line_cut_short_costs_nothing_but_itself(tmp_path):
     vote(tmp_path, "A")
     with open(votes_file(tmp_path), "ab") as file:

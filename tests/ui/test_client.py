@@ -60,6 +60,21 @@ def test_closing_the_iterator_cancels_a_task_that_sleeps(worker, tmp_path):
     assert worker.call("spell", word="ab") == "ab"  # and the process goes on
 
 
+def test_an_import_is_not_broken_off(worker, tmp_path):
+    """A module that was left half-way would be half a module ever after."""
+    lines = ["import pathlib, time", f"pathlib.Path({str(tmp_path / 'begun')!r}).touch()"]
+    lines += ["time.sleep(0.5)", "WHOLE = 'whole'"]
+    (tmp_path / "slow_module.py").write_text("\n".join(lines))
+    events = worker.run("slow_import", folder=str(tmp_path))
+    next(event for event in events if event.get("text") == "importing")
+    wait_until((tmp_path / "begun").exists)
+    events.close()
+    wait_until(lambda: worker.state()["task"] is None)
+    pid = worker._process.pid
+    assert worker.call("slow_import", folder=str(tmp_path)) == "whole"
+    assert worker._process.pid == pid
+
+
 def test_closing_the_iterator_stops_a_task_that_polls(worker):
     events = worker.run("spell", word="x" * 5000)
     next(event for event in events if event["event"] == "token")

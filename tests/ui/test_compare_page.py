@@ -201,6 +201,10 @@ def test_blind_vote_reveal_win_rate_export_and_back_to_recipes(page, folder):
     page.wait_for_function(
         "document.querySelector('#recipes-yaml').innerText.includes('more.jsonl')"
     )
+    command = page.locator("#recipes-command code").inner_text()
+    assert "run.name=two.b-votes-1" in command
+    assert "model.adapter=runs/two.b/adapter" in command
+    assert "reference=start" in command
 
 
 def test_free_ends_what_is_loaded(page):

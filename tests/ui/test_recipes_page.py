@@ -106,6 +106,16 @@ def test_deleting_and_pasting_are_input_too(page):
     says(page, "#recipes-command", "train.epochs=4.75")
 
 
+def test_what_is_pasted_behind_a_key_that_makes_no_letter_counts(page):
+    for key, number in (("Enter", "4.25"), ("2", "4.5")):
+        page.locator("[data-recipe='shipped:quickstart']").press(key)
+        says(page, "#recipes-command", "dpo-lite train quickstart")
+        field(page, "train.epochs").click()
+        page.keyboard.press("Control+A")
+        page.keyboard.insert_text(number)
+        says(page, "#recipes-command", f"train.epochs={number}")
+
+
 def test_one_s_own_is_saved_overwritten_when_asked_and_listed(page, folder):
     field(page, "train.beta").fill("0.3")
     says(page, "#recipes-command", "train.beta=0.3")

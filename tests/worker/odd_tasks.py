@@ -39,6 +39,15 @@ def spell(channel, cache, word):
     return word
 
 
+def slow_import(channel, cache, folder):
+    """As the first task that needs torch."""
+    sys.path.insert(0, folder)
+    channel.say("importing")
+    import slow_module
+
+    return slow_module.WHOLE
+
+
 def crash(channel, cache):
     os.kill(os.getpid(), 9)
 
@@ -63,6 +72,7 @@ tasks.TASKS |= {
     "chatter": chatter,
     "sleep": sleep,
     "spell": spell,
+    "slow_import": slow_import,
     "crash": crash,
     "fail": fail,
     "keep": keep,
