@@ -109,7 +109,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="a299d89440a5f44929aed26e9e1e577de60531bfbfad71b8c566c057578cfd49",
+    recorded="0806c91312f29eae6d2534dff3b749dd8f30f0292629d50a88472a3012078dee",
 )
 
 FOREST = Algorithm(
