@@ -52,6 +52,8 @@ def _race(bench: Bench, workload: str) -> Iterator[Figure]:
     yield told("ours", tokens, "tokens/s")
     if bench.on_card and (peak := speed_of(device_name())):
         yield told("ours, per TFLOP/s of the card's peak", tokens / peak, "tokens/s")
+    if bench.on_card:
+        yield told("peak of ours", round(ours["memory"] / MIB), "MiB")
     for row in others:
         yield from _against(bench, ours, row, over_default if row["name"] == DEFAULT else over_best)
 
@@ -68,4 +70,3 @@ def _against(bench: Bench, ours: dict, row: dict, wanted: float) -> Iterator[Fig
     yield at_most(f"losses of {name} differ from ours by", off, dpo_speed.TOLERANCE)
     if bench.on_card:
         yield told(f"peak of {name}", round(row["memory"] / MIB), "MiB")
-        yield told("peak of ours", round(ours["memory"] / MIB), "MiB")
