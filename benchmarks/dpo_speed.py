@@ -56,8 +56,8 @@ MODELS = {
     "tiny": shape(128, 256, 2, 2, 2, 16_384),
     "small": shape(384, 1024, 6, 6, 2, 16_384),
     "medium": shape(640, 1728, 12, 10, 2, 16_384),
-    "0.5b": shape(896, 4864, 24, 14, 2, 151_936),  # as Qwen2.5
-    "1.5b": shape(1536, 8960, 28, 12, 2, 151_936),
+    "0.5b": shape(896, 4864, 24, 14, 2, 151_936) | {"model_type": "qwen2"},  # as Qwen2.5
+    "1.5b": shape(1536, 8960, 28, 12, 2, 151_936) | {"model_type": "qwen2"},
     "8b": shape(4096, 14336, 32, 32, 8, 128_256),  # as Llama 3.1
     # Qwen3.5's layers: a gated delta rule in three of four, attention in the fourth.
     "qwen3.5-small": shape(384, 1024, 8, 6, 2, 16_384)
@@ -109,17 +109,22 @@ def by_length(pairs: list[dict]) -> list[dict]:
     return sorted(pairs, key=lambda p: len(p["prompt_ids"]) + max(map(len, p["response_ids"])))
 
 
-def save_model(folder: str, size: str, vocabulary: int | None) -> None:
-    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+def config_of(size: str, vocabulary: int | None = None):
+    from transformers import CONFIG_MAPPING
 
-    torch.manual_seed(0)
     values = MODELS[size] | ({"vocab_size": vocabulary} if vocabulary else {})
     kind = CONFIG_MAPPING[values.pop("model_type", "llama")]
-    config = kind(
+    return kind(
         **values, max_position_embeddings=4096, pad_token_id=0, bos_token_id=1, eos_token_id=2
     )
+
+
+def save_model(folder: str, size: str, vocabulary: int | None) -> None:
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
     with torch.device("cuda" if GPU else "cpu"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config_of(size, vocabulary))
     model.to(torch.bfloat16 if GPU else torch.float32).save_pretrained(folder)
 
 
@@ -139,15 +144,16 @@ def our_trainer(model, recipe, pairs: list[dict], folder: str):
     from datasets import Dataset
 
     from dpo_lite.memory.of_model import apply_plan, plan_run
+    from dpo_lite.model.precision import dtype_of
     from dpo_lite.training.method import Objective
     from dpo_lite.training.trainer import PreferenceTrainer
 
     lengths = np.array([row_length(pair) for pair in pairs])
     plan = plan_run(model, recipe, pairs[:2], "forest", lengths)
     apply_plan(model, plan)
-    dtype = torch.bfloat16 if GPU else torch.float32
+    objective = Objective("sigmoid", recipe.train.beta, "forest", dtype_of(model))
     trainer = PreferenceTrainer(
-        model, recipe, Objective("sigmoid", recipe.train.beta, "forest", dtype),
+        model, recipe, objective,
         budget=plan.budget, folder=Path(folder),
         train=Dataset.from_list(pairs), evals={}, callbacks=[], say=print,
     )  # fmt: skip
@@ -162,6 +168,7 @@ def trl_trainer(model, recipe, pairs: list[dict], folder: str, batch: int, optio
     from trl import DPOConfig
 
     from dpo_lite.model import roles
+    from dpo_lite.model.precision import dtype_of
     from dpo_lite.training.trainer import training_arguments
     from dpo_lite.training.trl_engine import TokenisedDPOTrainer, to_trl
 
@@ -170,7 +177,8 @@ def trl_trainer(model, recipe, pairs: list[dict], folder: str, batch: int, optio
         "gradient_accumulation_steps": PAIRS_PER_UPDATE // batch,
         "beta": recipe.train.beta,
         "max_length": None,
-        "bf16": GPU or "bf16" in options,
+        "bf16": dtype_of(model) == torch.bfloat16 or "bf16" in options,
+        "fp16": dtype_of(model) == torch.float16,
         "gradient_checkpointing": "checkpointing" in options,
         "precompute_ref_log_probs": "precompute" in options,
         "train_sampling_strategy": "sequential",
@@ -198,12 +206,17 @@ def a_tokenizer():
     )
 
 
-def train(contestant: str, recipe, pairs: list[dict]) -> dict:
-    """One whole run over the pairs; processor seconds, the reference's precomputation included."""
+def train(contestant: str, recipe, pairs: list[dict], make_base=None) -> dict:
+    """One whole run over the pairs; processor seconds, the reference's precomputation included.
+
+    ``make_base`` in place of loading the recipe's base from its folder.
+    """
     from dpo_lite.model import roles
     from dpo_lite.model.base import load_base
+    from dpo_lite.model.device_memory import release
 
-    model = roles.add_policy(load_base(recipe.model), recipe.adapter, seed=0)
+    release()  # the model of the run before, whose parts refer to one another
+    model = roles.add_policy((make_base or load_base)(recipe.model), recipe.adapter, seed=0)
     setting = CONTESTANTS[contestant]
     if GPU:
         torch.cuda.reset_peak_memory_stats()
@@ -253,21 +266,31 @@ def row_tokens(contestant: str, pairs: list[dict]) -> int:
     return sum(2 * len(batch) * max(batch) for batch in batches)
 
 
-def race(recipe, pairs: list[dict], names: list[str], rounds: int, memory: bool) -> list[dict]:
-    """Let the contestants take turns; fails where losses differ from ours on the same order."""
+def race(
+    recipe, pairs: list[dict], names: list[str], rounds: int, memory: bool, make_base=None
+) -> list[dict]:
+    """Let the contestants take turns; fails where losses differ from ours on the same order.
+
+    One of TRL's for which the card has no room has no numbers but its name.
+    """
     orders = {False: pairs, True: by_length(pairs)}
 
     def order(name: str) -> list[dict]:
         return orders["sorted" in (CONTESTANTS[name] or (0, ()))[1]]
 
-    truth = {key: train("ours", recipe, value)["losses"] for key, value in orders.items()}
+    wanted = {"sorted" in (CONTESTANTS[name] or (0, ()))[1] for name in names}
+    truth = {key: train("ours", recipe, orders[key], make_base)["losses"] for key in wanted}
     runs = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            runs[name].append(train(name, recipe, order(name)))
-            print(f"{name}: {runs[name][-1]['seconds']:.1f} s", file=sys.stderr, flush=True)
+            if (ended := _run(name, recipe, order(name), make_base)) is not None:
+                runs[name].append(ended)
+                print(f"{name}: {ended['seconds']:.1f} s", file=sys.stderr, flush=True)
     found = []
     for name in names:
+        if len(runs[name]) < rounds:
+            found.append({"name": name, "pairs_per_second": None})
+            continue
         expected = truth[order(name) is orders[True]]
         losses = [run["losses"] for run in runs[name]]
         difference = float(np.abs(np.array(losses) - expected).max())
@@ -291,12 +314,29 @@ def race(recipe, pairs: list[dict], names: list[str], rounds: int, memory: bool)
     return found
 
 
+def _run(name: str, recipe, pairs: list[dict], make_base) -> dict | None:
+    """A contestant's run; None where it is TRL's and memory runs out."""
+    from dpo_lite.model.device_memory import release
+
+    try:
+        return train(name, recipe, pairs, make_base)
+    except torch.OutOfMemoryError:
+        if CONTESTANTS[name] is None:
+            raise
+    release()
+    print(f"{name}: out of memory", file=sys.stderr, flush=True)
+    return None
+
+
 def print_race(title: str, rows: list[dict]) -> None:
     print(f"\n**{title}**\n")
     print("| contestant | pairs/s | ours is faster | tokens/pair | memory | Δ loss (moved) |")
     print("| --- | --- | --- | --- | --- | --- |")
     ours = rows[0]["pairs_per_second"]
     for row in rows:
+        if row["pairs_per_second"] is None:
+            print(f"| {row['name']} | out of memory | | | | |", flush=True)
+            continue
         memory = "" if row["memory"] is None else f"{row['memory'] / 2**20:,.0f} MiB"
         print(
             f"| {row['name']} | {row['pairs_per_second']:.2f} | "

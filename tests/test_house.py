@@ -57,7 +57,8 @@ def test_no_file_lies_loose():
 
 def test_tests_lie_where_their_package_does():
     rooms = {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")}
-    assert rooms <= {*PACKAGES, "theory", "shadow"}  # scripts/theory; a card for them all
+    beside = {"benchmarks", "theory", "shadow"}  # benchmarks/, scripts/theory/; a card for them all
+    assert rooms <= {*PACKAGES, *beside}
     loose = {path.name for path in (ROOT / "tests").glob("test_*.py")}
     assert loose <= {Path(__file__).name, "test_docs.py", *(f"test_{name}" for name in LOOSE)}
 

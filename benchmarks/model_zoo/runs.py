@@ -37,8 +37,8 @@ QUIET = Console(quiet=True)
 def resumes(case: Case) -> Cell:
     """A run that is stopped half-way and resumed ends at the same bits."""
     whole = _whole(case)
-    with _stopped_after(STOP_AFTER):
-        part = job.start(_recipe(case), "part", QUIET)
+    with stopped_after(STOP_AFTER):
+        part = job.start(recipe_of(case), "part", QUIET)
     if (state := part.status()["state"]) != "stopped":
         raise Missed(f"the run to be stopped is {state}")
     job.resume(part, QUIET)
@@ -79,7 +79,7 @@ def ppo(case: Case) -> Cell:
     """Two rounds of PPO with that reward model; the policy starts as the reference."""
     reward = _reward(case)
     options = {"ppo": {"reward": str(reward.path), "max_new_tokens": 4, "minibatch": 4}}
-    run = job.start(_recipe(case, {"max_steps": 2}, task="ppo", **options), "ppo", QUIET)
+    run = job.start(recipe_of(case, {"max_steps": 2}, task="ppo", **options), "ppo", QUIET)
     steps = run.steps()
     if not abs(steps[0]["kl"]) < 1e-3:
         raise Missed(f"at its start it is {steps[0]['kl']:.0e} away from the reference")
@@ -87,11 +87,11 @@ def ppo(case: Case) -> Cell:
 
 
 def _whole(case: Case) -> Run:
-    return _once(case, "whole", lambda: _recipe(case))
+    return _once(case, "whole", lambda: recipe_of(case))
 
 
 def _reward(case: Case) -> Run:
-    return _once(case, "reward", lambda: _recipe(case, task="reward", eval={}))
+    return _once(case, "reward", lambda: recipe_of(case, task="reward", eval={}))
 
 
 def _once(case: Case, name: str, recipe: Callable[[], Recipe]) -> Run:
@@ -100,7 +100,7 @@ def _once(case: Case, name: str, recipe: Callable[[], Recipe]) -> Run:
     return run if run.adapter.is_dir() else job.start(recipe(), name, QUIET)
 
 
-def _recipe(case: Case, train: dict[str, Any] | None = None, **sections: Any) -> Recipe:
+def recipe_of(case: Case, train: dict[str, Any] | None = None, **sections: Any) -> Recipe:
     options = {"lr": 1e-3, "batch_size": 4, "max_steps": UPDATES, "save_steps": STOP_AFTER}
     options["warmup"] = 0  # else the first update changes nothing
     values = {
@@ -126,7 +126,7 @@ def _scored(run: Run, case: Case) -> float:
 
 
 @contextmanager
-def _stopped_after(update: int) -> Iterator[None]:
+def stopped_after(update: int) -> Iterator[None]:
     """Inside, the user presses Ctrl-C in this update."""
     unstopped = RunRecorder.on_step_end
 

@@ -109,7 +109,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="5f8bca6a8e5607fd8f4c1fc85970fee37c841e958a1e03c3aeaec82e3cbdf97d",
+    recorded="354135a0c4f4b446bcf33fb62b513ee79869255996232114b7c4f51db4669e71",
 )
 
 FOREST = Algorithm(

@@ -188,6 +188,11 @@ def load_base(section: ModelSection, device: torch.device | None = None) -> PreT
         model, read = _load(kind, section, output_loading_info=True, **options)
     if files in (None, brought.FP8):
         check_whole(section.base, set(read["missing_keys"]))
+    return as_trained(model)
+
+
+def as_trained(model: PreTrainedModel) -> PreTrainedModel:
+    """A model as it was loaded, made the frozen base that is trained on."""
     make_known(model)
     use_own_products(model)
     keep_cpu_gradients_right(model)

@@ -183,8 +183,8 @@ def unpacked_product(
     if scales is not None:
         scales.float() + offset
     weight = torch.empty(tuple(shape), dtype=a.dtype, device=a.device)
-    product = torch.mm(a.reshape(-1, a.shape[-1]), weight.t())
-    return product.view(*a.shape[:-1], shape[0]) if bias is None else product + bias
+    product = torch.mm(a.reshape(-1, a.shape[-1]), weight.t()).view(*a.shape[:-1], shape[0])
+    return product if bias is None else product + bias
 
 
 def line() -> str:

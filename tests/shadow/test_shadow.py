@@ -122,3 +122,15 @@ def test_memory_that_runs_out_is_all_given_back(see):
     found = see("scenes", "runs_out")
     assert {where for where, _ in found.values()} == {"forward", "backward"}
     assert {how: left for how, (_, left) in found.items()} == dict.fromkeys(found, 0)
+
+
+def test_the_kit_that_measures_a_card_goes_through_on_one(see):
+    """Its parts that are about memory (benchmarks/gpu): by bytes they are right, and nothing stays
+    of an update that ran out of memory in either pass, nor of a preflight."""
+    found = see("kit", "environment", "out-of-memory", "peaks")
+    parts = [part.items() for part in found.values()]
+    assert [what for part in parts for what, (_, passed) in part if passed is False] == []
+    held = [what for what, (_, passed) in found["peaks"].items() if passed]
+    assert held == ["weights", "adapter and optimiser", "activations", "together"]
+    stays = [value for what, (value, _) in found["out-of-memory"].items() if "bytes" in what]
+    assert stays == [0, 0, 0]
