@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from dpo_lite.files import read_json, write_json
 from dpo_lite.jobs import train as job
 from dpo_lite.recipe import to_yaml
-from dpo_lite.runs.folder import Run, list_runs
+from dpo_lite.runs.folder import Run
 from tests.cats import write_cats
 from tests.jobs.side_by_side import CONSOLE, recipe_for, stopped_at
 from tests.launched import ROOT, launched
@@ -39,6 +39,9 @@ def what(tiny_base, tmp_path_factory):
     begun = stopped_at(3, lambda: job.start(recipe_for(found, folder), "begun", CONSOLE))
     found["begun"] = str(begun.path)
     write_json(folder / "what.json", found)
+    plain = recipe_for(found, folder, train={"eval_steps": 3}, eval={"sample_steps": 3})
+    for name in ("dpo", "told"):
+        (folder / f"{name}.yaml").write_text(to_yaml(plain))
     return found
 
 
@@ -65,7 +68,7 @@ def alone(what, folder):
 def both(what, folder):
     ends = launched("tests.jobs.side_by_side", folder, DPO_LITE_CACHE=str(folder / "cache"))
     assert [end.code for end in ends] == [0, 9], ends[0].err + ends[1].err
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return [torch.load(folder / f"{rank}.pt") | vars(end) for rank, end in enumerate(ends)]
 
 
 def weights(run):
@@ -153,31 +156,25 @@ def test_a_process_that_is_gone_ends_the_run(both, folder):
     assert status["error"].startswith("Another process of this launch ended without a word")
 
 
-def test_a_fault_in_one_process_ends_both_with_one_sentence(what, folder):
-    (folder / "told.yaml").write_text(to_yaml(recipe_for(what, folder)))
-    ends = launched("tests.jobs.side_by_side", folder, "told")
-    assert [end.code for end in ends] == [1, 1]
-    said = "".join(end.out + end.err for end in ends)
-    assert said.count("error  row 7 is broken.") == said.count("row 7") == 1, said
-    assert "Traceback" not in said
-    status = Run(folder / "told").status()
-    assert (status["state"], status["error"]) == ("failed", "row 7 is broken.")
+def test_the_first_process_prints(both):
+    first, second = (found["out"] for found in both)
+    assert first.count("step 0     loss 0.6931") == 1
+    assert "processes  2, each with its share of an update's examples" in first
+    assert first.count("reward accuracy, of 11") == 1
+    assert second.strip() == ""
 
 
-def test_torchrun_and_the_command_line(what, folder, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(to_yaml(recipe_for(what, tmp_path / "runs", steps=2)))
-    launcher = "torch.distributed.run --standalone --nproc-per-node 2 -m dpo_lite".split()
+def test_a_fault_in_one_process_ends_all_with_one_sentence(what, folder):
+    """Of the command line under torchrun, whose agent then tells which process failed."""
+    launcher = "torch.distributed.run --standalone --nproc-per-node 2 -m".split()
     done = subprocess.run(
-        [sys.executable, "-m", *launcher, "train", str(recipe)],
+        [sys.executable, "-m", *launcher, "tests.jobs.side_by_side", str(folder), "told"],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-        cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
-    (run,) = list_runs(tmp_path / "runs")
-    assert run.status()["state"] == "finished"
-    assert done.stdout.count("step 0     loss 0.6931") == 1
-    assert "processes  2, each with its share of an update's examples" in done.stdout
-    assert done.stdout.count(run.name) < 8
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert said.count("error  row 7 is broken.") == said.count("row 7") == 1, said
+    status = Run(folder / "told").status()
+    assert (status["state"], status["error"]) == ("failed", "row 7 is broken.")
