@@ -61,6 +61,6 @@ def common(
     quiet_libraries()
     if ranks.launched() and context.invoked_subcommand not in TOGETHER:
         raise UserError(
-            f"dpo-lite {context.invoked_subcommand} runs in one process; start it without a"
+            f"`dpo-lite {context.invoked_subcommand}` is for one process; start it without a"
             " launcher."
         )

@@ -49,13 +49,14 @@ def train(
         _detach(recipe, overrides or [], resume)
         return
     run = _resume(resume) if resume else _start(recipe, overrides or [], verbose)
-    writes = ranks.first()
+    writes, alone = ranks.first(), ranks.alone()
     ranks.leave()
     if not writes:
         return
     if run.status()["state"] == "stopped":
         console.print(f"stopped and saved. Go on with:  dpo-lite train --resume {run.path}")
-        raise typer.Exit(130)
+        # A launcher would take the code of a stopped command for one that failed.
+        raise typer.Exit(130 if alone else 0)
 
     from dpo_lite.cli.results import print_results
 

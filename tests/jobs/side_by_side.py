@@ -16,6 +16,7 @@ from rich.console import Console
 from dpo_lite.cli import main as command
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
+from dpo_lite.jobs import preflight
 from dpo_lite.jobs import train as job
 from dpo_lite.model import roles
 from dpo_lite.recipe import validate_recipe
@@ -107,12 +108,16 @@ def main(folder):
     start("ppo", "ppo", 3)
     job.resume(stopped_at(1, lambda: start("ppo-cut", "ppo", 3)), CONSOLE)
     stopped_at(2, lambda: start("left"))  # for one process to go on with
+    free, preflight.free_memory = preflight.free_memory, lambda device: (1e12, 1.0)[ranks.rank()]
+    _, plans, _ = job.prepare_run(recipe_for(what, folder), CONSOLE)
+    preflight.free_memory = free
     refused = None
     try:
         start("trl", train={"engine": "trl"})
     except UserError as error:
         refused = str(error)
-    torch.save({"trained": trained, "refused": refused}, folder / f"{ranks.rank()}.pt")
+    found = {"trained": trained, "refused": refused, "plan": plans.plan.words()}
+    torch.save(found, folder / f"{ranks.rank()}.pt")
     strike(lambda: os._exit(9))
     with contextlib.suppress(UserError):
         start("killed")

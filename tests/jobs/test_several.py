@@ -135,6 +135,12 @@ def test_memory_that_runs_out_in_one_is_given_up_in_both(both, alone, folder):
     assert furthest(Run(folder / "tight-1"), alone["dpo"]) < ROUNDING
 
 
+def test_all_plan_for_the_card_with_the_least_room(both):
+    """The first process has a terabyte, the other next to nothing."""
+    assert both[0]["plan"] == both[1]["plan"]
+    assert "recomputed from the host's memory" in both[0]["plan"]
+
+
 def test_ppo_draws_its_answers_together(both, folder):
     run = Run(folder / "ppo-1")
     assert run.status()["state"] == "finished"
