@@ -109,7 +109,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="a299d89440a5f44929aed26e9e1e577de60531bfbfad71b8c566c057578cfd49",
+    recorded="221326cb33b2236f895e0931fa3e3cb1e0e3ca12f4b0b333710822fb8d8bbe8b",
 )
 
 FOREST = Algorithm(
@@ -128,7 +128,7 @@ FOREST = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="ecaaae276907b2820bcff026a8c6dbdec1917181bfcbfa984d9ccf8fe01fd74a",
+    recorded="b49aeb6b17afcabceaa7c0ce67b057955a644501a2cbaef616ecee27ad9e9627",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)
