@@ -19,6 +19,7 @@ from dpo_lite.cli import publishing, runs, recipes, ui  # noqa: F401
 # isort: on
 from dpo_lite.cli.common import app
 from dpo_lite.errors import in_words
+from dpo_lite.training import ranks
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -27,6 +28,8 @@ def main(arguments: list[str] | None = None) -> None:
         app(arguments, standalone_mode=True)
     except Exception as error:
         words = in_words(error)
+        if not ranks.tells(words or f"{type(error).__name__}: {error}"):
+            sys.exit(1)
         if words is None or os.environ.get("DPO_LITE_DEBUG"):
             raise
         Console(stderr=True).print(f"[red]error[/]  {escape(words)}", highlight=False)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from dpo_lite.cli.common import Overrides, app, console, say
+from dpo_lite.cli.common import Overrides, app, console, join, say
 from dpo_lite.runs.progress import doing
 
 
@@ -50,14 +50,15 @@ def check(recipe: str, overrides: Overrides = None) -> None:
 
     Example:  dpo-lite check quickstart train.batch_size=8
     """
+    join()
     loaded = _first_look(recipe, overrides or [])
 
+    from dpo_lite.jobs import launch
     from dpo_lite.jobs.train import prepare_run
-    from dpo_lite.runs.device_lock import device_lock
     from dpo_lite.runs.folder import check_output
 
     check_output(loaded.run.folder)
-    with device_lock(f"dpo-lite check {recipe}", say=console.print):
+    with launch.device(f"dpo-lite check {recipe}", console.print):
         prepare_run(loaded, console)
     command = shlex.join(["dpo-lite", "train", recipe, *(overrides or [])])
     console.print(f"ready:  {command}", markup=False, highlight=False, soft_wrap=True)

@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 
 from dpo_lite import __version__
+from dpo_lite.errors import UserError
 from dpo_lite.quiet import quiet_libraries
+from dpo_lite.training import ranks  # light: torch comes where processes were launched together
 
 app = typer.Typer(
     name="dpo-lite",
@@ -19,6 +21,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = Console()
+
+TOGETHER = ("train", "check")  # commands that several processes do together
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes to the recipe, such as train.beta=0.05")
@@ -31,6 +35,12 @@ def say(text: str) -> None:
     console.print(text, markup=False, highlight=False)
 
 
+def join() -> None:
+    """Become one of the processes of a launch, where there are others; the first of them prints."""
+    ranks.join()
+    console.quiet = not ranks.first()
+
+
 def _version(asked: bool) -> None:
     if asked:
         print(f"dpo-lite {__version__}")
@@ -39,6 +49,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def common(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
@@ -48,3 +59,8 @@ def common(
     if debug:
         os.environ["DPO_LITE_DEBUG"] = "1"
     quiet_libraries()
+    if ranks.launched() and context.invoked_subcommand not in TOGETHER:
+        raise UserError(
+            f"`dpo-lite {context.invoked_subcommand}` is for one process; start it without a"
+            " launcher."
+        )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from dpo_lite.cli.common import Overrides, app, console, say
+from dpo_lite.cli.common import Overrides, app, console, join, say
 from dpo_lite.errors import UserError
+from dpo_lite.training import ranks
 
 
 @app.command()
@@ -31,7 +34,11 @@ def train(
     Example:  dpo-lite train quickstart train.beta=0.05
     Example:  dpo-lite train quickstart --detach
     Example:  dpo-lite train --resume runs/quickstart-1
+    Example:  torchrun --nproc-per-node 2 -m dpo_lite train quickstart
     """
+    if detach and ranks.launched():
+        raise UserError("--detach starts a run of its own; leave it away under a launcher.")
+    join()
     if resume and (recipe or overrides):
         raise UserError(
             "--resume goes on with the run's own recipe; leave the recipe and the overrides away."
@@ -42,9 +49,14 @@ def train(
         _detach(recipe, overrides or [], resume)
         return
     run = _resume(resume) if resume else _start(recipe, overrides or [], verbose)
+    writes, alone = ranks.first(), ranks.alone()
+    ranks.leave()
+    if not writes:
+        return
     if run.status()["state"] == "stopped":
         console.print(f"stopped and saved. Go on with:  dpo-lite train --resume {run.path}")
-        raise typer.Exit(130)
+        # A launcher would take the code of a stopped command for one that failed.
+        raise typer.Exit(130 if alone else 0)
 
     from dpo_lite.cli.results import print_results
 
@@ -53,31 +65,50 @@ def train(
 
 def _start(recipe: str, overrides: list[str], verbose: bool):
     from dpo_lite.recipe import load_recipe, recipe_stem
-    from dpo_lite.runs.transcript import Transcript
-    from dpo_lite.tasks import TASKS
 
     loaded = load_recipe(recipe, overrides, say)
-    return TASKS[loaded.task].run.start(loaded, recipe_stem(recipe), Transcript(verbose))
+    return _runner(loaded).start(loaded, recipe_stem(recipe), _screen(verbose))
 
 
 def _resume(name: str):
     """Also what a detached run is: it can be stopped from its first moment on."""
-    from dpo_lite.runs.folder import open_run, recorded
+    from dpo_lite.runs.folder import Watched, open_run, recorded
     from dpo_lite.runs.system import listen
-    from dpo_lite.runs.transcript import Transcript
 
     if threading.current_thread() is threading.main_thread():
         listen()
     run = open_run(name)
-    run.take_up()
+    run = run if ranks.first() else Watched(run.path)
+    ranks.of_first(run.take_up)
 
     def work():
         from dpo_lite.recipe import load_recipe
-        from dpo_lite.tasks import TASKS
 
-        return TASKS[load_recipe(run.recipe_file).task].run.resume(run, Transcript())
+        return _runner(load_recipe(run.recipe_file)).resume(run, _screen())
 
     return recorded(run, work)
+
+
+def _runner(recipe):
+    """The module that takes the recipe's run through."""
+    from dpo_lite.tasks import TASKS
+
+    task = TASKS[recipe.task]
+    if task.composed and not ranks.alone():
+        raise UserError(
+            f"task: {task.name} is made of runs; start it without a launcher, or launch its steps"
+            " one by one."
+        )
+    return task.run
+
+
+def _screen(verbose: bool = True) -> Console:
+    """Where a run prints: of processes that train together the first one does."""
+    from dpo_lite.runs.transcript import Transcript
+
+    if ranks.first():
+        return Transcript(verbose)
+    return Console(file=open(os.devnull, "w", encoding="utf-8"))
 
 
 def _detach(recipe: str | None, overrides: list[str], resume: str | None) -> None:

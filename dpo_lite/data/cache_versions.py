@@ -109,7 +109,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="354135a0c4f4b446bcf33fb62b513ee79869255996232114b7c4f51db4669e71",
+    recorded="d6a98b25cc80ceb88622022b276cc7633bb09467439b145c7bf9adf135242ed5",
 )
 
 FOREST = Algorithm(
@@ -128,7 +128,7 @@ FOREST = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="ecaaae276907b2820bcff026a8c6dbdec1917181bfcbfa984d9ccf8fe01fd74a",
+    recorded="b49aeb6b17afcabceaa7c0ce67b057955a644501a2cbaef616ecee27ad9e9627",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)

@@ -16,7 +16,7 @@ The same idea is in Wang & Hegde 2024 (arXiv:2410.20305) for K = 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -211,3 +211,22 @@ def split_by_rows(shapes: Sequence[tuple[int, int]], budget: int) -> list[list[i
             batches.append([index])
             rows, widest = count, width
     return batches
+
+
+def split_alike(sizes: Sequence[int], kin: Sequence[Hashable], count: int) -> list[list[int]]:
+    """Deal examples out to ``count`` processes, to each about as many tokens; lists of indices.
+
+    Longest first, each to whom has least so far. Examples of the same ``kin`` stay together. With
+    fewer kin than processes some get nothing.
+    """
+    families: dict[Hashable, list[int]] = {}
+    for index, name in enumerate(kin):
+        families.setdefault(name, []).append(index)
+    shares: list[list[int]] = [[] for _ in range(count)]
+    tokens = [0] * count
+    sized = [(sum(sizes[i] for i in family), family) for family in families.values()]
+    for size, family in sorted(sized, key=lambda pair: -pair[0]):
+        least = tokens.index(min(tokens))
+        shares[least] += family
+        tokens[least] += size
+    return [sorted(share) for share in shares]

@@ -16,6 +16,26 @@ import torch
 from dpo_lite.data.markers import classify
 from dpo_lite.model.generation import generate
 from dpo_lite.rates import Rate, rate
+from dpo_lite.training import ranks
+
+
+def answer_all(
+    model: torch.nn.Module,
+    tokenizer,
+    prompts: Sequence[Sequence[int]],
+    *,
+    role: str,
+    max_new_tokens: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> list[str]:
+    """The greedy answer to every prompt; of processes that train together each gives its share."""
+    return ranks.dealt(
+        prompts,
+        lambda some, told: generate(
+            model, tokenizer, some, role=role, max_new_tokens=max_new_tokens, progress=told
+        ),
+        progress,
+    )
 
 
 def answer_held_out(
@@ -33,7 +53,7 @@ def answer_held_out(
     ``verdict``: chosen, rejected or neither.
     """
     asked = {tuple(example["prompt_ids"]): example for example in examples}
-    answers = generate(
+    answers = answer_all(
         model, tokenizer, list(asked), role=role, max_new_tokens=max_new_tokens, progress=progress
     )
     records = []

@@ -10,14 +10,14 @@ from rich.console import Console
 
 from dpo_lite.data.markers import has_markers
 from dpo_lite.data.tokens import encoder_of
-from dpo_lite.evaluate.held_out import answer_held_out, generation_rate
+from dpo_lite.evaluate.held_out import answer_all, answer_held_out, generation_rate
 from dpo_lite.files import write_text
-from dpo_lite.model.generation import generate
 from dpo_lite.rates import COUNTS, Rate
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import ANSWERED_BY, Run
 from dpo_lite.runs.progress import progress_bar
 from dpo_lite.tasks import TASKS
+from dpo_lite.training import ranks
 from dpo_lite.training.method import Loaded, Objective
 from dpo_lite.training.reference_cache import ReferenceCache
 
@@ -50,7 +50,7 @@ def ask_all(
     What stands there of the same ``when`` goes. Returns how many answers make the chosen claim, for
     every set; None where it has no markers.
     """
-    _forget(run, when)
+    ranks.of_first(lambda: _forget(run, when))
     recipe, tokenizer, model = loaded.recipe, loaded.tokenizer, loaded.model
     by_set = to_ask(loaded)
     prompts = recipe.eval.prompts
@@ -60,7 +60,7 @@ def ask_all(
         task = bar.add_task(f"asking the {ANSWERED_BY[when]}", total=total, note="")
         encoder = encoder_of(tokenizer, recipe.data)
         ids = [encoder.prompt_ids(prompt) for prompt in prompts]
-        answers = generate(
+        answers = answer_all(
             model,
             tokenizer,
             ids,

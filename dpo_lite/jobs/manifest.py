@@ -27,6 +27,7 @@ def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:
         "dpo_lite": dpo_lite.__version__,
         "versions": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
+        "processes": report.processes,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "base": recipe.model.base,
         "base_revision": getattr(config, "_commit_hash", None) or recipe.model.revision,

@@ -19,9 +19,9 @@ from peft import PeftModel
 from dpo_lite.data.packing import Encoded
 from dpo_lite.errors import UserError
 from dpo_lite.memory.accounting import libraries_in_use
-from dpo_lite.memory.capacity import passes, peak_memory
-from dpo_lite.memory.of_model import apply_plan, costs_here, fullest, plan_here
-from dpo_lite.memory.plan import MemoryPlan, predict
+from dpo_lite.memory.capacity import free_memory, passes, peak_memory
+from dpo_lite.memory.of_model import apply_plan, costs_here, fullest
+from dpo_lite.memory.plan import MemoryPlan, choose_plan, largest_update, predict
 from dpo_lite.memory.trial import Trial, settle
 from dpo_lite.model import roles
 from dpo_lite.model.base import count_4bit
@@ -31,10 +31,11 @@ from dpo_lite.model.dry_run import Costs, kept_bytes
 from dpo_lite.model.fresh import left_out
 from dpo_lite.model.hybrid_forest import missing_packages
 from dpo_lite.model.precision import dtype_of, to_fp32
-from dpo_lite.model.scoring import causal_lm, laid_out_tokens, lay_out
+from dpo_lite.model.scoring import Way, causal_lm, laid_out_tokens, lay_out
 from dpo_lite.model.weights import Held
 from dpo_lite.report.words import clock, counted
 from dpo_lite.tasks import TASKS
+from dpo_lite.training import ranks
 from dpo_lite.training.loss_scale import LossScale, all_finite
 from dpo_lite.training.method import Loaded, Method, Objective, Rehearsal
 from dpo_lite.training.update import update_gradient
@@ -66,6 +67,7 @@ class Report:
     updates_cached: int  # those that find the reference's numbers in the cache
     rehearsal: Rehearsal | None = None  # what an update does besides a gradient
     faster: tuple[str, ...] = ()  # packages whose kernels the model would use on this card
+    processes: int = 1  # that train together
 
     @property
     def seconds(self) -> float:
@@ -95,11 +97,18 @@ class Report:
             f"activations {plan.activations / mib:,.0f}, head {plan.head / mib:,.0f}, workspace "
             f"{plan.workspace / mib:,.0f}",
             f"split      {plan.words()}",
+            *([self._together()] if self.processes > 1 else []),
             *([f"drawing    {self.rehearsal.words}"] if self.rehearsal else []),
             f"time       {counted(self.updates, TASKS[self.task].unit)} of about "
             f"{clock(self.seconds_per_update)}, {clock(self.seconds)} in all"
             + (" (the reference in the first epoch only)" if self.updates_cached else ""),
         ]
+
+    def _together(self) -> str:
+        return (
+            f"processes  {self.processes}, each with its share of an update's examples; memory and "
+            "split are those of the card with the least room"
+        )
 
     def _kernels(self) -> str:
         """transformers says so too, where it is not kept quiet (dpo_lite.quiet)."""
@@ -116,11 +125,12 @@ def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objecti
     method.check_data(recipe, loaded.data)
     say("checking the scores of packed rows against separate ones")
     few, lengths = method.expected(recipe, loaded.data)
-    scoring = choose_way(model, few)
+    scoring = ranks.each(lambda: choose_way(model, few))
+    _check_alike(scoring, dtype_of(model))
     objective = Objective.of(recipe, scoring.way, dtype_of(model))
     tokens = lengths.of_batch(shared=scoring.way == "forest")
     say("measuring what an update keeps in memory")
-    costs = costs_here(model, few, scoring.way)
+    costs = _costs(model, few, scoring.way)
     libraries = libraries_in_use(costs, model.device)
     say("trying one update with the longest examples")
     largest = _largest_update(loaded, method, tokens)
@@ -130,13 +140,13 @@ def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objecti
         say("fp16 does not hold the gradient, however the loss is scaled: trying in fp32")
         to_fp32(model)
         objective = replace(objective, dtype=torch.float32)
-        costs = costs_here(model, few, scoring.way)
+        costs = _costs(model, few, scoring.way)
         tried = _try_update(loaded, method.measured(objective), costs, tokens, largest)
     planned, plan, trial = tried
     batch = fullest(largest, plan.budget, scoring.way)
     method.check_start(recipe, objective, trial.loss, batch)
 
-    average = float(tokens.mean()) * min(recipe.train.batch_size, len(tokens))
+    average = float(tokens.mean()) * min(recipe.train.batch_size, len(tokens)) / ranks.count()
     seconds, rehearsal = trial.seconds * average / trial.tokens, None
     longest = int(lengths.whole.max())  # a prompt with one response
     if rehearsed := method.rehearse(loaded, objective, plan, trial, longest, say):
@@ -166,8 +176,29 @@ def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objecti
         updates_cached=max(updates - per_epoch, 0) if cached else 0,
         rehearsal=rehearsal,
         faster=tuple(missing_packages(causal_lm(model))) if model.device.type == "cuda" else (),
+        processes=ranks.count(),
     )
     return report, objective
+
+
+def _check_alike(scoring: ScoringChoice, dtype: torch.dtype) -> None:
+    """Cards that compute in other ways or numbers would train another model on each of them."""
+    found = sorted({f"{way} rows in {kind}" for way, kind in ranks.gathered((scoring.way, dtype))})
+    if len(found) > 1:
+        raise UserError(
+            f"The cards of this launch score in different ways ({'; '.join(found)}); launch it on"
+            " cards of one kind."
+        )
+
+
+def _costs(model: PeftModel, examples: list[Encoded], way: Way) -> Costs:
+    """What an update keeps, as the first process measured it: all of them plan by one measure."""
+    return ranks.gathered(ranks.each(lambda: costs_here(model, examples, way)))[0]
+
+
+def _share(loaded: Loaded) -> int:
+    """How many examples of an update a process has about."""
+    return math.ceil(loaded.recipe.examples_per_step / ranks.count())
 
 
 class Overflow(Exception):
@@ -175,8 +206,8 @@ class Overflow(Exception):
 
 
 def _largest_update(loaded: Loaded, method: Method, tokens: np.ndarray) -> list[Encoded]:
-    """The examples of the update that needs most, as they will be scored."""
-    longest_first = np.argsort(-tokens, kind="stable")[: loaded.recipe.examples_per_step]
+    """The examples of the update that needs most, as they will be scored: one process' share."""
+    longest_first = np.argsort(-tokens, kind="stable")[: _share(loaded)]
     examples = [loaded.data.train[index] for index in longest_first.tolist()]
     return method.answered(loaded.recipe, examples)
 
@@ -184,15 +215,22 @@ def _largest_update(loaded: Loaded, method: Method, tokens: np.ndarray) -> list[
 def _try_update(
     loaded: Loaded, objective: Objective, costs: Costs, tokens: np.ndarray, largest: list[Encoded]
 ) -> tuple[MemoryPlan, MemoryPlan, Trial]:
-    """The first plan, the one that was tried and stays applied, and its trial."""
+    """The first plan, the one that was tried and stays applied, and its trial.
+
+    Of several processes each tries on its own card, and what does not fit on one is not taken.
+    """
     recipe, model = loaded.recipe, loaded.model
 
     def choose(factor: float) -> MemoryPlan:
-        return plan_here(model, costs, recipe, tokens, factor)
+        free = ranks.gathered(free_memory(model.device))
+        memory = None if None in free else min(free)
+        most, longest = largest_update(tokens, _share(loaded)), int(tokens.max())
+        return choose_plan(costs, recipe, longest, memory, most, factor)
 
     def attempt(plan: MemoryPlan) -> Trial | None:
         apply_plan(model, plan)
-        trial = _attempt(model, fullest(largest, plan.budget, objective.way), objective, plan)
+        batch = fullest(largest, plan.budget, objective.way)
+        trial = _least(ranks.gathered(ranks.each(lambda: _attempt(model, batch, objective, plan))))
         if trial is None:  # cleared out here, where no traceback holds the activations any more
             model.zero_grad(set_to_none=True)
             release()
@@ -202,6 +240,14 @@ def _try_update(
     plan, trial = settle(costs, choose, attempt)
     apply_plan(model, plan)
     return planned, plan, trial
+
+
+def _least(trials: list[Trial | None]) -> Trial | None:
+    """What all processes can count on: None where memory ran out on one of their cards."""
+    held = [trial for trial in trials if trial is not None]
+    if len(held) < len(trials):
+        return None
+    return max(held, key=lambda trial: (trial.peak or 0, trial.seconds))
 
 
 def _attempt(

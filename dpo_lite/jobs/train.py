@@ -1,4 +1,8 @@
-"""A whole run, from the recipe to the adapter and the report: the flow of the product."""
+"""A whole run, from the recipe to the adapter and the report: the flow of the product.
+
+Processes that train together go through all of it side by side, each with its share of what is
+computed (dpo_lite.training.ranks); the first one decides, prints and writes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from rich.console import Console
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json, write_text
 from dpo_lite.hub.while_training import TrainingPush, check_push
+from dpo_lite.jobs import launch
 from dpo_lite.jobs.held_out import ask_all, asked_before, evaluate_run, held_out, to_ask
 from dpo_lite.jobs.manifest import manifest
 from dpo_lite.jobs.preflight import Report, check
@@ -30,6 +35,7 @@ from dpo_lite.runs.progress import doing
 from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.runs.transcript import details, keep_in
 from dpo_lite.tasks import TASKS
+from dpo_lite.training import ranks
 from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.training.loaded import how_to_score, load_model, load_trained
 from dpo_lite.training.method import Loaded, Method, Objective
@@ -41,14 +47,19 @@ from dpo_lite.training.sampling import Sampler
 
 def start(recipe: Recipe, stem: str, console: Console) -> Run:
     """Make a run folder for the recipe and train; returns the run, finished or stopped."""
-    check_output(recipe.run.folder, recipe.run.name)
-    with device_lock(f"dpo-lite train {stem}", say=console.print):
+    ranks.of_first(lambda: check_output(recipe.run.folder, recipe.run.name))
+    with launch.device(f"dpo-lite train {stem}", console.print):
         loaded, report, objective = prepare_run(recipe, console)
-        run = create_run(recipe.run.folder, recipe.run.name, stem)
-        recipe.run.name = run.name
-        write_text(run.recipe_file, to_yaml(recipe))
-        keep_in(console, run.path / "log.txt")
+        run = launch.seen(ranks.of_first(lambda: _new_run(recipe, stem, console)))
         return recorded(run, lambda: _first(run, loaded, report, objective, console))
+
+
+def _new_run(recipe: Recipe, stem: str, console: Console) -> Run:
+    run = create_run(recipe.run.folder, recipe.run.name, stem)
+    recipe.run.name = run.name
+    write_text(run.recipe_file, to_yaml(recipe))
+    keep_in(console, run.path / "log.txt")
+    return run
 
 
 def resume(run: Run, console: Console) -> Run:
@@ -56,7 +67,8 @@ def resume(run: Run, console: Console) -> Run:
 
     A run that was only launched, or that ended in its preflight, starts from the beginning.
     """
-    run.take_up()
+    run = launch.seen(run)
+    ranks.of_first(run.take_up)
     keep_in(console, run.path / "log.txt")
     return recorded(run, lambda: _resume(run, console))
 
@@ -66,32 +78,38 @@ def _resume(run: Run, console: Console) -> Run:
         console.print(text)
         run.update_status(doing=text)
 
-    check_output(run.path)
-    with device_lock(f"run {run.name}", say=waiting):
+    ranks.of_first(lambda: check_output(run.path))
+    with launch.device(f"run {run.name}", waiting):
         run.claim("preparing", doing="preflight")
         recipe = load_recipe(run.recipe_file)
         recipe.model.adapter = start_adapter(run, recipe)
         recipe.ppo.reward = kept_reward(run, recipe)
         loaded, report, objective = prepare_run(recipe, console)
-        if not run.manifest():
+        begun = ranks.of_first(run.manifest)
+        if not begun:
             return _first(run, loaded, report, objective, console)
-        expected = run.manifest()["data"]["fingerprint"]
+        expected = begun["data"]["fingerprint"]
         if loaded.data.fingerprint != expected:
             raise UserError(
                 f"The data of {run.path} have changed since it started (fingerprint "
                 f"{loaded.data.fingerprint}, not {expected}); put them back, or start a new run."
             )
         _method(loaded).check_resume(run, recipe)
+        launch.say_processes(run, begun, console.print)
         return execute(run, loaded, report, objective, console, resume=True)
 
 
 def _first(run: Run, loaded: Loaded, report: Report, objective: Objective, console: Console) -> Run:
     """Train from the beginning, after the facts that later readers rely on are written."""
-    keep_start(run, loaded.recipe)
-    _method(loaded).keep(run, loaded.recipe)
-    _settle_optimizer(run, loaded.recipe.train.optimizer)
-    write_json(run.path / "data.json", loaded.data.report.to_json())
-    write_json(run.path / "manifest.json", manifest(loaded, report))
+
+    def write_facts() -> None:
+        keep_start(run, loaded.recipe)
+        _method(loaded).keep(run, loaded.recipe)
+        _settle_optimizer(run, loaded.recipe.train.optimizer)
+        write_json(run.path / "data.json", loaded.data.report.to_json())
+        write_json(run.path / "manifest.json", manifest(loaded, report))
+
+    ranks.of_first(write_facts)
     return execute(run, loaded, report, objective, console, resume=False)
 
 
@@ -110,10 +128,12 @@ def _settle_optimizer(run: Run, optimizer: str) -> None:
 
 def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objective]:
     """Data, model and preflight, each said on the console as it comes."""
+    launch.check_engine(recipe)
     console.print(f"device     {device_words()}\n", markup=False, highlight=False, soft_wrap=True)
     check_push(recipe, console.print)
     with doing(console, "reading the data") as spinner:
-        tokenizer, data = load_data(recipe, spinner.update)
+        tokenizer, data = ranks.first_then_others(lambda: load_data(recipe, spinner.update))
+        launch.check_same_data(data.fingerprint)
         spinner.stop()
         full = details(console)
         if full is not console:
@@ -122,8 +142,9 @@ def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objec
         console.print()
         spinner.start()
         spinner.update(f"loading {recipe.model.base}")
-        fetch_weights(recipe.model, spinner.update)
-        model = load_model(recipe)
+        ranks.first_then_others(lambda: fetch_weights(recipe.model, spinner.update))
+        model = ranks.each(lambda: load_model(recipe))
+        ranks.copy_from_first(roles.adapter_tensors(model))
         loaded = Loaded(recipe, tokenizer, data, model)
         report, objective = check(loaded, spinner.update)
         recipe.train.optimizer = report.plan.choice.optimizer
@@ -144,16 +165,17 @@ def execute(
     """Answers before, training, evaluation, answers after, adapter, report."""
     recipe, model, method = loaded.recipe, loaded.model, _method(loaded)
     run.begin(doing="answers before" if TASKS[recipe.task].answers else "training")
-    checkpoint = run.last_checkpoint() if resume else None
+    checkpoint = ranks.of_first(lambda: run.last_checkpoint() if resume else None)
+    launch.check_there(checkpoint)
     if resume and checkpoint is None:
         console.print("there is no checkpoint yet; starting from the beginning")
     started = time.time()
-    sampler = Sampler(run, loaded) if recipe.eval.sample_steps else None
+    sampler = Sampler(run, loaded) if recipe.eval.sample_steps and ranks.first() else None
     pusher = TrainingPush(run, recipe, console.print)
     recorder = RunRecorder(run, console, pusher.checkpoint, sampler)
     try:
         for when, role in asked_before(recipe).items():
-            if not _is_asked(run, loaded, when):
+            if not ranks.of_first(lambda when=when: _is_asked(run, loaded, when)):
                 ask_all(run, loaded, role, when, console)
         references = open_cache(recipe, model, objective, console.print)
         trainer = method.trainer(
@@ -173,16 +195,18 @@ def execute(
             run.update_status(state="stopped", seconds_left=None, doing=None)
             return run
         # First of all what was trained: whatever happens to the evaluation.
-        roles.save_policy(model, run.adapter, recipe.model.base, recipe.model.revision)
-        save_own_template(loaded.tokenizer, recipe.model, run.adapter)
+        ranks.of_first(lambda: _save(run, loaded))
         results = evaluate_run(run, loaded, objective, report.plan.budget, console, references)
+        peaks = ranks.gathered(peak_memory(model.device))
+        if not ranks.first():
+            return run
         results |= method.finish(run, loaded, objective, report.plan.budget, console)
         if adds_nothing(run.adapter / WEIGHTS):
             results[UNTRAINED] = True
         if scale := getattr(trainer, "scale", None):
             results[SKIPPED] = scale.skipped
         results["seconds"] = time.time() - started
-        results["peak_memory"] = peak_memory(model.device)
+        results["peak_memory"] = max(peak_memory(model.device), *peaks)
         results["memory"] = memory_by_part(
             report.expected, report.trial, report.libraries, model, trainer.optimizer
         )
@@ -194,6 +218,12 @@ def execute(
     finally:
         recorder.close()
         pusher.close()
+
+
+def _save(run: Run, loaded: Loaded) -> None:
+    base = loaded.recipe.model
+    roles.save_policy(loaded.model, run.adapter, base.base, base.revision)
+    save_own_template(loaded.tokenizer, base, run.adapter)
 
 
 def _method(loaded: Loaded) -> Method:

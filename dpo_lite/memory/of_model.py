@@ -32,15 +32,9 @@ def plan_run(
     model: PeftModel, recipe: Recipe, examples: list[Encoded], way: Way, lengths: np.ndarray
 ) -> MemoryPlan:
     """The plan for a loaded model on this machine, by what it keeps of these examples."""
-    return plan_here(model, costs_here(model, examples, way), recipe, lengths, 1.0)
-
-
-def plan_here(
-    model: PeftModel, costs: Costs, recipe: Recipe, lengths: np.ndarray, factor: float
-) -> MemoryPlan:
+    costs, memory = costs_here(model, examples, way), free_memory(model.device)
     most = largest_update(lengths, recipe.examples_per_step)
-    memory = free_memory(model.device)
-    return choose_plan(costs, recipe, int(lengths.max()), memory, most, factor)
+    return choose_plan(costs, recipe, int(lengths.max()), memory, most)
 
 
 def apply_plan(model: PeftModel, plan: MemoryPlan) -> None:

@@ -279,6 +279,12 @@ def parameters(model: PeftModel, name: str) -> list[torch.nn.Parameter]:
     return [parameter for _, parameter in named_parameters(model, name)]
 
 
+def adapter_tensors(model: torch.nn.Module) -> list[torch.Tensor]:
+    """All that its adapters hold, frozen ones, heads and starts (``own_start``) included."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return [t.detach() for key, t in named if ".lora_" in key or ".modules_to_save." in key]
+
+
 def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 

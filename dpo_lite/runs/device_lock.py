@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +30,39 @@ _held: dict[Path, FileLock] = {}
 _held_guard = threading.Lock()
 
 
-def lock_folder() -> Path:
-    """Where the lock of this process's device lies: one per GPU that CUDA would take first."""
-    device = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() or "none"
+def lock_folder(device: str | None = None) -> Path:
+    """Where the lock of a device lies, by its name in CUDA_VISIBLE_DEVICES; without one that of
+    this process's, which is the GPU that CUDA would take first."""
+    if device is None:
+        device = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    device = device.strip() or "none"
     safe = "".join(c if c.isalnum() or c in "-." else "_" for c in device)
     return cache_folder() / f"device-{safe}"
 
 
 @contextlib.contextmanager
+def device_locks(devices: Iterable[str], owner: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold several devices; always in the same order, so that no two wait for each other."""
+    with contextlib.ExitStack() as held:
+        for device in sorted(set(devices)):
+            held.enter_context(device_lock(owner, say=say, device=device))
+        yield
+
+
+@contextlib.contextmanager
 def device_lock(
-    owner: str, wait: bool = True, say: Callable[[str], None] = lambda text: None
+    owner: str,
+    wait: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+    device: str | None = None,
 ) -> Iterator[None]:
     """Hold the device. ``owner`` is what others read, such as ``run quickstart-1``.
 
     While others hold it, ``say`` is told who, whenever that changes; without ``wait`` a UserError
-    is raised instead. A process that holds the lock already passes at once.
+    is raised instead. A process that holds the lock already passes at once. ``device`` as in
+    ``lock_folder``.
     """
-    folder = lock_folder()
+    folder = lock_folder(device)
     if not _enter_again(folder):
         _acquire(folder, owner, wait, say)
     try:
@@ -55,9 +71,9 @@ def device_lock(
         _leave(folder)
 
 
-def holder() -> str | None:
-    """Who holds the device; None where nobody does."""
-    facts = _read(lock_folder() / "holder.json")
+def holder(folder: Path | None = None) -> str | None:
+    """Who holds the device, or the one whose lock lies in ``folder``; None where nobody does."""
+    facts = _read((folder or lock_folder()) / "holder.json")
     return facts["owner"] if facts and _lives(facts) else None
 
 
@@ -109,7 +125,7 @@ def _wait_for_turn(folder: Path, ticket: Path, lock: FileLock, wait: bool, say) 
         before = [facts["owner"] for path, facts in line if path.name < ticket.name]
         if not before and _try_lock(lock):
             return
-        held_by = holder()
+        held_by = holder(folder)
         if not wait:
             raise UserError(
                 f"The device is in use by {held_by or before[0]}; wait for its end or stop it."

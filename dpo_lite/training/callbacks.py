@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from dpo_lite.memory.capacity import memory_in_use
 from dpo_lite.runs.folder import Run
 from dpo_lite.runs.progress import progress_bar
+from dpo_lite.training import ranks
 
 if TYPE_CHECKING:
     from dpo_lite.training.sampling import Sampler
@@ -23,7 +24,8 @@ LOG_SECONDS = 2.0
 class RunRecorder(TrainerCallback):
     """Writes every logged step into the run folder and keeps the bar moving.
 
-    Ctrl-C once lets the update finish and saves; a second one breaks off. ``sampler`` is asked
+    Ctrl-C once lets the update finish and saves; a second one breaks off. Processes that train
+    together stop after the same update, whichever of them was asked to. ``sampler`` is asked
     after every update; see dpo_lite.training.sampling.
     """
 
@@ -60,11 +62,13 @@ class RunRecorder(TrainerCallback):
         if self.stop_asked:
             raise KeyboardInterrupt
         self.stop_asked = True
-        self.run.stop_mark.touch()
+        if ranks.first():
+            self.run.stop_mark.touch()
         self.console.print("stopping after this update; Ctrl-C again breaks off", style="yellow")
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.stop_asked:
+        if any(ranks.gathered(self.stop_asked)):
+            self.stop_asked = True
             control.should_training_stop = True
             control.should_save = True
         elif self.sampler and self.sampler.is_due(state.global_step, state.max_steps):
@@ -73,7 +77,8 @@ class RunRecorder(TrainerCallback):
         return control
 
     def on_save(self, args, state, control, **kwargs):
-        self.saved(state.global_step)
+        if ranks.first():
+            self.saved(state.global_step)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         logs = {key: value for key, value in (logs or {}).items() if value is not None}

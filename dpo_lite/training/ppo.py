@@ -50,8 +50,10 @@ from dpo_lite.objectives.policy_gradient import (
     whitened,
 )
 from dpo_lite.recipe import PPOSection, Recipe
+from dpo_lite.training import ranks
 from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective
+from dpo_lite.training.update import own_share
 
 Examples = Sequence[dict[str, Any]]
 # Examples with their answers, and tokens per packed batch -> (A,) on the CPU.
@@ -227,13 +229,41 @@ def minibatch_gradient(
     """Add the gradient of a minibatch (the prompts at ``places``) to policy and value function.
 
     Losses are means over its tokens, of RLOO over its answers. Returns metrics. ``scale``: of the
-    gradients, see dpo_lite.training.loss_scale.
+    gradients, see dpo_lite.training.loss_scale. Processes that train together take a share each.
     """
+    share = own_share([rollout.examples[place] for place in places], objective.way)
+    mine = [places[i] for i in share]
+    sums = ranks.gathered(
+        ranks.each(
+            lambda: _share_of_gradient(
+                model, rollout, places, mine, earned, ppo, objective, budget, scale
+            )
+        )
+    )
+    trained = (roles.POLICY, roles.VALUE)
+    ranks.sum_gradients(p for name in trained for p in roles.parameters(model, name))
+    whole = {key: sum(part[key] for part in sums) for key in sums[0]}
+    return whole | {"loss": whole["loss/policy"] + whole["loss/value"]}
+
+
+def _share_of_gradient(
+    model: torch.nn.Module,
+    rollout: Rollout,
+    places: Sequence[int],
+    mine: Sequence[int],
+    earned: Credit,
+    ppo: PPOSection,
+    objective: Objective,
+    budget: int,
+    scale: float,
+) -> dict[str, float]:
+    """What the prompts at ``mine`` add to the gradient of those at ``places``, and to its sums."""
     model.train()
     way = objective.way
-    parts = pieces(rollout.examples, places, way, budget)
-    tokens = int(rollout.mask[[row for piece in parts for row in piece.rows]].sum())
+    each = len(rollout.rewards) // len(rollout.examples)
+    tokens = int(rollout.mask.view(len(rollout.examples), each, -1)[list(places)].sum())
     sums = {"loss/policy": 0.0, "loss/value": 0.0, "clip_fraction": 0.0}
+    parts = pieces(rollout.examples, mine, way, budget)
     for batch, rows in batches_of(parts, way, budget):
         batch, mask = batch.to(model.device), rollout.mask[rows]
 
@@ -263,7 +293,7 @@ def minibatch_gradient(
             loss = losses.sum() / tokens
             (loss * scale).backward()
         sums["loss/value"] += loss.item()
-    return sums | {"loss": sums["loss/policy"] + sums["loss/value"]}
+    return sums
 
 
 def _whole(token_logps: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -20,7 +20,8 @@ from dpo_lite.model.device_memory import halving
 from dpo_lite.model.generation import BATCH, all_ends
 from dpo_lite.recipe import PPOSection
 from dpo_lite.training.method import Objective
-from dpo_lite.training.ppo import Rewarder, draw_answers, judge_answers
+from dpo_lite.training.ppo import Rewarder, Rollout, draw_answers, judge_answers
+from dpo_lite.training.ppo_split import own_prompts, own_seed, rolled_together
 from dpo_lite.training.reward_source import reward_folder, rewarder
 
 if TYPE_CHECKING:
@@ -68,15 +69,19 @@ def measure(
     places = np.random.default_rng(SEED).permutation(len(prompts))[:MOST]
     counted = [prompts[place] for place in sorted(places.tolist())]
     some = ruler.ppo.model_copy(update={"answers": answers})
+    own, seed = own_prompts(counted), own_seed(SEED)
 
     def drawing(at_once: int) -> list[dict[str, Any]]:
-        torch.manual_seed(SEED)
-        return draw_answers(ruler.model, counted, some, ruler.ends, at_once, ROLES[role])
+        torch.manual_seed(seed)
+        return draw_answers(ruler.model, own, some, ruler.ends, at_once, ROLES[role])
 
-    drawn, _ = halving(drawing, BATCH)
-    rollout = judge_answers(
-        ruler.model, drawn, ruler.rewarder, ruler.ends, ruler.objective, ruler.budget
-    )
+    def roll() -> Rollout:
+        drawn, _ = halving(drawing, BATCH)
+        return judge_answers(
+            ruler.model, drawn, ruler.rewarder, ruler.ends, ruler.objective, ruler.budget
+        )
+
+    rollout = rolled_together(counted, roll)
     kl = rollout.kl if role == "policy" else torch.zeros(1)
     measured = {
         "reward": rollout.rewards.mean().item(),
@@ -88,7 +93,7 @@ def measure(
         "answers": len(rollout.rewards),
     }
     if has_markers(counted):
-        measured["truthful"] = chosen_share(drawn, ruler.tokenizer)
+        measured["truthful"] = chosen_share(rollout.examples, ruler.tokenizer)
     return measured
 
 

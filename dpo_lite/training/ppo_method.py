@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from dpo_lite.model import roles
 from dpo_lite.names import is_function
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
+from dpo_lite.training import ranks
 from dpo_lite.training.method import STARTS_APART, Loaded, Method, Objective, Sets
 from dpo_lite.training.ppo import rollouts
 from dpo_lite.training.ppo_evaluation import ROLES, measure, ruler_of
@@ -75,9 +77,12 @@ class PPO(Method):
     ) -> tuple[float, Drawing]:
         say("drawing answers for one rollout")
         recipe, model, train = loaded.recipe, loaded.model, loaded.data.train
-        prompts = list(train.select(range(min(recipe.train.batch_size, len(train)))))
+        most = math.ceil(recipe.train.batch_size / ranks.count())
+        prompts = list(train.select(range(min(most, len(train)))))
         encoder = encoder_of(loaded.tokenizer, recipe.data)
-        drawing = try_rollout(model, recipe, prompts, encoder, objective, plan, longest)
+        drawing = ranks.each(
+            lambda: try_rollout(model, recipe, prompts, encoder, objective, plan, longest)
+        )
         gradient = trial.seconds * drawing.tokens / trial.tokens
         return rollout_seconds(model, recipe, gradient, drawing), drawing
 
@@ -129,7 +134,7 @@ class PPO(Method):
             train=loaded.data.train,
             rewarder=ruler.rewarder,
             ends=ruler.ends,
-            at_once=rehearsal.at_once,
+            at_once=min(ranks.gathered(rehearsal.at_once)),
             recorder=recorder,
             evaluate=evaluate,
         )

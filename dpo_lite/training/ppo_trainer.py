@@ -20,6 +20,7 @@ from dpo_lite.model.checkpoints import load_adapter, load_checkpoint, save_check
 from dpo_lite.model.device_memory import halving, until_it_fits
 from dpo_lite.objectives.policy_gradient import steered_beta
 from dpo_lite.recipe import Recipe
+from dpo_lite.training import ranks
 from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective
@@ -36,6 +37,7 @@ from dpo_lite.training.ppo import (
     rollout_metrics,
     rollouts,
 )
+from dpo_lite.training.ppo_split import own_prompts, own_seed, rolled_together
 from dpo_lite.training.schedule import schedule
 
 KEPT = 2  # checkpoints
@@ -102,29 +104,39 @@ class PolicyTrainer:
         """Rollout ``number`` from drawing to learning; returns its metrics.
 
         Its random numbers follow from the seed and its number, and from how many answers are drawn
-        at once, which a checkpoint keeps: resuming changes nothing.
+        at once, which a checkpoint keeps: resuming changes nothing. Processes that train together
+        draw a share of the answers each, and learn from all of them.
         """
         train, ppo = self.recipe.train, self.recipe.ppo
         places = prompts_of_rollout(number, len(self.prompts), train.batch_size, train.seed)
         clock = [time.perf_counter()]
         prompts = [self.prompts[place] for place in places]
+        seed = train.seed * 1_000_003 + number
+        own, drawing_seed = own_prompts(prompts), own_seed(seed)
 
         def drawing(at_once: int) -> list[dict]:
-            torch.manual_seed(train.seed * 1_000_003 + number)  # also where it has to start again
-            return draw_answers(self.model, prompts, ppo, self.ends, at_once)
+            torch.manual_seed(drawing_seed)  # also where it has to start again
+            return draw_answers(self.model, own, ppo, self.ends, at_once)
 
-        drawn, at_once = halving(drawing, self.at_once)
+        drawn, at_once = ranks.each(lambda: halving(drawing, self.at_once))
+        at_once = min(ranks.gathered(at_once))
         if at_once < self.at_once:
             self.say(f"out of memory: drawing {at_once} answers at once from now on")
             self.at_once = at_once
         clock.append(time.perf_counter())
-        longest = max(len(e["prompt_ids"]) + len(a) for e in drawn for a in e["response_ids"])
+        lengths = [len(e["prompt_ids"]) + len(a) for e in drawn for a in e["response_ids"]]
+        longest = max(ranks.gathered(max(lengths, default=0)))
         rollout = self._in_memory(
-            lambda: judge_answers(
-                self.model, drawn, self.rewarder, self.ends, self.objective, self.budget
+            lambda: rolled_together(
+                prompts,
+                lambda: judge_answers(
+                    self.model, drawn, self.rewarder, self.ends, self.objective, self.budget
+                ),
             ),
             longest,
         )
+        if not ranks.alone():
+            torch.manual_seed(seed)  # the order of what is learned is the same in all processes
         clock.append(time.perf_counter())
         metrics = rollout_metrics(rollout, ppo, self.beta)
         metrics |= self._learn(rollout, longest)
@@ -186,7 +198,12 @@ class PolicyTrainer:
         return until_it_fits(work, halve_budget)
 
     def save(self, folder: Path) -> None:
-        """Adapters, optimiser and place, written aside and then put in place as a whole."""
+        """Adapters, optimiser and place, written aside and then put in place as a whole.
+
+        Of processes that train together one writes: all of them are in the same state.
+        """
+        if not ranks.first():
+            return
         aside = folder.with_name(f".{folder.name}")
         shutil.rmtree(aside, ignore_errors=True)
         save_checkpoint(self.model, aside)

@@ -11,7 +11,9 @@ it stays, as noise on the implicit reward. The preflight's step-0 identity there
 cache: it would mistake that noise for a wrong reference, or an old number for a right one.
 
 On disk: every process appends records of fixed size to a file of its own, so that no two writers
-meet and what one leaves half-written is at the end of its file. A checksum guards each record.
+meet and what one leaves half-written is at the end of its file. A checksum guards each record. Of
+processes that train together the first one reads and writes, and what the others compute in an
+update is shared behind it (``share``).
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from dpo_lite.data.packing import Encoded
 from dpo_lite.model.identity import reference_identity
 from dpo_lite.recipe import Recipe
 from dpo_lite.tasks import TASKS
+from dpo_lite.training import ranks
 from dpo_lite.training.method import Objective
 
 CONTENT = struct.Struct("<16sf")  # hash of the ids, log-probability
@@ -47,12 +50,11 @@ class ReferenceCache:
 
     def __init__(self, folder: Path, say: Callable[[str], None] = lambda text: None):
         self.folder, self.say = folder, say
-        self.file: Path | None = folder / f"{uuid4().hex}.bin"
+        self.file: Path | None = folder / f"{uuid4().hex}.bin" if ranks.first() else None
         self.seed = zlib.crc32(folder.name.encode())  # records from elsewhere fail their checksum
-        self.known: dict[bytes, float] = {}
-        for path in sorted(folder.glob("*.bin")):
-            for key, logp in self._read(path):
-                self.known.setdefault(key, logp)
+        self.shared = not ranks.alone()
+        self.new: dict[bytes, float] = {}  # what is not shared yet
+        self.known: dict[bytes, float] = ranks.of_first(self._read_all)
 
     def logps(
         self, examples: Sequence[Encoded], compute: Callable[[], torch.Tensor]
@@ -70,22 +72,53 @@ class ReferenceCache:
         logps = [self.known.get(key, logp) for key, logp in zip(keys, computed, strict=True)]
         return torch.tensor(logps, dtype=torch.float32)
 
+    def share(self) -> None:
+        """Learn what the processes that train together have computed, after each update.
+
+        An update's examples are dealt out so that no two of them compute the same number.
+        """
+        if not self.shared:
+            return
+        found: dict[bytes, float] = {}
+        for new in ranks.gathered(self.new):
+            found |= new
+        self.new = {}
+        self.known |= found
+        self._write(found)
+
     def _remember(self, keys: list[bytes], logps: list[float]) -> None:
-        """Keep what is new, in one write. Where the disk is full, training goes on without it."""
-        records = []
+        """Keep what is new."""
+        new: dict[bytes, float] = {}
         for key, logp in zip(keys, logps, strict=True):
             if key not in self.known and math.isfinite(logp):
-                self.known[key] = logp
-                content = CONTENT.pack(key, logp)
-                records += [content, CHECKSUM.pack(zlib.crc32(content, self.seed))]
-        if self.file is None or not records:
+                new.setdefault(key, logp)
+        self.known |= new
+        if self.shared:
+            self.new |= new
+        else:
+            self._write(new)
+
+    def _write(self, new: dict[bytes, float]) -> None:
+        """Append to the file. Where the disk is full, training goes on without it."""
+        if self.file is None or not new:
             return
+        records = []
+        for key, logp in new.items():
+            content = CONTENT.pack(key, logp)
+            records += [content, CHECKSUM.pack(zlib.crc32(content, self.seed))]
         try:
             with open(self.file, "ab") as file:
                 file.write(b"".join(records))
         except OSError as error:
             self.file = None
             self.say(f"the reference's log-probabilities are no longer kept on disk: {error}")
+
+    def _read_all(self) -> dict[bytes, float]:
+        known: dict[bytes, float] = {}
+        for path in sorted(self.folder.glob("*.bin")):
+            for key, logp in self._read(path):
+                known.setdefault(key, logp)
+        return known
 
     def _read(self, path: Path) -> Iterator[tuple[bytes, float]]:
         """The sound records of a file; all else is passed over, and computed anew when met."""
@@ -130,8 +163,10 @@ def open_cache(
     text = json.dumps(facts, sort_keys=True, indent=1)
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     facts_file = "facts.json"
-    folder = cached_folder(
-        key, (facts_file,), lambda new: (new / facts_file).write_text(text), "reference"
+    folder = ranks.of_first(
+        lambda: cached_folder(
+            key, (facts_file,), lambda new: (new / facts_file).write_text(text), "reference"
+        )
     )
     return ReferenceCache(folder, say)
 

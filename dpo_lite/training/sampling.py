@@ -11,6 +11,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.generation import generate, sample_answers
 from dpo_lite.model.precision import dtype_of
 from dpo_lite.runs.folder import Run
+from dpo_lite.training import ranks
 from dpo_lite.training.method import Loaded, Objective
 from dpo_lite.training.update import evaluate_examples
 
@@ -39,8 +40,9 @@ class Sampler:
 
     def __call__(self, step: int) -> dict[str, float]:
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        # Drawing answers must not change which numbers the training draws.
-        with torch.random.fork_rng(devices):
+        # Drawing answers must not change which numbers the training draws. Of processes that train
+        # together the first one does it, and the others wait for it in the next update.
+        with ranks.by_itself(), torch.random.fork_rng(devices):
             answers = generate(
                 self.model,
                 self.tokenizer,

@@ -17,16 +17,11 @@ from peft import PeftModel
 
 from dpo_lite.data.packing import Encoded
 from dpo_lite.model import roles
-from dpo_lite.model.scoring import (
-    Way,
-    lay_out,
-    micro_batches,
-    response_logps,
-    scoring_context,
-)
+from dpo_lite.model.scoring import Way, lay_out, response_logps, scoring_context
 from dpo_lite.recipe import Recipe
 from dpo_lite.training.method import Objective
 from dpo_lite.training.offline import Offline
+from dpo_lite.training.update import scored_parts
 
 
 @dataclass
@@ -77,10 +72,12 @@ def reference_loss(
 ) -> float:
     """Loss per token of the demonstrations under the model as it was before the training."""
     way, dtype = objective.way, objective.dtype
-    parts = [
-        score_demonstrations(model, [examples[i] for i in places], way, dtype, role=roles.reference)
-        for places in micro_batches(examples, way, budget)
-    ]
+    parts = scored_parts(
+        examples,
+        way,
+        budget,
+        lambda some: score_demonstrations(model, some, way, dtype, role=roles.reference),
+    )
     total = sum(part.logps.sum().item() for part in parts)
     return -total / response_tokens(examples)
 

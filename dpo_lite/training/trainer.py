@@ -25,6 +25,7 @@ from dpo_lite.model.recompute import decoder_layers, recompute
 from dpo_lite.model.roles import trainable_parameters
 from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.recipe import Recipe
+from dpo_lite.training import ranks
 from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective, Scored
 from dpo_lite.training.parameter_groups import groups
@@ -108,6 +109,11 @@ class AdapterTrainer(Trainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def _save_checkpoint(self, model, trial) -> None:
+        """Of processes that train together one writes: all of them are in the same state."""
+        if ranks.first():
+            super()._save_checkpoint(model, trial)
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
@@ -156,7 +162,8 @@ class PreferenceTrainer(AdapterTrainer):
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """The gradient of one update; where memory runs out, it gives up more and is repeated.
 
-        So it is in fp32 where fp16 does not hold what the model says of these examples.
+        So it is in fp32 where fp16 does not hold what the model says of these examples. Processes
+        that train together have the same examples, gradients and outcome, and decide the same.
         """
         model.train()
 

@@ -1,19 +1,23 @@
-"""One update's gradient: exact, whatever the split into micro-batches.
+"""One update's gradient: exact, whatever the split into micro-batches and processes.
 
 The loss is the sum over the update's examples divided by their number. Each micro-batch adds its
-share to the gradient, so how examples are split and packed changes nothing but rounding.
+share to the gradient, so how examples are split and packed changes nothing but rounding. Where
+several processes train together each scores its share of the examples, alike in tokens, so that
+none waits long for the others; the gradients are added up once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
 import torch
 
-from dpo_lite.data.packing import Encoded
-from dpo_lite.model.scoring import micro_batches
+from dpo_lite.data.packing import Encoded, split_alike
+from dpo_lite.model.roles import trainable_parameters
+from dpo_lite.model.scoring import Way, batch_tokens, micro_batches
+from dpo_lite.training import ranks
 from dpo_lite.training.method import Objective
 
 
@@ -25,6 +29,47 @@ def joined(parts: Sequence[Any]) -> Any:
     names = [f.name for f in fields(kind) if f.name != "order"]
     values = {name: torch.cat([getattr(p, name) for p in parts])[back] for name in names}
     return kind(**values, order=sorted(order))
+
+
+def own_share(examples: Sequence[Encoded], way: Way) -> Sequence[int]:
+    """Places of the examples that this process scores: all of them, where it is alone.
+
+    Those of one prompt go to one process: so the number that the reference cache keeps of a
+    response is the one that was trained on, also where two examples share it.
+    """
+    if ranks.alone():
+        return range(len(examples))
+    sizes = [batch_tokens(example, way) for example in examples]
+    prompts = [tuple(example["prompt_ids"]) for example in examples]
+    return split_alike(sizes, prompts, ranks.count())[ranks.rank()]
+
+
+def scored_parts(
+    examples: Sequence[Encoded],
+    way: Way,
+    budget: int,
+    score: Callable[[list[Encoded]], Any],
+    progress: Callable[[int], None] = lambda count: None,
+) -> list[Any]:
+    """What ``score`` makes of the examples, in micro-batches of at most ``budget`` tokens.
+
+    Each part knows by its ``order`` which examples it is of. Of several processes each scores its
+    share and has the parts of all.
+    """
+    share = own_share(examples, way)
+
+    def own() -> list[Any]:
+        parts = []
+        for indices in micro_batches([examples[place] for place in share], way, budget):
+            part = score([examples[share[i]] for i in indices])
+            part.order = [share[i] for i in indices]
+            parts.append(part)
+            progress(len(indices))
+        return parts
+
+    parts = [part for parts in ranks.gathered(ranks.each(own)) for part in parts]
+    progress(len(examples) - len(share))
+    return parts
 
 
 def update_gradient(
@@ -41,14 +86,17 @@ def update_gradient(
     What ``references`` remembers is not computed again. ``scale``: of the gradient, not of what is
     returned; a power of two, so that nothing is rounded (dpo_lite.training.loss_scale).
     """
-    parts = []
     method = objective.method
     over = method.over(examples) / scale
-    for indices in micro_batches(examples, objective.way, budget):
-        batch_examples = [examples[i] for i in indices]
-        part = method.score(model, batch_examples, objective, references, over)
-        part.order = indices
-        parts.append(part)
+    parts = scored_parts(
+        examples,
+        objective.way,
+        budget,
+        lambda some: method.score(model, some, objective, references, over),
+    )
+    ranks.sum_gradients(trainable_parameters(model))
+    if references is not None:
+        references.share()
     return joined(parts)
 
 
@@ -65,14 +113,15 @@ def evaluate_examples(
     was_training = model.training
     model.eval()
     try:
-        parts = []
-        for indices in micro_batches(examples, objective.way, budget):
-            part = objective.method.score(
-                model, [examples[i] for i in indices], objective, references
-            )
-            part.order = indices
-            parts.append(part)
-            progress(len(indices))
-        return joined(parts)
+        parts = scored_parts(
+            examples,
+            objective.way,
+            budget,
+            lambda some: objective.method.score(model, some, objective, references),
+            progress,
+        )
     finally:
         model.train(was_training)
+    if references is not None:
+        references.share()
+    return joined(parts)

@@ -244,3 +244,35 @@ def test_a_folder_that_cannot_be_written_is_one_sentence_before_anything_is_load
         assert "file/runs cannot be written (Not a directory)" in " ".join(done.stderr.split())
         assert "Traceback" not in done.stderr
         assert "device" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["runs", "list"], "`dpo-lite runs` is for one process; start it without a launcher."),
+        (["train", "quickstart", "--detach"], "leave it away under a launcher."),
+    ],
+)
+def test_what_is_not_for_several_processes_is_told_once(arguments, words, monkeypatch, capsys):
+    from dpo_lite.cli import main
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, told in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 1
+        assert capsys.readouterr().err.count(words) == told
+
+
+def test_a_run_made_of_runs_is_not_for_several_processes(monkeypatch):
+    from dpo_lite.cli.training import _runner
+    from dpo_lite.errors import UserError
+    from dpo_lite.recipe import load_recipe
+    from dpo_lite.training import ranks
+
+    recipe = load_recipe("rlhf-quickstart")
+    assert _runner(recipe).__name__ == "dpo_lite.studies.rlhf"
+    monkeypatch.setattr(ranks, "alone", lambda: False)
+    with pytest.raises(UserError, match="task: rlhf is made of runs; start it without a launcher"):
+        _runner(recipe)

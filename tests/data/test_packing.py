@@ -8,6 +8,7 @@ from dpo_lite.data.packing import (
     pack,
     pad,
     padded_shape,
+    split_alike,
     split_by_rows,
     split_by_tokens,
     tree_tokens,
@@ -71,3 +72,11 @@ def test_padding_counts_against_the_budget(budget):
     if budget == 200:  # like lengths together: little of it is padding
         real = sum(rows * width for rows, width in shapes)
         assert sum(map(padded, batches)) < 1.3 * real
+
+
+def test_shares_are_alike_and_kin_stays_together():
+    sizes, kin = [9, 1, 5, 4, 2, 2], ["a", "b", "c", "d", "b", "e"]
+    assert split_alike(sizes, kin, 2) == [[0, 1, 4], [2, 3, 5]]  # 12 and 11 tokens
+    assert split_alike(sizes, kin, 1) == [[0, 1, 2, 3, 4, 5]]
+    assert split_alike([3, 3], ["a", "a"], 3) == [[0, 1], [], []]
+    assert split_alike([], [], 2) == [[], []]

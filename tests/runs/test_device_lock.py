@@ -164,3 +164,19 @@ def test_the_last_thread_of_a_process_gives_it_back():
     leave.set()
     thread.join()
     assert lock.holder() is None
+
+
+def test_all_cards_of_a_launch_are_held(hold, monkeypatch):
+    """Another process waits for any of them, and for no other card."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with lock.device_locks(["1", "0", "1"], "run several", say=print):
+        assert {path.name for path in lock.cache_folder().glob("device-*")} == {
+            "device-0",
+            "device-1",
+        }
+        for card, said in (("1", "waiting for the device: run several has it"), ("2", "has it")):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", card)
+            assert hold("other").stdout.readline().strip() == said
+    with lock.device_lock("next", wait=False, device="0"):
+        assert lock.holder(lock.lock_folder("0")) == "next"
+    assert lock.holder(lock.lock_folder("0")) is None

@@ -1,0 +1,324 @@
+"""The processes of one launch: which one this is, and what they tell each other.
+
+`accelerate launch` and `torchrun` start the same command once for each card and say in the
+environment which process it is. Each holds the whole model and takes every step; what is dealt out
+are the examples of an update, whose gradients are then summed over the processes. Nothing is
+averaged by process, so an update is that of one card but for the order of its sums.
+
+The libraries do not know of it. transformers' Trainer would deal out examples by their number and
+average over processes; so what the launcher said is taken out of the environment, a process sees
+its own card alone, and Trainer runs in each of them as if there were no other.
+
+In a process that was not launched with others every function here does what it is given, and that
+is all. What ``each``, ``of_first`` and ``first_then_others`` do is done *by itself*: in there a
+process knows nothing of the others, so nobody can wait for somebody who does something else.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dpo_lite.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+A, T = TypeVar("A"), TypeVar("T")
+
+# The first process may wait for the device, download, or draw answers, while the others wait.
+PATIENCE = timedelta(days=30)
+LAST_WORDS = timedelta(seconds=3)  # that a process which broke off has to say why
+SPLIT_MODELS = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism of accelerate",
+}
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a process knows of its launch."""
+
+    rank: int  # from 0
+    count: int
+    devices: tuple[str, ...]  # of this machine's processes, by their names
+    store: Any  # torch's, where a fault stays readable when its process is gone
+    cards: Any  # the group that sums up on cards; None on CPUs
+
+
+_launch: Launch | None = None  # None: this process is alone
+
+
+def alone() -> bool:
+    return _launch is None
+
+
+def count() -> int:
+    """How many processes train together."""
+    return 1 if _launch is None else _launch.count
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return 0 if _launch is None else _launch.rank
+
+
+def first() -> bool:
+    """Whether it is the one that writes and prints."""
+    return rank() == 0
+
+
+def devices() -> tuple[str, ...] | None:
+    """The devices of all processes on this machine; None for a process that is alone."""
+    return _launch and _launch.devices
+
+
+# --- begin and end -------------------------------------------------------------------------------
+
+
+def launched() -> bool:
+    """Whether a launcher started this process with others; asked before ``join``."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE") or 1) > 1
+
+
+def join() -> None:
+    """Find the others, where there are others, and take a card of its own.
+
+    Raises UserError for launchers that split the model, and where there are fewer cards than
+    processes.
+    """
+    for key, name in SPLIT_MODELS.items():
+        if os.environ.get(key, "").lower() in ("true", "1"):
+            raise UserError(
+                f"This was launched with {name}, which splits the model: here every card holds all"
+                " of it and the examples are split; take `accelerate launch --multi_gpu`, and for"
+                " a model that no card holds a smaller base."
+            )
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1")
+    for key in [key for key in os.environ if key.startswith("ACCELERATE_")]:
+        del os.environ[key]  # precision, compilation and the like: the recipe says what is computed
+    if on_cpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if launched():
+        _join()
+    for key in LAUNCHER:
+        os.environ.pop(key, None)
+
+
+def _join() -> None:
+    global _launch
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    store, own, all_of_them = next(rendezvous("env://"))
+    store = dist.PrefixStore("dpo_lite", store)
+    dist.init_process_group("gloo", store=store, rank=own, world_size=all_of_them, timeout=PATIENCE)
+    _launch = Launch(own, all_of_them, (), store, None)
+    device = each(_own_device)
+    if torch.version.cuda or torch.version.hip:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    machine, has_card = socket.gethostname(), torch.cuda.is_available()
+    found = gathered((machine, device, has_card))
+    cards = [(where, name) for where, name, there in found if there]
+    if cards and len(set(cards)) < all_of_them:
+        raise UserError(
+            f"{all_of_them} processes were launched and found {len(set(cards))} cards; launch as"
+            " many on a machine as it has cards."
+        )
+    here = tuple(name for where, name, _ in found if where == machine)
+    on_cards = dist.new_group(backend="nccl") if cards and dist.is_nccl_available() else None
+    _launch = replace(_launch, devices=here, cards=on_cards)
+
+
+def _own_device() -> str:
+    """The card of this process, as CUDA_VISIBLE_DEVICES names it."""
+    place = int(os.environ.get("LOCAL_RANK") or 0)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return str(place)
+    names = [name.strip() for name in visible.split(",")]
+    if names in ([""], ["-1"]):  # all cards are hidden
+        return names[0]
+    if place >= len(names):
+        raise UserError(
+            f"CUDA_VISIBLE_DEVICES names {len(names)} cards ({visible}), too few for the processes"
+            " that were launched on this machine; launch as many as there are cards."
+        )
+    return names[place]
+
+
+def leave() -> None:
+    """Take leave of the others at the end."""
+    global _launch
+    if _launch is not None:
+        import torch.distributed as dist
+
+        dist.destroy_process_group()
+        _launch = None
+
+
+def tells(words: str) -> bool:
+    """Whether this process prints why the launch ends: the first one that fails does."""
+    if _launch is None:
+        return os.environ.get("RANK", "0") == "0"  # a fault before the others were found
+    try:
+        if _launch.store.add("faults", 1) > 1:
+            return False
+        _launch.store.set("fault", words)
+    except RuntimeError:  # the store went with the process that has told
+        return False
+    return True
+
+
+# --- what they do together -----------------------------------------------------------------------
+
+
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """In here the process knows nothing of the others."""
+    global _launch
+    before, _launch = _launch, None
+    try:
+        yield
+    finally:
+        _launch = before
+
+
+def gathered(value: T) -> list[T]:
+    """The value of every process, in their order. What stands on a card does not belong in it."""
+    if _launch is None:
+        return [value]
+    import torch.distributed as dist
+
+    found: list[Any] = [None] * _launch.count
+    with _all_there(_launch):
+        dist.all_gather_object(found, value)
+    return found
+
+
+@contextmanager
+def _all_there(launch: Launch) -> Iterator[None]:
+    """Where another process is not there any more, say why."""
+    try:
+        yield
+    except RuntimeError as error:
+        try:
+            launch.store.wait(["fault"], LAST_WORDS)
+            words = launch.store.get("fault").decode()
+        except RuntimeError:
+            words = "Another process of this launch ended without a word; look at what it printed."
+        raise UserError(words) from error
+
+
+def each(work: Callable[[], T]) -> T:
+    """Every process does the work by itself. Where one fails, all of them raise its error.
+
+    So whoever gives something up (memory) gives it up everywhere. What no process can go on from
+    comes before a memory that ran out.
+    """
+    if _launch is None:
+        return work()
+    from torch import OutOfMemoryError
+
+    own: Exception | None = None
+    result: Any = None
+    try:
+        with by_itself():
+            result = work()
+    except Exception as error:
+        own = error
+    try:
+        faults = {rank: f for rank, f in enumerate(gathered(_portable(own))) if f is not None}
+        if faults:
+            worst = min(faults, key=lambda rank: isinstance(faults[rank], OutOfMemoryError))
+            raise own if own is not None and worst == _launch.rank else faults[worst]
+    finally:
+        del own  # whose traceback holds all that was in use
+    return result
+
+
+def _portable(error: Exception | None) -> Exception | None:
+    """An error that can be told to others, of the same kind wherever that can be had."""
+    try:
+        return pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def of_first(work: Callable[[], T]) -> T:
+    """What the first process finds, for all of them; the others do not do the work."""
+    return gathered(each(work if first() else _nothing))[0]
+
+
+def _nothing() -> Any:
+    """What there is to do while others work."""
+
+
+def first_then_others(work: Callable[[], T]) -> T:
+    """Work that leaves something behind for whoever comes next (a cache, a download): the first
+    process does it, then all others at once."""
+    if alone():
+        return work()
+    own, others = (work, _nothing) if first() else (_nothing, work)
+    before, behind = each(own), each(others)
+    return before if first() else behind
+
+
+def dealt(
+    items: Sequence[A],
+    work: Callable[[list[A], Callable[[int], None]], list[T]],
+    progress: Callable[[int], None] = lambda count: None,
+) -> list[T]:
+    """``work(items, progress)`` gives one result for each item: every process does its share of
+    them, and has all results, in the order of the items."""
+    places = range(rank(), len(items), count())
+    own = each(lambda: work([items[i] for i in places], progress) if places else [])
+    parts = [iter(part) for part in gathered(own)]
+    progress(len(items) - len(places))
+    return [next(parts[i % len(parts)]) for i in range(len(items))]
+
+
+def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Replace every gradient by its sum over the processes.
+
+    One that no process has stays away; who lacks one that others have takes theirs.
+    """
+    if _launch is None:
+        return
+    import torch
+    import torch.distributed as dist
+
+    parameters = list(parameters)
+    there = torch.tensor([float(p.grad is not None) for p in parameters])
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [p.grad for p in parameters]
+    flat = torch.cat([*(g.flatten() for g in gradients), there.to(gradients[0].device)])
+    with _all_there(_launch):
+        dist.all_reduce(flat, group=_launch.cards)
+    *sums, there = flat.split([*(g.numel() for g in gradients), len(parameters)])
+    torch._foreach_copy_(gradients, [s.view_as(g) for s, g in zip(sums, gradients, strict=True)])
+    for parameter, holders in zip(parameters, there.tolist(), strict=True):
+        if not holders:
+            parameter.grad = None
+
+
+def copy_from_first(tensors: Sequence[torch.Tensor]) -> None:
+    """Give every process what the first one has, in place."""
+    if _launch is not None:
+        import torch.distributed as dist
+
+        with _all_there(_launch):
+            for tensor in tensors:
+                dist.broadcast(tensor, 0, group=_launch.cards)
