@@ -38,6 +38,12 @@ LIGHT = [
 
 
 @pytest.mark.slow
+def test_help_waits_for_no_schema():
+    """The schema of recipes takes longer than all the rest of what `--help` and `runs` load."""
+    code = "import sys, dpo_lite.cli\nassert 'dpo_lite.recipe.schema' not in sys.modules\n"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_commands_hub_and_page_need_no_torch():
     code = (
         "import importlib, sys\n"

@@ -14,7 +14,6 @@ from dpo_lite.cli.common import Overrides, app, console, say
 from dpo_lite.errors import UserError
 from dpo_lite.files import write_text
 from dpo_lite.names import last_name
-from dpo_lite.recipe.loading import RECIPES_FOLDER
 
 recipes_app = typer.Typer(
     help="List, copy and compare recipes.  Example:  dpo-lite recipes cp quickstart"
@@ -93,7 +92,7 @@ def recipes_cp(
         file, overrides = None, [file, *(overrides or [])]
     source = find_recipe(name)
     text = source.read_text(encoding="utf-8")
-    if source.parent == RECIPES_FOLDER:
+    if source.parent == library.RECIPES_FOLDER:
         text = library.with_origin(text, source.stem)
     if overrides:
         load_recipe(source, overrides)  # says what is wrong with them
