@@ -43,6 +43,7 @@ from dpo_lite.training.recipe_data import load_data
 from dpo_lite.training.reference_cache import open_cache
 from dpo_lite.training.reward_source import kept_reward
 from dpo_lite.training.sampling import Sampler
+from dpo_lite.training.trackers import Trackers, check_trackers, held_out_numbers
 
 
 def start(recipe: Recipe, stem: str, console: Console) -> Run:
@@ -131,6 +132,7 @@ def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objec
     launch.check_engine(recipe)
     console.print(f"device     {device_words()}\n", markup=False, highlight=False, soft_wrap=True)
     check_push(recipe, console.print)
+    check_trackers(recipe)
     with doing(console, "reading the data") as spinner:
         tokenizer, data = ranks.first_then_others(lambda: load_data(recipe, spinner.update))
         launch.check_same_data(data.fingerprint)
@@ -172,7 +174,8 @@ def execute(
     started = time.time()
     sampler = Sampler(run, loaded) if recipe.eval.sample_steps and ranks.first() else None
     pusher = TrainingPush(run, recipe, console.print)
-    recorder = RunRecorder(run, console, pusher.checkpoint, sampler)
+    trackers = Trackers(run, recipe, model, console.print)
+    recorder = RunRecorder(run, console, pusher.checkpoint, sampler, trackers)
     try:
         for when, role in asked_before(recipe).items():
             if not ranks.of_first(lambda when=when: _is_asked(run, loaded, when)):
@@ -200,6 +203,7 @@ def execute(
         peaks = ranks.gathered(peak_memory(model.device))
         if not ranks.first():
             return run
+        trackers.log(held_out_numbers(results))
         results |= method.finish(run, loaded, objective, report.plan.budget, console)
         if adds_nothing(run.adapter / WEIGHTS):
             results[UNTRAINED] = True
@@ -217,6 +221,7 @@ def execute(
         return run
     finally:
         recorder.close()
+        trackers.end()
         pusher.close()
 
 

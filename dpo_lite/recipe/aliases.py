@@ -27,6 +27,7 @@ ALIASES: dict[str, str] = {
         "adapter.alpha": "lora_alpha",
         "adapter.targets": "lora_target lora_target_modules target_modules lora_target_linear",
         "adapter.kind": "use_dora peft_use_dora",
+        "run.report_to": "log_with use_wandb use_wandb_logging use_tensorboard use_mlflow",
         "adapter.rslora": "use_rslora peft_use_rslora",
         "adapter.init": "init_lora_weights pissa_init peft_init_lora_weights init_weights",
         "adapter.lora_plus": "loraplus_lr_ratio lorap_lr_ratio",
@@ -95,10 +96,11 @@ NOT_HAD: dict[str, str] = {
         "rows are always packed and prompts shared": (
             "packing sample_packing eval_sample_packing padding_side group_by_length"
         ),
-        "metrics are written into the run's folder": (
-            "report_to wandb_project logging_strategy plot_loss log_level"
+        "a tracker's project is set by its own variable, such as WANDB_PROJECT": (
+            "wandb_project project"
         ),
-        "one process trains on one card": (
+        "metrics are written into the run's folder": ("logging_strategy plot_loss log_level"),
+        "each process trains the whole model on its card (docs/several-cards.md)": (
             "deepspeed fsdp fsdp_config ddp_timeout tensor_parallel_size"
         ),
         "the adapter is always LoRA": (

@@ -36,6 +36,11 @@ class RunSection(Section):
         json_schema_extra=COMMON,
     )
     folder: str = Field("runs", description="Where run folders are made.")
+    report_to: list[Literal["tensorboard", "trackio", "wandb", "mlflow", "swanlab"]] = Field(
+        [],
+        description="Trackers that are told what the run logs, besides its folder: `tensorboard`,"
+        " `trackio`, `wandb`, `mlflow`, `swanlab`; each is a package to install.",
+    )
 
 
 class ModelSection(Section):

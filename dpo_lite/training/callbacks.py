@@ -17,6 +17,7 @@ from dpo_lite.training import ranks
 
 if TYPE_CHECKING:
     from dpo_lite.training.sampling import Sampler
+    from dpo_lite.training.trackers import Trackers
 
 LOG_SECONDS = 2.0
 
@@ -26,7 +27,7 @@ class RunRecorder(TrainerCallback):
 
     Ctrl-C once lets the update finish and saves; a second one breaks off. Processes that train
     together stop after the same update, whichever of them was asked to. ``sampler`` is asked
-    after every update; see dpo_lite.training.sampling.
+    after every update; see dpo_lite.training.sampling. ``trackers`` are told the same.
     """
 
     def __init__(
@@ -35,9 +36,11 @@ class RunRecorder(TrainerCallback):
         console: Console,
         saved: Callable[[int], None] = lambda step: None,
         sampler: Sampler | None = None,
+        trackers: Trackers | None = None,
     ):
         self.run = run
         self.sampler = sampler
+        self.trackers = trackers
         self.console = console
         self.saved = saved  # called with the update of every checkpoint that is written
         self.bar = progress_bar(console)
@@ -55,6 +58,8 @@ class RunRecorder(TrainerCallback):
             "training", total=state.max_steps, completed=state.global_step, note=""
         )
         self.bar.start()
+        if self.trackers:
+            self.trackers.begin(args, state)
         for number in (signal.SIGINT, signal.SIGTERM):
             self.old_handlers[number] = signal.signal(number, self.ask_to_stop)
 
@@ -72,8 +77,7 @@ class RunRecorder(TrainerCallback):
             control.should_training_stop = True
             control.should_save = True
         elif self.sampler and self.sampler.is_due(state.global_step, state.max_steps):
-            step = state.global_step
-            self.run.append("metrics.jsonl", {"step": step} | self.sampler(step))
+            self.keep(state, self.sampler(state.global_step))
         return control
 
     def on_save(self, args, state, control, **kwargs):
@@ -85,10 +89,10 @@ class RunRecorder(TrainerCallback):
         if "train_runtime" in logs:  # Trainer's own summary at the end
             return
         if "loss" not in logs:
-            self.run.append("metrics.jsonl", {"step": state.global_step, **logs})
+            self.keep(state, logs)
             return
         logs |= {"memory": memory_in_use() / 2**30, "seconds": time.time() - self.started}
-        self.run.append("metrics.jsonl", {"step": state.global_step, **logs})
+        self.keep(state, logs)
         done = state.global_step - self.first_step
         left = (time.time() - self.started) / max(done, 1) * (state.max_steps - state.global_step)
         shown = {
@@ -113,6 +117,12 @@ class RunRecorder(TrainerCallback):
         )
         self.bar.update(self.task, completed=state.global_step, note=note)
         self.log(f"update {state.global_step} of {state.max_steps}  {note}", state)
+
+    def keep(self, state, logs: dict) -> None:
+        """A line of metrics, for the run and for whoever else is told."""
+        self.run.append("metrics.jsonl", {"step": state.global_step, **logs})
+        if self.trackers:
+            self.trackers.log(logs)
 
     def log(self, line: str, state) -> None:
         """Into log.txt, where a terminal's bar does not show: not oftener than a reader can use."""

@@ -27,7 +27,7 @@ def test_every_alias_leads_to_a_key_and_none_is_a_key_itself():
         ("gradient_accumulation_steps", "train.batch_size here"),
         ("train.per_device_train_batch_size", "train.batch_size here"),
         ("cutoff_len", "data.max_length here"),
-        ("report_to", "leave it away: metrics are written into the run's folder"),
+        ("report_to", "did you mean run.report_to"),
         ("adapter.lora_dropout", "there is no dropout"),
         ("max_steps", "did you mean train.max_steps"),  # one of our own names, out of its section
         ("train.betta", "did you mean train.beta"),
