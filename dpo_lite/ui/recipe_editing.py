@@ -14,6 +14,7 @@ from dpo_lite.ui import parts
 from dpo_lite.ui import recipe_views as views
 from dpo_lite.ui.form import Checked, FormField, check_text, plain
 from dpo_lite.ui.recipe_draft import (
+    START,
     Draft,
     left_out,
     of_run,
@@ -44,7 +45,8 @@ def connect_edits(page: Page, tab: RecipesTab) -> None:
         return show_draft(page, tab, draft, replace(draft, text=text), yaml=False)
 
     def opened_page(browser_copy: Any) -> Updates:
-        return show_draft(page, tab, None, restore_draft(browser_copy, page.recipes), cards=True)
+        draft = restore_draft(browser_copy, page.recipes)
+        return show_draft(page, tab, open_draft(START, page.recipes), draft, cards=True)
 
     def took_data(draft: Draft, wanted: list[Any]) -> Updates:
         named, overrides, _, *kind = wanted

@@ -9,11 +9,14 @@ from typing import Any
 import gradio as gr
 
 from dpo_lite.memory.cards import CARDS
-from dpo_lite.ui.form import OF_TASK, TITLES, FormField, fields
+from dpo_lite.recipe import RECIPES_FOLDER, library
+from dpo_lite.ui.form import OF_TASK, TITLES, FormField, check_text, fields
 
 THIS_MACHINE = "this machine"
 OFFERED_CARDS = [THIS_MACHINE, "6GB", "8GB", "12GB", "16GB", "24GB", *CARDS]
 FIELDS = fields()
+# What the form shows before a browser asks, so that it need not be filled in while one waits.
+AT_FIRST = check_text((RECIPES_FOLDER / f"{library.FIRST}.yaml").read_text(encoding="utf-8"))
 # A click on a recipe's card tells its name.
 PICK_SCRIPT = """element.addEventListener("click", (event) => {
   const card = event.target.closest("[data-recipe]");
@@ -145,7 +148,8 @@ def _lay_out_sections(common: bool) -> tuple[dict[str, Any], list[tuple[str, gr.
     for section, title in TITLES.items():
         own = [f for f in FIELDS if f.section == section and f.common == common]
         if section in OF_TASK:
-            with gr.Column(visible=False, elem_classes=["dl-part"]) as column:
+            visible = AT_FIRST.shows(section)
+            with gr.Column(visible=visible, elem_classes=["dl-part"]) as column:
                 inputs |= _lay_out_section(title, own)
             sections.append((section, column))
         else:
@@ -181,10 +185,13 @@ def _component(form_field: FormField) -> gr.Textbox | gr.Dropdown:
         "elem_classes": ["dl-field"],
         "min_width": 150,
     }
+    text = form_field.shown(AT_FIRST.value(form_field.key))
     if form_field.kind == "choice":
-        return gr.Dropdown([name for name, _ in form_field.choices], filterable=False, **options)
+        offered = [name for name, _ in form_field.choices]
+        value = text if text in offered else None
+        return gr.Dropdown(offered, value=value, filterable=False, **options)
     lines = {"lines": {"lines": 3, "max_lines": 8}, "yaml": {"max_lines": 6}}
-    return gr.Textbox(**lines.get(form_field.kind, {"max_lines": 1}), **options)
+    return gr.Textbox(text, **lines.get(form_field.kind, {"max_lines": 1}), **options)
 
 
 # --- the text -------------------------------------------------------------------------------------

@@ -48,8 +48,9 @@ def _refresh(page: Page, sent: list | None, run: str | None, selected: list[str]
     if now == sent:
         return gr.skip()
     names, loaded, *_ = now
-    chosen = run if run in names else _first(names, selected)
-    menu = gr.Dropdown(choices=names, value=chosen)
+    # What is chosen there already is left alone: by now it may be another one.
+    value = {} if run in names else {"value": _first(names, selected)}
+    menu = gr.Dropdown(choices=names, **value)
     return [
         now,
         gr.HTML(visible=not names),
