@@ -124,6 +124,7 @@ def test_memory_that_runs_out_is_all_given_back(see):
     assert {how: left for how, (_, left) in found.items()} == dict.fromkeys(found, 0)
 
 
+@pytest.mark.long  # its small form runs in the default tests
 def test_the_kit_that_measures_a_card_goes_through_on_one(see):
     """Its parts that are about memory (benchmarks/gpu): by bytes they are right, and nothing stays
     of an update that ran out of memory in either pass, nor of a preflight."""

@@ -12,7 +12,8 @@ from dpo_lite.recipe import load_recipe
 from dpo_lite.runs.folder import list_runs
 from tests.ui.pages import put, says
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]  # a model is at work behind the page
+# Two trainings behind a page take minutes; each step has a test of its own in the default run.
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
 MINUTES = 60_000
 
 
