@@ -20,8 +20,9 @@ class Loss:
     """A loss by the name that ``train.loss`` gives it.
 
     ``function``: takes the rewards (E, K) of E examples, best response first, and whatever it names
-    of ``lengths`` (E, K), ``beta`` and ``options``; returns (E,). As ``module:name`` it is
-    imported when it is first called. K is 2 unless the loss is ``listwise``.
+    of ``lengths`` (E, K), ``beta``, ``label_smoothing`` and its ``options``, which are keys of
+    train of its own and what `auto` is there; returns (E,). As ``module:name`` it is imported when
+    it is first called. K is 2 unless the loss is ``listwise``.
     """
 
     name: str
@@ -30,9 +31,7 @@ class Loss:
     source: str
     beta: float = 0.1  # what `train.beta: auto` is
     sft_weight: float = 0.0  # what `train.sft_weight: auto` is
-    options: Mapping[str, float] = field(
-        default_factory=dict
-    )  # keys of train of its own, and what `auto` is there
+    options: Mapping[str, float] = field(default_factory=dict)
     per_token: bool = False  # whether a reward is the mean over the response's tokens, not the sum
     listwise: bool = False  # whether it takes a whole ranking of K responses
     reference_free: bool = False  # whether its reward is beta log pi, with nothing to compare with
