@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from dpo_lite.cli.common import Overrides, app, console, join, say
+from dpo_lite.imports import quick_imports
 from dpo_lite.runs.progress import doing
 
 
@@ -32,7 +33,8 @@ def data(
     Example:  dpo-lite data pairs.jsonl --model Qwen/Qwen3-4B
     Example:  dpo-lite data Anthropic/hh-rlhf data.limit=1000 --json
     """
-    from dpo_lite.jobs.doctor import examine
+    with quick_imports():
+        from dpo_lite.jobs.doctor import examine
     from dpo_lite.report.data import print_report
 
     aside = Console(stderr=True)
@@ -53,8 +55,9 @@ def check(recipe: str, overrides: Overrides = None) -> None:
     join()
     loaded = _first_look(recipe, overrides or [])
 
-    from dpo_lite.jobs import launch
-    from dpo_lite.jobs.train import prepare_run
+    with quick_imports():
+        from dpo_lite.jobs import launch
+        from dpo_lite.jobs.train import prepare_run
     from dpo_lite.runs.folder import check_output
 
     check_output(loaded.run.folder)
@@ -78,7 +81,8 @@ def plan(
     """
     loaded = _first_look(recipe, overrides or [])
 
-    from dpo_lite.jobs.forecast import forecast
+    with quick_imports():
+        from dpo_lite.jobs.forecast import forecast
 
     with doing(Console(stderr=True), "reading the data") as spinner:
         outlook = forecast(loaded, gpu, spinner.update)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from dpo_lite.cli.common import RunsFolder, app, console
 from dpo_lite.errors import UserError
+from dpo_lite.imports import quick_imports
 from dpo_lite.report.words import counted
 from dpo_lite.runs.progress import doing
 
@@ -61,8 +62,9 @@ def compare(
     if blind and len(set(fingerprints)) < 2:
         raise UserError("A blind vote needs two different models; name another run by --with.")
 
-    from dpo_lite.compare.answers import compare_answers
-    from dpo_lite.compare.lockstep import Sampling
+    with quick_imports():
+        from dpo_lite.compare.answers import compare_answers
+        from dpo_lite.compare.lockstep import Sampling
     from dpo_lite.model.download import fetch_weights
     from dpo_lite.recipe import load_recipe
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from dpo_lite.cli.common import RunsFolder, app, console
 from dpo_lite.errors import UserError
+from dpo_lite.imports import quick_imports
 from dpo_lite.report.words import bars, counted
 from dpo_lite.runs.progress import doing, progress_bar
 
@@ -49,8 +50,9 @@ def score(
     if out and not out.absolute().parent.is_dir():
         raise UserError(f"--out: there is no folder {out.parent}; make it first.")
 
-    from dpo_lite.evaluate.judge import load_judge
-    from dpo_lite.evaluate.scores import encode_rows, score_source
+    with quick_imports():
+        from dpo_lite.evaluate.judge import load_judge
+        from dpo_lite.evaluate.scores import encode_rows, score_source
     from dpo_lite.model.download import fetch_weights
     from dpo_lite.runs.device_lock import device_lock
 
@@ -181,7 +183,8 @@ def best(
     if not prompts:
         raise UserError('There is nothing to ask: give --prompt "...".')
 
-    from dpo_lite.evaluate.best_of import best_of
+    with quick_imports():
+        from dpo_lite.evaluate.best_of import best_of
     from dpo_lite.evaluate.judge import load_judge
     from dpo_lite.model.download import fetch_weights
     from dpo_lite.runs.device_lock import device_lock

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dpo_lite.cli.common import RunsFolder, app, console
+from dpo_lite.imports import quick_imports
 from dpo_lite.runs.progress import doing
 
 BaseId = Annotated[
@@ -122,7 +123,8 @@ def merge(
 
     Example:  dpo-lite merge zephyr-7b-1 merged/zephyr --gguf-ready
     """
-    from dpo_lite.export.run import merge_run
+    with quick_imports():
+        from dpo_lite.export.run import merge_run
     from dpo_lite.runs.folder import open_run
 
     trained = open_run(run, runs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dpo_lite.cli.common import RunsFolder, app, console
+from dpo_lite.imports import quick_imports
 
 
 @app.command("eval")
@@ -12,7 +13,9 @@ def evaluate(run: str, runs: RunsFolder = "runs") -> None:
     Example:  dpo-lite eval quickstart-1
     """
     from dpo_lite.cli.results import print_results
-    from dpo_lite.jobs import train as job
+
+    with quick_imports():
+        from dpo_lite.jobs import train as job
     from dpo_lite.runs.folder import open_run
 
     trained = open_run(run, runs)

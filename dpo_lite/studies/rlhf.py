@@ -19,6 +19,7 @@ from rich.console import Console
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json, write_text
 from dpo_lite.hub.while_training import check_push
+from dpo_lite.imports import quick_imports
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report.rlhf import POINTS, write_rlhf_report
 from dpo_lite.runs import processes
@@ -114,7 +115,8 @@ def _refuse_another(step: Step) -> None:
 
 def _measure_what_can_be(run: Run, recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
     """Append a point for every step that has none yet and whose reward model there is."""
-    from dpo_lite.studies.rlhf_points import measured  # with all that loads a model
+    with quick_imports():
+        from dpo_lite.studies.rlhf_points import measured  # with all that loads a model
 
     known = {point["run"] for point in run.records(POINTS)}
     for reward in (step for step in steps if step.kind == "reward"):

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, safe_name, write_json, write_text
+from dpo_lite.imports import quick_imports
 from dpo_lite.recipe import (
     Recipe,
     apply_overrides,
@@ -237,7 +238,8 @@ def _asked(recipe: Recipe) -> dict[str, Any]:
 
 
 def _train(run: Run, console: Console) -> None:
-    from dpo_lite.jobs import train as job
+    with quick_imports():
+        from dpo_lite.jobs import train as job
     from dpo_lite.model.device_memory import release
 
     try:

@@ -18,6 +18,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from dpo_lite.advice.rules import Advice, Curves, Rule
+from dpo_lite.imports import quick_imports
 from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.rates import COUNTS, Rate, of_how_many, rate_at
 from dpo_lite.tasks.card import Card
@@ -139,7 +140,8 @@ class Task:
     @property
     def run(self) -> Any:
         """The module with ``start(recipe, stem, console)`` and ``resume(run, console)``."""
-        return import_module(self.runner)
+        with quick_imports():
+            return import_module(self.runner)
 
     def draw_pictures(self, sets: Mapping[str, Any], folder: Path) -> None:
         """Draw what stands beside the curves, from results.json's sets."""

@@ -25,7 +25,11 @@ NO_ANSWERS = {
 
 @dataclass(frozen=True)
 class Question:
-    """Who is asked what. ``position`` says which of the run's own prompts stands there."""
+    """Who is asked what. ``position`` says which of the run's own prompts stands there.
+
+    ``offered`` is the prompt that the page would put there next and ``filled`` the one it put there
+    last; nobody sees either. While ``prompt`` is not ``filled``, somebody typed it.
+    """
 
     run: gr.Dropdown
     beside: gr.Dropdown
@@ -33,6 +37,8 @@ class Question:
     back: gr.Button
     forth: gr.Button
     position: gr.HTML
+    offered: gr.Textbox
+    filled: gr.Textbox
     sampling: list[Any]
 
 
@@ -165,9 +171,10 @@ def _lay_out_question() -> Question:
         back = gr.Button("‹ Earlier prompt", elem_id="compare-back", **small)
         forth = gr.Button("Next prompt ›", elem_id="compare-next", **small)
         position = gr.HTML("", padding=False, elem_id="compare-place")
+        offered, filled = (gr.Textbox("", visible="hidden") for _ in range(2))
     with gr.Accordion("Sampling", open=False, elem_id="compare-sampling"):
         sampling = lay_out_sampling()
-    return Question(run, beside, prompt, back, forth, position, sampling)
+    return Question(run, beside, prompt, back, forth, position, offered, filled, sampling)
 
 
 def _lay_out_controls() -> Controls:

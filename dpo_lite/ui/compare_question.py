@@ -16,6 +16,10 @@ from dpo_lite.ui import parts
 from dpo_lite.ui.compare_layout import CompareTab
 from dpo_lite.ui.shared import Page
 
+# Decided in the browser at the moment it is put there: what was typed meanwhile is not overwritten.
+OFFER = """(offered, typed, filled) =>
+  typed === filled || typed === "" ? [offered, offered] : [typed, filled]"""
+
 
 def connect_question(page: Page, tab: CompareTab) -> None:
     question = tab.question
@@ -23,19 +27,34 @@ def connect_question(page: Page, tab: CompareTab) -> None:
     def clicked_in_table(selected: list[str] | None) -> Any:
         return selected[0] if selected and selected[0] in answering(page.runs) else gr.skip()
 
-    def chose_run(name: str | None) -> tuple[Any, Any, Any]:
+    def chose_run(name: str | None) -> tuple[Any, Any]:
         return _of_run(page, name)
 
     page.selected.change(clicked_in_table, page.selected, question.run, **parts.QUIET)
-    outputs = [question.beside, question.prompt, question.position]
-    question.run.change(chose_run, question.run, outputs, **parts.QUIET)
+    question.run.change(
+        chose_run, question.run, [question.beside, question.offered], **parts.QUIET
+    ).then(
+        None,
+        [question.offered, question.prompt, question.filled],
+        [question.prompt, question.filled],
+        js=OFFER,
+        **parts.QUIET,
+    )
     for button, step in ((question.back, -1), (question.forth, 1)):
         button.click(
             lambda name, prompt, step=step: _turn(page, name, prompt, step),
             [question.run, question.prompt],
-            [question.prompt, question.position],
+            [question.prompt, question.filled, question.position],
             **parts.QUIET,
         )
+    gr.on(
+        [question.run.change, question.prompt.change],
+        lambda name, prompt: _position(page, name, prompt),
+        [question.run, question.prompt],
+        question.position,
+        trigger_mode="always_last",
+        **parts.QUIET,
+    )
 
 
 def answering(folder: Path) -> list[str]:
@@ -44,16 +63,14 @@ def answering(folder: Path) -> list[str]:
     return [run.name for run in trained if not is_reward(run.adapter)]
 
 
-def _of_run(page: Page, name: str | None) -> tuple[Any, Any, Any]:
+def _of_run(page: Page, name: str | None) -> tuple[Any, Any]:
     """Another run was chosen: what can stand beside it, and its first prompt."""
     if not name:
-        return gr.skip(), gr.skip(), gr.skip()
+        return gr.skip(), gr.skip()
     run = named_run(name, page.runs)
     others = [other for other in answering(page.runs) if _fits_beside(page, run, other)]
-    prompts = prompts_of(run)
-    first = prompts[0] if prompts else ""
     beside = gr.Dropdown(choices=[REFERENCE, *others], value=[REFERENCE])
-    return beside, first, _position(prompts, first)
+    return beside, next(iter(prompts_of(run)), "")
 
 
 def _fits_beside(page: Page, run: Run, other: str) -> bool:
@@ -63,17 +80,19 @@ def _fits_beside(page: Page, run: Run, other: str) -> bool:
     return False
 
 
-def _turn(page: Page, name: str | None, prompt: str, step: int) -> tuple[Any, str]:
+def _turn(page: Page, name: str | None, prompt: str, step: int) -> tuple[Any, Any, Any]:
     """The next of the prompts that the run was asked before and after its training."""
     prompts = prompts_of(named_run(name, page.runs)) if name else []
     if not prompts:
-        return gr.skip(), '<p class="dl-muted dl-small">this run was asked nothing</p>'
+        nothing = '<p class="dl-muted dl-small">this run was asked nothing</p>'
+        return gr.skip(), gr.skip(), nothing
     here = prompts.index(prompt) if prompt in prompts else (-1 if step > 0 else 0)
     new = prompts[(here + step) % len(prompts)]
-    return new, _position(prompts, new)
+    return new, new, gr.skip()
 
 
-def _position(prompts: list[str], prompt: str) -> str:
+def _position(page: Page, name: str | None, prompt: str) -> str:
+    prompts = prompts_of(named_run(name, page.runs)) if name else []
     if prompt not in prompts:
         return ""
     position = f"prompt {prompts.index(prompt) + 1} of {len(prompts)} of this run"

@@ -14,6 +14,7 @@ from typing import Any
 
 from dpo_lite.compare.columns import columns as find_columns
 from dpo_lite.errors import UserError
+from dpo_lite.imports import quick_imports
 from dpo_lite.recipe import Recipe, load_recipe, parse_yaml, validate_recipe
 from dpo_lite.runs.folder import open_run
 from dpo_lite.runs.rlhf_steps import first_look
@@ -178,6 +179,8 @@ def _start_torch(channel: Channel) -> None:
     """Before imports that need torch: the first time they take seconds, so say what is going on."""
     if "torch" not in sys.modules:
         channel.say("starting torch and transformers")
+        with quick_imports():
+            import dpo_lite.jobs.preflight  # noqa: F401
 
 
 def _first_look(recipe: dict[str, Any] | str) -> tuple[Recipe, str]:

@@ -104,6 +104,17 @@ def test_paging_through_the_runs_prompts_and_markup_in_them(page):
     page.wait_for_function("document.querySelector('#compare-place').innerText.includes('2 of 3')")
 
 
+def test_what_was_typed_stays_whatever_comes_late(page):
+    page.fill("#compare-prompt textarea", "Do fish sleep?")
+    page.click("#compare-run input")
+    page.click("ul[role=listbox] li:has-text('two.b')")
+    page.wait_for_function("document.querySelector('#compare-command').innerText.includes('two.b')")
+    page.wait_for_function("document.querySelector('#compare-place').innerText.trim() === ''")
+    assert page.input_value("#compare-prompt textarea") == "Do fish sleep?"
+    page.fill("#compare-prompt textarea", "")
+    choose(page, "one")  # an empty field is filled
+
+
 def test_nothing_asked_is_told(page):
     page.fill("#compare-prompt textarea", " ")
     page.click("#compare-generate")
