@@ -59,7 +59,8 @@ def measure(task: str, folder: str, reward: str, prompts: int, vocabulary: int):
     from dpo_lite.model import roles
     from dpo_lite.training.loaded import load_model
     from dpo_lite.training.method import Objective
-    from dpo_lite.training.ppo import credit, draw_answers, judge_answers, learn, minibatch_gradient
+    from dpo_lite.training.ppo import draw_answers, judge_answers
+    from dpo_lite.training.ppo_learning import credit, learn, minibatch_gradient
     from dpo_lite.training.reward_source import rewarder
     from dpo_lite.training.update import update_gradient
 

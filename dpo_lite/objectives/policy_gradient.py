@@ -4,12 +4,12 @@ An answer is an episode, a token is an action. The reward model's score arrives 
 every token pays for its step away from the reference. Batches are (B, T): B answers of up to T
 tokens, padded on the right, with a mask that is true on the answer's tokens.
 
-Besides PPO's advantages there are those of leave-one-out (RLOO): an answer is then one action, and
-the other answers to its prompt say what was to be expected.
+Besides PPO's advantages there are those of leave-one-out (RLOO), where an answer is one action and
+the other answers to its prompt say what was to be expected, and those of the group (GRPO).
 
 PPO: Schulman et al. 2017, arXiv:1707.06347. GAE: Schulman et al. 2015, arXiv:1506.02438.
 The reward with a KL term for language models: Ziegler et al. 2019, arXiv:1909.08593.
-RLOO: Ahmadian et al. 2024, arXiv:2402.14740.
+RLOO: Ahmadian et al. 2024, arXiv:2402.14740. GRPO: Shao et al. 2024, arXiv:2402.03300.
 """
 
 from __future__ import annotations
@@ -56,15 +56,35 @@ def generalized_advantages(
 
 
 def clipped_surrogate(
-    policy_logps: torch.Tensor, old_logps: torch.Tensor, advantages: torch.Tensor, clip: float
+    policy_logps: torch.Tensor,
+    old_logps: torch.Tensor,
+    advantages: torch.Tensor,
+    clip: float,
+    clip_high: float | None = None,
 ) -> torch.Tensor:
     """-min(rho A, clip(rho, 1 - clip, 1 + clip) A) with rho = pi / pi_old: PPO, Eq. 7, as a loss.
 
     The gradient is zero where the ratio has already gone further than `clip` in the direction that
-    the advantage asks for, and never where it has gone the wrong way. Any one shape -> that shape.
+    the advantage asks for, and never where it has gone the wrong way. ``clip_high``: how far up,
+    where that is another number than down (clip-higher: DAPO, arXiv:2503.14476, Eq. 8). Any one
+    shape -> that shape.
     """
     ratio = (policy_logps - old_logps).exp()
-    return -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+    near = ratio.clamp(1 - clip, 1 + (clip if clip_high is None else clip_high))
+    return -torch.minimum(ratio * advantages, near * advantages)
+
+
+def kl_penalties(
+    policy_logps: torch.Tensor, old_logps: torch.Tensor, reference_logps: torch.Tensor
+) -> torch.Tensor:
+    """rho (pi_ref / pi - log(pi_ref / pi) - 1) of each token: GRPO, Eq. 4, with rho = pi / pi_old.
+
+    Never negative, and in expectation under pi_old, who drew the tokens, the KL of pi to the
+    reference; so is its gradient. Without rho neither is, though GRPO has none (DeepSeek-V3.2,
+    arXiv:2512.02556, Section 3.1). Any one shape -> that shape.
+    """
+    over = reference_logps - policy_logps
+    return (policy_logps - old_logps).exp() * (over.exp() - over - 1)
 
 
 def value_losses(
@@ -103,6 +123,36 @@ def leave_one_out(rewards: torch.Tensor) -> torch.Tensor:
     count = rewards.shape[1]
     others = (rewards.sum(1, keepdim=True) - rewards) / (count - 1)
     return rewards - others
+
+
+def group_advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
+    """(r_i - mean) / deviation over the answers to one prompt: GRPO, Section 4.1.2. (P, K) -> same.
+
+    ``scale``: whose deviation, the prompt's own ("group"), the whole rollout's ("batch"), or no
+    division at all ("none"), so that prompts on which nearly all answers earn the same do not count
+    for more (Dr. GRPO, arXiv:2503.20783, Section 3.1). Where all earn the same it is 0.
+    """
+    above = rewards - rewards.mean(1, keepdim=True)
+    if scale == "none":
+        return above
+    deviation = rewards.std(1, keepdim=True) if scale == "group" else rewards.std()
+    return above / (deviation + 1e-4)
+
+
+def token_weights(mask: torch.Tensor, average: str, answers: int, longest: int) -> torch.Tensor:
+    """What each token of a minibatch counts: (A, T) -> (A, T), zero on padding.
+
+    ``average``: "tokens": the mean over all tokens (DAPO, arXiv:2503.14476, Eq. 8). "answers": over
+    each answer's tokens, then over ``answers`` (GRPO, Eq. 3): a token of a long answer counts less.
+    "constant": the sum by ``answers`` times ``longest``, the most tokens that an answer may have
+    (Dr. GRPO, arXiv:2503.20783). mask: of the whole minibatch.
+    """
+    whole = mask.float()
+    if average == "tokens":
+        return whole / whole.sum()
+    if average == "answers":
+        return whole / whole.sum(-1, keepdim=True) / answers
+    return whole / (answers * longest)
 
 
 def steered_beta(beta: float, kl: float, target: float) -> float:

@@ -142,14 +142,16 @@ class PPOSection(Section):
         " adapter, or `file.py:function`, called with prompts and completions.",
         json_schema_extra=COMMON,
     )
-    estimator: Literal["ppo", "rloo"] = Field(
+    estimator: Literal["ppo", "rloo", "grpo"] = Field(
         "ppo",
         description="Where advantages come from: `ppo` trains a value adapter beside the policy,"
-        " `rloo` compares several answers to one prompt.",
+        " `rloo` and `grpo` compare several answers to one prompt.",
         json_schema_extra=COMMON,
     )
     answers: int | None = Field(
-        None, ge=1, description="Answers drawn per prompt; default: 1, and 4 for `rloo`."
+        None,
+        ge=1,
+        description="Answers drawn per prompt; default: 1, 4 for `rloo` and 8 for `grpo`.",
     )
     max_new_tokens: int = Field(
         64, ge=1, description="Longest answer drawn, in tokens.", json_schema_extra=COMMON
@@ -160,6 +162,31 @@ class PPOSection(Section):
     minibatch: int = Field(32, ge=1, description="Answers per step of the optimiser.")
     clip: float = Field(
         0.2, gt=0, lt=1, description="How far a probability may move, as a ratio, per rollout."
+    )
+    clip_high: float | None = Field(
+        None,
+        gt=0,
+        description="How far it may move up, where that is more than down, such as 0.28; default:"
+        " as clip.",
+    )
+    scale_rewards: Literal["group", "batch", "none"] = Field(
+        "group",
+        description="What rewards above their prompt's mean are divided by in `grpo`: the"
+        " deviation of the prompt's answers, of the whole rollout's, or nothing (Dr. GRPO).",
+    )
+    ratio: Literal["token", "sequence"] = Field(
+        "token",
+        description="Whose ratio is clipped in `grpo`: each token's, or the answer's mean (GSPO).",
+    )
+    average: Literal["tokens", "answers", "constant"] = Field(
+        "tokens",
+        description="How the loss of `grpo` is averaged: over all tokens, over each answer's and"
+        " then over answers, or by the longest that answers may be (Dr. GRPO).",
+    )
+    kl_in: Literal["reward", "loss"] | None = Field(
+        None,
+        description="Where the KL to the reference is paid for: off the reward, or in the loss;"
+        " default: the reward, and the loss for `grpo`.",
     )
     value_clip: float | None = Field(
         None,

@@ -33,6 +33,8 @@ METRICS = {
     "averaged over answers that the policy itself draws. An estimate from a few answers; noisy.",
     "reward": "Of PPO: what the reward model or function gives the drawn answers, on average over "
     "a rollout. It should rise, and then flatten.",
+    "frac_reward_zero_std": "Prompts whose answers all earned the same: they teach nothing. "
+    "Near 1, take harder or easier prompts, or a reward that tells answers apart.",
     "reward_std": "How far the rewards of one rollout lie apart. Where all answers earn the same "
     "there is nothing to learn from.",
     "objective": "What PPO maximises: reward − beta · KL, after what answers without an end cost.",

@@ -1,4 +1,4 @@
-"""PPO and RLOO: a policy earns rewards for its own answers and pays for its KL to the reference."""
+"""PPO, RLOO, GRPO: a policy earns rewards for its own answers and pays for its KL."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 from dpo_lite.advice import ppo as advice
 from dpo_lite.advice.rules import Advice, Curves
 from dpo_lite.names import last_name
+from dpo_lite.objectives.estimators import ESTIMATORS
 from dpo_lite.rates import logged_rate
 from dpo_lite.tasks import panels
 from dpo_lite.tasks.panels import Panel
 from dpo_lite.tasks.ppo_card import PPOCard
 from dpo_lite.tasks.spec import PROMPTS, Recipe, Row, Task, generated_row, rate_row, refuse_losses
-
-OF_VALUES = ("value_clip", "value_lr", "gamma", "lam", "whiten_rewards")  # what GAE needs
 
 
 class PPO(Task):
@@ -47,6 +46,13 @@ class PPO(Task):
             zero=True,
         ),
         Panel("share of clipped ratios", ("clip_fraction",), "both", zero=True),
+        Panel(
+            "prompts whose answers earn the same",
+            ("frac_reward_zero_std",),
+            zero=True,
+            top=1.0,
+            always=False,
+        ),
         Panel("tokens per answer", ("completions/mean_length",), "both", zero=True),
         Panel("answers that come to their end", ("completions/ended",), zero=True, top=1.0),
         Panel(
@@ -68,18 +74,14 @@ class PPO(Task):
         refuse_losses(self, recipe, ("sigmoid",), ("sft_weight", "label_smoothing"))
         if not ppo.reward:
             raise ValueError("task: ppo needs ppo.reward, a reward run or file.py:function")
-        if ppo.answers is None:
-            ppo.answers = 4 if ppo.estimator == "rloo" else 1
-        if ppo.estimator == "rloo":
-            if ppo.answers < 2:
-                raise ValueError(
-                    "ppo.estimator: rloo compares answers; set ppo.answers to 2 or more"
-                )
-            plain = type(ppo)()
-            changed = [key for key in OF_VALUES if getattr(ppo, key) != getattr(plain, key)]
-            if changed:
-                keys = ", ".join(f"ppo.{key}" for key in changed)
-                raise ValueError(f"ppo.estimator: rloo has no value function; leave {keys} away")
+        estimator = ESTIMATORS[ppo.estimator]
+        ppo.answers = estimator.answers if ppo.answers is None else ppo.answers
+        ppo.kl_in = ppo.kl_in or estimator.kl_in
+        if estimator.compared and ppo.answers < 2:
+            raise ValueError(
+                f"ppo.estimator: {estimator.name} compares answers; set ppo.answers to 2 or more"
+            )
+        _refuse_others_keys(ppo)
 
     def objective(self, recipe: Recipe) -> str:
         ppo = recipe.ppo
@@ -113,3 +115,15 @@ class PPO(Task):
 
     def well(self, curves: Curves) -> Advice:
         return advice.well(curves)
+
+
+def _refuse_others_keys(ppo: Any) -> None:
+    """Keys that another estimator alone reads must not stand there and do nothing."""
+    for other in ESTIMATORS.values():
+        changed = [key for key, default in other.own.items() if getattr(ppo, key) != default]
+        if changed and other.name != ppo.estimator:
+            keys = ", ".join(f"ppo.{key}" for key in changed)
+            raise ValueError(
+                f"ppo.estimator: {ppo.estimator} takes no notice of {keys}, which belong to"
+                f" {other.name}; leave them away"
+            )

@@ -6,17 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dpo_lite.names import is_function, is_public, last_name
+from dpo_lite.objectives.estimators import ESTIMATORS
 from dpo_lite.rates import LOGGED_OF, logged_rate
 from dpo_lite.tasks.card import Card, Facts
 
 GOAL = "max E[r(x, y)] − β · KL(π ‖ π_ref)"
-WAYS = {
-    "ppo": "a clipped surrogate on advantages of a value function (PPO, arXiv:1707.06347; of "
-    "language models arXiv:2203.02155)",
-    "rloo": "a clipped surrogate, each answer against the others to its prompt (RLOO, "
-    "arXiv:2402.14740; clipped as in PPO, arXiv:1707.06347)",
-}
-HOW = {"ppo": "Proximal Policy Optimization", "rloo": "leave-one-out policy gradients (RLOO)"}
 
 
 class PPOCard(Card):
@@ -31,7 +25,7 @@ class PPOCard(Card):
         return (recipe.ppo.estimator,)
 
     def how(self, recipe: Any) -> str:
-        return f"on rewards by {HOW[recipe.ppo.estimator]}"
+        return f"on rewards by {ESTIMATORS[recipe.ppo.estimator].title}"
 
     def objective_rows(self, facts: Facts) -> list[tuple[str, str]]:
         train, ppo = facts.recipe.train, facts.recipe.ppo
@@ -40,7 +34,7 @@ class PPOCard(Card):
             beta = f"from {train.beta:g} on, steered to a KL of {ppo.kl_target:g} nats per answer"
         passes = f"{ppo.passes} pass{'es' * (ppo.passes != 1)}"
         return [
-            ("objective", f"`{ppo.estimator}`: {GOAL}, by {WAYS[ppo.estimator]}"),
+            ("objective", f"`{ppo.estimator}`: {GOAL}, by {ESTIMATORS[ppo.estimator].how}"),
             ("reward r", reward_name(ppo.reward)),
             ("β", beta),
             ("reference π_ref", facts.manifest.get("reference", facts.recipe.reference)),
@@ -53,7 +47,8 @@ class PPOCard(Card):
                 "learned from",
                 f"{passes} over a rollout, {ppo.minibatch} answers per step",
             ),
-            ("clip", f"{ppo.clip:g}"),
+            ("clip", _clip(ppo)),
+            *_of_the_group(ppo),
         ]
 
     def length_rows(self, recipe: Any) -> list[tuple[str, str]]:
@@ -73,6 +68,32 @@ class PPOCard(Card):
         ):
             if key in drawn:
                 yield kind, title, logged_rate(drawn, key) if key in LOGGED_OF else drawn[key]
+
+
+def _clip(ppo: Any) -> str:
+    return f"{ppo.clip:g}" if ppo.clip_high is None else f"{ppo.clip:g} down, {ppo.clip_high:g} up"
+
+
+def _of_the_group(ppo: Any) -> list[tuple[str, str]]:
+    """What GRPO's variants are told apart by."""
+    if ppo.estimator != "grpo":
+        return []
+    scaled = {
+        "group": "divided by the deviation of the prompt's answers",
+        "batch": "divided by the deviation of the rollout",
+        "none": "not divided (Dr. GRPO, arXiv:2503.20783)",
+    }
+    ratio = {"token": "of each token", "sequence": "of the answer (GSPO, arXiv:2507.18071)"}
+    average = {
+        "tokens": "over all tokens (DAPO, arXiv:2503.14476)",
+        "answers": "over each answer's tokens, then over answers",
+        "constant": "by the longest answer there may be (Dr. GRPO)",
+    }
+    return [
+        ("advantages", f"reward less the prompt's mean, {scaled[ppo.scale_rewards]}"),
+        ("ratio", ratio[ppo.ratio]),
+        ("loss", f"averaged {average[ppo.average]}; the KL is paid for in the {ppo.kl_in}"),
+    ]
 
 
 def reward_name(reward: str) -> str:

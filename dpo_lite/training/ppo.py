@@ -6,12 +6,10 @@ from. A rollout is
 
     draw_answers    y ~ pi_old(. | x) for a batch of prompts, in one generation
     judge_answers   r(x, y), log pi_old, log pi_ref and V of every token, without gradients
-    credit          rewards per token and their advantages: GAE, or leave-one-out over answers
-    learn           some passes over minibatches: the clipped surrogate, and the value's own loss
 
-The equations are in dpo_lite.objectives.policy_gradient. Answers are packed behind their prompts as
-everywhere; minibatches are split by tokens, which changes no gradient. A loop of its own and not
-transformers' Trainer, because one rollout feeds many steps of the optimiser.
+and dpo_lite.training.ppo_learning learns from it. The equations are in
+dpo_lite.objectives.policy_gradient. Answers are packed behind their prompts as everywhere. A loop
+of its own and not transformers' Trainer, because one rollout feeds many steps of the optimiser.
 
 PPO: Schulman et al. 2017, arXiv:1707.06347. On language models: Ziegler et al. 2019,
 arXiv:1909.08593; Ouyang et al. 2022 (InstructGPT), arXiv:2203.02155.
@@ -28,10 +26,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from dpo_lite.data.packing import Batch, Encoded
-from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.generation import answer_ids
-from dpo_lite.model.logprobs import sum_by_response
 from dpo_lite.model.scoring import (
     Way,
     batch_tokens,
@@ -41,19 +37,8 @@ from dpo_lite.model.scoring import (
     scoring_context,
     token_values,
 )
-from dpo_lite.objectives.policy_gradient import (
-    clipped_surrogate,
-    generalized_advantages,
-    kl_shaped_rewards,
-    leave_one_out,
-    value_losses,
-    whitened,
-)
 from dpo_lite.recipe import PPOSection, Recipe
-from dpo_lite.training import ranks
-from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective
-from dpo_lite.training.update import own_share
 
 Examples = Sequence[dict[str, Any]]
 # Examples with their answers, and tokens per packed batch -> (A,) on the CPU.
@@ -117,14 +102,6 @@ def batches_of(parts: Sequence[Piece], way: Way, budget: int) -> Iterator[tuple[
     examples = [piece.example for piece in parts]
     for group in micro_batches(examples, way, budget):
         yield lay_out([examples[i] for i in group], way), [r for i in group for r in parts[i].rows]
-
-
-@dataclass(frozen=True)
-class Credit:
-    """What the policy and the value function learn from: (A, T) each, advantages of RLOO (A,)."""
-
-    advantages: torch.Tensor
-    returns: torch.Tensor
 
 
 # --- draw and judge ------------------------------------------------------------------------------
@@ -196,115 +173,17 @@ def judge_answers(
     )
 
 
-# --- credit --------------------------------------------------------------------------------------
-
-
-def credit(rollout: Rollout, ppo: PPOSection, beta: float) -> Credit:
-    """Which token, or which whole answer, was better than expected."""
-    mask = rollout.mask
-    scores = rollout.scores(ppo)
-    if ppo.estimator == "rloo":
-        earned = (scores - beta * rollout.kl).view(-1, ppo.answers)
-        return Credit(leave_one_out(earned).flatten(), rollout.values)
-    rewards = kl_shaped_rewards(scores, rollout.policy_logps, rollout.reference_logps, mask, beta)
-    if ppo.whiten_rewards:
-        rewards = whitened(rewards, mask, shift=False)
-    advantages, returns = generalized_advantages(rewards, rollout.values, mask, ppo.gamma, ppo.lam)
-    return Credit(whitened(advantages, mask), returns)
-
-
-# --- learn ---------------------------------------------------------------------------------------
-
-
-def minibatch_gradient(
-    model: torch.nn.Module,
-    rollout: Rollout,
-    places: Sequence[int],
-    earned: Credit,
-    ppo: PPOSection,
-    objective: Objective,
-    budget: int,
-    scale: float = 1.0,
-) -> dict[str, float]:
-    """Add the gradient of a minibatch (the prompts at ``places``) to policy and value function.
-
-    Losses are means over its tokens, of RLOO over its answers. Returns metrics. ``scale``: of the
-    gradients, see dpo_lite.training.loss_scale. Processes that train together take a share each.
-    """
-    share = own_share([rollout.examples[place] for place in places], objective.way)
-    mine = [places[i] for i in share]
-    sums = ranks.gathered(
-        ranks.each(
-            lambda: _share_of_gradient(
-                model, rollout, places, mine, earned, ppo, objective, budget, scale
-            )
-        )
-    )
-    trained = (roles.POLICY, roles.VALUE)
-    ranks.sum_gradients(p for name in trained for p in roles.parameters(model, name))
-    whole = {key: sum(part[key] for part in sums) for key in sums[0]}
-    return whole | {"loss": whole["loss/policy"] + whole["loss/value"]}
-
-
-def _share_of_gradient(
-    model: torch.nn.Module,
-    rollout: Rollout,
-    places: Sequence[int],
-    mine: Sequence[int],
-    earned: Credit,
-    ppo: PPOSection,
-    objective: Objective,
-    budget: int,
-    scale: float,
-) -> dict[str, float]:
-    """What the prompts at ``mine`` add to the gradient of those at ``places``, and to its sums."""
-    model.train()
-    way = objective.way
-    each = len(rollout.rewards) // len(rollout.examples)
-    tokens = int(rollout.mask.view(len(rollout.examples), each, -1)[list(places)].sum())
-    sums = {"loss/policy": 0.0, "loss/value": 0.0, "clip_fraction": 0.0}
-    parts = pieces(rollout.examples, mine, way, budget)
-    for batch, rows in batches_of(parts, way, budget):
-        batch, mask = batch.to(model.device), rollout.mask[rows]
-
-        def flat(numbers: torch.Tensor, rows=rows, mask=mask) -> torch.Tensor:
-            return numbers[rows][mask].to(model.device)
-
-        with scoring_context(model, batch, objective.dtype), roles.policy(model):
-            logps = response_token_logps(model, batch, way)
-            old, advantages, over = flat(rollout.policy_logps), earned.advantages, tokens
-            if ppo.estimator == "rloo":  # a whole answer is one action
-                logps, old = (_whole(numbers, batch) for numbers in (logps, old))
-                advantages, over = advantages[rows].to(model.device), len(places) * ppo.answers
-            else:
-                advantages = flat(advantages)
-            loss = clipped_surrogate(logps, old, advantages, ppo.clip).sum() / over
-            (loss * scale).backward()
-        sums["loss/policy"] += loss.item()
-        moved = ((logps.detach() - old).exp() - 1).abs() > ppo.clip
-        sums["clip_fraction"] += moved.sum().item() / over
-        if roles.VALUE not in model.peft_config:
-            continue
-        with scoring_context(model, batch, objective.dtype), roles.value(model):
-            values = token_values(model, batch)
-            losses = value_losses(
-                values, flat(rollout.values), flat(earned.returns), ppo.value_clip
-            )
-            loss = losses.sum() / tokens
-            (loss * scale).backward()
-        sums["loss/value"] += loss.item()
-    return sums
-
-
-def _whole(token_logps: torch.Tensor, batch: Batch) -> torch.Tensor:
-    return sum_by_response(token_logps, batch.response, sum(batch.group_sizes))
-
-
 def rollout_metrics(rollout: Rollout, ppo: PPOSection, beta: float) -> dict[str, float]:
-    """What was drawn and earned. ``objective`` is what PPO maximises: reward - beta * KL."""
+    """What was drawn and earned. ``objective`` is what PPO maximises: reward - beta * KL.
+
+    ``frac_reward_zero_std``: prompts whose answers all earned the same, where they are compared:
+    they teach nothing.
+    """
     kl, lengths = rollout.kl.mean().item(), rollout.mask.sum(-1).float()
     earned = rollout.scores(ppo).mean().item()
     entropy = -(rollout.policy_logps * rollout.mask).sum() / rollout.mask.sum()
+    alike = rollout.rewards.view(-1, ppo.answers).std(1, unbiased=False) == 0
+    compared = {"frac_reward_zero_std": alike.float().mean().item()} if ppo.answers > 1 else {}
     return {
         "reward": rollout.rewards.mean().item(),
         "reward_std": rollout.rewards.std(unbiased=False).item(),
@@ -314,6 +193,7 @@ def rollout_metrics(rollout: Rollout, ppo: PPOSection, beta: float) -> dict[str,
         "entropy": entropy.item(),
         "completions/mean_length": lengths.mean().item(),
         "completions/ended": rollout.ended.float().mean().item(),
+        **compared,
     }
 
 
@@ -332,45 +212,3 @@ def prompts_of_rollout(step: int, count: int, batch: int, seed: int) -> list[int
         for epoch in range(first // count, last // count + 1)
     }
     return [orders[number // count][number % count] for number in range(first, last + 1)]
-
-
-def learn(
-    prompts: int,
-    size: int,
-    passes: int,
-    gradient: Callable[[Sequence[int]], dict[str, float]],
-    optimizer: torch.optim.Optimizer,
-    max_grad_norm: float,
-    after_step: Callable[[], None] = lambda: None,
-    scale: LossScale | None = None,
-) -> dict[str, float]:
-    """Some passes over a rollout's prompts, ``size`` a step; returns the steps' mean metrics.
-
-    ``gradient(places)`` is minibatch_gradient with all but the places settled. The gradients of
-    policy and value function are cut to ``max_grad_norm`` each on its own: the value's, large at
-    first, must not slow the policy. ``scale``: that by which they are too large, if any; a step
-    whose gradient overflows is left out.
-    """
-    measured: list[dict[str, float]] = []
-    for _ in range(passes):
-        order = torch.randperm(prompts).tolist()
-        for start in range(0, len(order), size):
-            optimizer.zero_grad(set_to_none=True)
-            metrics = gradient(order[start : start + size])
-            if not math.isfinite(metrics["loss"]):
-                raise UserError(
-                    f"The loss became {metrics['loss']}; lower train.lr, or look at the rewards."
-                )
-            if scale and not scale.settle(p for g in optimizer.param_groups for p in g["params"]):
-                measured.append(metrics | {"grad_norm": 0.0})
-                continue
-            norms = [
-                torch.nn.utils.clip_grad_norm_(group["params"], max_grad_norm).item()
-                for group in optimizer.param_groups
-            ]
-            if not all(map(math.isfinite, norms)):
-                raise UserError("A gradient is not finite; lower train.lr, or look at the rewards.")
-            optimizer.step()
-            after_step()
-            measured.append(metrics | {"grad_norm": norms[0]})
-    return {key: sum(m[key] for m in measured) / len(measured) for key in measured[0]}

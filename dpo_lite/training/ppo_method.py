@@ -1,4 +1,4 @@
-"""PPO and RLOO in the flow of a run: the roles they wear, what a preflight tries, what is kept."""
+"""PPO, RLOO, GRPO in the flow of a run: the roles they wear, what is tried, what is kept."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from dpo_lite.memory.plan import MemoryPlan
 from dpo_lite.memory.trial import Trial
 from dpo_lite.model import roles
 from dpo_lite.names import is_function
+from dpo_lite.objectives.estimators import ESTIMATORS
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.training import ranks
@@ -39,7 +40,7 @@ class PPO(Method):
         model = super().load(recipe)
         if reward:
             roles.add_reward(model, reward)
-        if recipe.ppo.estimator == "ppo":
+        if ESTIMATORS[recipe.ppo.estimator].valued:
             roles.add_value(model, recipe.adapter, reward)
         return model
 
@@ -159,4 +160,4 @@ class PPO(Method):
         """The value function is trained, reward model and start adapter lie frozen."""
         reward = not is_function(recipe.ppo.reward)
         start = recipe.reference == "start"
-        return int(recipe.ppo.estimator == "ppo"), reward + start
+        return int(ESTIMATORS[recipe.ppo.estimator].valued), reward + start

@@ -28,15 +28,13 @@ from dpo_lite.training.parameter_groups import groups
 from dpo_lite.training.ppo import (
     Rewarder,
     Rollout,
-    credit,
     draw_answers,
     judge_answers,
-    learn,
-    minibatch_gradient,
     prompts_of_rollout,
     rollout_metrics,
     rollouts,
 )
+from dpo_lite.training.ppo_learning import credit, learn, minibatch_gradient
 from dpo_lite.training.ppo_split import own_prompts, own_seed, rolled_together
 from dpo_lite.training.schedule import schedule
 

@@ -90,6 +90,12 @@ def test_what_is_said_otherwise_of_rloo_and_of_a_steered_beta(make):
     assert "Proximal" not in text
 
 
+def test_what_tells_the_variants_of_grpo_apart(make):
+    text = card(make(estimator="grpo", ratio="sequence", clip_high=0.28)).text
+    for words in ("arXiv:2402.03300", "8 per prompt", "GSPO", "0.2 down, 0.28 up", "in the loss"):
+        assert words in text
+
+
 def test_nothing_of_dpo_and_no_path_of_this_machine(make):
     staged = preview(make(), repo="me/demo")
     for word in ("implicit", "r_chosen", "/home", "somebody", "examples per update"):

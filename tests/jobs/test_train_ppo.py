@@ -118,7 +118,7 @@ def test_a_run_leaves_its_folder(tiny_base, cats, reward_run, tmp_path, curves):
     assert again == pytest.approx(held_out["drawn"]["policy"], abs=1e-3)
 
 
-@pytest.mark.parametrize("estimator", ["ppo", "rloo"])
+@pytest.mark.parametrize("estimator", ["ppo", "rloo", "grpo"])
 @pytest.mark.slow
 def test_it_learns_what_a_function_rewards(lively_base, cats, tmp_path, monkeypatch, estimator):
     monkeypatch.chdir(tmp_path)
@@ -143,7 +143,9 @@ def test_it_learns_what_a_function_rewards(lively_base, cats, tmp_path, monkeypa
     assert drawn["policy"]["reward"] > drawn["reference"]["reward"] + 1
 
 
-@pytest.mark.parametrize("options", [{}, {"estimator": "rloo"}, {"kl_target": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{}, {"estimator": "rloo"}, {"estimator": "grpo", "kl_target": 0.5}]
+)
 @pytest.mark.slow
 def test_resuming_equals_not_stopping(
     tiny_base, cats, reward_run, plain, tmp_path, monkeypatch, options
@@ -274,7 +276,9 @@ def test_a_reward_adapter_of_another_maker(tiny_base, reward_run, tmp_path):
             {"ppo": {"reward": "x"}, "data": {"train": "y", "pairs": "all"}},
             "task: ppo takes prompts",
         ),
-        ({"ppo": {"reward": "x", "estimator": "rloo", "lam": 0.5}}, "ppo.lam away"),
+        ({"ppo": {"reward": "x", "estimator": "rloo", "lam": 0.5}}, "ppo.lam, which belong to ppo"),
+        ({"ppo": {"reward": "x", "ratio": "sequence"}}, "ppo.ratio, which belong to grpo"),
+        ({"ppo": {"reward": "x", "estimator": "grpo", "answers": 1}}, "ppo.answers to 2"),
         ({"ppo": {"reward": "x"}, "train": {"loss": "ipo"}}, "a loss of its own"),
         ({"ppo": {"reward": "x"}, "train": {"engine": "trl"}}, "runs DPO only"),
         ({"task": "dpo", "ppo": {"reward": "x"}}, "is for task: ppo"),

@@ -8,9 +8,12 @@ import torch
 from dpo_lite.objectives.policy_gradient import (
     clipped_surrogate,
     generalized_advantages,
+    group_advantages,
+    kl_penalties,
     kl_shaped_rewards,
     leave_one_out,
     steered_beta,
+    token_weights,
     value_losses,
     whitened,
 )
@@ -100,6 +103,56 @@ def test_whitened():
     expected = torch.tensor([[-3 / root, -1 / root, 0.0], [1 / root, 3 / root, 0.0]])
     assert torch.allclose(whitened(values, mask), expected)
     assert torch.allclose(whitened(values, mask, shift=False), (expected + 4) * mask)
+
+
+def test_clip_higher():
+    # rho 1.25: beyond 1.2, within 1.28. rho 0.75: the lower bound is as it was.
+    new = torch.tensor([1.25, 0.75]).log()
+    loss = clipped_surrogate(new, torch.zeros(2), torch.tensor([1.0, -1.0]), 0.2, 0.28)
+    assert loss.tolist() == pytest.approx([-1.25, 0.8])
+
+
+def test_kl_penalties():
+    # pi 0.5, pi_ref 0.25: 1/2 - log(1/2) - 1 = log 2 - 1/2. Equal: 0. Drawn half as often: twice.
+    logps = torch.tensor([0.5, 0.3, 0.5]).log()
+    old, reference = torch.tensor([0.5, 0.3, 0.25]).log(), torch.tensor([0.25, 0.3, 0.25]).log()
+    expected = [math.log(2) - 0.5, 0.0, 2 * (math.log(2) - 0.5)]
+    assert kl_penalties(logps, old, reference).tolist() == pytest.approx(expected)
+
+
+def test_kl_penalties_are_the_kl_and_their_gradient_its_gradient():
+    """In expectation under the policy that drew, which is another one."""
+    logits = torch.tensor([0.3, -0.2, 0.7], dtype=torch.float64, requires_grad=True)
+    old, reference = (
+        torch.tensor(p, dtype=torch.float64) for p in ([0.2, 0.5, 0.3], [0.6, 0.1, 0.3])
+    )
+    logps = logits.log_softmax(-1)
+    expected = (old * kl_penalties(logps, old.log(), reference.log())).sum()
+    kl = (logps.exp() * (logps - reference.log())).sum()
+    assert expected.item() == pytest.approx(kl.item())
+    found, true = (torch.autograd.grad(x, logits, retain_graph=True)[0] for x in (expected, kl))
+    assert torch.allclose(found, true)
+
+
+def test_group_advantages():
+    # 1, 2, 6: mean 3, deviation sqrt((4 + 1 + 9) / 2) = sqrt 7. Equal answers earn nothing.
+    rewards = torch.tensor([[1.0, 2.0, 6.0], [4.0, 4.0, 4.0]])
+    found = group_advantages(rewards)
+    assert found[0].tolist() == pytest.approx([x / math.sqrt(7) for x in (-2, -1, 3)], rel=1e-4)
+    assert found[1].tolist() == [0.0, 0.0, 0.0]
+    assert group_advantages(rewards, "none")[0].tolist() == [-2.0, -1.0, 3.0]
+    # Over all: mean 3.5, squares 6.25 + 2.25 + 6.25 + 3 * 0.25 = 15.5, by 5: 3.1.
+    batch = group_advantages(rewards, "batch")[0]
+    assert batch.tolist() == pytest.approx([x / math.sqrt(3.1) for x in (-2, -1, 3)], rel=1e-4)
+
+
+def test_token_weights():
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    assert token_weights(mask, "tokens", 2, 5).tolist() == [[0.25] * 3, [0.25, 0, 0]]
+    of_answers = token_weights(mask, "answers", 2, 5)
+    assert of_answers.flatten().tolist() == pytest.approx([1 / 6] * 3 + [0.5, 0, 0])
+    constant = token_weights(mask, "constant", 2, 5)
+    assert constant.flatten().tolist() == pytest.approx([0.1] * 4 + [0, 0])
 
 
 def test_leave_one_out():

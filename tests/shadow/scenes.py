@@ -25,7 +25,7 @@ from dpo_lite.model.precision import dtype_of
 from dpo_lite.model.recompute import recompute
 from dpo_lite.model.scoring import laid_out_tokens
 from dpo_lite.recipe import PPOSection, Recipe
-from dpo_lite.training import ppo
+from dpo_lite.training import ppo, ppo_learning
 from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective
 from dpo_lite.training.update import update_gradient
@@ -104,9 +104,9 @@ def rlhf(card, layers):
     rollout = ppo.judge_answers(
         model, drawn, lambda examples, budget: torch.zeros(8), {2}, wanted, 4096
     )
-    earned = ppo.credit(rollout, section, 0.1)
+    earned = ppo_learning.credit(rollout, section, 0.1)
     card.kernels.clear(), card.waits.clear()
-    ppo.minibatch_gradient(model, rollout, range(4), earned, section, wanted, 4096)
+    ppo_learning.minibatch_gradient(model, rollout, range(4), earned, section, wanted, 4096)
     return facts(card)
 
 

@@ -18,7 +18,8 @@ from dpo_lite.recipe import AdapterSection, ModelSection, PPOSection
 from dpo_lite.training import ranks
 from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective
-from dpo_lite.training.ppo import Rollout, credit, minibatch_gradient
+from dpo_lite.training.ppo import Rollout
+from dpo_lite.training.ppo_learning import credit, minibatch_gradient
 from dpo_lite.training.reference_cache import ReferenceCache
 from dpo_lite.training.sft import reference_loss
 from dpo_lite.training.update import evaluate_examples, own_share, update_gradient
@@ -39,7 +40,7 @@ CASES = [
     ("reward", "none", 6),
     ("reward", "none", 1),
 ]
-ESTIMATORS = ("ppo", "rloo")
+ESTIMATORS = ("ppo", "rloo", "grpo")
 BUDGET = 60  # tokens: some micro-batches in every share
 
 

@@ -17,7 +17,7 @@ from dpo_lite.model import base, roles
 from dpo_lite.model.choosing import choose_way
 from dpo_lite.model.precision import dtype_of, to_fp32
 from dpo_lite.recipe import AdapterSection, ModelSection, PPOSection, validate_recipe
-from dpo_lite.training import loss_scale, ppo, trainer
+from dpo_lite.training import loss_scale, ppo, ppo_learning, trainer
 from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective
@@ -98,11 +98,11 @@ def test_ppos_gradients_are_scaled_and_a_step_that_overflows_is_left_out(base_fo
     rollout = ppo.judge_answers(
         model, drawn, lambda examples, budget: torch.randn(6), {2}, DPO, budget=60
     )
-    earned = ppo.credit(rollout, section, 0.1)
+    earned = ppo_learning.credit(rollout, section, 0.1)
     found = []
     for scale in (1.0, 2.0**16):
         model.zero_grad(set_to_none=True)
-        ppo.minibatch_gradient(model, rollout, range(3), earned, section, DPO, 60, scale)
+        ppo_learning.minibatch_gradient(model, rollout, range(3), earned, section, DPO, 60, scale)
         assert LossScale(scale).settle(roles.trainable_parameters(model))
         found.append([p.grad.clone() for p in roles.trainable_parameters(model)])
     assert all(map(torch.equal, *found))
@@ -116,7 +116,7 @@ def test_ppos_gradients_are_scaled_and_a_step_that_overflows_is_left_out(base_fo
         return {"loss": 0.5}
 
     scale = LossScale()
-    ppo.learn(3, 2, 1, overflows, optimizer, 1.0, lambda: stepped.append(1), scale)
+    ppo_learning.learn(3, 2, 1, overflows, optimizer, 1.0, lambda: stepped.append(1), scale)
     assert all(map(torch.equal, before, trained))
     assert (not stepped, not optimizer.state, scale.skipped) == (True, True, 2)
 

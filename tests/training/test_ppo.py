@@ -10,99 +10,30 @@ from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.model.choosing import true_token_logps
 from dpo_lite.model.scoring import causal_lm
-from dpo_lite.recipe import AdapterSection, ModelSection, PPOSection, validate_recipe
-from dpo_lite.training.method import Objective
+from dpo_lite.recipe import ModelSection, PPOSection, validate_recipe
 from dpo_lite.training.ppo import (
-    Credit,
-    credit,
-    draw_answers,
-    judge_answers,
-    learn,
-    minibatch_gradient,
     pieces,
     prompts_of_rollout,
     rollout_metrics,
 )
+from dpo_lite.training.ppo_learning import Credit, credit, learn, minibatch_gradient
 from dpo_lite.training.reward_source import rewarder
-from tests.model.small_models import random_examples, small_model
-
-END = 2
-OBJECTIVE = Objective("sigmoid", 0.1, "forest")
-PPO = PPOSection(answers=2, max_new_tokens=6)
-
-
-@pytest.fixture(scope="module")
-def base_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    small_model("llama", hidden_size=128, intermediate_size=128).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def reward_folder(base_folder, tmp_path_factory):
-    """A reward model with numbers that matter."""
-    folder = tmp_path_factory.mktemp("reward")
-    base = load_base(ModelSection(base=base_folder, quantization="none"))
-    model = roles.add_policy(base, AdapterSection(r=4, alpha=8), seed=3, head=True)
-    stir(roles.trainable_parameters(model))
-    roles.save_policy(model, folder, base_folder, None)
-    return folder
+from tests.training.rollouts import (
+    END,
+    OBJECTIVE,
+    PPO,
+    four_roles,
+    gradients,
+    head_rewards,
+    relative,
+    rolled,
+    stir,
+)
 
 
-def stir(parameters, scale=0.1):
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in parameters:
-            parameter.add_(torch.randn_like(parameter) * scale)
-
-
-def four_roles(base_folder, reward_folder, quantization="none", value=True):
-    base = load_base(ModelSection(base=base_folder, quantization=quantization))
-    model = roles.add_policy(base, AdapterSection(r=4, alpha=8), seed=0)
-    roles.add_reward(model, reward_folder)
-    if value:
-        roles.add_value(model, AdapterSection(r=4, alpha=8), reward_folder)
-    stir(roles.parameters(model, roles.POLICY), 0.05)
-    return model
-
-
-def head_rewards(model):
-    """The reward adapter's scores, each answer in a row of its own."""
-
-    def rewards(examples, budget):
-        found = []
-        lm = causal_lm(model)
-        with roles.reward(model), torch.no_grad():
-            for example in examples:
-                for answer in example["response_ids"]:
-                    ids = torch.tensor([example["prompt_ids"] + answer])
-                    found.append(lm.score(lm.base_model(ids).last_hidden_state[0, -1]).item())
-        return torch.tensor(found)
-
-    return rewards
-
-
-def rolled(model, prompts=5, ppo=PPO, seed=0):
-    torch.manual_seed(seed)
-    drawn = draw_answers(model, random_examples(prompts, 1), ppo, {END}, at_once=4)
-    return judge_answers(model, drawn, head_rewards(model), {END}, OBJECTIVE, budget=60)
-
-
-def gradients(model):
-    return {
-        name: torch.cat([p.grad.flatten() for p in roles.parameters(model, name)])
-        for name in (roles.POLICY, roles.VALUE)
-        if name in model.peft_config
-    }
-
-
-def relative(found, expected):
-    return ((found - expected).norm() / expected.norm()).item()
-
-
-def test_four_roles_on_one_base(base_folder, reward_folder):
+def test_four_roles_on_one_base(ppo_base, reward_folder):
     """What is trained is fp32 and is the policy's or the value function's; nothing else moves."""
-    model = four_roles(base_folder, reward_folder, "nf4")
+    model = four_roles(ppo_base, reward_folder, "nf4")
     assert set(model.peft_config) == {roles.POLICY, roles.REWARD, roles.VALUE}
     for name in (roles.POLICY, roles.VALUE, roles.REWARD):
         assert {p.dtype for p in roles.parameters(model, name)} == {torch.float32}
@@ -120,8 +51,8 @@ def test_four_roles_on_one_base(base_folder, reward_folder):
     assert model.active_adapter == roles.POLICY
 
 
-def test_judged_in_packed_rows_as_each_alone(base_folder, reward_folder):
-    model = four_roles(base_folder, reward_folder)
+def test_judged_in_packed_rows_as_each_alone(ppo_base, reward_folder):
+    model = four_roles(ppo_base, reward_folder)
     rollout = rolled(model)
     lm, mask = causal_lm(model), rollout.mask
     with roles.policy(model):
@@ -150,14 +81,14 @@ def test_judged_in_packed_rows_as_each_alone(base_folder, reward_folder):
 
 
 @pytest.mark.parametrize("budget", [1, 30, 1000])
-def test_rewards_in_packed_rows_as_each_alone(base_folder, reward_folder, budget):
+def test_rewards_in_packed_rows_as_each_alone(ppo_base, reward_folder, budget):
     """Also where the answers to one prompt do not fit into one row."""
-    model = four_roles(base_folder, reward_folder, value=False)
+    model = four_roles(ppo_base, reward_folder, value=False)
     examples = rolled(model, ppo=PPOSection(answers=3, max_new_tokens=6)).examples
     recipe = validate_recipe(
         {
             "task": "ppo",
-            "model": {"base": base_folder, "quantization": "none"},
+            "model": {"base": ppo_base, "quantization": "none"},
             "data": {"train": "d"},
             "ppo": {"reward": str(reward_folder)},
         },
@@ -169,10 +100,19 @@ def test_rewards_in_packed_rows_as_each_alone(base_folder, reward_folder, budget
 
 @pytest.mark.slow
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
-@pytest.mark.parametrize("estimator", ["ppo", "rloo"])
-def test_the_split_changes_no_gradient(base_folder, reward_folder, quantization, estimator):
-    ppo = PPOSection(answers=2, max_new_tokens=6, estimator=estimator)
-    model = four_roles(base_folder, reward_folder, quantization, estimator == "ppo")
+@pytest.mark.parametrize(
+    ("estimator", "own"),
+    [
+        ("ppo", {}),
+        ("rloo", {}),
+        ("grpo", {"kl_in": "loss"}),
+        ("grpo", {"ratio": "sequence", "average": "answers", "kl_in": "loss"}),
+        ("grpo", {"average": "constant", "scale_rewards": "none", "clip_high": 0.3}),
+    ],
+)
+def test_the_split_changes_no_gradient(ppo_base, reward_folder, quantization, estimator, own):
+    ppo = PPOSection(answers=2, max_new_tokens=6, estimator=estimator, **own)
+    model = four_roles(ppo_base, reward_folder, quantization, estimator == "ppo")
     rollout = rolled(model, ppo=ppo)
     earned = credit(rollout, ppo, 0.1)
     stir(roles.parameters(model, roles.POLICY), 0.02)  # no longer the policy that drew them
@@ -217,9 +157,9 @@ def test_a_gradient_that_is_not_finite_changes_no_weight():
 
 
 @pytest.mark.slow
-def test_drawing_leaves_nf4_gradients_right(base_folder, reward_folder):
+def test_drawing_leaves_nf4_gradients_right(ppo_base, reward_folder):
     """bitsandbytes repacks 4-bit weights in eval mode on some CPUs; ours must not."""
-    model = four_roles(base_folder, reward_folder, "nf4")
+    model = four_roles(ppo_base, reward_folder, "nf4")
     rollout = rolled(model)
     earned = credit(rollout, PPO, 0.1)
     minibatch_gradient(model, rollout, range(5), earned, PPO, OBJECTIVE, 200)
@@ -239,11 +179,11 @@ def answer_logps(model, example, answer):
     return logits.gather(-1, ids[0, start:, None]).squeeze(-1)
 
 
-@pytest.mark.parametrize("estimator", ["ppo", "rloo"])
-def test_the_first_gradient_is_the_policy_gradients(base_folder, reward_folder, estimator):
+@pytest.mark.parametrize("estimator", ["ppo", "rloo", "grpo"])
+def test_the_first_gradient_is_the_policy_gradients(ppo_base, reward_folder, estimator):
     """While nothing has moved, ratios are 1: -A grad log pi, of tokens or of whole answers."""
     ppo = PPOSection(answers=2, max_new_tokens=6, estimator=estimator)
-    model = four_roles(base_folder, reward_folder, value=False)
+    model = four_roles(ppo_base, reward_folder, value=False)
     rollout = rolled(model, ppo=ppo)
     earned = credit(rollout, ppo, 0.1)
     metrics = minibatch_gradient(model, rollout, range(5), earned, ppo, OBJECTIVE, 200)
@@ -256,14 +196,16 @@ def test_the_first_gradient_is_the_policy_gradients(base_folder, reward_folder, 
             logps = answer_logps(model, example, answer)
             if estimator == "rloo":
                 loss = -earned.advantages[row] * logps.sum() / len(answers)
+            elif estimator == "grpo":
+                loss = -earned.advantages[row] * logps.sum() / rollout.mask.sum()
             else:
                 loss = -(earned.advantages[row, : len(answer)] * logps).sum() / rollout.mask.sum()
             loss.backward()
     assert relative(found, gradients(model)[roles.POLICY]) < 1e-4
 
 
-def test_what_is_beyond_the_clip_has_no_gradient(base_folder, reward_folder):
-    model = four_roles(base_folder, reward_folder, value=False)
+def test_what_is_beyond_the_clip_has_no_gradient(ppo_base, reward_folder):
+    model = four_roles(ppo_base, reward_folder, value=False)
     rollout = rolled(model)
     shape = rollout.policy_logps.shape
     # As if all had become twice as likely already, and were to become likelier still.
@@ -275,9 +217,9 @@ def test_what_is_beyond_the_clip_has_no_gradient(base_folder, reward_folder):
     assert gradients(model)[roles.POLICY].abs().max() == 0
 
 
-def test_credit(base_folder, reward_folder):
+def test_credit(ppo_base, reward_folder):
     """Of an answer that did not end something is taken off; the KL is paid for by beta."""
-    model = four_roles(base_folder, reward_folder)
+    model = four_roles(ppo_base, reward_folder)
     rollout = rolled(model)
     rloo = PPOSection(answers=2, estimator="rloo", no_end_penalty=3.0)
     earned = rollout.rewards - 3.0 * ~rollout.ended - 0.5 * rollout.kl
@@ -302,7 +244,7 @@ def test_every_epoch_takes_each_prompt_once():
     assert prompts_of_rollout(3, 10, 4, seed=7) == places[12:16]
 
 
-def test_a_reward_model_is_no_policy(base_folder, reward_folder):
-    base = load_base(ModelSection(base=base_folder, quantization="none"))
+def test_a_reward_model_is_no_policy(ppo_base, reward_folder):
+    base = load_base(ModelSection(base=ppo_base, quantization="none"))
     with pytest.raises(UserError, match="is a reward model"):
-        roles.continue_policy(base, str(reward_folder), "start", base_folder)
+        roles.continue_policy(base, str(reward_folder), "start", ppo_base)
