@@ -56,20 +56,16 @@ def generalized_advantages(
 
 
 def clipped_surrogate(
-    policy_logps: torch.Tensor,
-    old_logps: torch.Tensor,
-    advantages: torch.Tensor,
-    clip: float,
-    clip_high: float | None = None,
+    log_ratios: torch.Tensor, advantages: torch.Tensor, clip: float, clip_high: float | None = None
 ) -> torch.Tensor:
     """-min(rho A, clip(rho, 1 - clip, 1 + clip) A) with rho = pi / pi_old: PPO, Eq. 7, as a loss.
 
     The gradient is zero where the ratio has already gone further than `clip` in the direction that
     the advantage asks for, and never where it has gone the wrong way. ``clip_high``: how far up,
-    where that is another number than down (clip-higher: DAPO, arXiv:2503.14476, Eq. 8). Any one
-    shape -> that shape.
+    where that is another number than down (clip-higher: DAPO, arXiv:2503.14476, Eq. 8).
+    ``log_ratios`` are log pi - log pi_old. Any one shape -> that shape.
     """
-    ratio = (policy_logps - old_logps).exp()
+    ratio = log_ratios.exp()
     near = ratio.clamp(1 - clip, 1 + (clip if clip_high is None else clip_high))
     return -torch.minimum(ratio * advantages, near * advantages)
 

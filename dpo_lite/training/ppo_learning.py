@@ -129,19 +129,17 @@ def _share_of_gradient(
             return own[mask].to(model.device)
 
         with scoring_context(model, batch, objective.dtype), roles.policy(model):
-            logps, weight = response_token_logps(model, batch, way), flat(weights)
-            old = flat(rollout.policy_logps)
+            logps, old = response_token_logps(model, batch, way), flat(rollout.policy_logps)
             moved = _log_ratios(logps - old, batch, ppo)
             if ESTIMATORS[ppo.estimator].whole:
                 advantages, share = earned.advantages[rows].to(model.device), 1 / counted
             else:
-                advantages, share = flat(earned.advantages), weight
-            still = torch.zeros_like(moved)
-            losses = clipped_surrogate(moved, still, advantages, ppo.clip, ppo.clip_high)
+                advantages, share = flat(earned.advantages), flat(weights)
+            losses = clipped_surrogate(moved, advantages, ppo.clip, ppo.clip_high)
             loss = (losses * share).sum()
             if earned.kl:
                 penalties = kl_penalties(logps, old, flat(rollout.reference_logps))
-                loss = loss + earned.kl * (penalties * weight).sum()
+                loss = loss + earned.kl * (penalties * flat(weights)).sum()
             (loss * scale).backward()
         sums["loss/policy"] += loss.item()
         sums["clip_fraction"] += _clipped(moved.detach(), ppo) / counted
@@ -183,8 +181,9 @@ def _weights(rollout: Rollout, places: Sequence[int], ppo: PPOSection) -> tuple[
 def _clipped(log_ratios: torch.Tensor, ppo: PPOSection) -> int:
     """How many ratios have gone further than they may."""
     by = log_ratios.exp() - 1
-    high = ppo.clip if ppo.clip_high is None else ppo.clip_high
-    return int(((by < -ppo.clip) | (by > high)).sum())
+    if ppo.clip_high is None:
+        return int((by.abs() > ppo.clip).sum())
+    return int(((by < -ppo.clip) | (by > ppo.clip_high)).sum())
 
 
 def learn(

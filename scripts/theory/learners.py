@@ -170,7 +170,7 @@ def train_ppo(
         old.update(logps=logps, advantages=advantages.view_as(logps), weights=weights)
 
     def surrogate(levels: Levels) -> torch.Tensor:
-        losses = clipped_surrogate(token_logps(levels), old["logps"], old["advantages"], clip)
+        losses = clipped_surrogate(token_logps(levels) - old["logps"], old["advantages"], clip)
         return (old["weights"] * losses.sum(-1)).sum(-1).mean()
 
     return descend(world.reference_levels, surrogate, rollouts * epochs, lr, before_update=roll_out)
