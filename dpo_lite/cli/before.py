@@ -55,12 +55,12 @@ def check(recipe: str, overrides: Overrides = None) -> None:
     join()
     loaded = _first_look(recipe, overrides or [])
 
+    from dpo_lite.runs.folder import check_output
+
+    check_output(loaded.run.folder)  # in a second, before the libraries take their time
     with quick_imports():
         from dpo_lite.jobs import launch
         from dpo_lite.jobs.train import prepare_run
-    from dpo_lite.runs.folder import check_output
-
-    check_output(loaded.run.folder)
     with launch.device(f"dpo-lite check {recipe}", console.print):
         prepare_run(loaded, console)
     command = shlex.join(["dpo-lite", "train", recipe, *(overrides or [])])

@@ -65,8 +65,11 @@ def train(
 
 def _start(recipe: str, overrides: list[str], verbose: bool):
     from dpo_lite.recipe import load_recipe, recipe_stem
+    from dpo_lite.runs.folder import check_output
 
     loaded = load_recipe(recipe, overrides, say)
+    # In a second, before the libraries take their time.
+    ranks.of_first(lambda: check_output(loaded.run.folder, loaded.run.name))
     return _runner(loaded).start(loaded, recipe_stem(recipe), _screen(verbose))
 
 

@@ -73,7 +73,7 @@ def test_a_shape_has_the_parameters_of_its_base(base, scripts):
 DENSE = {"llama", "mistral", "qwen2", "qwen3", "smollm3"}  # planned in tests/memory, built small
 
 
-@pytest.mark.slow  # eight architectures, each run without data in some seconds
+@pytest.mark.long  # eight architectures, each run without data in some seconds
 def test_recipes_fit_their_cards_in_about_the_time_they_say(scripts):
     """Of each kind of base that is more than dense layers alike, the recipe with the largest."""
     shapes, estimates = scripts

@@ -103,7 +103,9 @@ def test_a_card_without_bf16_of_its_own_computes_in_fp16(see):
     }
 
 
-@pytest.mark.parametrize("scene", ["memory_half_b", "memory_8b"])
+@pytest.mark.parametrize(
+    "scene", [pytest.param("memory_half_b", marks=pytest.mark.long), "memory_8b"]
+)
 def test_the_peak_of_an_update_is_the_plans(see, scene):
     """By the lifetime of every tensor, for all layers, nothing recomputed and all of it."""
     for how, (measured, planned) in see("scenes", scene).items():

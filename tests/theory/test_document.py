@@ -35,7 +35,7 @@ def numbers(cell: str) -> list[float]:
     return [float(found.replace(",", "")) for found in NUMBER.findall(cell)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_document_shows_the_measured_numbers(measured):
     shown = tables_in(DOCUMENT.read_text("utf-8"))
     assert shown.keys() == measured.tables.keys()
@@ -48,7 +48,7 @@ def test_the_document_shows_the_measured_numbers(measured):
                 assert numbers(old) == near, (name, here)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_wrong_number_in_the_document_is_put_right(measured):
     text = "a\n<!-- numbers: frontier -->\n| old | 7 |\n<!-- end -->\nb"
     filled = fill(text, measured.tables)
@@ -65,13 +65,13 @@ def test_every_function_the_document_names_is_in_the_file_it_links_to():
         assert f"def {function}(" in (ROOT / path).read_text("utf-8"), (function, path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_identities_hold_to_rounding(measured):
     for name, one_side, other_side in identities(measured.world, 0.3):
         assert (one_side - other_side).abs().max() < EXACT, name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_gradient_formula_is_not_compared_with_nothing(measured):
     auto, by_hand = gradients(measured.world, BETA)
     assert auto.norm() > 0.1
@@ -89,20 +89,20 @@ def test_the_gradient_formula_is_not_compared_with_nothing(measured):
         "PPO, 256 sampled answers",
     ],
 )
-@pytest.mark.slow
+@pytest.mark.long
 def test_learners_reach_the_closed_form(measured, best, name):
     assert total_variation(measured.world.reference, best) > 0.5
     assert total_variation(measured.learners[name].logps, best) < 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_learners_end_on_the_frontier(measured):
     for policies in measured.frontier.values():
         for logps in policies:
             assert abs(shortfall(measured.world, logps)) < 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_swapped_preferences_lead_elsewhere(measured, best):
     """What would be learned from reversed labels is pi* of the reward -r, far from pi*."""
     world, pairs = measured.world, all_pairs()
@@ -113,7 +113,7 @@ def test_swapped_preferences_lead_elsewhere(measured, best):
     assert total_variation(trained, opposite) < 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_margins_of_dpo_grow_without_end_and_ipo_stops(measured):
     for name, trained in measured.long.items():
         margins = {
@@ -127,7 +127,7 @@ def test_margins_of_dpo_grow_without_end_and_ipo_stops(measured):
             assert margins[1000] == pytest.approx(target, rel=0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_more_comparisons_bring_dpo_to_the_frontier(measured):
     gaps = [shortfall(measured.world, trained.logps) for trained in measured.few["DPO"]]
     assert gaps == sorted(gaps, reverse=True)
@@ -135,14 +135,14 @@ def test_more_comparisons_bring_dpo_to_the_frontier(measured):
     assert gaps[-1] < 0.02
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_frontier_bounds_every_policy(measured):
     assert place(measured.world, measured.world.reference)[1] == 0
     everyone = [t.logps for t in (*measured.few["DPO"], *measured.few["IPO"])]
     assert min(shortfall(measured.world, logps) for logps in everyone) > -1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_pictures_are_drawn(measured, tmp_path):
     draw(measured, tmp_path)
     drawn = sorted(file.name for file in tmp_path.iterdir())
