@@ -13,7 +13,8 @@ from rich.markup import escape
 
 # The order in which --help lists the commands.
 # isort: off
-from dpo_lite.cli import before, training, sweeping, trained, judging, comparing  # noqa: F401
+from dpo_lite.cli import before, training, sweeping, trained, judging, drawing  # noqa: F401
+from dpo_lite.cli import comparing  # noqa: F401
 from dpo_lite.cli import publishing, runs, recipes, ui  # noqa: F401
 
 # isort: on

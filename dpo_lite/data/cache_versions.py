@@ -42,7 +42,7 @@ class Algorithm:
 
 ENCODING = Algorithm(
     "ENCODING",  # rows to token ids
-    version=5,
+    version=6,
     first_key="c9927061fe18cca7cdf600d3387ec156514f6430de7f3bcf4d4add4aa8300bda",
     modules=(
         "dpo_lite.data.calls",
@@ -68,7 +68,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="2094dc29ba3d5002923ef357eef0eabbe1e3da373ef2eb89f66e3be02c9dd43b",
+    recorded="fbe1fcca5554e03d8ab132258b650fc97d6f330c4d956ee7c4664b521f6fc7f6",
 )
 
 SCORING = Algorithm(

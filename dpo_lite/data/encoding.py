@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
         "response_ids": pa.list_(pa.list_(pa.int32())),
         "row": pa.int64(),
         "prompt": pa.string(),  # its last turn
+        "before": pa.string(),  # earlier turns as JSON; none where the row names tools
         "chosen_markers": pa.list_(pa.string()),
         "rejected_markers": pa.list_(pa.string()),
         "margin": pa.float64(),  # of a pair whose row has one
@@ -213,6 +214,7 @@ def _table(
             "response_ids": encoded.response_ids,
             "row": example.row,
             "prompt": example.prompt[-1]["content"],
+            "before": _before(example),
             "chosen_markers": example.chosen_markers,
             "rejected_markers": example.rejected_markers,
             "margin": example.margin,
@@ -227,6 +229,14 @@ def _table(
         for name, value in values.items():
             columns[name].append(value)
     return pa.RecordBatch.from_pydict(columns, SCHEMA)
+
+
+def _before(example: Example) -> str | None:
+    """The turns before the last one: whoever writes the row anew needs them."""
+    if example.template:
+        return None
+    earlier = list(example.prompt[:-1])
+    return json.dumps(earlier, ensure_ascii=False) if earlier else ""
 
 
 def _with_partner(example: Example, drop: Dropped) -> list[Dropped]:

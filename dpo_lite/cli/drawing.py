@@ -1,0 +1,92 @@
+"""`dpo-lite draw`: a policy's own answers, judged, as pairs to train on."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from dpo_lite.cli.common import RunsFolder, app, console
+from dpo_lite.errors import UserError
+from dpo_lite.imports import quick_imports
+from dpo_lite.report.words import counted
+from dpo_lite.runs.progress import doing, progress_bar
+
+
+@app.command()
+def draw(
+    run: Annotated[str, typer.Argument(help="A run, whose policy answers its own prompts.")],
+    reward: Annotated[
+        str, typer.Option(help="Who judges: a reward run, its adapter, or file.py:function.")
+    ],
+    out: Annotated[Path, typer.Option(help="A new file of JSON lines; given again, it goes on.")],
+    n: Annotated[int, typer.Option("--n", min=2, help="Answers to draw per prompt.")] = 8,
+    prompts: Annotated[
+        int | None, typer.Option(min=1, help="How many of the run's prompts; all, if not given.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Prompts of another data set than the run's.")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(min=0.0, help="The best must be so much better than the worst.")
+    ] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    runs: RunsFolder = "runs",
+) -> None:
+    """On-policy pairs: n answers per prompt, the best against the worst, to train on from there.
+
+    A round of on-policy training is this and the command that it ends with, whose recipe stands
+    beside the pairs; the next round draws from that run.
+
+    Example:  dpo-lite draw quickstart-1 --reward reward-quickstart-1 --out round-1.jsonl
+    """
+    from dpo_lite.runs.folder import open_run
+
+    if out.suffix != ".jsonl":
+        raise UserError(f"--out: {out} is no name for JSON lines; end it with .jsonl.")
+    trained = open_run(run, runs)
+    with quick_imports():
+        from dpo_lite.evaluate.own_pairs import (
+            draw_pairs,
+            drawing_recipe,
+            load_drawing,
+            recipe_of_pairs,
+        )
+    from dpo_lite.model.adapter_files import trained_adapter
+    from dpo_lite.recipe import load_recipe, to_yaml
+    from dpo_lite.runs.device_lock import device_lock
+
+    recipe = load_recipe(trained.recipe_file)
+    if data:
+        recipe.data = type(recipe.data)(train=data, template=recipe.data.template)
+    section = {"reward": reward, "answers": n, "max_new_tokens": max_new_tokens}
+    adapter = trained_adapter(trained)
+    asked = drawing_recipe(recipe, adapter, section, seed)
+    with doing(console, "loading") as spinner, device_lock("draw", say=spinner.update):
+        drawing = load_drawing(asked, prompts, spinner.update)
+        spinner.stop()
+        with progress_bar(console) as bar:
+            task: Any = bar.add_task("drawing", total=len(drawing.prompts), note="")
+            tally = draw_pairs(drawing, out, margin, lambda count: bar.advance(task, count))
+    console.print(f"{counted(tally.pairs, 'pair')} in {out}", markup=False, highlight=False)
+    for count, why in (
+        (tally.alike, f"best and worst within {margin:g} of each other"),
+        (tally.unfinished, "fewer than two different answers came to their end"),
+        (tally.tools, "names tools, which such a row cannot"),
+    ):
+        if count:
+            told = f"  {counted(count, 'prompt')} left out: {why}"
+            console.print(told, style="dim", markup=False, highlight=False)
+    rewards = f"mean reward of {tally.answers:,} answers: {tally.mean_reward:+.2f}"
+    console.print(rewards, highlight=False)
+    if not tally.pairs:
+        raise UserError("No pair came of it; draw more answers, or take another judge.")
+    following = out.with_suffix(".yaml")
+    if not following.exists():
+        following.write_text(to_yaml(recipe_of_pairs(recipe, adapter, out)), encoding="utf-8")
+    console.print("\ntrain on from the run's adapter:", style="bold")
+    console.print(Text(shlex.join(["dpo-lite", "train", str(following)])), soft_wrap=True)

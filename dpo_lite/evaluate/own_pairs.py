@@ -1,0 +1,236 @@
+"""A policy's own answers as pairs: drawn, judged, the best against the worst of each prompt.
+
+A preference learned from answers that the policy gives itself corrects what it does now, and can be
+learned again from what it does then (Xu et al. 2023, arXiv:2312.16682; Guo et al. 2024,
+arXiv:2402.04792). The judge is a reward model or a Python function, as PPO's.
+
+The file grows batch by batch, each drawn from random numbers that follow from the seed and its
+number: one that was left in the middle goes on to the same lines. What decides them stands in a
+file beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+
+from dpo_lite.data.sources import read_source
+from dpo_lite.errors import UserError, disk_faults_told
+from dpo_lite.files import read_json, write_json, write_text
+from dpo_lite.model import roles
+from dpo_lite.model.adapter_files import WEIGHTS
+from dpo_lite.model.base import load_base
+from dpo_lite.model.device_memory import halving
+from dpo_lite.model.generation import BATCH
+from dpo_lite.model.identity import files_hash
+from dpo_lite.recipe import Recipe, validate_recipe
+from dpo_lite.training.loaded import Loaded, how_to_score
+from dpo_lite.training.ppo import draw_answers
+from dpo_lite.training.ppo_evaluation import Ruler, ruler_of
+from dpo_lite.training.recipe_data import load_data
+
+PROMPTS_AT_ONCE = 16  # of a batch, after which the lines are written
+
+
+@dataclass
+class Tally:
+    """What became of the prompts: every one is counted once."""
+
+    pairs: int = 0
+    alike: int = 0  # best and worst no further apart than the margin
+    unfinished: int = 0  # fewer than two different answers that came to their end
+    tools: int = 0  # a prompt that names tools, which a row of this kind cannot
+    rewards: float = 0.0  # sum over all answers
+    answers: int = 0
+
+    @property
+    def mean_reward(self) -> float:
+        return self.rewards / max(self.answers, 1)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """``recipe``: as ``drawing_recipe`` makes it."""
+
+    recipe: Recipe
+    ruler: Ruler
+    prompts: Dataset
+
+
+def drawing_recipe(recipe: Recipe, adapter: Path, ppo: dict[str, Any], seed: int) -> Recipe:
+    """The run's recipe as one that draws: its base and data, the adapter, and who judges.
+
+    ``ppo``: reward, answers and max_new_tokens of the section of that name.
+    """
+    values = recipe.model_dump(include={"model", "data"}, exclude_unset=True)
+    values["model"] = values.get("model", {}) | {"adapter": str(adapter)}
+    values["data"].pop("pairs", None)
+    return validate_recipe(
+        values
+        | {"task": "ppo", "ppo": {"estimator": "rloo"} | ppo, "train": {"seed": seed}}
+        | {"run": {"folder": recipe.run.folder}},
+        "the drawing",
+    )
+
+
+def recipe_of_pairs(recipe: Recipe, adapter: Path, out: Path) -> Recipe:
+    """The round's training: DPO on the pairs, from the adapter that drew them and held to it.
+
+    Held out is what the run held out; loss and learning rate are the run's, where it was DPO too.
+    """
+    include = {"model", "eval", "train"} if recipe.task == "dpo" else {"model", "eval"}
+    values = recipe.model_dump(mode="json", include=include, exclude_unset=True)
+    values["model"] = values.get("model", {}) | {"adapter": str(adapter)}
+    held_out = recipe.data.eval
+    if held_out is None:
+        first = read_source(recipe.data.sources[0].source)
+        held_out = [first.sibling(name) for name in first.held_out_splits] or None
+    shared = {"template": recipe.data.template, "max_length": recipe.data.max_length}
+    values["data"] = {"train": str(out), "eval": held_out} | shared
+    if recipe.data.raw:
+        values["data"]["format"] = recipe.data.format
+    own = {"task": "dpo", "reference": "start", "run": {"folder": recipe.run.folder}}
+    return validate_recipe(values | own, "the next round")
+
+
+def load_drawing(recipe: Recipe, limit: int | None, say: Callable[[str], None]) -> Drawing:
+    """The policy and its judge on one base, and the first ``limit`` prompts."""
+    tokenizer, data = load_data(recipe, say)
+    say(f"loading {recipe.model.base}")
+    model = roles.load_policy(load_base(recipe.model), Path(recipe.model.adapter or ""))
+    loaded = Loaded(recipe, tokenizer, data, model)
+    count = min(limit or len(data.train), len(data.train))
+    return Drawing(recipe, ruler_of(loaded, *how_to_score(loaded)), data.train.select(range(count)))
+
+
+def draw_pairs(
+    drawing: Drawing, out: Path, margin: float, progress: Callable[[int], None] = lambda count: None
+) -> Tally:
+    """Write a pair of the policy's own answers for every prompt that has one.
+
+    ``margin``: in units of reward. ``progress`` is called with how many more prompts are done.
+    Raises UserError where the file is of another drawing.
+    """
+    prompts, seed = drawing.prompts, drawing.recipe.train.seed
+    tally, start = _so_far(out, drawing, margin)
+    progress(start)
+    for first in range(start, len(prompts), PROMPTS_AT_ONCE):
+        batch = [dict(prompts[i]) for i in range(first, min(first + PROMPTS_AT_ONCE, len(prompts)))]
+        rows = _pairs_of(drawing, batch, margin, seed * 1_000_003 + first, tally)
+        with disk_faults_told():
+            with open(out, "a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            _note(out, drawing, margin, tally, first + len(batch))
+        progress(len(batch))
+    return tally
+
+
+def _pairs_of(
+    drawing: Drawing, batch: Sequence[dict[str, Any]], margin: float, seed: int, tally: Tally
+) -> list[dict[str, Any]]:
+    """The rows of one batch of prompts."""
+    ruler = drawing.ruler
+
+    def draw(at_once: int) -> list[dict[str, Any]]:
+        torch.manual_seed(seed)  # also where it has to start again
+        return draw_answers(ruler.model, batch, ruler.ppo, ruler.ends, at_once, roles.policy)
+
+    drawn, _ = halving(draw, BATCH)
+    rewards = ruler.rewarder(drawn, ruler.budget).view(len(batch), -1)
+    tally.rewards += rewards.sum().item()
+    tally.answers += rewards.numel()
+    rows = []
+    for example, own in zip(drawn, rewards.tolist(), strict=True):
+        row = _row(drawing, example, own, margin)
+        if isinstance(row, str):
+            setattr(tally, row, getattr(tally, row) + 1)
+            continue
+        tally.pairs += 1
+        rows.append(row)
+    return rows
+
+
+def _row(
+    drawing: Drawing, example: dict[str, Any], rewards: Sequence[float], margin: float
+) -> dict[str, Any] | str:
+    """The pair as TRL writes conversations, or under which name of the tally it is counted."""
+    if example["before"] is None:
+        return "tools"
+    ruler = drawing.ruler
+    ended = {
+        ruler.tokenizer.decode(ids, skip_special_tokens=True).strip(): reward
+        for ids, reward in zip(example["response_ids"], rewards, strict=True)
+        if ids[-1] in ruler.ends
+    }
+    ended.pop("", None)
+    if len(ended) < 2:
+        return "unfinished"
+    best, worst = max(ended, key=ended.__getitem__), min(ended, key=ended.__getitem__)
+    if ended[best] - ended[worst] <= margin:
+        return "alike"
+    rounded = {"rewards": [round(ended[best], 5), round(ended[worst], 5)]}
+    if drawing.recipe.data.raw:
+        return {"prompt": example["prompt"], "chosen": best, "rejected": worst} | rounded
+    earlier = json.loads(example["before"] or "[]")
+    return {
+        "prompt": [*earlier, {"role": "user", "content": example["prompt"]}],
+        "chosen": [{"role": "assistant", "content": best}],
+        "rejected": [{"role": "assistant", "content": worst}],
+    } | rounded
+
+
+# --- a drawing that goes on -----------------------------------------------------------------------
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(out.name + ".json")
+
+
+def _settings(drawing: Drawing, margin: float) -> dict[str, Any]:
+    """All that decides the lines."""
+    recipe = drawing.recipe
+    return {
+        "base": recipe.model.base,
+        "policy": recipe.model.adapter,
+        "weights": files_hash([Path(recipe.model.adapter or "") / WEIGHTS]),
+        "data": recipe.data.model_dump(mode="json", exclude_unset=True),
+        "prompts": len(drawing.prompts),
+        "reward": recipe.ppo.reward,
+        "answers": recipe.ppo.answers,
+        "max_new_tokens": recipe.ppo.max_new_tokens,
+        "margin": margin,
+        "seed": recipe.train.seed,
+    }
+
+
+def _note(out: Path, drawing: Drawing, margin: float, tally: Tally, done: int) -> None:
+    place = {"done": done, "bytes": out.stat().st_size}
+    write_json(_beside(out), {"drawn_by": _settings(drawing, margin)} | place | asdict(tally))
+
+
+def _so_far(out: Path, drawing: Drawing, margin: float) -> tuple[Tally, int]:
+    """The tally and the number of prompts that are done; what was written behind them is cut off.
+
+    Raises UserError where the file is of another drawing, or of none.
+    """
+    note = read_json(_beside(out))
+    if note is None:
+        if out.exists() and out.stat().st_size:
+            raise UserError(f"{out} exists; choose another name or remove it first.")
+        return Tally(), 0
+    settings = _settings(drawing, margin)
+    if note["drawn_by"] != settings:
+        changed = ", ".join(k for k, v in settings.items() if note["drawn_by"].get(k) != v)
+        raise UserError(f"{out} was drawn with another {changed}; choose another name.")
+    kept = out.read_bytes()[: note["bytes"]] if out.exists() else b""
+    if len(kept) < note["bytes"]:
+        raise UserError(f"{out} is shorter than it was; remove it and {_beside(out)}.")
+    with disk_faults_told():
+        write_text(out, kept.decode())
+    return Tally(**{key: note[key] for key in asdict(Tally())}), note["done"]
