@@ -42,7 +42,7 @@ class Algorithm:
 
 ENCODING = Algorithm(
     "ENCODING",  # rows to token ids
-    version=5,
+    version=6,
     first_key="c9927061fe18cca7cdf600d3387ec156514f6430de7f3bcf4d4add4aa8300bda",
     modules=(
         "dpo_lite.data.calls",
@@ -68,7 +68,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="2094dc29ba3d5002923ef357eef0eabbe1e3da373ef2eb89f66e3be02c9dd43b",
+    recorded="9083c4fcc4c06d8b639a4e0a711d6f91b64252dd1484ae8567f2d0750d33f579",
 )
 
 SCORING = Algorithm(
@@ -106,10 +106,11 @@ SCORING = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
         "dpo_lite.training.dpo",
+        "dpo_lite.training.kto",
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="d6a98b25cc80ceb88622022b276cc7633bb09467439b145c7bf9adf135242ed5",
+    recorded="ab5dc6de6c6267cde465e5b4f5faa79a732470b77b9c1e641971cae29ca2d895",
 )
 
 FOREST = Algorithm(
