@@ -60,6 +60,10 @@ def good_ones_fall(curves: Curves) -> Advice | None:
     )
 
 
+def over_fitting(curves: Curves) -> Advice | None:
+    return preference.over_fitting(curves, "answers")
+
+
 def well(curves: Curves) -> Advice:
     """What it came to, and whether that says anything."""
     trained, margin = curves.end_rate("rewards/accuracies"), curves.end("rewards/margins")
@@ -102,6 +106,6 @@ RULES: list[Rule] = [
     wrong_way_round,
     stands_still,
     saturated,
-    preference.over_fitting,
+    over_fitting,
     good_ones_fall,
 ]

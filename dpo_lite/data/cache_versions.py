@@ -68,7 +68,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="9083c4fcc4c06d8b639a4e0a711d6f91b64252dd1484ae8567f2d0750d33f579",
+    recorded="47328be50227b6e2daef563d0f9a741d3beb3fc14ac5fb5821d33e60e6f15bc6",
 )
 
 SCORING = Algorithm(
