@@ -80,8 +80,8 @@ ANSWERED: tuple[Format, ...] = (
     ),
     Format(
         "kto",
-        "one answer a row, good or bad (TRL's unpaired preferences, kto-mix-14k); as it is for task: "
-        "kto, else paired where the prompts are the same",
+        "one answer a row, good or bad (TRL's unpaired preferences, kto-mix-14k); as it is for "
+        "task: kto, else paired where the prompts are the same",
         {"prompt": EITHER, "completion": EITHER, "label|kto_tag": FLAG},
         to.kto,
         ask.templated(fields.prompt),

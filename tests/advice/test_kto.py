@@ -49,7 +49,7 @@ def curves(state="finished", updates=40, held_out=0.9, **ends):
     ("ends", "kind", "words"),
     [
         ({}, "good", r"Finished well: .* on their side of z0, good less bad 0.90; held out 90%"),
-        ({"held_out": 0.5}, "info", "On test that is not told from a coin"),
+        ({"held_out": 0.5, "accuracy": 0.6}, "info", "On test that is not told from a coin"),
         ({"held_out": None}, "info", "Nothing was held out"),
         ({"state": "running"}, "good", "It learns"),
         ({"chosen": 0.0, "rejected": -0.01}, "warn", "earn the same .* Raise train.lr"),
