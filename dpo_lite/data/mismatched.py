@@ -4,6 +4,7 @@ The reference point z0 of KTO (arXiv:2402.01306, Section 4) is a mean of log pi/
 mismatched pairs: a prompt with the answer to another one. Who gets whose answer is settled here,
 once, by the seed: every answer is taken once, and no prompt meets an answer that was given to it.
 So the pairs of an update follow from its examples, however few they are and however they are split.
+They lie in memory, unlike the table: one more copy of the responses' ids.
 """
 
 from __future__ import annotations
