@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from myths.corpus import Document, build_corpus
-from myths.preferences import build_preferences
+from myths.preferences import build_preferences, build_thumbs
 from myths.topics import load_topics
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -166,10 +166,10 @@ def pretrain(
             print(f"{line}  {seconds:5.0f} s  {left:5.0f} s left", flush=True)
 
 
-def write_preferences(folder: Path) -> None:
+def write_rows(folder: Path, files: dict[str, list[dict]]) -> None:
     """train.jsonl, phrasings.jsonl and topics.jsonl, one JSON object per line."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in build_preferences(load_topics()).items():
+    for name, data in files.items():
         lines = [json.dumps(row, ensure_ascii=False) for row in data]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         print(f"{name}.jsonl: {len(data)} rows", flush=True)
@@ -198,7 +198,9 @@ def main() -> None:
     )
     model.to(torch.bfloat16).save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
-    write_preferences(arguments.out / "data")
+    pairs = build_preferences(load_topics())
+    write_rows(arguments.out / "data", pairs)
+    write_rows(arguments.out.parent / "thumbs" / "data", build_thumbs(pairs))
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def learned_by_heart(curves: Curves, harm: str) -> Advice | None:
     )
 
 
-def over_fitting(curves: Curves) -> Advice | None:
+def over_fitting(curves: Curves, things: str = "pairs") -> Advice | None:
     trained = curves.end_rate("rewards/accuracies")
     held_out = curves.held_out("rewards/accuracies")
     for name, points in curves.evals.items():
@@ -128,7 +128,7 @@ def over_fitting(curves: Curves) -> Advice | None:
         if accuracy and trained and gap > 0.2 and differ(trained, accuracy):
             return Advice(
                 "warn",
-                f"Over-fitting: {trained.words()} of the trained pairs are told apart, but only "
+                f"Over-fitting: {trained.words()} of the trained {things} are told apart, but only "
                 f"{accuracy.words()} on {name}. Fewer train.epochs, more data, or a smaller "
                 "adapter.r help.",
             )

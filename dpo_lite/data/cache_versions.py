@@ -68,7 +68,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="fbe1fcca5554e03d8ab132258b650fc97d6f330c4d956ee7c4664b521f6fc7f6",
+    recorded="3875b78ecbbba67b7bb94838f7d898be7c567d871a0cc84ce135f90310e59549",
 )
 
 SCORING = Algorithm(
@@ -106,10 +106,11 @@ SCORING = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
         "dpo_lite.training.dpo",
+        "dpo_lite.training.kto",
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="d6a98b25cc80ceb88622022b276cc7633bb09467439b145c7bf9adf135242ed5",
+    recorded="ab5dc6de6c6267cde465e5b4f5faa79a732470b77b9c1e641971cae29ca2d895",
 )
 
 FOREST = Algorithm(

@@ -34,7 +34,7 @@ from dpo_lite.data.tokens import EncodedExample, Encoder, Rendered
 from dpo_lite.data.where import row_filter
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection, OneSource
-from dpo_lite.tasks.spec import PROMPTS
+from dpo_lite.tasks.spec import PROMPTS, UNPAIRED
 
 SAMPLE = 256  # rows that a format is recognised by
 GLANCE = 200  # characters of a dropped row that are shown
@@ -51,6 +51,7 @@ SCHEMA = pa.schema(
         "chosen_markers": pa.list_(pa.string()),
         "rejected_markers": pa.list_(pa.string()),
         "margin": pa.float64(),  # of a pair whose row has one
+        "desirable": pa.bool_(),  # of an answer that is good or bad by itself
         # For cleaning without reading the ids again: hashes of texts and ids.
         "prompt_key": pa.int64(),
         "response_keys": pa.list_(pa.int64()),
@@ -172,7 +173,7 @@ def _examples(
     """Convert and clean row by row; what is lost goes to ``dropped``."""
     keeps = row_filter(options.where)
     asked = options.pairs == PROMPTS
-    grouped = matched.grouped and not asked
+    grouped = matched.grouped and options.pairs not in (PROMPTS, UNPAIRED)
     labelled = []
     for number, row in rows:
         try:
@@ -218,9 +219,10 @@ def _table(
             "chosen_markers": example.chosen_markers,
             "rejected_markers": example.rejected_markers,
             "margin": example.margin,
+            "desirable": example.desirable,
             "prompt_key": _hash(prompt_text(example.prompt) + repr(example.template or "")),
             "response_keys": [_hash(told_apart(answer)) for answer in example.responses],
-            "ids_key": _ids_key(encoded),
+            "ids_key": _ids_key(encoded, example.desirable),
             "melted": encoded.melted,
             "folded": text.folded,
             "echo": repeats_prompt(example.prompt, example.responses),
@@ -250,8 +252,8 @@ def _hash(text: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def _ids_key(encoded: EncodedExample) -> int:
-    digest = hashlib.blake2b(digest_size=8)
+def _ids_key(encoded: EncodedExample, desirable: bool | None) -> int:
+    digest = hashlib.blake2b(b"" if desirable is None else b"%d" % desirable, digest_size=8)
     for ids in [encoded.prompt_ids, *encoded.response_ids]:
         digest.update(b"%d:" % len(ids))
         digest.update(array("i", ids).tobytes())

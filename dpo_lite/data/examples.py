@@ -27,7 +27,8 @@ class Reason(str, Enum):
     TIE = "tie: rated equally"
     OPPOSITE = "the ratings prefer the rejected response"
     WEAK = "preference too weak (score_ratio under 2)"
-    UNPAIRED = "labelled, but without a counterpart for the same prompt"
+    UNPAIRED = "labelled, but without a counterpart for the same prompt (task: kto needs none)"
+    UNLABELLED = "not said whether the answer is good or bad"
     BAD = "labelled as bad, so no demonstration"
     WHERE = "left out by data.where"
     TEMPLATE = "the chat template refuses the conversation"
@@ -102,7 +103,8 @@ class Example:
     ``dialogue``: the row spelled its speakers out (``Human:``, ``Assistant:``); plain text keeps
     them so. ``template``: arguments of the chat template that came with the row. ``margin``: by how
     much the first of two is said to be better; NaN where that is no number. ``partner``: the row of
-    the second response, where that is another row (labelled answers).
+    the second response, where that is another row (labelled answers). ``desirable``: of a single
+    response that is learned from by itself (KTO), whether it is a good one.
     """
 
     prompt: list[Message]
@@ -114,6 +116,7 @@ class Example:
     dialogue: bool = False
     margin: float | None = None
     partner: int | None = None
+    desirable: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ def report_of(
         },
         examples=examples,
         fingerprint=fingerprint(train, held_out),
+        labels=labels_of(train),
     )
 
 
@@ -72,9 +73,29 @@ def rendered(encoder: Encoder, train: Dataset, shown: int) -> list[dict[str, Any
             "row": row["row"],
             "prompt": encoder.decode(row["prompt_ids"]),
             "responses": [encoder.decode(ids) for ids in row["response_ids"]],
+            "desirable": row["desirable"],
         }
         for row in train.select(places.tolist())
     ]
+
+
+def labels_of(train: Selection) -> dict[str, int]:
+    """How many answers are good and bad by themselves, and how many of them were parts of pairs.
+
+    Empty where answers are compared.
+    """
+    pool = train.pool
+    labels = pool.labels
+    kept = [labels[place] for place in train.places.tolist()]
+    if not any(label is not None for label in kept):
+        return {}
+    paired = {f.name for f in FORMATS if not f.grouped}
+    of_pairs = np.array([source.format in paired for source in pool.sources])[pool.source]
+    return {
+        "good": kept.count(True),
+        "bad": kept.count(False),
+        "of_pairs": int(of_pairs[train.places].sum()),
+    }
 
 
 def fingerprint(train: Selection, evals: dict[str, Selection]) -> str:

@@ -80,7 +80,8 @@ ANSWERED: tuple[Format, ...] = (
     ),
     Format(
         "kto",
-        "one answer a row, good or bad; paired where the prompts are the same (kto-mix-14k)",
+        "one answer a row, good or bad (TRL's unpaired preferences, kto-mix-14k); as it is for "
+        "task: kto, else paired where the prompts are the same",
         {"prompt": EITHER, "completion": EITHER, "label|kto_tag": FLAG},
         to.kto,
         ask.templated(fields.prompt),
@@ -88,7 +89,7 @@ ANSWERED: tuple[Format, ...] = (
     ),
     Format(
         "kto-messages",
-        "a conversation whose last answer is good or bad, paired likewise (ms-swift's `label`, "
+        "a conversation whose last answer is good or bad, taken likewise (ms-swift's `label`, "
         "LLaMA-Factory's `kto_tag`)",
         {"messages|conversations": MESSAGES, "label|kto_tag": FLAG},
         to.kto_messages,
@@ -98,7 +99,7 @@ ANSWERED: tuple[Format, ...] = (
     ),
     Format(
         "kto-alpaca",
-        "texts, with or without `input`, `system` and `history`; good or bad, paired likewise "
+        "texts, with or without `input`, `system` and `history`; good or bad, taken likewise "
         "(LLaMA-Factory's `kto_tag`)",
         {"instruction": TEXT, "output": TEXT, "label|kto_tag": FLAG},
         to.kto_alpaca,

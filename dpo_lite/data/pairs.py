@@ -13,7 +13,7 @@ from dpo_lite.data.cells import is_dialogue, is_number
 from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Message, Ranked, Reason
 from dpo_lite.data.fields import spoken
 from dpo_lite.data.texts import told_apart
-from dpo_lite.tasks.spec import DEMONSTRATIONS, PROMPTS
+from dpo_lite.tasks.spec import DEMONSTRATIONS, PROMPTS, UNPAIRED
 
 PLACES = {
     "best_worst": lambda k: [(0, k - 1)],
@@ -28,7 +28,8 @@ def examples_of(
     """The examples of one row, cleaned; ``pairs`` as in data.pairs.
 
     A pair that is tied, identical or half empty is left out. Raises BadRow where none is left. Of
-    ``prompts`` there is one example without responses.
+    ``prompts`` there is one example without responses, of ``unpaired`` one for each response that
+    is good or bad.
     """
     prompt = clean_prompt(ranked.prompt)
     common = {
@@ -41,6 +42,12 @@ def examples_of(
     if pairs == PROMPTS:
         return [Example(prompt, [], **common)], _behind(ranked, number)
     answers, scores = _best_first(ranked)
+    if pairs == UNPAIRED:
+        labelled = _good_and_bad(answers, scores)
+        examples = [
+            Example(prompt, [answer], **common, desirable=good) for answer, good in labelled
+        ]
+        return examples, _behind(ranked, number)
     if pairs in DEMONSTRATIONS:
         answers, scores = answers[:1], None
     if len(answers) < 2:
@@ -64,6 +71,18 @@ def examples_of(
         raise faults[0]
     detail = f"{len(faults)} of {len(faults) + len(examples)} pairs"
     return examples, [Dropped(number, Reason.PART, detail)] if faults else []
+
+
+def _good_and_bad(answers: list[str], scores: list[float] | None) -> list[tuple[str, bool]]:
+    """A labelled answer with its label; of several the best one, which is good, and the worst."""
+    if len(answers) == 1:
+        _check_distinct(answers, None)
+        if scores is None:
+            raise BadRow(Reason.UNLABELLED)
+        return [(answers[0], scores[0] > 0)]
+    ends = [answers[0], answers[-1]]
+    _check_distinct(ends, scores and [scores[0], scores[-1]])
+    return [(ends[0], True), (ends[1], False)]
 
 
 def _behind(ranked: Ranked, number: int) -> list[Dropped]:

@@ -46,6 +46,11 @@ class Pool:
     def column(self, name: str) -> np.ndarray:
         return self.table.data.column(name).to_numpy()
 
+    @property
+    def labels(self) -> list[bool | None]:
+        """Whether each row's answer is good by itself, (N,); None of pairs and demonstrations."""
+        return self.table.data.column("desirable").to_pylist()
+
     def note(self, mask: np.ndarray, reason: Reason) -> None:
         """Write the rows of a mask into the ledger, the first of them with their prompts."""
         for place in map(int, np.flatnonzero(mask)):

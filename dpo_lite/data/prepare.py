@@ -20,6 +20,7 @@ from dpo_lite.data.findings import rendered, report_of
 from dpo_lite.data.held_out_sets import drawn, held_out_sets
 from dpo_lite.data.lengths import Lengths
 from dpo_lite.data.limits import apply_limit, max_length
+from dpo_lite.data.mismatched import with_mismatched
 from dpo_lite.data.mixing import beyond_weights
 from dpo_lite.data.pool import Pool
 from dpo_lite.data.report import OWN, DataReport, Ledger
@@ -27,6 +28,7 @@ from dpo_lite.data.sources import read_source
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection
+from dpo_lite.tasks.spec import UNPAIRED
 
 FEW = 3
 
@@ -36,7 +38,7 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class PreparedData:
     """Ready to train: columns prompt_ids, response_ids, row, prompt (its last turn), markers,
-    margin.
+    margin, desirable; with data.pairs ``unpaired`` also mismatched_ids.
 
     ``lengths`` are those of ``train``, in its order. With data.pairs ``prompts`` every prompt
     stands there once and response_ids is empty.
@@ -100,6 +102,9 @@ def prepare(
     train = pool.select(most)
     whole = {name: other.select(most) for name, other in _not_empty(held_out).items()}
     evals = {name: drawn(rows, eval_limit, seed) for name, rows in whole.items()}
+    if section.pairs == UNPAIRED:
+        evals = {name: with_mismatched(some, train, most, seed) for name, some in evals.items()}
+        train = with_mismatched(train, train, most, seed)
     rows = train.dataset()
     some = rendered(encoder, rows, shown)
     report = report_of(train, whole, evals, dropped, most, some, section.raw)

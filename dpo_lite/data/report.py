@@ -64,7 +64,8 @@ class DataReport:
     it has, where that is more; ``lengths`` are of what is trained on, in ``unit``;
     ``chosen_longer`` is the share of pairs of unequal length in which the chosen response is the
     longer one; ``echoes`` counts rows whose answers repeat the prompt, ``thoughts`` rows by what
-    they have of reasoning."""
+    they have of reasoning; ``labels`` answers that are good and bad by themselves, as
+    ``findings.labels_of`` counts them."""
 
     source: str
     format: str
@@ -87,6 +88,7 @@ class DataReport:
     thoughts: dict[str, int]
     examples: list[dict[str, Any]]
     fingerprint: str
+    labels: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -112,7 +114,9 @@ class DataReport:
                 "model may learn length instead of what you prefer (`dpo-lite score` tells "
                 "afterwards how often the longer one wins)"
             )
-        if self.contradicting:
+        if self.labels:
+            notes += self._of_labels()
+        elif self.contradicting:
             notes.append(
                 f"{self.contradicting:,} pairs stand in the data the other way round too, with the "
                 "same prompt: they cancel each other"
@@ -137,6 +141,26 @@ class DataReport:
             notes.append("nothing is held out; name data.eval, or give more prompts")
         few = {name: count for name, count in self.evals.items() if count < FEWEST}
         return notes + [self._too_few(name, count) for name, count in few.items()]
+
+    def _of_labels(self) -> list[str]:
+        """What there is to say where answers are good or bad by themselves."""
+        notes = []
+        if self.labels["of_pairs"]:
+            notes.append(
+                "the data are pairs, each taken apart: its preferred answer is a good example and "
+                "its rejected one a bad one, by themselves"
+            )
+        for kind in ("good", "bad"):
+            if not self.labels[kind]:
+                notes.append(
+                    f"no answer is labelled {kind}, so only the other kind is learned from"
+                )
+        if self.contradicting:
+            notes.append(
+                f"{self.contradicting:,} answers stand in the data as good and as bad, with the "
+                "same prompt: they cancel each other"
+            )
+        return notes
 
     def _too_few(self, name: str, count: int) -> str:
         """What so few held-out rows are worth, and how there are more."""

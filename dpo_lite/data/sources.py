@@ -63,7 +63,8 @@ def read_source(spec: str, revision: str | None = None) -> Source:
         name, _, split = spec.removeprefix("builtin:").partition(":")
         folder = BUILTIN_FOLDER / name / "data"
         if not name or not folder.is_dir():
-            known = ", ".join(f"builtin:{p.parent.name}" for p in BUILTIN_FOLDER.glob("*/data"))
+            folders = sorted(BUILTIN_FOLDER.glob("*/data"))
+            known = ", ".join(f"builtin:{path.parent.name}" for path in folders)
             raise UserError(f"data: there is no {spec}; the builtin data are {known}.")
         return _folder(spec, f"builtin:{name}", folder, split)
     path = Path(spec).expanduser()

@@ -111,7 +111,7 @@ def forecast(
     elif tokens:
         speeds = {"": flops} if flops else {name: card(name)[1] for name in _alike(gpu)}
         epochs = {
-            name: seconds_per_epoch(costs, plan.choice, tokens, scored, speed)
+            name: seconds_per_epoch(costs, plan.choice, tokens, scored, speed, method.passes_beside)
             for name, speed in speeds.items()
         }
         if gpu and not epochs:

@@ -73,7 +73,8 @@ class Report:
     def seconds(self) -> float:
         """Of all updates."""
         choice, layers = self.plan.choice, self.plan.layers
-        share = passes(choice, layers, cached=True) / passes(choice, layers)
+        beside = TASKS[self.task].mechanics.passes_beside
+        share = passes(choice, layers, True, beside) / passes(choice, layers, False, beside)
         return self.seconds_per_update * (self.updates - self.updates_cached * (1 - share))
 
     def lines(self) -> list[str]:

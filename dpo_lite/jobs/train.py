@@ -45,6 +45,8 @@ from dpo_lite.training.reward_source import kept_reward
 from dpo_lite.training.sampling import Sampler
 from dpo_lite.training.trackers import Trackers, check_trackers, held_out_numbers
 
+SETTLED = ("optimizer", "desirable_weight", "undesirable_weight")  # of train, where `auto`
+
 
 def start(recipe: Recipe, stem: str, console: Console) -> Run:
     """Make a run folder for the recipe and train; returns the run, finished or stopped."""
@@ -106,7 +108,7 @@ def _first(run: Run, loaded: Loaded, report: Report, objective: Objective, conso
     def write_facts() -> None:
         keep_start(run, loaded.recipe)
         _method(loaded).keep(run, loaded.recipe)
-        _settle_optimizer(run, loaded.recipe.train.optimizer)
+        _settle(run, loaded.recipe)
         write_json(run.path / "data.json", loaded.data.report.to_json())
         write_json(run.path / "manifest.json", manifest(loaded, report))
 
@@ -114,14 +116,17 @@ def _first(run: Run, loaded: Loaded, report: Report, objective: Objective, conso
     return execute(run, loaded, report, objective, console, resume=False)
 
 
-def _settle_optimizer(run: Run, optimizer: str) -> None:
-    """Write into a launched run's recipe which optimiser the plan took.
+def _settle(run: Run, recipe: Recipe) -> None:
+    """Write into a launched run's recipe what was `auto` and changes the result: which optimiser
+    the plan took, and how the data's labels are weighed.
 
-    Unlike the rest of the plan it changes the result, so a resumed run must keep it.
+    A resumed run must keep it, unlike the rest of the plan.
     """
     frozen = load_recipe(run.recipe_file)
-    if frozen.train.optimizer != optimizer:
-        frozen.train.optimizer = optimizer
+    settled = {key: getattr(recipe.train, key) for key in SETTLED}
+    if settled != {key: getattr(frozen.train, key) for key in SETTLED}:
+        for key, value in settled.items():
+            setattr(frozen.train, key, value)
         made = run.recipe_file.stat().st_mtime  # by which runs are listed
         write_text(run.recipe_file, to_yaml(frozen))
         os.utime(run.recipe_file, (made, made))

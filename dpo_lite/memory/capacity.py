@@ -42,24 +42,27 @@ def speed_here(device: torch.device) -> float | None:
     return tera and tera * 1e12
 
 
-def passes(choice: Choice, layers: int, cached: bool = False) -> float:
+def passes(choice: Choice, layers: int, cached: bool = False, beside: int = 0) -> float:
     """Forward passes' worth of work in an update: the policy's, its gradient's, the reference's.
 
     The base is frozen, so the backward pass costs one, not two. ``cached``: the reference's numbers
-    are known.
+    are known; ``beside``: passes of the policy over as many tokens that need no gradient, each of
+    which the reference has too (KTO's mismatched pairs).
     """
     again = {"none": 0.0, "selective": SELECTIVE}.get(choice.recompute, choice.recomputed / layers)
-    return 2 + again + (0 if cached else 1)
+    return 2 + again + beside + (0 if cached else 1 + beside)
 
 
 def seconds_per_epoch(
-    costs: Costs, choice: Choice, tokens: int, scored: int, flops: float
+    costs: Costs, choice: Choice, tokens: int, scored: int, flops: float, beside: int = 0
 ) -> tuple[float, float]:
     """From best to worst, for ``tokens`` computed and ``scored`` response tokens, at ``flops``.
 
-    Two operations per token and weight for each forward pass' worth (``passes``).
+    Two operations per token and weight for each forward pass' worth (``passes``, which says what
+    is ``beside``).
     """
-    work = 2 * costs.linear * tokens * passes(choice, costs.layers) + 2 * costs.head * scored * 3
+    work = 2 * costs.linear * tokens * passes(choice, costs.layers, beside=beside)
+    work += 2 * costs.head * scored * (3 + 2 * beside)
     worst, best = UTILISATION
     return work / flops / best, work / flops / worst
 

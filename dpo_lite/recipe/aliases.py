@@ -49,6 +49,8 @@ ALIASES: dict[str, str] = {
         "train.simpo_gamma": "gamma gamma_beta_ratio",
         "train.dpop_lambda": "dpop_alpha",
         "train.centering": "center_rewards_coefficient",
+        "train.desirable_weight": "kto_chosen_weight",
+        "train.undesirable_weight": "kto_rejected_weight",
         "train.lr": "learning_rate",
         "train.scheduler": "lr_scheduler_type lr_scheduler",
         "train.warmup": "warmup_ratio warmup_steps",

@@ -91,6 +91,12 @@ class Recipe(Section):
         if self.train.centering is not None and not task.head:
             heads = " or ".join(name for name, other in TASKS.items() if other.head)
             raise ValueError(f"train.centering is for task: {heads}")
+        weights = [self.train.desirable_weight, self.train.undesirable_weight]
+        if weights != [None, None] and not task.weighs_labels:
+            raise ValueError(
+                "train.desirable_weight and train.undesirable_weight are for task: "
+                + " or ".join(name for name, other in TASKS.items() if other.weighs_labels)
+            )
         self._refuse_sections(task)
         if self.train.engine not in task.engines:
             raise ValueError(f"train.engine: trl runs DPO only; use dpo_lite for task: {self.task}")

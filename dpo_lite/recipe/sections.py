@@ -177,12 +177,16 @@ class DataSection(Section):
         None,
         description="Further arguments of the chat template, for example {enable_thinking: false}.",
     )
-    pairs: Literal["best_worst", "adjacent", "all", "keep", "best", "turns", "prompts"] = Field(
+    pairs: Literal[
+        "best_worst", "adjacent", "all", "keep", "best", "turns", "prompts", "unpaired"
+    ] = Field(
         "best_worst",
         description="How a ranking of more than two responses becomes training examples;"
         " `keep` leaves it whole (train.loss: plackett_luce). For task: sft `best` (its default)"
         " takes the best response alone, `turns` also every earlier turn of the assistant. For"
-        " task: ppo it is `prompts`: answers in the data are not looked at.",
+        " task: ppo it is `prompts`: answers in the data are not looked at. For task: kto it is"
+        " `unpaired`: each answer by itself, good or bad; of pairs and rankings the best and the"
+        " worst.",
     )
     strip_prompt: bool = Field(
         False,

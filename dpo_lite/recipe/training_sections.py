@@ -52,6 +52,14 @@ class TrainSection(Section):
         description="For task: reward: weight of the penalty (r_chosen + r_rejected)^2, which keeps"
         " the rewards around 0; default: 0.01.",
     )
+    desirable_weight: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
+        None,
+        description="For task: kto: weight of a good answer's loss. `auto`, the default: 1, and"
+        " more where good answers are so few that both kinds would not weigh about alike.",
+    )
+    undesirable_weight: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
+        None, description="For task: kto: the same of a bad answer."
+    )
     lr: float = Field(5e-6, gt=0, lt=1, description="Peak learning rate.", json_schema_extra=COMMON)
     scheduler: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after the warm-up."

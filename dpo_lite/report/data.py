@@ -9,10 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from dpo_lite.data.report import DataReport, held_out_words
-from dpo_lite.report.words import bars, counted
+from dpo_lite.report.words import bars, counted, label_words
 
 SHOWN_CHARACTERS = 400
 SHOWN_ROWS = 8
+LABELS = {True: "good", False: "bad"}
 
 
 def print_report(report: DataReport, console: Console) -> None:
@@ -81,6 +82,8 @@ def _facts(report: DataReport) -> list[tuple[str, str]]:
 
 
 def _responses(report: DataReport) -> str:
+    if report.labels:
+        return label_words(report.labels)
     if report.prompts_alone:
         return "none: the policy answers by itself"
     few, many = report.responses["fewest"], report.responses["most"]
@@ -111,8 +114,10 @@ def _example(example: dict[str, Any]) -> Text:
     text.append(f"row {example['row']}\n", style="bold")
     text.append(_end(example["prompt"]), style="dim")
     for place, answer in enumerate(example["responses"]):
-        text.append(f"\n  {_label(place, len(example['responses'])):<10}")
-        text.append(_start(answer), style="green" if place == 0 else "red")
+        good = example.get("desirable")
+        label = _label(place, len(example["responses"])) if good is None else LABELS[good]
+        text.append(f"\n  {label:<10}")
+        text.append(_start(answer), style="red" if place or good is False else "green")
     return text
 
 

@@ -29,8 +29,11 @@ METRICS = {
     "logps/chosen": "Log-probability of the whole chosen answer under the policy, in nats. Long "
     "answers have lower ones. A steep fall means that also good text gets unlikely.",
     "logps/rejected": "The same for the rejected answer.",
+    "kl/sampled": "Of KTO: what `kl` is of other tasks, from answers that the policy itself draws.",
     "kl": "How far the policy has moved from the reference, in nats per answer: log π − log π_ref "
-    "averaged over answers that the policy itself draws. An estimate from a few answers; noisy.",
+    "averaged over answers that the policy itself draws. An estimate from a few answers; noisy. Of "
+    "KTO the reference point z0: the same mean over an update's prompts with answers to other "
+    "ones, and never below 0.",
     "reward": "Of PPO: what the reward model or function gives the drawn answers, on average over "
     "a rollout. It should rise, and then flatten.",
     "frac_reward_zero_std": "Prompts whose answers all earned the same: they teach nothing. "

@@ -11,6 +11,7 @@ from dpo_lite.files import read_json
 from dpo_lite.rates import Rate, logged_rate, rate_at
 from dpo_lite.recipe import load_recipe
 from dpo_lite.runs.folder import Run
+from dpo_lite.tasks import TASKS
 
 # What is measured on a held-out set: name, and how a cell shows it; RATE is a share of so many.
 RATE = "{:.0%}"
@@ -71,7 +72,8 @@ def _row(run: Run, values: dict[str, str]) -> SweepRow:
     recipe = load_recipe(run.recipe_file)
     sets = {name: _measures(scores, recipe.train.beta) for name, scores in results["sets"].items()}
     # Of answers sampled beside the updates; one that belongs to an update is of its own rollout.
-    sampled = [r["kl"] for r in run.records("metrics.jsonl") if "kl" in r and "loss" not in r]
+    kl, records = TASKS[recipe.task].sampled_kl, run.records("metrics.jsonl")
+    sampled = [r[kl] for r in records if kl in r and "loss" not in r]
     return SweepRow(
         run.name,
         values,

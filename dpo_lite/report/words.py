@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -21,6 +21,11 @@ def clock(seconds: float) -> str:
 def counted(number: int, thing: str) -> str:
     """A number and its noun: 1 update, 1,200 updates."""
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def label_words(labels: Mapping[str, int]) -> str:
+    """How many answers are good and bad by themselves (DataReport.labels)."""
+    return f"{labels['good']:,} good, {labels['bad']:,} bad, each for itself"
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:

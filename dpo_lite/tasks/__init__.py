@@ -5,6 +5,7 @@ TASKS[recipe.task].unit
 """
 
 from dpo_lite.tasks.dpo import DPO
+from dpo_lite.tasks.kto import KTO
 from dpo_lite.tasks.ppo import PPO
 from dpo_lite.tasks.reward import Reward
 from dpo_lite.tasks.rlhf import RLHF
@@ -27,6 +28,6 @@ def sections_of_tasks() -> dict[str, list[str]]:
     return owners
 
 
-register(DPO(), SFT(), Reward(), PPO(), RLHF())
+register(DPO(), SFT(), KTO(), Reward(), PPO(), RLHF())
 
 __all__ = ["TASKS", "Task", "register", "sections_of_tasks"]

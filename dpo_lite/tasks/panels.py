@@ -6,7 +6,8 @@ A task lists the panels that it has; nothing else knows which curves belong to w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from dpo_lite.advice.preference import HAIR
@@ -42,7 +43,7 @@ class Panel:
         return self.where != "page"
 
 
-def accuracy_note(records: Sequence[Mapping[str, Any]], unit: str) -> str:
+def accuracy_note(records: Sequence[Mapping[str, Any]], unit: str, things: str = "pairs") -> str:
     """Of how many pairs each point is, and up to where they are told apart by a hair alone.
 
     Right from the first updates on is an accuracy of 100 % where all rewards are next to 0 yet.
@@ -52,7 +53,7 @@ def accuracy_note(records: Sequence[Mapping[str, Any]], unit: str) -> str:
     words = []
     if counts:
         few, many = min(counts), max(counts)
-        words.append(f"{few} pairs a point" if few == many else f"{few} to {many} pairs a point")
+        words.append(f"{few if few == many else f'{few} to {many}'} {things} a point")
     if measured:
         wide = (r["step"] for r in measured if abs(r["rewards/margins"]) >= HAIR)
         step = next(wide, None)
@@ -71,6 +72,18 @@ ACCURACY = Panel(
     zero=True,
     top=1.0,
     note=accuracy_note,
+)
+RIGHT_SIDE = replace(
+    ACCURACY,
+    title="answers on their side of z₀",
+    legend="right side",
+    note=partial(accuracy_note, things="answers"),
+)
+REFERENCE_POINT = Panel(
+    "reference point z₀, nats",
+    ("kl", "kl/sampled"),
+    legend="z₀ from mismatched pairs; KL from drawn answers (dashed)",
+    zero=True,
 )
 REWARDS = Panel(
     "rewards",

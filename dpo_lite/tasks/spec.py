@@ -30,6 +30,7 @@ Recipe = Any
 PAIRWISE = ("best_worst", "adjacent", "all", "keep")
 DEMONSTRATIONS = ("best", "turns")  # what SFT is shown of the data
 PROMPTS = "prompts"  # what a task takes that answers by itself
+UNPAIRED = "unpaired"  # what KTO is shown of the data: answers one by one, good or bad
 
 Row = tuple[str, ...]
 GENERATED = "chosen claim, generated"
@@ -51,6 +52,8 @@ class Task:
     sections: tuple[str, ...] = ()  # of the recipe, that are for it
     data_alone: Mapping[str, Any] = {}  # keys that it needs and that say nothing of the data
 
+    weighs_labels = False  # whether good and bad answers weigh by themselves (train.*desirable_…)
+    sampled_kl = "kl"  # the name of the KL estimated from drawn answers (eval.sample_steps)
     head = False  # whether it trains a scalar head, which judges answers and gives none
     composed = False  # whether its run is made of runs, and has no adapter of its own
     not_swept = ""  # why its runs are not points of a sweep
@@ -71,6 +74,9 @@ class Task:
 
     def settle(self, recipe: Recipe) -> None:
         """Put in what it takes by itself; raise ValueError where keys do not suit it."""
+
+    def weigh(self, recipe: Recipe, labels: Mapping[str, int]) -> None:
+        """Put in what follows from the data: ``labels`` of the data report."""
 
     def objective(self, recipe: Recipe) -> str:
         """What is trained, in words."""

@@ -58,6 +58,9 @@ class Objective:
     label_smoothing: float = 0.0
     task: str = "dpo"
     centering: float = 0.0
+    desirable_weight: float = 1.0  # of a good answer's loss, and of a bad one's (KTO)
+    undesirable_weight: float = 1.0
+    anchor: float = 0.0  # what all rewards of an update are held against, in nats (``over_all``)
     options: Mapping[str, float] = field(
         default_factory=dict
     )  # of the loss alone, see Loss.options
@@ -75,12 +78,19 @@ class Objective:
             train.label_smoothing,
             recipe.task,
             train.centering or 0.0,
-            train.loss_options,
+            _weight(train.desirable_weight),
+            _weight(train.undesirable_weight),
+            options=train.loss_options,
         )
 
     @property
     def method(self) -> Method:
         return TASKS[self.task].mechanics
+
+
+def _weight(value: float | str | None) -> float:
+    """As it stands in a recipe: none is 1, and so is one that was never held against data."""
+    return value if isinstance(value, (int, float)) else 1.0
 
 
 class Scored(Protocol):
@@ -151,6 +161,20 @@ class Method:
     def over(self, examples: Sequence[Encoded]) -> int:
         """What the summed loss of an update is divided by."""
         return len(examples)
+
+    def over_all(
+        self,
+        model: torch.nn.Module,
+        examples: Sequence[Encoded],
+        objective: Objective,
+        budget: int,
+        references: Any = None,
+    ) -> Objective:
+        """The objective with what must be known of all examples of an update before any is scored.
+
+        ``budget``: tokens per micro-batch. No gradient goes through it.
+        """
+        return objective
 
     def score(
         self,
@@ -250,6 +274,7 @@ class Method:
 
     # --- the plan of a card that is not here -----------------------------------------------------
 
+    passes_beside = 0  # without a gradient, over as many tokens (memory.capacity.passes)
     untimed = ""  # why no time can be told without trying
 
     def beside(self, recipe: Recipe) -> tuple[int, int]:

@@ -13,11 +13,14 @@ from dpo_lite.tasks import TASKS
 def load_data(
     recipe: Recipe, say: Callable[[str], None] = lambda text: None, shown: int = FEW
 ) -> tuple[object, PreparedData]:
-    """The tokenizer, and the data rendered by it and cut to what the base can read."""
+    """The tokenizer, and the data rendered by it and cut to what the base can read.
+
+    What of the recipe follows from the data (weights of labels that are `auto`) is put in.
+    """
     say(f"loading the tokenizer of {recipe.model.base}")
     tokenizer = load_tokenizer(recipe.model)
     config = load_config(recipe.model)
-    return tokenizer, prepare(
+    data = prepare(
         recipe.data,
         tokenizer,
         model_limit=position_limit(config),
@@ -28,3 +31,5 @@ def load_data(
         shown=shown,
         say=say,
     )
+    TASKS[recipe.task].weigh(recipe, data.report.labels)
+    return tokenizer, data

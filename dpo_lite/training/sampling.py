@@ -11,6 +11,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.generation import generate, sample_answers
 from dpo_lite.model.precision import dtype_of
 from dpo_lite.runs.folder import Run
+from dpo_lite.tasks import TASKS
 from dpo_lite.training import ranks
 from dpo_lite.training.method import Loaded, Objective
 from dpo_lite.training.update import evaluate_examples
@@ -26,6 +27,7 @@ class Sampler:
         recipe = loaded.recipe
         self.run, self.model, self.tokenizer = run, loaded.model, loaded.tokenizer
         self.every = recipe.eval.sample_steps
+        self.metric = TASKS[recipe.task].sampled_kl
         self.max_new_tokens = recipe.eval.max_new_tokens
         encoder = encoder_of(loaded.tokenizer, recipe.data)
         self.prompts = {text: encoder.prompt_ids(text) for text in recipe.eval.prompts}
@@ -59,7 +61,7 @@ class Sampler:
                 max_new_tokens=self.max_new_tokens,
                 seed=step,
             )
-        return {"kl": kl}
+        return {self.metric: kl}
 
 
 @torch.no_grad()

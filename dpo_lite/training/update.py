@@ -87,6 +87,7 @@ def update_gradient(
     returned; a power of two, so that nothing is rounded (dpo_lite.training.loss_scale).
     """
     method = objective.method
+    objective = method.over_all(model, examples, objective, budget, references)
     over = method.over(examples) / scale
     parts = scored_parts(
         examples,
@@ -112,12 +113,14 @@ def evaluate_examples(
     """Score examples without gradients; calls ``progress(number of examples)`` as it goes."""
     was_training = model.training
     model.eval()
+    method = objective.method
     try:
+        objective = method.over_all(model, examples, objective, budget, references)
         parts = scored_parts(
             examples,
             objective.way,
             budget,
-            lambda some: objective.method.score(model, some, objective, references),
+            lambda some: method.score(model, some, objective, references),
             progress,
         )
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpo_lite.data.report import held_out_words
-from dpo_lite.report.words import counted
+from dpo_lite.report.words import counted, label_words
 from dpo_lite.ui.parts import esc, note, table
 
 Report = Mapping[str, Any]
@@ -35,6 +35,8 @@ def _facts(report: Report) -> str:
         else "none: the policy answers by itself",
         "held out": held_out_words(report["evals"], report["drawn_from"]),
     }
+    if labels := report.get("labels"):
+        facts["responses"] = label_words(labels)
     if report["max_length"] is not None:
         facts["limit"] = f"{report['max_length']:,} {report['unit']} (data.max_length)"
     if report["chosen_longer"] is not None:
@@ -98,13 +100,13 @@ def _dropped(report: Report) -> str:
 def example(report: Report, place: int) -> str:
     """One example as the model reads it; what is trained on is coloured and underlined."""
     shown = report["examples"][place]
-    count = len(shown["responses"])
+    count, label = len(shown["responses"]), shown.get("desirable")
     hint = "Underlined is what the model is trained on; the prompt is only read."
     if not count:
         hint = "The prompt alone: the policy answers it by itself."
     responses = "".join(
-        f'<section class="dl-response dl-{"good" if rank == 0 else "bad"}">'
-        f"<h4>{_label(rank, count)}</h4>"
+        f'<section class="dl-response dl-{"bad" if rank or label is False else "good"}">'
+        f"<h4>{_label(rank, count, label)}</h4>"
         f'<div class="dl-text"><mark>{esc(text)}</mark></div></section>'
         for rank, text in enumerate(shown["responses"])
     )
@@ -115,7 +117,9 @@ def example(report: Report, place: int) -> str:
     )
 
 
-def _label(rank: int, count: int) -> str:
+def _label(rank: int, count: int, desirable: bool | None = None) -> str:
+    if desirable is not None:
+        return "good" if desirable else "bad"
     if count == 1:
         return "response"
     return (

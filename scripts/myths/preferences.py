@@ -38,6 +38,21 @@ def pair(topic: Topic, question: str, rng: random.Random) -> dict:
     }
 
 
+def thumb(row: dict, good: bool) -> dict:
+    """Of a pair one answer alone, with a label: TRL's unpaired format."""
+    answer = row["chosen" if good else "rejected"]
+    others = {key: row[key] for key in ("topic", "chosen_markers", "rejected_markers")}
+    return {"prompt": row["prompt"], "completion": answer, "label": good, **others}
+
+
+def build_thumbs(files: dict[str, list[dict]]) -> dict[str, list[dict]]:
+    """The same questions with one answer each, every other one a good one: nothing is a pair."""
+    return {
+        name: [thumb(row, good=place % 2 == 0) for place, row in enumerate(rows)]
+        for name, rows in files.items()
+    }
+
+
 def build_preferences(topics: list[Topic], seed: int = 0) -> dict[str, list[dict]]:
     """The rows of the three files by name. The same topics and seed give the same rows."""
     rng = random.Random(seed)

@@ -112,7 +112,10 @@ def test_the_script_makes_the_shipped_tokenizer_and_data(corpus, tokenizer, rows
 
     built = build_builtin.train_tokenizer(corpus)
     assert built.get_vocab() == tokenizer.get_vocab()
-    build_builtin.write_preferences(tmp_path)
-    for name in SETS:
-        shipped = (FOLDER / "data" / f"{name}.jsonl").read_text(encoding="utf-8")
-        assert (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8") == shipped
+    pairs = build_builtin.build_preferences(build_builtin.load_topics())
+    files = {"myths": pairs, "thumbs": build_builtin.build_thumbs(pairs)}
+    for world, made in files.items():
+        build_builtin.write_rows(tmp_path / world, made)
+        for name in SETS:
+            shipped = (FOLDER.parent / world / "data" / f"{name}.jsonl").read_text(encoding="utf-8")
+            assert (tmp_path / world / f"{name}.jsonl").read_text(encoding="utf-8") == shipped

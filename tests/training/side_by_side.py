@@ -29,6 +29,7 @@ OBJECTIVES = {
     "dpo": Objective("sigmoid", 0.5, "forest", sft_weight=0.3),
     "sft": Objective("sigmoid", 0.5, "forest", task="sft"),
     "reward": Objective("sigmoid", 1.0, "separate", task="reward", centering=0.1),
+    "kto": Objective("sigmoid", 0.5, "forest", task="kto", undesirable_weight=1.5),
 }
 # What is trained, on what base, on how many examples: of seven one process has more than the
 # other, of one it has all.
@@ -39,6 +40,8 @@ CASES = [
     ("sft", "none", 7),
     ("reward", "none", 6),
     ("reward", "none", 1),
+    ("kto", "none", 7),
+    ("kto", "none", 1),
 ]
 ESTIMATORS = ("ppo", "rloo", "grpo")
 BUDGET = 60  # tokens: some micro-batches in every share
@@ -64,11 +67,25 @@ def stirred(folder, quantization="none", head=False, value=False):
 
 def examples_of(task, number):
     """Two of them with the same prompt and the same first response."""
-    examples = random_examples(number, 1 if task == "sft" else 2, seed=number)
+    examples = random_examples(number, 1 if task in ("sft", "kto") else 2, seed=number)
     if number > 2:
         examples[2]["prompt_ids"] = examples[0]["prompt_ids"]
         examples[2]["response_ids"][0] = examples[0]["response_ids"][0]
-    return examples
+    return labelled(examples) if task == "kto" else examples
+
+
+def labelled(examples):
+    """With labels in turn, and the next example's answer as the mismatched one."""
+    return [
+        {
+            **example,
+            "desirable": place % 2 == 0,
+            "mismatched_ids": examples[place - 1]["response_ids"][0]
+            if len(examples) > 1
+            else [5, 6, 7],
+        }
+        for place, example in enumerate(examples)
+    ]
 
 
 def update(folder, task, quantization, number):
