@@ -1,39 +1,49 @@
-"""`dpo-lite draw`: a policy's own answers, judged, as pairs to train on."""
+"""`dpo-lite draw`, `rounds`: a policy's own answers, judged, as pairs; and rounds of that."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
-from dpo_lite.cli.common import RunsFolder, app, console
+from dpo_lite.cli.common import RunsFolder, app, console, say
 from dpo_lite.errors import UserError
 from dpo_lite.imports import quick_imports
 from dpo_lite.report.words import counted
 from dpo_lite.runs.progress import doing, progress_bar
 
+if TYPE_CHECKING:
+    from dpo_lite.studies.rounds import Round
+
+Reward = Annotated[
+    str, typer.Option(help="Who judges: a reward run, its adapter, or file.py:function.")
+]
+Answers = Annotated[int, typer.Option("--n", min=2, help="Answers to draw per prompt.")]
+Margin = Annotated[
+    float, typer.Option(min=0.0, help="The best must be so much better than the worst.")
+]
+Longest = Annotated[int, typer.Option(min=1, help="Tokens of the longest answer.")]
+
 
 @app.command()
 def draw(
     run: Annotated[str, typer.Argument(help="A run, whose policy answers its own prompts.")],
-    reward: Annotated[
-        str, typer.Option(help="Who judges: a reward run, its adapter, or file.py:function.")
-    ],
+    reward: Reward,
     out: Annotated[Path, typer.Option(help="A new file of JSON lines; given again, it goes on.")],
-    n: Annotated[int, typer.Option("--n", min=2, help="Answers to draw per prompt.")] = 8,
+    n: Answers = 8,
     prompts: Annotated[
         int | None, typer.Option(min=1, help="How many of the run's prompts; all, if not given.")
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Prompts of another data set than the run's.")
     ] = None,
-    margin: Annotated[
-        float, typer.Option(min=0.0, help="The best must be so much better than the worst.")
-    ] = 0.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    margin: Margin = 0.0,
+    max_new_tokens: Longest = 64,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     runs: RunsFolder = "runs",
 ) -> None:
@@ -90,3 +100,65 @@ def draw(
         following.write_text(to_yaml(recipe_of_pairs(recipe, adapter, out)), encoding="utf-8")
     console.print("\ntrain on from the run's adapter:", style="bold")
     console.print(Text(shlex.join(["dpo-lite", "train", str(following)])), soft_wrap=True)
+
+
+@app.command()
+def rounds(
+    run: Annotated[str, typer.Argument(help="The run that the rounds begin with.")],
+    reward: Reward,
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="Keys of each round's training: train.epochs=1")
+    ] = None,
+    count: Annotated[int, typer.Option("--rounds", min=1)] = 3,
+    n: Answers = 8,
+    prompts: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many a round takes, each the next ones; all if not given."),
+    ] = None,
+    margin: Margin = 0.0,
+    max_new_tokens: Longest = 64,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    runs: RunsFolder = "runs",
+) -> None:
+    """On-policy rounds: draw, judge, train, and again from the new policy.
+
+    The same command again goes on where it was: what is whole is passed over.
+
+    Example:  dpo-lite rounds quickstart-1 --reward reward-quickstart-1 --rounds 3
+    """
+    from dpo_lite.runs.folder import open_run
+
+    first = open_run(run, runs)
+    with quick_imports():
+        from dpo_lite.studies.rounds import Asked, go
+
+    section = {"reward": reward, "answers": n, "max_new_tokens": max_new_tokens}
+    asked = Asked(count, section, prompts, margin, seed, tuple(changes or ()))
+    with progress_bar(console) as shown:
+
+        def bar(what: str, total: int) -> Callable[[int], None]:
+            task: Any = shown.add_task(what, total=total, note="")
+            return lambda done: shown.advance(task, done)
+
+        done = go(first, asked, say, bar)
+    _print_rounds(done, count)
+    if len(done) <= count:
+        console.print("stopped and saved. The same command goes on.")
+        raise typer.Exit(130)
+
+
+def _print_rounds(done: Sequence[Round], count: int) -> None:
+    """What each policy's own answers were worth, and what it says of held-out data."""
+    from dpo_lite.studies.rounds import held_out_words
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("policy")
+    for column in ("mean reward, drawn", "pairs"):
+        table.add_column(column, justify="right")
+    table.add_column("held out, the policy that came of it")
+    for each in done:
+        last = each.number > count
+        words = "" if each.run is None else held_out_words(each.run)
+        pairs = "" if last else str(each.drawn.pairs)
+        table.add_row(Text(each.policy), f"{each.drawn.mean_reward:+.2f}", pairs, words)
+    console.print(table)

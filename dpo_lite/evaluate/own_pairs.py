@@ -30,11 +30,13 @@ from dpo_lite.model.device_memory import halving
 from dpo_lite.model.generation import BATCH
 from dpo_lite.model.identity import files_hash
 from dpo_lite.recipe import Recipe, validate_recipe
+from dpo_lite.tasks import TASKS
 from dpo_lite.training.loaded import Loaded, how_to_score
 from dpo_lite.training.ppo import draw_answers
 from dpo_lite.training.ppo_evaluation import Ruler, ruler_of
 from dpo_lite.training.recipe_data import load_data
 
+LEARNS = "dpo"  # the task of a round's training
 PROMPTS_AT_ONCE = 16  # of a batch, after which the lines are written
 
 
@@ -61,6 +63,7 @@ class Drawing:
     recipe: Recipe
     ruler: Ruler
     prompts: Dataset
+    first: int = 0  # which of the data's prompts they begin with
 
 
 def drawing_recipe(recipe: Recipe, adapter: Path, ppo: dict[str, Any], seed: int) -> Recipe:
@@ -84,7 +87,7 @@ def recipe_of_pairs(recipe: Recipe, adapter: Path, out: Path) -> Recipe:
 
     Held out is what the run held out; loss and learning rate are the run's, where it was DPO too.
     """
-    include = {"model", "eval", "train"} if recipe.task == "dpo" else {"model", "eval"}
+    include = {"model", "eval"} | ({"train"} if TASKS[recipe.task] is TASKS[LEARNS] else set())
     values = recipe.model_dump(mode="json", include=include, exclude_unset=True)
     values["model"] = values.get("model", {}) | {"adapter": str(adapter)}
     held_out = recipe.data.eval
@@ -95,18 +98,23 @@ def recipe_of_pairs(recipe: Recipe, adapter: Path, out: Path) -> Recipe:
     values["data"] = {"train": str(out), "eval": held_out} | shared
     if recipe.data.raw:
         values["data"]["format"] = recipe.data.format
-    own = {"task": "dpo", "reference": "start", "run": {"folder": recipe.run.folder}}
+    own = {"task": LEARNS, "reference": "start", "run": {"folder": recipe.run.folder}}
     return validate_recipe(values | own, "the next round")
 
 
-def load_drawing(recipe: Recipe, limit: int | None, say: Callable[[str], None]) -> Drawing:
-    """The policy and its judge on one base, and the first ``limit`` prompts."""
+def load_drawing(
+    recipe: Recipe, limit: int | None, say: Callable[[str], None], turn: int = 0
+) -> Drawing:
+    """The policy and its judge on one base, and ``limit`` prompts: the first ones, with ``turn``
+    (from 0) the next ones, and behind the last the first again."""
     tokenizer, data = load_data(recipe, say)
     say(f"loading {recipe.model.base}")
     model = roles.load_policy(load_base(recipe.model), Path(recipe.model.adapter or ""))
     loaded = Loaded(recipe, tokenizer, data, model)
     count = min(limit or len(data.train), len(data.train))
-    return Drawing(recipe, ruler_of(loaded, *how_to_score(loaded)), data.train.select(range(count)))
+    places = [place % len(data.train) for place in range(turn * count, (turn + 1) * count)]
+    some = data.train.select(places)
+    return Drawing(recipe, ruler_of(loaded, *how_to_score(loaded)), some, places[0])
 
 
 def draw_pairs(
@@ -201,6 +209,7 @@ def _settings(drawing: Drawing, margin: float) -> dict[str, Any]:
         "weights": files_hash([Path(recipe.model.adapter or "") / WEIGHTS]),
         "data": recipe.data.model_dump(mode="json", exclude_unset=True),
         "prompts": len(drawing.prompts),
+        "first": drawing.first,
         "reward": recipe.ppo.reward,
         "answers": recipe.ppo.answers,
         "max_new_tokens": recipe.ppo.max_new_tokens,

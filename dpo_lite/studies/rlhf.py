@@ -10,23 +10,21 @@ Each step is a process of its own, so that what it takes of the memory is told o
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 
 from rich.console import Console
 
-from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json, write_text
 from dpo_lite.hub.while_training import check_push
 from dpo_lite.imports import quick_imports
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report.rlhf import POINTS, write_rlhf_report
-from dpo_lite.runs import processes
-from dpo_lite.runs.folder import ACTIVE, Run, create_run, recorded
+from dpo_lite.runs.folder import Run, create_run, recorded
 from dpo_lite.runs.progress import doing
 from dpo_lite.runs.rlhf_steps import Step, make_step, plan_steps
 from dpo_lite.runs.transcript import keep_in
+from dpo_lite.studies.steps import refuse_another, take
 
 
 def start(recipe: Recipe, stem: str, console: Console) -> Run:
@@ -52,14 +50,14 @@ def go(run: Run, console: Console) -> Run:
     recipe = load_recipe(run.recipe_file)
     steps = plan_steps(recipe, run.name)
     for step in steps:
-        _refuse_another(step)
+        refuse_another(step.run, step.recipe)
     run.begin(step=0, max_steps=len(steps), doing="training")
     started, taken = time.time(), 0
     for number, step in enumerate(steps):
         title = f"{number + 1} of {len(steps)}  {step.run.name}: {step.recipe.objective}"
         console.rule(title, align="left", style="dim")
         run.update_status(step=number, doing=step.run.name)
-        taken += _train(step)
+        taken += take(step.run, step.recipe)
         if step.run.status()["state"] == "stopped":
             run.update_status(state="stopped", seconds_left=None, doing=None)
             return run
@@ -70,47 +68,6 @@ def go(run: Run, console: Console) -> Run:
     write_rlhf_report(run)
     run.update_status(state="finished", seconds_left=0, finished=time.time(), doing=None)
     return run
-
-
-def _train(step: Step) -> bool:
-    """Take the step in a process of its own; returns whether there was anything to do.
-
-    Its session is its own too: Ctrl-C reaches it through us, once. Raises UserError where it fails.
-    """
-    run = step.run
-    if not run.recipe_file.is_file():
-        run.path.mkdir(parents=True, exist_ok=True)
-        run.update_status(state="queued", launched=time.time())
-        write_text(run.recipe_file, to_yaml(step.recipe))
-    elif (state := run.status()["state"]) == "finished":
-        return False
-    elif state in ACTIVE and run.status().get("pid"):
-        raise UserError(f"{run.path} is {state} by itself; wait for it or stop it, then resume.")
-    process = processes.attached(run)
-    while True:
-        try:
-            process.wait()
-            break
-        except KeyboardInterrupt:  # a second one breaks off
-            with contextlib.suppress(UserError):  # it has just ended by itself
-                processes.stop(run)
-    status = run.status()
-    if status["state"] not in ("finished", "stopped"):
-        raise UserError(f"{run.path} {status['state']}: {status.get('error') or 'see its log.txt'}")
-    return True
-
-
-def _refuse_another(step: Step) -> None:
-    """A folder of that name may be of a run that was deleted, or whose recipe was another."""
-    if not step.run.recipe_file.is_file():
-        return
-    earlier = load_recipe(step.run.recipe_file)
-    earlier.train.optimizer = step.recipe.train.optimizer  # settled when it started
-    if earlier != step.recipe:
-        raise UserError(
-            f"{step.run.path} exists and was made from other keys; delete it and resume, or start "
-            "this one under another run.name."
-        )
 
 
 def _measure_what_can_be(run: Run, recipe: Recipe, steps: Sequence[Step], console: Console) -> None:
