@@ -109,7 +109,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="d6a98b25cc80ceb88622022b276cc7633bb09467439b145c7bf9adf135242ed5",
+    recorded="9943ec215f729e59da6d5d46411f01022bb50379bbd542540797cc6b66fc4c1b",
 )
 
 FOREST = Algorithm(
