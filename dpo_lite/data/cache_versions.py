@@ -109,7 +109,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="9943ec215f729e59da6d5d46411f01022bb50379bbd542540797cc6b66fc4c1b",
+    recorded="77dd6180eea658f2e35f51ba91b8120d01092c1b3b44dde27315fcf4778004a7",
 )
 
 FOREST = Algorithm(
