@@ -70,6 +70,8 @@ class Curves:
     @property
     def share(self) -> float:
         """How much of the run is behind it, 0 to 1."""
+        if self.status.get("state") == "finished":  # it may have ended before its last update
+            return 1.0
         last = self.steps[-1]["step"] if self.steps else 0
         return last / max(self.status.get("max_steps") or last or 1, 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -32,7 +32,19 @@ def compare(
         list[str] | None,
         typer.Option("--with", metavar="RUN", help="Another run of this base; may be repeated."),
     ] = None,
+    strength: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="S[,S]",
+            help="A column of the policy at this strength: 0 is the reference, 1 the policy, above"
+            " 1 beyond it; may be repeated.",
+        ),
+    ] = None,
     reference: Annotated[bool, typer.Option(help="Whether the reference has a column.")] = True,
+    policy: Annotated[bool, typer.Option(help="Whether the policy as it is has one.")] = True,
+    dial: Annotated[
+        bool, typer.Option("--dial", help="What each strength earns and costs, as a table.")
+    ] = False,
     blind: Annotated[
         bool, typer.Option(help="Vote on answers without names, shown in random order.")
     ] = False,
@@ -51,13 +63,25 @@ def compare(
 
     Example:  dpo-lite compare quickstart-1 --prompt "Are bats blind?"
     Example:  dpo-lite compare quickstart-2 --with quickstart-1 --blind
+    Example:  dpo-lite compare quickstart-1 --strength 0.5,1.5
     """
-    from dpo_lite.compare.columns import POLICY, REFERENCE, columns
+    from dpo_lite.compare.columns import AT, POLICY, REFERENCE, columns
     from dpo_lite.runs.device_lock import device_lock
     from dpo_lite.runs.folder import open_run
 
     trained = open_run(run, runs)
-    names = [*([REFERENCE] if reference else []), POLICY, *(beside or [])]
+    strengths = [part.strip() for text in strength or [] for part in text.split(",")]
+    names = [*([REFERENCE] if reference else []), *([POLICY] if policy else []), *(beside or [])]
+    names += [f"{POLICY}{AT}{part}" for part in strengths]
+    if dial and (blind or prompt or beside):
+        raise UserError(
+            "--dial draws answers to the run's own prompts at each --strength; leave --blind,"
+            " --prompt and --with away."
+        )
+    if dial:
+        columns(trained, names, runs)  # what is wrong with them is said before the base is loaded
+        _dial(trained, [float(part) for part in strengths], max_new_tokens, seed)
+        return
     fingerprints = [column.fingerprint for column in columns(trained, names, runs)]
     if blind and len(set(fingerprints)) < 2:
         raise UserError("A blind vote needs two different models; name another run by --with.")
@@ -83,6 +107,46 @@ def compare(
             spinner.update("generating")
     if blind:
         _print_rates(runs)
+
+
+def _dial(run, strengths: list[float], max_new_tokens: int, seed: int) -> None:
+    """Reward and KL at every strength, and both as a picture in the run's folder."""
+    from dpo_lite.compare.dial import DRAWS, STRENGTHS, asked, dial
+    from dpo_lite.compare.shared_base import load_shared_base
+    from dpo_lite.files import write_json
+    from dpo_lite.model.download import fetch_weights
+    from dpo_lite.recipe import load_recipe
+    from dpo_lite.report.dial import HEAD, dial_rows, draw_dial
+    from dpo_lite.runs.device_lock import device_lock
+    from dpo_lite.runs.progress import progress_bar
+
+    draws = len(asked(run)) * DRAWS
+    chosen = sorted({*(strengths or STRENGTHS)})
+    with doing(console, "loading the base") as spinner, device_lock("compare", say=spinner.update):
+        fetch_weights(load_recipe(run.recipe_file).model, spinner.update)
+        base = load_shared_base(run)
+        spinner.stop()
+        with progress_bar(console) as bar:
+            task: Any = bar.add_task("drawing", total=draws, note="")
+            measured = dial(
+                base, run, chosen, max_new_tokens, seed, lambda count: bar.advance(task, count)
+            )
+    points = [point.to_json() for point in measured]
+    write_json(run.path / "dial.json", {"points": points})
+    draw_dial(points, run.name, run.path / "dial.png")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in HEAD:
+        table.add_column(column, justify="right")
+    for row in dial_rows(points):
+        table.add_row(*row)
+    console.print(table)
+    console.print(
+        f"of {draws} answers at each strength, drawn at temperature 1; ± is a standard error\n"
+        f"picture  {run.path / 'dial.png'}",
+        style="dim",
+        markup=False,
+        highlight=False,
+    )
 
 
 def _say_the_same(prompt: str, text: str) -> None:

@@ -5,21 +5,24 @@ router it does not, so adapters of experts answer one after the other, a pass fo
 
 All columns draw from the same noise (Gumbel-max: the token with the highest log p / T + g, one g
 per step and token for all rows). So equal models give equal text at any temperature, and models
-that differ little mostly differ little in what they say.
+that differ little mostly differ little in what they say. A column may also be a mixture of two
+adapters (dpo_lite.compare.mixing), which takes a row for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 
+from dpo_lite.compare.mixing import Mix, Mixer
 from dpo_lite.data.packing import pad
+from dpo_lite.errors import UserError
 from dpo_lite.model.experts import expert_modules
 from dpo_lite.model.generation import end_ids, may_share_a_batch, plain_generation
 from dpo_lite.model.precision import dtype_of
@@ -41,11 +44,15 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Answer:
-    """``ids``: the tokens as generated, with the end of turn where it ``ended`` by itself."""
+    """``ids``: the tokens as generated, with the end of turn where it ``ended`` by itself.
+
+    ``moved``: of a mixture its KL to the reference in nats, summed over the tokens of the answer.
+    """
 
     text: str
     ids: list[int]
     ended: bool
+    moved: float | None = None
 
 
 @contextmanager
@@ -93,20 +100,26 @@ def answer(
     model: PeftModel,
     tokenizer,
     prompt_ids: Sequence[int],
-    names: Sequence[str],
+    names: Sequence[str | Mix],
     ends: Collection[int],
     sampling: Sampling,
     show: Callable[[list[str]], None] = lambda texts: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Answer]:
-    """One answer per adapter name, all in lockstep; ``ends``: tokens that end an answer.
+    """One answer per adapter name or mixture, all in lockstep; ``ends``: tokens that end an answer.
 
     ``show`` gets the texts so far after each token. When ``stop`` says so it ends within a token,
     and what there is comes back. Adapters that cannot share a pass answer one after the other, from
-    the same noise.
+    the same noise; raises UserError where those of a mixture cannot.
     """
-    if len(names) == 1 or (together(model, names) and may_share_a_batch(model)):
+    worn = _rows_of(names)
+    if len(worn) == 1 or (together(model, worn) and may_share_a_batch(model)):
         return _answer(model, tokenizer, prompt_ids, names, ends, sampling, show, stop)
+    if any(isinstance(name, Mix) for name in names):
+        raise UserError(
+            "A strength between reference and policy needs both in one forward pass, and rows of"
+            " this model cannot wear different adapters; compare them as they are."
+        )
     answers: list[Answer] = []
     for place, name in enumerate(names):
         before, after = [a.text for a in answers], [""] * (len(names) - place - 1)
@@ -122,7 +135,7 @@ def _answer(
     model: PeftModel,
     tokenizer,
     prompt_ids: Sequence[int],
-    names: Sequence[str],
+    names: Sequence[str | Mix],
     ends: Collection[int],
     sampling: Sampling,
     show: Callable[[list[str]], None],
@@ -133,8 +146,13 @@ def _answer(
     device = model.device
     lm = causal_lm(model)
     ends = {*ends, *end_ids(model)}
-    rows = _Rows(tokenizer, len(names), ends, show)
-    ids = torch.tensor([list(prompt_ids)] * len(names), device=device)
+    worn = _rows_of(names)
+    # A mixture's text is that of the first of its two rows.
+    places = [len(_rows_of(names[:place])) for place in range(len(names))]
+    mixtures = [(p, name) for p, name in zip(places, names, strict=True) if isinstance(name, Mix)]
+    mixer = Mixer([(place, place + 1, mix.strength) for place, mix in mixtures])
+    rows = _Rows(tokenizer, places, ends, show)
+    ids = torch.tensor([list(prompt_ids)] * len(worn), device=device)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
 
     def stopped(input_ids, scores):
@@ -143,7 +161,7 @@ def _answer(
     was_training = model.training
     model.eval()
     try:
-        with adapter_rows(model, names), plain_generation(lm):
+        with adapter_rows(model, worn), plain_generation(lm):
             lm.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
@@ -152,14 +170,27 @@ def _answer(
                 pad_token_id=pad_id,
                 use_cache=True,
                 do_sample=False,  # the processors below leave one token to choose from
-                repetition_penalty=sampling.repetition_penalty,
-                logits_processor=_processors(sampling),
+                logits_processor=_processors(sampling, [mixer] if mixtures else []),
                 stopping_criteria=StoppingCriteriaList([stopped]),
                 streamer=rows,
             )
     finally:
         model.train(was_training)
-    return rows.answers()
+    answers = rows.answers()
+    for number, (place, _) in enumerate(mixtures):
+        column = places.index(place)
+        nats = [float(step[number]) for step in mixer.moved[: len(answers[column].ids)]]
+        answers[column] = replace(answers[column], moved=sum(nats))
+    return answers
+
+
+def _rows_of(names: Sequence[str | Mix]) -> list[str]:
+    """The adapter of every row of the batch: of a mixture the policy's, then the reference's."""
+    return [
+        row
+        for name in names
+        for row in ((name.policy, name.reference) if isinstance(name, Mix) else (name,))
+    ]
 
 
 @torch.no_grad()
@@ -217,22 +248,26 @@ def token_texts(tokenizer, ids: Sequence[int]) -> list[str]:
 
 
 class _Rows:
-    """A streamer for a batch: transformers' own take one row."""
+    """A streamer for a batch: transformers' own take one row. ``places``: of the rows to read."""
 
-    def __init__(self, tokenizer, count: int, ends: set[int], show: Callable[[list[str]], None]):
+    def __init__(
+        self, tokenizer, places: Sequence[int], ends: set[int], show: Callable[[list[str]], None]
+    ):
         self.tokenizer = tokenizer
         self.ends = ends
         self.show = show
-        self.ids: list[list[int]] = [[] for _ in range(count)]
+        self.places = places
+        self.ids: list[list[int]] = [[] for _ in places]
         self.prompt_seen = False
 
     def put(self, tokens: torch.Tensor) -> None:
         if not self.prompt_seen:  # generate() starts with the prompt
             self.prompt_seen = True
             return
-        for ids, token in zip(self.ids, tokens.tolist(), strict=True):
+        drawn = tokens.tolist()
+        for ids, place in zip(self.ids, self.places, strict=True):
             if not self._ended(ids):  # behind its end a row is padding
-                ids.append(token)
+                ids.append(drawn[place])
         self.show([self._text(ids).removesuffix("\ufffd") for ids in self.ids])
 
     def end(self) -> None:
@@ -248,18 +283,23 @@ class _Rows:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
 
-def _processors(sampling: Sampling):
-    """Temperature, top-k and top-p in transformers' order, then the choice of one token."""
+def _processors(sampling: Sampling, first: Sequence[Mixer] = ()):
+    """What is mixed, then penalty, temperature, top-k and top-p in transformers' order, then the
+    choice of one token."""
     from transformers import (
         LogitsProcessorList,
+        RepetitionPenaltyLogitsProcessor,
         TemperatureLogitsWarper,
         TopKLogitsWarper,
         TopPLogitsWarper,
     )
 
+    processors: list = [*first]
+    if sampling.repetition_penalty != 1:
+        processors.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
     if sampling.temperature <= 0:
-        return LogitsProcessorList()
-    processors = [TemperatureLogitsWarper(sampling.temperature)]
+        return LogitsProcessorList(processors)
+    processors.append(TemperatureLogitsWarper(sampling.temperature))
     if sampling.top_k > 0:
         processors.append(TopKLogitsWarper(sampling.top_k))
     if sampling.top_p < 1:

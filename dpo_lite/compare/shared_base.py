@@ -10,6 +10,7 @@ from peft import PeftModel
 
 from dpo_lite.compare.columns import POLICY, REFERENCE, Column, columns
 from dpo_lite.compare.lockstep import Answer, Sampling, answer, token_rewards, token_texts
+from dpo_lite.compare.mixing import Mix
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
@@ -40,15 +41,26 @@ class SharedBase:
         keys = ("base", "revision", "quantization", "trust_remote_code")
         return all(getattr(ours, key) == getattr(theirs, key) for key in keys)
 
-    def names(self, wanted: Sequence[Column]) -> list[str]:
+    def names(self, wanted: Sequence[Column]) -> list[str | Mix]:
         """PEFT's names for the columns; adapters that are not there yet are loaded."""
-        for column in wanted:
+        needed = [part for column in wanted for part in column.parts]
+        for column in needed:
             if column.adapter is None:
                 continue
             name = self.worn.pop(column.fingerprint, None) or self._load(column)
             self.worn[column.fingerprint] = name
-        self._forget({column.fingerprint for column in wanted})
-        return [BASE if c.adapter is None else self.worn[c.fingerprint] for c in wanted]
+        self._forget({column.fingerprint for column in needed})
+        return [self._name(column) for column in wanted]
+
+    def _name(self, column: Column) -> str | Mix:
+        if column.between is None:
+            return self.adapter(column)
+        reference, policy = column.between
+        return Mix(self.adapter(policy), self.adapter(reference), column.strength)
+
+    def adapter(self, column: Column) -> str:
+        """PEFT's name of what a column that is no mixture wears."""
+        return BASE if column.adapter is None else self.worn[column.fingerprint]
 
     def _load(self, column: Column) -> str:
         self.made += 1
@@ -82,13 +94,17 @@ def load_shared_base(run: Run) -> SharedBase:
 
 @dataclass(frozen=True)
 class ScoredAnswer:
-    """One column's answer; ``tokens`` are (text, implicit reward) and sum up to ``reward``."""
+    """One column's answer; ``tokens`` are (text, implicit reward) and sum up to ``reward``.
+
+    ``moved``: of a mixture the nats of KL along its answer.
+    """
 
     label: str
     fingerprint: str
     text: str
     ended: bool
     tokens: list[tuple[str, float]]
+    moved: float | None = None
 
     @property
     def reward(self) -> float:
@@ -119,7 +135,8 @@ def ask(
             "answer; shorten it."
         )
     judges = columns(run, [POLICY, REFERENCE])
-    *names, policy, reference = base.names([*wanted, *judges])
+    names = base.names([*wanted, *judges])[: len(wanted)]
+    policy, reference = map(base.adapter, judges)
     ends = {encoder.end_id, base.tokenizer.eos_token_id}
     answers: list[Answer] = answer(
         base.model, base.tokenizer, ids, names, ends, sampling, show, stop
@@ -138,6 +155,7 @@ def ask(
             given.text,
             given.ended,
             list(zip(token_texts(base.tokenizer, given.ids), values, strict=True)),
+            given.moved,
         )
         for column, given, values in zip(wanted, answers, rewards, strict=True)
     ]

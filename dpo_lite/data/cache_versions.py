@@ -110,7 +110,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="ab5dc6de6c6267cde465e5b4f5faa79a732470b77b9c1e641971cae29ca2d895",
+    recorded="f5b5b0ee1cd96bf995f72bed018d22705529296442922e65d89deef96c3fabb9",
 )
 
 FOREST = Algorithm(

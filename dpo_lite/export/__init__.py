@@ -1,6 +1,7 @@
 """A trained adapter as a model of its own.
 
 merge      base + adapter, shard by shard, without loading the model
+strength   the adapter at another strength, an adapter still
 change     what merging did to the log-probabilities
 llama_cpp  what llama.cpp's converter needs, and its command
 ollama     a Modelfile, its template made from the tokenizer's

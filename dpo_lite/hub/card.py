@@ -11,6 +11,7 @@ from dpo_lite.hub.subject import Subject
 from dpo_lite.model.adapter_files import REWARD_FILE
 from dpo_lite.names import is_public, repository
 from dpo_lite.rates import Rate, explained
+from dpo_lite.report.kept import kept_words
 from dpo_lite.report.metrics import measured_text
 from dpo_lite.report.run import answered
 from dpo_lite.tasks import TASKS, Task
@@ -126,6 +127,8 @@ def _what(subject: Subject, repo: str) -> str:
         text += (
             f" It was trained on its quantised copy [{loaded}](https://huggingface.co/{loaded})."
         )
+    if kept := kept_words(subject.results, _task(subject).unit):
+        text += f"\n\n{kept}"
     if subject.step is not None:
         unit = f"{_task(subject).unit}s"
         text += f"\n\nThis is the state after {subject.step:,} {unit}, not the end of the training."

@@ -28,6 +28,7 @@ from dpo_lite.model.base import save_own_template
 from dpo_lite.model.download import fetch_weights
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report.data import print_brief, print_report
+from dpo_lite.report.kept import KEPT
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.runs.folder import SKIPPED, UNTRAINED, Run, check_output, create_run, recorded
@@ -37,12 +38,13 @@ from dpo_lite.runs.transcript import details, keep_in
 from dpo_lite.tasks import TASKS
 from dpo_lite.training import ranks
 from dpo_lite.training.callbacks import RunRecorder
+from dpo_lite.training.keeping import Keeper, check_held_out, outcome, wear_kept
 from dpo_lite.training.loaded import how_to_score, load_model, load_trained
 from dpo_lite.training.method import Loaded, Method, Objective
 from dpo_lite.training.recipe_data import load_data
 from dpo_lite.training.reference_cache import open_cache
 from dpo_lite.training.reward_source import kept_reward
-from dpo_lite.training.sampling import Sampler
+from dpo_lite.training.sampling import Sampler, deciding_kl
 from dpo_lite.training.trackers import Trackers, check_trackers, held_out_numbers
 
 SETTLED = ("optimizer", "desirable_weight", "undesirable_weight")  # of train, where `auto`
@@ -141,6 +143,7 @@ def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objec
     with doing(console, "reading the data") as spinner:
         tokenizer, data = ranks.first_then_others(lambda: load_data(recipe, spinner.update))
         launch.check_same_data(data.fingerprint)
+        check_held_out(recipe, data.evals)
         spinner.stop()
         full = details(console)
         if full is not console:
@@ -180,7 +183,8 @@ def execute(
     sampler = Sampler(run, loaded) if recipe.eval.sample_steps and ranks.first() else None
     pusher = TrainingPush(run, recipe, console.print)
     trackers = Trackers(run, recipe, model, console.print)
-    recorder = RunRecorder(run, console, pusher.checkpoint, sampler, trackers)
+    keeper = _keeper(loaded, console) if recipe.train.looks else None
+    recorder = RunRecorder(run, console, pusher.checkpoint, sampler, trackers, keeper)
     try:
         for when, role in asked_before(recipe).items():
             if not ranks.of_first(lambda when=when: _is_asked(run, loaded, when)):
@@ -202,6 +206,7 @@ def execute(
         if recorder.stop_asked and trainer.state.global_step < trainer.state.max_steps:
             run.update_status(state="stopped", seconds_left=None, doing=None)
             return run
+        wear_kept(model, run.checkpoints, trainer.state)
         # First of all what was trained: whatever happens to the evaluation.
         ranks.of_first(lambda: _save(run, loaded))
         results = evaluate_run(run, loaded, objective, report.plan.budget, console, references)
@@ -214,6 +219,8 @@ def execute(
             results[UNTRAINED] = True
         if scale := getattr(trainer, "scale", None):
             results[SKIPPED] = scale.skipped
+        if keeper:
+            results[KEPT] = outcome(keeper, trainer.state, run.records("metrics.jsonl"))
         results["seconds"] = time.time() - started
         results["peak_memory"] = max(peak_memory(model.device), *peaks)
         results["memory"] = memory_by_part(
@@ -228,6 +235,13 @@ def execute(
         recorder.close()
         trackers.end()
         pusher.close()
+
+
+def _keeper(loaded: Loaded, console: Console) -> Keeper:
+    sets = {name: len(rows) for name, rows in loaded.data.evals.items()}
+    recipe = loaded.recipe
+    named = TASKS[recipe.task].sampled_kl
+    return Keeper(recipe.train, sets, console.print, lambda step: deciding_kl(loaded, step), named)
 
 
 def _save(run: Run, loaded: Loaded) -> None:

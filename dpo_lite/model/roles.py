@@ -169,6 +169,15 @@ def add_saved(
     return found
 
 
+def exchange_policy(model: PeftModel, adapter: str | Path) -> None:
+    """Another saved adapter in place of the policy's, on the base that is loaded."""
+    spare = "spare"  # a model of PEFT's must always have one
+    for name, old in ((spare, POLICY), (POLICY, spare)):
+        add_saved(model, adapter, name, head=False, trained=False)
+        model.set_adapter(name)
+        model.delete_adapter(old)
+
+
 def _does_not_load(adapter: str | Path, error: Exception) -> UserError:
     return UserError(
         f"model.adapter: {adapter} does not load on this base: {str(error).splitlines()[0]}"

@@ -60,6 +60,11 @@ ALIASES: dict[str, str] = {
         "train.max_steps": "max_train_steps total_steps",
         "train.save_steps": "save_strategy saves_per_epoch",
         "train.eval_steps": "eval_strategy evaluation_strategy evals_per_epoch logging_steps",
+        "train.keep": "load_best_model_at_end load_best_model save_best_model",
+        "train.keep_by": "metric_for_best_model greater_is_better",
+        "train.patience": "early_stopping_patience early_stop_patience early_stopping_steps "
+        "early_stop_interval early_stopping",
+        "train.kl_budget": "max_kl kl_threshold early_stop_kl",
         "train.seed": "data_seed random_seed",
         "train.optimizer": "optim optimiser",
         "train.max_grad_norm": "gradient_clipping max_gradient_norm clip_grad_norm",

@@ -98,6 +98,8 @@ class Recipe(Section):
                 + " or ".join(name for name, other in TASKS.items() if other.weighs_labels)
             )
         self._refuse_sections(task)
+        if not task.composed:  # whose steps settle it, each by its own task
+            self._settle_keeping(task)
         if self.train.engine not in task.engines:
             raise ValueError(f"train.engine: trl runs DPO only; use dpo_lite for task: {self.task}")
         return self
@@ -118,6 +120,29 @@ class Recipe(Section):
                 raise ValueError(
                     f"adapter.{key}: {value} is for linear layers; set adapter.experts: false"
                 )
+
+    def _settle_keeping(self, task: Task) -> None:
+        """What an evaluation while training decides must be measured there."""
+        train = self.train
+        if train.keep == "last":
+            for key in ("keep_by", "patience"):
+                if getattr(train, key) is not None:
+                    raise ValueError(f"train.{key} goes with train.keep: best")
+        elif train.keep_by is None:
+            train.keep_by = task.kept_by[0]
+        elif train.keep_by not in task.kept_by:
+            raise ValueError(
+                f"train.keep_by: {train.keep_by} is not measured by task: {task.name}; take"
+                f" {' or '.join(task.kept_by)}"
+            )
+        if train.kl_budget is not None and not task.answers:
+            raise ValueError(f"train.kl_budget is of a policy, and task: {task.name} trains none")
+        if train.looks and train.eval_steps is None:
+            why = "kl_budget" if train.keep == "last" else "keep: best"
+            raise ValueError(
+                f"train.{why} looks at the held-out data while training: set train.eval_steps,"
+                " after how many updates, such as 20"
+            )
 
     def _settle_pairs(self, task: Task) -> None:
         """What of the data a task takes; the default of all is another than that of some."""

@@ -86,6 +86,30 @@ class TrainSection(Section):
     eval_steps: int | None = Field(
         None, ge=1, description="Evaluate every N updates; default: only at the start and the end."
     )
+    keep: Literal["last", "best"] = Field(
+        "last",
+        description="Which update's adapter is the result: the `last` one's, or that of the `best`"
+        " evaluation by held-out data, which needs `train.eval_steps`.",
+    )
+    keep_by: Literal["loss", "accuracy", "margin", "reward"] | None = Field(
+        None,
+        description="What the best evaluation is best by, over all held-out sets together: `loss`,"
+        " `accuracy`, `margin`, or the drawn answers' `reward`; default: `reward` for task: ppo,"
+        " else `loss`.",
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="With train.keep: best: end after so many evaluations in a row without a"
+        " better one; default: train to the end.",
+    )
+    kl_budget: float | None = Field(
+        None,
+        gt=0,
+        description="End when the policy has moved further than so many nats per answer from its"
+        " reference, measured every `train.eval_steps` on answers that it draws; what is kept was"
+        " within the budget. Default: none.",
+    )
     seed: int = Field(42, ge=0, description="Seed of the adapter's start, the order and sampling.")
     engine: Literal["dpo_lite", "trl"] = Field(
         "dpo_lite", description="`trl` runs the same recipe through TRL's DPOTrainer."
@@ -128,6 +152,11 @@ class TrainSection(Section):
                 if getattr(self, key, "auto") != "auto":
                     raise ValueError(f"{key} goes with loss: {other.name}")
         return self
+
+    @property
+    def looks(self) -> bool:
+        """Whether evaluations while training decide what is kept, or when it ends."""
+        return self.keep == "best" or self.kl_budget is not None
 
     @property
     def loss_options(self) -> dict[str, float]:

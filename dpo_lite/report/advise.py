@@ -12,6 +12,7 @@ from typing import Any
 from dpo_lite.advice.rules import Advice, Curves, Rule
 from dpo_lite.files import read_json
 from dpo_lite.recipe import load_recipe
+from dpo_lite.report.kept import kept_step, kept_words
 from dpo_lite.report.metrics import split_eval
 from dpo_lite.runs.folder import UNTRAINED, Run
 from dpo_lite.tasks import TASKS
@@ -34,6 +35,9 @@ def advise(
     ``metrics`` are the lines of metrics.jsonl, ``results`` the content of results.json.
     """
     task = TASKS[recipe["task"]]
+    kept = kept_words(results, task.unit)
+    if step := kept_step(results):  # what came later is not what the run is of
+        metrics = [m for m in metrics if m["step"] <= step]
     steps = {m["step"]: m for m in metrics if "loss" in m}  # of a repeated update the last counts
     sets = (results or {}).get("sets") or {}
     evals = _evals(metrics, results)
@@ -41,14 +45,15 @@ def advise(
     if (results or {}).get(UNTRAINED):
         return [Advice("bad", NOTHING)]
     ending = [advice for rule in STATES if (advice := rule(curves))]
+    which = [Advice("info", kept)] if kept else []
     if len(curves.steps) < task.early:
         if not ending and curves.steps:
             ending.append(_too_early(curves, f"{task.unit}s"))
-        return ending
+        return ending + which
     notes = [*ending, *(advice for rule in task.rules if (advice := rule(curves)))]
     if not any(advice.kind in ("warn", "bad") for advice in notes):
         notes.append(task.well(curves))
-    return sorted(notes, key=lambda advice: GRAVEST_FIRST.index(advice.kind))
+    return sorted(notes + which, key=lambda advice: GRAVEST_FIRST.index(advice.kind))
 
 
 def advise_run(run: Run) -> list[Advice]:

@@ -9,6 +9,7 @@ from typing import Any
 from dpo_lite.files import read_json
 from dpo_lite.rates import Rate, logged_rate, of_how_many, rate_at
 from dpo_lite.recipe import load_recipe
+from dpo_lite.report.kept import kept_step
 from dpo_lite.report.pictures import panels
 from dpo_lite.runs.folder import Run
 from dpo_lite.tasks import TASKS
@@ -26,6 +27,8 @@ def draw_curves(run: Run, file: Path | None = None) -> None:
         records = run.steps()
         for axis, panel in zip(axes.flat, shown, strict=False):
             _draw_panel(axis, panel, records, task.unit)
+            if kept := kept_step(results):
+                axis.axvline(kept, color="0.6", linewidth=0.9, linestyle=":")
         if task.answers:
             _draw_shares(axes.flat[len(shown)], _shares(results["sets"]))
         for axis in axes.flat[count:]:

@@ -10,6 +10,7 @@ from dpo_lite.rates import explained
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.advise import NOTHING
 from dpo_lite.report.curves import draw_curves
+from dpo_lite.report.kept import kept_words
 from dpo_lite.report.words import counted
 from dpo_lite.runs.folder import ANSWERED_BY, SKIPPED, UNTRAINED, Run
 from dpo_lite.tasks import TASKS
@@ -36,6 +37,7 @@ def write_report(run: Run) -> None:
         f"{task.unit}. Data: {manifest['data']['examples']:,} examples.",
         "",
         *([NOTHING, ""] if results.get(UNTRAINED) else []),
+        *([kept, ""] if (kept := kept_words(results, task.unit)) else []),
         *([skipped_words(results[SKIPPED]), ""] if results.get(SKIPPED) else []),
         "![curves](curves.png)",
         "",

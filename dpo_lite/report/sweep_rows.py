@@ -10,6 +10,7 @@ from typing import Any
 from dpo_lite.files import read_json
 from dpo_lite.rates import Rate, logged_rate, rate_at
 from dpo_lite.recipe import load_recipe
+from dpo_lite.report.kept import kept_step
 from dpo_lite.runs.folder import Run
 from dpo_lite.tasks import TASKS
 
@@ -72,15 +73,16 @@ def _row(run: Run, values: dict[str, str]) -> SweepRow:
     recipe = load_recipe(run.recipe_file)
     sets = {name: _measures(scores, recipe.train.beta) for name, scores in results["sets"].items()}
     # Of answers sampled beside the updates; one that belongs to an update is of its own rollout.
-    kl, records = TASKS[recipe.task].sampled_kl, run.records("metrics.jsonl")
-    sampled = [r[kl] for r in records if kl in r and "loss" not in r]
+    kl, last = TASKS[recipe.task].sampled_kl, kept_step(results)
+    sampled = [r for r in run.records("metrics.jsonl") if kl in r and "loss" not in r]
+    kls = [r[kl] for r in sampled if last is None or r["step"] <= last]
     return SweepRow(
         run.name,
         values,
         status["state"],
         status.get("error"),
         sets,
-        sampled[-1] if sampled else None,
+        kls[-1] if kls else None,
         results.get("seconds"),
     )
 

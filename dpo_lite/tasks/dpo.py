@@ -32,6 +32,7 @@ class DPO(Task):
     description = "a preference policy"
     method = "dpo_lite.training.dpo:DPO"
     engines = ("dpo_lite", "trl")
+    kept_by = ("loss", "accuracy", "margin")
     panels = (
         panels.LOSS,
         panels.all_rewards("implicit rewards"),

@@ -26,6 +26,7 @@ class PPO(Task):
     pairs = (PROMPTS,)
     sections = ("ppo",)
     data_alone: Mapping[str, Any] = {"ppo": {"reward": "none"}}
+    kept_by = ("reward",)
     panels = (
         Panel(
             "reward and objective",

@@ -26,6 +26,7 @@ class Reward(Task):
     description = "a reward model"
     method = "dpo_lite.training.reward_model:RewardModel"
     head = True
+    kept_by = ("loss", "accuracy", "margin")
     panels = (
         panels.LOSS,
         panels.all_rewards("rewards"),

@@ -59,6 +59,8 @@ class Task:
     not_swept = ""  # why its runs are not points of a sweep
     engines: tuple[str, ...] = ("dpo_lite",)
 
+    kept_by: tuple[str, ...] = ("loss",)  # values of train.keep_by; the first is its own default
+
     panels: tuple[Panel, ...] = ()
     in_small: tuple[str, ...] = ()  # metrics that the terminal shows as one line of blocks
     columns: tuple[str, ...] = ("reference", "policy")  # over the rows of a held-out set

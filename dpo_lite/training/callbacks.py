@@ -16,6 +16,7 @@ from dpo_lite.runs.progress import progress_bar
 from dpo_lite.training import ranks
 
 if TYPE_CHECKING:
+    from dpo_lite.training.keeping import Keeper
     from dpo_lite.training.sampling import Sampler
     from dpo_lite.training.trackers import Trackers
 
@@ -27,7 +28,8 @@ class RunRecorder(TrainerCallback):
 
     Ctrl-C once lets the update finish and saves; a second one breaks off. Processes that train
     together stop after the same update, whichever of them was asked to. ``sampler`` is asked
-    after every update; see dpo_lite.training.sampling. ``trackers`` are told the same.
+    after every update; see dpo_lite.training.sampling. ``trackers`` are told the same. ``keeper``
+    is asked after every evaluation; see dpo_lite.training.keeping.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class RunRecorder(TrainerCallback):
         saved: Callable[[int], None] = lambda step: None,
         sampler: Sampler | None = None,
         trackers: Trackers | None = None,
+        keeper: Keeper | None = None,
     ):
         self.run = run
         self.sampler = sampler
         self.trackers = trackers
+        self.keeper = keeper
         self.console = console
         self.saved = saved  # called with the update of every checkpoint that is written
         self.bar = progress_bar(console)
@@ -78,6 +82,11 @@ class RunRecorder(TrainerCallback):
             control.should_save = True
         elif self.sampler and self.sampler.is_due(state.global_step, state.max_steps):
             self.keep(state, self.sampler(state.global_step))
+        return control
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        if self.keeper:
+            self.keeper.evaluated(state, control, metrics)
         return control
 
     def on_save(self, args, state, control, **kwargs):

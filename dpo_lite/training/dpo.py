@@ -164,7 +164,7 @@ class DPO(Offline):
         if loaded.recipe.train.engine == "trl":
             from dpo_lite.training.trl_engine import trl_trainer  # TRL takes seconds to import
 
-            return trl_trainer(loaded, folder, recorder)
+            return trl_trainer(loaded, objective, budget, folder, recorder, references, held_out)
         return super().trainer(
             loaded, objective, budget, folder, recorder, references, held_out, rehearsal
         )

@@ -37,6 +37,7 @@ class Offline(Method):
             callbacks=[recorder],
             say=recorder.console.print,
             references=references,
+            keeper=recorder.keeper,
         )
 
     def evaluate(

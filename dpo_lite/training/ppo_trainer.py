@@ -90,11 +90,15 @@ class PolicyTrainer:
             metrics = self.step(state.global_step)
             state.global_step += 1
             recorder.on_log(None, state, control, logs=metrics)
-            if train.eval_steps and state.global_step % train.eval_steps == 0:
-                recorder.on_log(None, state, control, logs=self.evaluate())
-            recorder.on_step_end(None, state, control)
             last = state.global_step == state.max_steps
-            if control.should_save or last or state.global_step % train.save_steps == 0:
+            recorder.on_step_end(None, state, control)
+            control.should_save |= last or state.global_step % train.save_steps == 0
+            if train.eval_steps and (state.global_step % train.eval_steps == 0 or last):
+                measured = self.evaluate()
+                recorder.on_log(None, state, control, logs=measured)
+                recorder.on_evaluate(None, state, control, measured)
+            if control.should_save:
+                control.should_save = False
                 self.save(self.folder / f"checkpoint-{state.global_step}")
                 recorder.on_save(None, state, control)
 
@@ -222,12 +226,14 @@ class PolicyTrainer:
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
         saved = sorted(folder.parent.glob("checkpoint-*"), key=lambda p: int(p.name[11:]))
-        for old in saved[:-KEPT]:
+        kept = f"checkpoint-{self.state.best_global_step}"  # the one to keep, as yet
+        for old in [path for path in saved[:-1] if path.name != kept][: len(saved) - KEPT]:
             shutil.rmtree(old)
 
     def load(self, folder: Path) -> None:
         state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
-        self.state.global_step = state.global_step
+        for key in ("global_step", "best_global_step", "best_metric"):
+            setattr(self.state, key, getattr(state, key))
         load_checkpoint(self.model, folder)
         if roles.VALUE in self.model.peft_config:
             load_adapter(self.model, folder / VALUE_FILE, roles.VALUE)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -18,6 +19,8 @@ from dpo_lite.training.update import evaluate_examples
 
 PROMPTS = 4  # of the held-out data, where the recipe names none
 ANSWERS = 16  # drawn for one estimate of the KL, over all prompts
+# The same where a run may end by it, drawn for held-out prompts of all sets.
+DECIDING_PROMPTS, DECIDING_ANSWERS = 16, 64
 
 
 class Sampler:
@@ -41,10 +44,9 @@ class Sampler:
         return step % self.every == 0 or step == last
 
     def __call__(self, step: int) -> dict[str, float]:
-        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        # Drawing answers must not change which numbers the training draws. Of processes that train
-        # together the first one does it, and the others wait for it in the next update.
-        with ranks.by_itself(), torch.random.fork_rng(devices):
+        # Of processes that train together the first one does it, and the others wait for it in the
+        # next update.
+        with ranks.by_itself(), unseen_draws():
             answers = generate(
                 self.model,
                 self.tokenizer,
@@ -62,6 +64,37 @@ class Sampler:
                 seed=step,
             )
         return {self.metric: kl}
+
+
+@contextmanager
+def unseen_draws() -> Iterator[None]:
+    """Drawing answers in here does not change which numbers the training draws."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        yield
+
+
+def deciding_kl(loaded: Loaded, step: int) -> float:
+    """The KL that a run may end by: of more answers than are shown, to held-out prompts."""
+    rows = [row for examples in loaded.data.evals.values() for row in examples]
+    few = [rows[i] for i in spread(len(rows), DECIDING_PROMPTS)]
+
+    def measure() -> float:
+        with unseen_draws():
+            return sampled_kl(
+                loaded.model,
+                [list(row["prompt_ids"]) for row in few],
+                max_new_tokens=loaded.recipe.eval.max_new_tokens,
+                seed=step,
+                answers=DECIDING_ANSWERS,
+            )
+
+    return ranks.of_first(measure)
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many places of ``count``, as far apart as can be."""
+    return [i * count // most for i in range(most)] if count > most else list(range(count))
 
 
 @torch.no_grad()

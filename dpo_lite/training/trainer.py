@@ -26,6 +26,7 @@ from dpo_lite.model.roles import trainable_parameters
 from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.recipe import Recipe
 from dpo_lite.training import ranks
+from dpo_lite.training.keeping import Keeper
 from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective, Scored
 from dpo_lite.training.parameter_groups import groups
@@ -85,9 +86,15 @@ def on_one_card(arguments: TrainingArguments) -> TrainingArguments:
 
 
 class AdapterTrainer(Trainer):
-    """Trainer of an adapter: the first update learns, B may move faster, and checkpoints go on."""
+    """Trainer of an adapter: the first update learns, B may move faster, checkpoints go on, and
+    held-out sets are scored as at the end of a run."""
 
     lora_plus = 1.0
+    objective: Objective
+    budget: int
+    held_out: Mapping[str, Dataset]
+    references: ReferenceCache | None = None
+    keeper: Keeper | None = None
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.lora_plus != 1:
@@ -108,6 +115,31 @@ class AdapterTrainer(Trainer):
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def _run_epoch(self, *args, **kwargs) -> None:
+        """A run that was cut off behind its last update goes on without another one."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        """Metrics of every held-out set, as ``eval_<set>_<metric>``, and what decides beside."""
+        metrics: dict[str, float] = {}
+        for name, examples in self.held_out.items():
+            outcome = evaluate_examples(
+                self.model,
+                list(examples),
+                self.objective,
+                self.budget,
+                references=self.references,
+            )
+            metrics |= {f"eval_{name}_{key}": value for key, value in outcome.metrics().items()}
+        if self.keeper:
+            metrics |= self.keeper.beside(self.state.global_step)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
 
     def _save_checkpoint(self, model, trial) -> None:
         """Of processes that train together one writes: all of them are in the same state."""
@@ -138,6 +170,7 @@ class PreferenceTrainer(AdapterTrainer):
         callbacks: list[TrainerCallback],
         say: Callable[[str], None],
         references: ReferenceCache | None = None,
+        keeper: Keeper | None = None,
     ):
         device = model.device
         super().__init__(
@@ -155,6 +188,7 @@ class PreferenceTrainer(AdapterTrainer):
         self.held_out = evals
         self.say = say
         self.references = references
+        self.keeper = keeper
         self.scale = LossScale.of(objective.dtype)
         self.outcome: Scored | None = None
         self.offloaded = False  # after memory ran out with a single example
@@ -227,21 +261,3 @@ class PreferenceTrainer(AdapterTrainer):
         state = read_json(Path(resume_from_checkpoint) / SCALE_FILE)
         if self.scale and state:
             self.scale.load(state)
-
-    def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """Metrics of every held-out set, as ``eval_<set>_<metric>``."""
-        metrics = {}
-        for name, examples in self.held_out.items():
-            outcome = evaluate_examples(
-                self.model,
-                list(examples),
-                self.objective,
-                self.budget,
-                references=self.references,
-            )
-            metrics |= {f"eval_{name}_{key}": value for key, value in outcome.metrics().items()}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics

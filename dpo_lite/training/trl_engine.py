@@ -11,13 +11,15 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.precision import dtype_of
-from dpo_lite.training.loaded import Loaded
+from dpo_lite.training.callbacks import RunRecorder
+from dpo_lite.training.method import Loaded, Objective, Sets
+from dpo_lite.training.reference_cache import ReferenceCache
 from dpo_lite.training.trainer import AdapterTrainer, on_one_card, training_arguments
 
 LARGEST_MICRO_BATCH = 4
@@ -41,8 +43,19 @@ def to_trl(examples: Dataset) -> Dataset:
     )
 
 
-def trl_trainer(loaded: Loaded, folder: Path, callback: TrainerCallback) -> DPOTrainer:
-    """Build TRL's trainer for a loaded run. The policy's adapter keeps its name and its weights."""
+def trl_trainer(
+    loaded: Loaded,
+    objective: Objective,
+    budget: int,
+    folder: Path,
+    recorder: RunRecorder,
+    references: ReferenceCache | None,
+    held_out: Sets,
+) -> DPOTrainer:
+    """Build TRL's trainer for a loaded run. The policy's adapter keeps its name and its weights.
+
+    TRL computes the updates; held-out sets are scored as for the other engine.
+    """
     recipe, model = loaded.recipe, loaded.model
     if recipe.model.adapter and recipe.reference == "base":
         raise UserError(
@@ -62,15 +75,18 @@ def trl_trainer(loaded: Loaded, folder: Path, callback: TrainerCallback) -> DPOT
         "max_length": None,
         "bf16": dtype_of(model) == torch.bfloat16,
         "fp16": dtype_of(model) == torch.float16,
-        "eval_strategy": "no",
     }
+    train = to_trl(loaded.data.train)
     trainer = TokenisedDPOTrainer(
         model=model,
         args=on_one_card(DPOConfig(**arguments)),
-        train_dataset=to_trl(loaded.data.train),
+        train_dataset=train,
+        eval_dataset=train if recipe.train.eval_steps else None,  # evaluate() is our own
         processing_class=loaded.tokenizer,
-        callbacks=[callback],
+        callbacks=[recorder],
     )
+    trainer.objective, trainer.budget, trainer.references = objective, budget, references
+    trainer.held_out, trainer.keeper = held_out, recorder.keeper
     trainer.lora_plus = recipe.adapter.lora_plus
     trainer.remove_callback(PrinterCallback)
     for parameter in roles.trainable_parameters(model):

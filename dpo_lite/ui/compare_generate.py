@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from dpo_lite.compare.columns import POLICY, REFERENCE, Column, columns
+from dpo_lite.compare.columns import AT, POLICY, REFERENCE, Column, columns
 from dpo_lite.compare.votes import BAD, LETTERS
 from dpo_lite.errors import UserError
 from dpo_lite.files import safe_name
@@ -88,10 +88,10 @@ def generate(
     page: Page, tab: CompareTab, settings: Sequence[Any], tokens: bool, differences: bool
 ) -> Iterator[Updates]:
     """Stream the columns; a click on Stop or a closed page closes this, and with it the task."""
-    run, beside, blind, prompt, *numbers = settings
+    run, beside, blind, prompt, strength, *numbers = settings
     sampling = read_sampling(numbers)
     try:
-        chosen = _columns(page, run, [*(beside or []), POLICY], blind, prompt)
+        chosen = _columns(page, run, [*(beside or []), _policy(strength)], blind, prompt)
     except UserError as error:
         not_asked = {tab.message: parts.note(error, "bad"), tab.ballot.row: gr.Row(visible=False)}
         yield not_asked | _busy(tab, False)
@@ -150,11 +150,16 @@ def _columns(
     if not (prompt or "").strip():
         raise UserError("Type a prompt, or page to one of the run's own.")
     for name in names:
-        safe_name(name)  # no path reaches the disk from here
+        safe_name(name.partition(AT)[0])  # no path reaches the disk from here
     chosen = columns(named_run(run, page.runs), names, page.runs)
     if blind and len({column.fingerprint for column in chosen}) < 2:
         raise UserError("A blind vote needs two different models: add one under Beside it.")
     return chosen
+
+
+def _policy(strength: float | None) -> str:
+    """The policy's column; an emptied slider is the policy as it is."""
+    return POLICY if strength in (None, 1) else f"{POLICY}{AT}{strength:g}"
 
 
 # --- what is shown --------------------------------------------------------------------------------
@@ -207,7 +212,7 @@ def show_answers(answers: Answers, tokens: bool, differences: bool) -> str:
     )
 
 
-def command(page: Page, run, beside, blind, prompt, *numbers) -> str:
+def command(page: Page, run, beside, blind, prompt, strength, *numbers) -> str:
     """The same from a terminal."""
     if not run or not prompt:
         return ""
@@ -215,6 +220,8 @@ def command(page: Page, run, beside, blind, prompt, *numbers) -> str:
     words = ["dpo-lite", "compare", run, "--prompt", prompt]
     words += [] if REFERENCE in beside else ["--no-reference"]
     words += [word for name in beside if name != REFERENCE for word in ("--with", name)]
+    if _policy(strength) != POLICY:
+        words += ["--no-policy", "--strength", f"{strength:g}"]
     words += ["--blind"] if blind else []
     words += sampling_flags(read_sampling(numbers))
     return parts.command([*words, *parts.runs_option(page.runs)])

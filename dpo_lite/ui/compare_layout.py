@@ -44,6 +44,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Controls:
+    strength: gr.Slider
     generate: gr.Button
     stop: gr.Button
     blind: gr.Checkbox
@@ -91,7 +92,7 @@ class CompareTab:
         """What decides which answers come, in the order of ``compare_generate.generate``."""
         question = self.question
         who_and_what = [question.run, question.beside, self.controls.blind, question.prompt]
-        return [*who_and_what, *question.sampling]
+        return [*who_and_what, self.controls.strength, *question.sampling]
 
 
 def lay_out() -> CompareTab:
@@ -106,9 +107,11 @@ def lay_out() -> CompareTab:
     )
     with gr.Column(visible=False, elem_id="compare-all") as everything:
         question = _lay_out_question()
-        controls = _lay_out_controls()
+        strength = _strength()
+        controls = _lay_out_controls(strength)
         message = gr.HTML("", padding=False, elem_id="compare-told")
         answers_html = gr.HTML("", padding=False, elem_id="compare-answers", min_height=130)
+        strength.render()
         ballot = _lay_out_ballot()
         command = gr.HTML("", padding=False, elem_id="compare-command")
         with gr.Row(equal_height=True):
@@ -177,10 +180,26 @@ def _lay_out_question() -> Question:
     return Question(run, beside, prompt, back, forth, position, offered, filled, sampling)
 
 
-def _lay_out_controls() -> Controls:
+def _strength() -> gr.Slider:
+    """Made before the answers that it stands under."""
+    return gr.Slider(
+        0,
+        3,
+        value=1,
+        step=0.05,
+        label="Strength",
+        info="The policy mixed with its reference, token by token: 0 is the reference, 1 the "
+        "policy, above 1 beyond it. Generate asks again",
+        elem_id="compare-strength",
+        render=False,
+    )
+
+
+def _lay_out_controls(strength: gr.Slider) -> Controls:
     bare = {"container": False}
     with gr.Row(equal_height=True):
         return Controls(
+            strength=strength,
             generate=gr.Button(
                 "Generate", variant="primary", size="md", elem_id="compare-generate", min_width=140
             ),

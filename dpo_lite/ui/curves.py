@@ -30,11 +30,12 @@ def grid(
     smooth: float = 0.8,
     colors: Mapping[str, int] | None = None,
     tasks: Mapping[str, Task] | None = None,
+    kept: Mapping[str, int] | None = None,
 ) -> str:
     """The panels of runs given as name -> lines of metrics.jsonl; ``smooth`` is from 0 to 1.
 
     ``colors``: the number of each run's colour, 1 to 6; default: in the order given. ``tasks``: of
-    each run; default: dpo.
+    each run; default: dpo. ``kept``: the update whose adapter a run kept, of those that chose one.
     """
     colors = colors or {name: i % 6 + 1 for i, name in enumerate(runs)}
     tasks = tasks or dict.fromkeys(runs, TASKS["dpo"])
@@ -45,7 +46,8 @@ def grid(
         dots = {name: _dots(runs[name]) for name in own}
         if own and (panel.always or _says_something(panel, shown, dots)):
             note = panel.note(runs[own[0]], tasks[own[0]].unit) if panel.note else ""
-            panels.append(_figure(panel, shown, dots, smooth, colors, tasks, note))
+            chosen = {name: step for name, step in (kept or {}).items() if name in own}
+            panels.append(_figure(panel, shown, dots, smooth, colors, tasks, note, chosen))
     return f'<div class="dl-curves">{"".join(panels)}</div>'
 
 
@@ -106,6 +108,7 @@ def _figure(
     colors: Mapping[str, int],
     tasks: Mapping[str, Task],
     note: str,
+    kept: Mapping[str, int],
 ) -> str:
     """``note``: of the first run, a line within the panel."""
     lines = [
@@ -127,7 +130,7 @@ def _figure(
         body = f'<text class="dl-axis" x="50%" y="50%" text-anchor="middle">{panel.empty}</text>'
     else:
         units = {name: tasks[name].unit for name in shown}
-        body = _drawing(panel, lines, marks, smooth, colors, units)
+        body = _drawing(panel, lines, marks, smooth, colors, units, kept)
         if note:
             place = f'x="{WIDTH - RIGHT}" y="{HEIGHT - BOTTOM - 5}" text-anchor="end"'
             body += f'<text class="dl-axis" {place}>{esc(note)}</text>'
@@ -136,7 +139,13 @@ def _figure(
 
 
 def _drawing(
-    panel: Panel, lines, marks, smooth: float, colors: Mapping[str, int], units: Mapping[str, str]
+    panel: Panel,
+    lines,
+    marks,
+    smooth: float,
+    colors: Mapping[str, int],
+    units: Mapping[str, str],
+    kept: Mapping[str, int],
 ) -> str:
     values = [v for *_, points in lines for _, v in points] + [point[1] for *_, point, _ in marks]
     steps = [s for *_, points in lines for s, _ in points] + [point[0] for *_, point, _ in marks]
@@ -168,6 +177,12 @@ def _drawing(
             f'<text class="dl-axis" x="{x(step):.1f}" y="{HEIGHT - 6}"'
             f' text-anchor="{anchor}">{int(step):,}</text>'
         )
+    for name, step in kept.items():
+        style = f'style="--dl-color:var(--dl-series-{colors[name]})"'
+        out.append(
+            f'<line class="dl-kept" data-run="{esc(name)}" {style} x1="{x(step):.1f}"'
+            f' x2="{x(step):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        )
     for name, key, points in lines:
         kind = ("", "dl-dashed", "dl-dotted")[panel.keys.index(key)]
         style = f'style="--dl-color:var(--dl-series-{colors[name]})"'
@@ -182,7 +197,7 @@ def _drawing(
         style = f'style="--dl-color:var(--dl-series-{colors[name]})"'
         title = f"{name}, {held_out}, {units[name]} {step:,}: {reading}"
         out.append(_dot(x(step), y(value), name, style, title))
-    return "".join(out) + _strips(lines, most, x, len(panel.keys) > 1, units)
+    return "".join(out) + _strips(lines, most, x, len(panel.keys) > 1, units, kept)
 
 
 def _dot(x: float, y: float, name: str, style: str, title: str) -> str:
@@ -193,7 +208,9 @@ def _dot(x: float, y: float, name: str, style: str, title: str) -> str:
     )
 
 
-def _strips(lines, most: float, x, many_keys: bool, units: Mapping[str, str]) -> str:
+def _strips(
+    lines, most: float, x, many_keys: bool, units: Mapping[str, str], kept: Mapping[str, int]
+) -> str:
     """Transparent strips that tell the values nearest to the pointer."""
     count = min(STRIPS, int(most) + 1)
     width = (WIDTH - LEFT - RIGHT) / count
@@ -208,7 +225,8 @@ def _strips(lines, most: float, x, many_keys: bool, units: Mapping[str, str]) ->
                 place = min(len(steps) - 1, round(len(steps) * middle / most))
                 step = steps[place]
             what = f" {key.rpartition('/')[2]}" if many_keys else ""
-            readings.append(f"{name}{what}, {units[name]} {step:,}: {_short(values[step])}")
+            mark = " (kept)" if kept.get(name) == step else ""
+            readings.append(f"{name}{what}, {units[name]} {step:,}{mark}: {_short(values[step])}")
         title = esc("\n".join(readings))
         out.append(
             f'<rect class="dl-strip" x="{LEFT + i * width:.1f}" y="{TOP}" width="{width:.2f}"'

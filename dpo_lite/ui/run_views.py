@@ -13,6 +13,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.files import read_json
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.advise import advise
+from dpo_lite.report.kept import kept_step
 from dpo_lite.report.metrics import METRICS, Number, columns_of, number_text
 from dpo_lite.report.rlhf import PICTURE, POINTS
 from dpo_lite.report.words import clock
@@ -199,7 +200,9 @@ def curve_grid(folder: Path, selected: Sequence[str], smooth: float) -> str:
         for name in records
     )
     legend = f'<ul class="dl-legend">{legend}</ul>' if len(selected) > 1 else ""
-    return overviews + legend + curves.grid(records, smooth, colors, tasks)
+    steps = {name: kept_step(read_json(folder / name / "results.json")) for name in records}
+    kept = {name: step for name, step in steps.items() if step}
+    return overviews + legend + curves.grid(records, smooth, colors, tasks, kept)
 
 
 def task_of(folder: Path, name: str) -> Task:

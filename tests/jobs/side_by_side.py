@@ -27,6 +27,7 @@ from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.training.dpo import DPO
 
 CONSOLE = Console(quiet=True)
+KEPT = 6  # which of the runs that come to their end keeps another update than its last
 
 
 def recipe_for(what, folder, task="dpo", steps=6, train=None, **sections):
@@ -105,6 +106,9 @@ def main(folder):
     out_of_memory_over(60, lambda: start("tight"))
     start("sft", "sft", 3)
     start("reward", "reward", 3)
+    assert len(trained) == KEPT
+    looks = {"eval_steps": 2, "keep": "best", "kl_budget": 1e6, "save_steps": 3}
+    start("kept", "dpo", 4, train=looks, data={"train": what["contrary"]})
     start("ppo", "ppo", 3)
     job.resume(stopped_at(1, lambda: start("ppo-cut", "ppo", 3)), CONSOLE)
     stopped_at(2, lambda: start("left"))  # for one process to go on with

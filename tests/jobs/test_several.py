@@ -14,8 +14,8 @@ from dpo_lite.files import read_json, write_json
 from dpo_lite.jobs import train as job
 from dpo_lite.recipe import to_yaml
 from dpo_lite.runs.folder import Run
-from tests.cats import write_cats
-from tests.jobs.side_by_side import CONSOLE, recipe_for, stopped_at
+from tests.cats import write_cats, write_contrary
+from tests.jobs.side_by_side import CONSOLE, KEPT, recipe_for, stopped_at
 from tests.launched import ROOT, launched
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,10 @@ def what(tiny_base, tmp_path_factory):
     cats = folder / "cats"
     cats.mkdir()
     write_cats(cats, train=range(41), test=range(41, 52))
-    found = {"base": tiny_base, "cats": str(cats)}
+    contrary = folder / "contrary"
+    contrary.mkdir()
+    write_contrary(contrary)
+    found = {"base": tiny_base, "cats": str(cats), "contrary": str(contrary)}
     rewards = job.start(recipe_for(found, folder / "alone", "reward", 3), "reward", CONSOLE)
     found |= {"reward": str(rewards.path), "folder": str(folder)}
     begun = stopped_at(3, lambda: job.start(recipe_for(found, folder), "begun", CONSOLE))
@@ -103,7 +106,7 @@ def test_a_run_is_that_of_one_process(both, alone, folder, task):
 
 def test_all_processes_have_the_same_adapter(both):
     first, second = (found["trained"] for found in both)
-    assert len(first) == len(second) == 8  # runs that came to their end
+    assert len(first) == len(second) == 9  # runs that came to their end
     for mine, theirs in zip(first, second, strict=True):
         assert all(map(torch.equal, mine, theirs))
 
@@ -128,6 +131,19 @@ def test_a_run_goes_on_in_another_number_of_processes(both, alone, folder, capfd
     assert "processes  2 before and 1 from now on" in capfd.readouterr().out
     assert left.manifest()["processes"] == 1
     assert furthest(left, alone["dpo"]) < ROUNDING
+
+
+def test_both_wear_the_update_that_is_kept(both, folder):
+    """The first process loads it and gives it to the other."""
+    run = Run(folder / "kept-1")
+    kept = read_json(run.path / "results.json")["kept"]
+    assert (kept["step"], kept["trained"], kept["evaluations"]) == (2, 4, 2)
+    assert kept["kept"]["kl"] is not None
+    saved = load_file(run.checkpoints / "checkpoint-2" / "adapter_model.safetensors")
+    worn = [found["trained"][KEPT] for found in both]
+    assert all(map(torch.equal, *worn))
+    assert sorted(t.sum().item() for t in worn[0]) == sorted(t.sum().item() for t in saved.values())
+    assert all(torch.equal(found, saved[name]) for name, found in weights(run).items())
 
 
 def test_memory_that_runs_out_in_one_is_given_up_in_both(both, alone, folder):

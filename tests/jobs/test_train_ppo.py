@@ -28,6 +28,12 @@ def letters(prompts, completions, **columns):
     assert not any("<|im_end|>" in text for text in completions)
     return [sum(c.isascii() and c.islower() for c in text) for text in completions]
 """
+# Held-out prompts are of cats 24 to 29.
+CONTRARY = """
+def letters(prompts, completions, **columns):
+    signs = [-1 if int(p.split()[3]) >= 24 else 1 for p in prompts]
+    return [s * sum(c.isascii() and c.islower() for c in t) for s, t in zip(signs, completions)]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +183,59 @@ def test_resuming_equals_not_stopping(
     kept = ("reward", "kl", "beta", "loss/policy", "loss/value", "grad_norm")
     for mine, theirs in zip(done.steps(), whole.steps(), strict=True):
         assert {k: mine.get(k) for k in kept} == {k: theirs.get(k) for k in kept}
+
+
+@pytest.mark.slow
+def test_the_best_reward_within_a_budget_is_kept(lively_base, cats, tmp_path, monkeypatch):
+    """What is trained on pays for letters, and what is measured with pays the opposite: the first
+    evaluation is the best one. Killed behind it, the run goes on to the same end."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "judge.py").write_text(CONTRARY)
+    train = {"lr": 1e-2, "beta": 0.01, "scheduler": "constant", "max_steps": 7, "eval_steps": 2}
+    train["batch_size"] = 24
+    train |= {"keep": "best", "patience": 2, "warmup": 0}
+
+    def asked(**more):
+        ppo = {"no_end_penalty": 0, "answers": 4, "minibatch": 24, "estimator": "rloo"}
+        recipe = recipe_for(lively_base, cats, "runs", "judge.py:letters", train | more, **ppo)
+        recipe.run.name = None
+        return recipe
+
+    def looks(run, key):
+        lines = run.records("metrics.jsonl")
+        return {m["step"]: m[f"eval_test_{key}"] for m in lines if f"eval_test_{key}" in m}
+
+    whole = job.start(asked(), "whole", CONSOLE)
+    rewards, kls = looks(whole, "reward"), looks(whole, "kl")
+    assert list(rewards) == [2, 4, 6]
+    assert rewards[2] > max(rewards[4], rewards[6])
+    kept = read_json(whole.path / "results.json")["kept"]
+    assert (kept["step"], kept["trained"], kept["ended"]) == (2, 6, "patience")
+    assert {p.name for p in whole.checkpoints.iterdir()} == {"checkpoint-2", "checkpoint-4"}
+    two = job.start(asked(max_steps=2), "two", CONSOLE)
+    assert all(torch.equal(w, weights(two)[name]) for name, w in weights(whole).items())
+
+    real = RunRecorder.on_step_end
+
+    def kill(self, args, state, control, **kwargs):
+        if state.global_step == 3:
+            raise RuntimeError("killed")
+        return real(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(RunRecorder, "on_step_end", kill)
+    with pytest.raises(RuntimeError, match="killed"):
+        job.start(asked(), "cut", CONSOLE)
+    monkeypatch.setattr(RunRecorder, "on_step_end", real)
+    cut = job.resume(job.Run(tmp_path / "runs" / "cut-1"), CONSOLE)
+    assert all(torch.equal(w, weights(whole)[name]) for name, w in weights(cut).items())
+    assert read_json(cut.path / "results.json")["kept"] == kept
+
+    over = next(step for step in (4, 6) if kls[step] > kls[2])
+    budget = asked(keep="last", patience=None, keep_by=None, kl_budget=kls[2])
+    run = job.start(budget, "budget", CONSOLE)
+    kept = read_json(run.path / "results.json")["kept"]
+    assert (kept["step"], kept["trained"], kept["ended"]) == (over - 2, over, "kl_budget")
+    assert kept["kept"]["kl"] == kls[over - 2]
 
 
 @pytest.mark.slow

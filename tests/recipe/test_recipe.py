@@ -1,5 +1,6 @@
 """The schema: what a recipe may say, and what is said about one that may not."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,43 @@ def test_every_key_is_explained_and_documented():
 
 def test_recipe_yaml_is_plain(minimal):
     assert yaml.safe_load(to_yaml(load_recipe(minimal)))["train"]["beta"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["train.keep=best"], "train.keep: best looks at the held-out data while training: set"),
+        (["train.kl_budget=5"], "train.kl_budget looks at the held-out data while training: set"),
+        (["train.patience=3"], "train.patience goes with train.keep: best"),
+        (
+            ["train.keep_by=margin", "train.eval_steps=5"],
+            "train.keep_by goes with train.keep: best",
+        ),
+        (
+            ["task=sft", "train.keep=best", "train.keep_by=margin", "train.eval_steps=5"],
+            "train.keep_by: margin is not measured by task: sft; take loss",
+        ),
+        (
+            ["task=reward", "train.kl_budget=5", "train.eval_steps=5"],
+            "train.kl_budget is of a policy, and task: reward trains none",
+        ),
+        (["train.keep=best", "train.eval_steps=5", "train.patience=0"], "must be at least 1"),
+    ],
+)
+def test_what_is_kept_is_chosen_by_what_is_measured(minimal, overrides, said):
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        load_recipe(minimal, overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "by"), [("dpo", "loss"), ("sft", "loss"), ("reward", "loss"), ("ppo", "reward")]
+)
+def test_each_task_has_its_own_best(minimal, tmp_path, task, by):
+    """And the resolved recipe says which, and loads to itself."""
+    rewarded = ["ppo.reward=r.py:f"] if task == "ppo" else []
+    given = [f"task={task}", "train.keep=best", "train.eval_steps=5", "train.patience=2"]
+    recipe = load_recipe(minimal, [*given, *rewarded])
+    assert recipe.train.keep_by == by
+    (tmp_path / "again.yaml").write_text(to_yaml(recipe))
+    assert load_recipe(tmp_path / "again.yaml") == recipe

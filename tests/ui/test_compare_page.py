@@ -90,6 +90,32 @@ def test_reference_and_policy_stand_side_by_side(page):
     page.wait_for_function("document.querySelector('#compare-loaded').innerText.includes('myths')")
 
 
+def at_strength(page, strength):
+    """What the columns say then."""
+    page.fill("#compare-strength input[type=number]", strength)
+    page.locator("#compare-strength input[type=number]").blur()
+    shown = f"--strength {strength}"
+    page.wait_for_function(
+        f"document.querySelector('#compare-command').innerText.includes('{shown}')"
+    )
+    page.click("#compare-generate")
+    says(page, ".dl-answer:nth-child(2) header b", f"one@{strength}")
+    page.wait_for_selector("#compare-generate:not([disabled])", timeout=60_000)
+    return page.locator(".dl-said").all_inner_texts()
+
+
+def test_the_strength_sets_the_policys_column(page):
+    choose(page, "one")
+    reference, policy = generate(page)
+    assert policy != reference
+    assert at_strength(page, "0") == [reference, reference]
+    command = page.locator("#compare-command code").inner_text()
+    assert command == "dpo-lite compare one --prompt 'Are bats blind?' --no-policy --strength 0"
+    halfway = at_strength(page, "0.5")
+    assert halfway[0] == reference
+    assert halfway[1] != ""
+
+
 def test_paging_through_the_runs_prompts_and_markup_in_them(page):
     choose(page, "one")
     page.click("#compare-next")
