@@ -55,7 +55,7 @@ def check(recipe: str, overrides: Overrides = None) -> None:
 
     from dpo_lite.jobs import launch
     from dpo_lite.jobs.train import prepare_run
-    from dpo_lite.runs.folder import check_output
+    from dpo_lite.runs.room import check_output
 
     check_output(loaded.run.folder)
     with launch.device(f"dpo-lite check {recipe}", console.print):

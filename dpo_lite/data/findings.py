@@ -61,6 +61,7 @@ def report_of(
         },
         examples=examples,
         fingerprint=fingerprint(train, held_out),
+        remade=[source.remade for source in pool.sources if source.remade],
     )
 
 

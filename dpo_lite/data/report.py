@@ -87,6 +87,7 @@ class DataReport:
     thoughts: dict[str, int]
     examples: list[dict[str, Any]]
     fingerprint: str
+    remade: list[str] = field(default_factory=list)  # kept tables that were damaged
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -103,7 +104,7 @@ class DataReport:
     @property
     def notes(self) -> list[str]:
         """What the user should know before training, one sentence each."""
-        notes = []
+        notes = list(self.remade)
         share = 0.5 if self.chosen_longer is None else self.chosen_longer
         if max(share, 1 - share) > LENGTH_BIAS:
             longer = "longer" if share > 0.5 else "shorter"
