@@ -20,6 +20,8 @@ from dpo_lite.tasks import TASKS
 from dpo_lite.training.method import Loaded, Objective
 from dpo_lite.training.reference_cache import ReferenceCache
 
+IN_ORDER = ("before", "start", "during", "after")
+
 
 def held_out(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
     """The held-out sets as lists of examples."""
@@ -82,7 +84,7 @@ def ask_all(
             rates[name] = generation_rate(records)
             said += [{"when": when, "set": name, **record} for record in records]
     others = [s for s in run.records(SAMPLES) if s["when"] != when]
-    run.rewrite(SAMPLES, others + said)
+    run.rewrite(SAMPLES, sorted(others + said, key=lambda s: IN_ORDER.index(s["when"])))
     return rates
 
 

@@ -35,13 +35,16 @@ def complete(folder: Path) -> dict[int, Path]:
     return {n: path for n, path in numbered(folder).items() if (path / STATE).is_file()}
 
 
-def rotate(newest: Path, kept: int = KEPT) -> None:
-    """Delete those before ``newest`` but for the last of them, by number and not by time: an older
-    one may have been touched later. What has a higher number is of a way that was left, and is
-    written anew when the run comes there."""
+def rotate(newest: Path, best: int | None = None, kept: int = KEPT) -> None:
+    """Delete the oldest until so many are kept; ``newest`` and ``best`` always are.
+
+    By number and not by time: an older one may have been touched later. What has a higher number
+    than ``newest`` is of a way that was left, and is written anew when the run comes there.
+    """
     step = int(newest.name.rpartition("-")[2])
-    before = [path for number, path in numbered(newest.parent).items() if number < step]
-    for path in before[: max(len(before) - (kept - 1), 0)]:
+    before = {n: path for n, path in numbered(newest.parent).items() if n < step}
+    may_go = [path for number, path in before.items() if number != best]
+    for path in may_go[: max(len(before) + 1 - kept, 0)]:
         shutil.rmtree(path, ignore_errors=True)
 
 

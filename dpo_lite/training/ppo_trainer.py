@@ -210,7 +210,7 @@ class PolicyTrainer:
             self._write(aside)
         remove(folder)
         aside.rename(folder)
-        rotate(folder)
+        rotate(folder, self.state.best_global_step)
 
     def _write(self, folder: Path) -> None:
         save_checkpoint(self.model, folder)

@@ -127,8 +127,9 @@ class ReferenceCache:
             for key, logp in sound:
                 known.setdefault(key, logp)
             lost = -(-len(data) // RECORD) - len(sound)
-            if lost:
-                self.say(f"{path} is damaged ({lost:,} of its numbers): {ANEW}")
+            if lost or not data:
+                what = f"{lost:,} of its numbers" if data else "it is empty"
+                self.say(f"{path} is damaged ({what}): {ANEW}")
         return known
 
     def _sound(self, data: bytes) -> Iterator[tuple[bytes, float]]:

@@ -111,13 +111,18 @@ class AdapterTrainer(Trainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def _run_epoch(self, *args, **kwargs) -> None:
+        """A run that was cut off behind its last update goes on without another one."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+
     def _save_checkpoint(self, model, trial) -> None:
         """Of processes that train together one writes: all of them are in the same state."""
         if ranks.first():
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             with checkpoint_written(folder):
                 super()._save_checkpoint(model, trial)
-            rotate(folder)
+            rotate(folder, self.state.best_global_step)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
