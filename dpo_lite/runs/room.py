@@ -47,7 +47,7 @@ def check_room(folder: str | Path, checkpoint: int, adapter: int) -> None:
     """
     place = _there(folder)
     there = 0
-    for path in place.glob("checkpoints/*/*"):
+    for path in Path(folder).glob("checkpoints/*/*"):
         with contextlib.suppress(OSError):
             there += path.stat().st_size
     wanted = max((KEPT + 1) * checkpoint - there, 0) + adapter + BESIDE_BYTES

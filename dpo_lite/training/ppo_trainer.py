@@ -40,7 +40,7 @@ from dpo_lite.training.ppo import (
     rollouts,
 )
 from dpo_lite.training.ppo_split import own_prompts, own_seed, rolled_together
-from dpo_lite.training.schedule import schedule
+from dpo_lite.training.schedule import rates_as_asked, schedule
 
 VALUE_FILE, OPTIMIZER_FILE = "value.safetensors", "optimizer.pt"
 T = TypeVar("T")
@@ -236,8 +236,9 @@ class PolicyTrainer:
         if roles.VALUE in self.model.peft_config:
             load_adapter(self.model, folder / VALUE_FILE, roles.VALUE)
         resumable = torch.load(folder / OPTIMIZER_FILE, weights_only=True)
-        self.optimizer.load_state_dict(resumable["optimizer"])
-        self.scheduler.load_state_dict(resumable["scheduler"])
+        with rates_as_asked(self.optimizer, self.scheduler):
+            self.optimizer.load_state_dict(resumable["optimizer"])
+            self.scheduler.load_state_dict(resumable["scheduler"])
         self.beta, self.at_once = resumable["beta"], resumable["at_once"]
         if self.scale and resumable.get("loss_scale"):
             self.scale.load(resumable["loss_scale"])

@@ -32,7 +32,7 @@ from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective, Scored
 from dpo_lite.training.parameter_groups import groups
 from dpo_lite.training.reference_cache import ReferenceCache
-from dpo_lite.training.schedule import schedule
+from dpo_lite.training.schedule import rates_as_asked, schedule
 from dpo_lite.training.update import evaluate_examples, update_gradient
 
 SCALE_FILE = "loss_scale.json"  # in a checkpoint, of a run in fp16
@@ -110,6 +110,10 @@ class AdapterTrainer(Trainer):
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with rates_as_asked(self.optimizer, self.lr_scheduler):
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     def _run_epoch(self, *args, **kwargs) -> None:
         """A run that was cut off behind its last update goes on without another one."""
