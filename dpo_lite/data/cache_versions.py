@@ -68,7 +68,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="2094dc29ba3d5002923ef357eef0eabbe1e3da373ef2eb89f66e3be02c9dd43b",
+    recorded="7e33864c878300e02c08dc14c4ca9a768ecd00f29efba6523008d9dfbef29088",
 )
 
 SCORING = Algorithm(
@@ -109,7 +109,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="d6a98b25cc80ceb88622022b276cc7633bb09467439b145c7bf9adf135242ed5",
+    recorded="7443f1535cee08c81b372b21d756aa4d7c89d7be50b9adc88742cf9f5238d5b5",
 )
 
 FOREST = Algorithm(
