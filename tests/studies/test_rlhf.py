@@ -133,7 +133,9 @@ def cats(tmp_path):
 @pytest.mark.slow
 def test_an_rlhf_run_from_end_to_end(tiny_base, cats, tmp_path, monkeypatch, capsys):
     started = []
-    monkeypatch.setattr(processes, "attached", lambda run, anyway: started.append(run.name) or Child(run))
+    monkeypatch.setattr(
+        processes, "attached", lambda run, anyway: started.append(run.name) or Child(run)
+    )
     recipe = rlhf_recipe(tiny_base, cats, tmp_path / "runs")
     run = rlhf.start(recipe, "way", CONSOLE)
     assert run.status() | {"step": 4, "max_steps": 4} == run.status()
@@ -198,7 +200,9 @@ def test_one_that_stopped_goes_on_where_it_was(tiny_base, cats, tmp_path, monkey
     run = rlhf.start(rlhf_recipe(tiny_base, cats, tmp_path / "runs"), "way", CONSOLE)
     assert run.status()["state"] == "stopped"
     assert started == ["way-1-sft", "way-1-reward"]
-    monkeypatch.setattr(processes, "attached", lambda run, anyway: started.append(run.name) or Child(run))
+    monkeypatch.setattr(
+        processes, "attached", lambda run, anyway: started.append(run.name) or Child(run)
+    )
     rlhf.resume(run, CONSOLE)
     assert started[2:] == ["way-1-reward", "way-1-ppo-b0.1", "way-1-dpo-b0.5"]
     assert [point["kind"] for point in run.records("points.jsonl")] == [
