@@ -25,6 +25,7 @@ HINTS = {
     errno.EROFS: "choose a folder on a disk that can be written",
     errno.EACCES: "choose a folder that is yours, or have its rights changed",
     errno.EPERM: "choose a folder that is yours, or have its rights changed",
+    errno.EISDIR: "a folder has the name of a file there; move it away",
     errno.ENOTDIR: "a part of that path is a file; choose another folder",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "the disk does not answer as it should; choose a folder on another one",
@@ -40,7 +41,7 @@ def disk_fault(error: BaseException | None) -> str | None:
     """
     while error is not None:
         if isinstance(error, OSError) and error.errno in HINTS:
-            return _words(error.errno, error.filename)
+            return _words(error.errno, error.filename2 or error.filename)
         number = WITHIN.search(str(error))
         if number and int(number[1]) in HINTS:
             return _words(int(number[1]))

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ def replaced(path: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the first fault is told
+            partial.unlink(missing_ok=True)
         raise
 
 
@@ -66,3 +67,15 @@ def cache_folder() -> Path:
     from huggingface_hub.constants import HF_HOME
 
     return Path(os.environ.get("DPO_LITE_CACHE") or Path(HF_HOME) / "dpo_lite").expanduser()
+
+
+@contextmanager
+def cache_faults_told(folder: Path) -> Iterator[None]:
+    """Raises UserError where a place of the cache cannot be made or written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The cache in {folder} cannot be written ({error.strerror or error}); set "
+            "DPO_LITE_CACHE to a folder of your own with room."
+        ) from error

@@ -55,7 +55,7 @@ def check(recipe: str, overrides: Overrides = None) -> None:
     join()
     loaded = _first_look(recipe, overrides or [])
 
-    from dpo_lite.runs.folder import check_output
+    from dpo_lite.runs.room import check_output
 
     check_output(loaded.run.folder)  # in a second, before the libraries take their time
     with quick_imports():

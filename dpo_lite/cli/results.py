@@ -7,7 +7,6 @@ import shlex
 from rich.console import Console
 from rich.table import Table
 
-from dpo_lite.files import read_json
 from dpo_lite.names import is_public
 from dpo_lite.rates import explained
 from dpo_lite.recipe import load_recipe
@@ -24,7 +23,7 @@ def print_results(run: Run, console: Console) -> None:
     if task.composed:
         print_steps(run, console)
         return
-    results = read_json(run.path / "results.json")
+    results = run.results()
     table = Table(title=None, box=None, pad_edge=False)
     head, rows = task.table(results["sets"])
     for place, column in enumerate(("held-out set", *head[1:])):
@@ -55,7 +54,7 @@ def print_results(run: Run, console: Console) -> None:
     console.print()
     console.print(
         f"adapter  {run.adapter}\nreport   {run.path / 'report.md'}\n"
-        f"took     {results['seconds']:.0f} s",
+        f"took     {results.get('seconds', 0):.0f} s",
         highlight=False,
         markup=False,
     )

@@ -99,6 +99,8 @@ def show(
             pairs = steps[-1].get(LOGGED_OF.get(key, ""))
             curve += f" of {pairs:,}" if pairs else ""
             console.print(curve, markup=False, highlight=False)
+    for damage in opened.damages():
+        console.print(damage, markup=False, highlight=False, style="yellow")
     for advice in advise_run(opened):
         console.print(f"[{STYLES[advice.kind]}]{escape(advice.text)}[/]", highlight=False)
     for line in opened.log_tail(lines):

@@ -21,6 +21,10 @@ def train(
     resume: Annotated[
         str | None, typer.Option(help="Go on with this run from its last checkpoint.")
     ] = None,
+    anyway: Annotated[
+        bool,
+        typer.Option("--anyway", help="With --resume: also where the run would be another one."),
+    ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Train in the background; the terminal may close.")
     ] = False,
@@ -43,12 +47,14 @@ def train(
         raise UserError(
             "--resume goes on with the run's own recipe; leave the recipe and the overrides away."
         )
+    if anyway and not resume:
+        raise UserError("--anyway goes with --resume; leave it away, or name the run.")
     if not resume and not recipe:
         raise UserError("Which recipe? `dpo-lite recipes` lists them; `dpo-lite train quickstart`.")
     if detach:
-        _detach(recipe, overrides or [], resume)
+        _detach(recipe, overrides or [], resume, anyway)
         return
-    run = _resume(resume) if resume else _start(recipe, overrides or [], verbose)
+    run = _resume(resume, anyway) if resume else _start(recipe, overrides or [], verbose)
     writes, alone = ranks.first(), ranks.alone()
     ranks.leave()
     if not writes:
@@ -65,31 +71,40 @@ def train(
 
 def _start(recipe: str, overrides: list[str], verbose: bool):
     from dpo_lite.recipe import load_recipe, recipe_stem
-    from dpo_lite.runs.folder import check_output
+    from dpo_lite.runs.room import check_output
 
+    _listen()
     loaded = load_recipe(recipe, overrides, say)
     # In a second, before the libraries take their time.
     ranks.of_first(lambda: check_output(loaded.run.folder, loaded.run.name))
     return _runner(loaded).start(loaded, recipe_stem(recipe), _screen(verbose))
 
 
-def _resume(name: str):
+def _resume(name: str, anyway: bool):
     """Also what a detached run is: it can be stopped from its first moment on."""
     from dpo_lite.runs.folder import Watched, open_run, recorded
-    from dpo_lite.runs.system import listen
 
-    if threading.current_thread() is threading.main_thread():
-        listen()
+    _listen()
     run = open_run(name)
     run = run if ranks.first() else Watched(run.path)
-    ranks.of_first(run.take_up)
+    screen = _screen()
+    for text in ranks.of_first(run.take_up):
+        screen.print(text, markup=False, highlight=False)
 
     def work():
         from dpo_lite.recipe import load_recipe
 
-        return _runner(load_recipe(run.recipe_file)).resume(run, _screen())
+        return _runner(load_recipe(run.recipe_file)).resume(run, screen, anyway)
 
     return recorded(run, work)
+
+
+def _listen() -> None:
+    """Hear from now on when the run is to stop: it is written down how it ended."""
+    from dpo_lite.runs.system import listen
+
+    if threading.current_thread() is threading.main_thread():
+        listen()
 
 
 def _runner(recipe):
@@ -114,7 +129,7 @@ def _screen(verbose: bool = True) -> Console:
     return Console(file=open(os.devnull, "w", encoding="utf-8"))
 
 
-def _detach(recipe: str | None, overrides: list[str], resume: str | None) -> None:
+def _detach(recipe: str | None, overrides: list[str], resume: str | None, anyway: bool) -> None:
     from dpo_lite.recipe import load_recipe, recipe_stem
     from dpo_lite.runs import processes
     from dpo_lite.runs.folder import open_run
@@ -122,7 +137,7 @@ def _detach(recipe: str | None, overrides: list[str], resume: str | None) -> Non
 
     if resume:
         run = open_run(resume)
-        processes.resume(run)
+        processes.resume(run, anyway)
     else:
         loaded = load_recipe(recipe, overrides, say)
         first_look(loaded, recipe_stem(recipe))  # a fault in a step is told here, not in its log

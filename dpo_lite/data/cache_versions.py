@@ -68,7 +68,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="3875b78ecbbba67b7bb94838f7d898be7c567d871a0cc84ce135f90310e59549",
+    recorded="f829232cc3ca4b04cf45afe339c308fc19f31fc2328ac98f68413d9a26c05863",
 )
 
 SCORING = Algorithm(
@@ -110,7 +110,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="f5b5b0ee1cd96bf995f72bed018d22705529296442922e65d89deef96c3fabb9",
+    recorded="bc7c5f4fee17bfc268207bb45ba9855bd179e9fb31bfade4e4ce5d6565f3535d",
 )
 
 FOREST = Algorithm(

@@ -89,13 +89,15 @@ def options_of(section: DataSection, part: OneSource) -> Options:
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """``table`` has the columns of SCHEMA; ``rows`` counts what was read."""
+    """``table`` has the columns of SCHEMA; ``rows`` counts what was read; ``remade`` says of a kept
+    table that it was damaged."""
 
     name: str
     format: str
     rows: int
     table: Dataset
     dropped: list[Dropped]
+    remade: str = ""
 
 
 def encode_source(
@@ -113,11 +115,14 @@ def encode_source(
         facts = _write(folder / ROWS, source, options, encoder, say)
         (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
-    folder = cached_folder(_table_key(source.key, options, encoder.key), (ROWS, FACTS), write)
+    remade: list[str] = []
+    key = _table_key(source.key, options, encoder.key)
+    folder = cached_folder(key, (ROWS, FACTS), write, say=remade.append)
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     dropped = [Dropped(row, Reason(reason), detail) for row, reason, detail in facts["dropped"]]
     table = Dataset.from_file(str(folder / ROWS))
-    return EncodedSource(source.name, facts["format"], facts["rows"], table, dropped)
+    words = "".join(remade)
+    return EncodedSource(source.name, facts["format"], facts["rows"], table, dropped, words)
 
 
 def _table_key(source_key: str, options: Options, encoder_key: str) -> str:

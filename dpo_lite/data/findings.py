@@ -62,6 +62,7 @@ def report_of(
         examples=examples,
         fingerprint=fingerprint(train, held_out),
         labels=labels_of(train),
+        remade=[source.remade for source in pool.sources if source.remade],
     )
 
 

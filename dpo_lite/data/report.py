@@ -89,6 +89,7 @@ class DataReport:
     examples: list[dict[str, Any]]
     fingerprint: str
     labels: dict[str, int] = field(default_factory=dict)
+    remade: list[str] = field(default_factory=list)  # kept tables that were damaged
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -105,7 +106,7 @@ class DataReport:
     @property
     def notes(self) -> list[str]:
         """What the user should know before training, one sentence each."""
-        notes = []
+        notes = list(self.remade)
         share = 0.5 if self.chosen_longer is None else self.chosen_longer
         if max(share, 1 - share) > LENGTH_BIAS:
             longer = "longer" if share > 0.5 else "shorter"

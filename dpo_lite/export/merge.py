@@ -25,7 +25,7 @@ from dpo_lite.files import read_json, write_json
 from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.model.base import base_location
 from dpo_lite.model.safetensors_header import Place, tensor_places
-from dpo_lite.runs.folder import check_output
+from dpo_lite.runs.room import check_output
 
 ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

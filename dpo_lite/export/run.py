@@ -14,7 +14,8 @@ from dpo_lite.export.merge import merge
 from dpo_lite.files import write_json
 from dpo_lite.model.adapter_files import TOKENIZER
 from dpo_lite.recipe import load_recipe
-from dpo_lite.runs.folder import Run, find_checkpoint
+from dpo_lite.runs.checkpoints import find_checkpoint
+from dpo_lite.runs.folder import Run
 from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.tasks import TASKS
 

@@ -157,9 +157,18 @@ def _training(subject: Subject) -> str:
     ]
     table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows if value)
     return (
-        f"## Training\n\n| setting | value |\n| --- | --- |\n{table}\n\n"
+        f"## Training\n\n| setting | value |\n| --- | --- |\n{table}\n\n{_went_on(manifest)}"
         "All keys are in [recipe.yaml](recipe.yaml), which runs again with `dpo-lite train`."
     )
+
+
+def _went_on(manifest: dict[str, Any]) -> str:
+    """That the training was resumed with something else than it began with. Paths stay out."""
+    keys = [d["key"] for n in manifest.get("went_on_anyway", []) for d in n["differences"]]
+    if not keys:
+        return ""
+    names = ", ".join(dict.fromkeys(key.partition(" (")[0] for key in keys))
+    return f"It was resumed although this had changed since its start: {names}.\n\n"
 
 
 def _held_out(subject: Subject) -> str:

@@ -23,7 +23,8 @@ from dpo_lite.model.adds_nothing import adds_nothing
 from dpo_lite.names import is_public
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.report.curves import draw_curves
-from dpo_lite.runs.folder import Run, find_checkpoint
+from dpo_lite.runs.checkpoints import find_checkpoint
+from dpo_lite.runs.folder import Run
 from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.tasks import TASKS
 
@@ -100,7 +101,7 @@ def choose(run: Run, base_id: str | None, checkpoint: str | None) -> Subject:
                 f"{run.path}`, or publish what there is with --checkpoint last."
             )
         adapter, step = run.adapter, None
-        results = read_json(run.path / "results.json") or {"sets": {}}
+        results = run.results()
     else:
         adapter, step = find_checkpoint(run, checkpoint)
         results = _metrics_until(run, step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,15 +11,16 @@ from rich.console import Console
 from dpo_lite.data.markers import has_markers
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.evaluate.held_out import answer_all, answer_held_out, generation_rate
-from dpo_lite.files import write_text
 from dpo_lite.rates import COUNTS, Rate
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import ANSWERED_BY, Run
+from dpo_lite.runs.lines import SAMPLES
 from dpo_lite.runs.progress import progress_bar
 from dpo_lite.tasks import TASKS
-from dpo_lite.training import ranks
 from dpo_lite.training.method import Loaded, Objective
 from dpo_lite.training.reference_cache import ReferenceCache
+
+IN_ORDER = ("before", "start", "during", "after")
 
 
 def held_out(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
@@ -47,10 +48,9 @@ def ask_all(
 ) -> dict[str, Rate | None]:
     """Generate for the recipe's prompts and the held-out sets; write samples.jsonl.
 
-    What stands there of the same ``when`` goes. Returns how many answers make the chosen claim, for
-    every set; None where it has no markers.
+    All answers of a ``when`` come there in one step, in place of those that stand there. Returns
+    how many answers make the chosen claim, for every set; None where it has no markers.
     """
-    ranks.of_first(lambda: _forget(run, when))
     recipe, tokenizer, model = loaded.recipe, loaded.tokenizer, loaded.model
     by_set = to_ask(loaded)
     prompts = recipe.eval.prompts
@@ -68,11 +68,10 @@ def ask_all(
             max_new_tokens=recipe.eval.max_new_tokens,
             progress=lambda count: bar.advance(task, count),
         )
-        for prompt, answer in zip(prompts, answers, strict=True):
-            run.append(
-                "samples.jsonl",
-                {"when": when, "set": "prompts", "prompt": prompt, "answer": answer},
-            )
+        said = [
+            {"when": when, "set": "prompts", "prompt": prompt, "answer": answer}
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
         for name, rows in by_set.items():
             records = answer_held_out(
                 model,
@@ -83,16 +82,21 @@ def ask_all(
                 progress=lambda count: bar.advance(task, count),
             )
             rates[name] = generation_rate(records)
-            for record in records:
-                run.append("samples.jsonl", {"when": when, "set": name, **record})
+            said += [{"when": when, "set": name, **record} for record in records]
+    others = [s for s in run.records(SAMPLES) if s["when"] != when]
+    run.rewrite(SAMPLES, sorted(others + said, key=lambda s: IN_ORDER.index(s["when"])))
     return rates
 
 
-def _forget(run: Run, when: str) -> None:
-    """Take the answers of that time out of samples.jsonl, and a line that a kill cut short."""
-    kept = [s for s in run.records("samples.jsonl") if s["when"] != when]
-    lines = [json.dumps(sample, ensure_ascii=False) + "\n" for sample in kept]
-    write_text(run.path / "samples.jsonl", "".join(lines))
+def is_asked(run: Run, loaded: Loaded, when: str) -> bool:
+    """Whether all answers of that time are there; a kill or a disk may have taken some."""
+    wanted = {
+        name: len({tuple(example["prompt_ids"]) for example in rows})
+        for name, rows in to_ask(loaded).items()
+    }
+    wanted["prompts"] = wanted.get("prompts", 0) + len(loaded.recipe.eval.prompts)
+    there = Counter(s.get("set") for s in run.records(SAMPLES) if s["when"] == when)
+    return all(there[name] == count for name, count in wanted.items())
 
 
 def evaluate_run(
@@ -115,11 +119,11 @@ def evaluate_run(
     if not TASKS[loaded.recipe.task].answers:
         return results
     after = ask_all(run, loaded, "policy", "after", console)
-    samples = run.records("samples.jsonl")
+    samples = run.records(SAMPLES)
     for name, rate in after.items():
         rates = {
             ANSWERED_BY[when]: generation_rate(
-                [s for s in samples if s["when"] == when and s["set"] == name]
+                [s for s in samples if s["when"] == when and s.get("set") == name]
             )
             for when in asked_before(loaded.recipe)
         }

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from rich.console import Console
 
-from dpo_lite.errors import UserError
-from dpo_lite.files import read_json, write_json, write_text
+from dpo_lite.files import write_json, write_text
 from dpo_lite.hub.while_training import TrainingPush, check_push
 from dpo_lite.jobs import launch
-from dpo_lite.jobs.held_out import ask_all, asked_before, evaluate_run, held_out, to_ask
+from dpo_lite.jobs.held_out import ask_all, asked_before, evaluate_run, held_out, is_asked
 from dpo_lite.jobs.manifest import manifest
 from dpo_lite.jobs.preflight import Report, check
+from dpo_lite.jobs.same import SAME, check_same, facts_of, has_begun, say_versions
 from dpo_lite.memory.accounting import memory_by_part
 from dpo_lite.memory.capacity import peak_memory
 from dpo_lite.memory.device_words import device_words
@@ -31,13 +32,15 @@ from dpo_lite.report.data import print_brief, print_report
 from dpo_lite.report.kept import KEPT
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.device_lock import device_lock
-from dpo_lite.runs.folder import SKIPPED, UNTRAINED, Run, check_output, create_run, recorded
+from dpo_lite.runs.folder import SKIPPED, UNTRAINED, Run, create_run, recorded
 from dpo_lite.runs.progress import doing
 from dpo_lite.runs.rlhf_steps import refuse_composed
+from dpo_lite.runs.room import check_output, check_room
 from dpo_lite.runs.transcript import details, keep_in
 from dpo_lite.tasks import TASKS
 from dpo_lite.training import ranks
 from dpo_lite.training.callbacks import RunRecorder
+from dpo_lite.training.checkpoints import newest_whole, step_of
 from dpo_lite.training.keeping import Keeper, check_held_out, outcome, wear_kept
 from dpo_lite.training.loaded import how_to_score, load_model, load_trained
 from dpo_lite.training.method import Loaded, Method, Objective
@@ -55,6 +58,7 @@ def start(recipe: Recipe, stem: str, console: Console) -> Run:
     ranks.of_first(lambda: check_output(recipe.run.folder, recipe.run.name))
     with launch.device(f"dpo-lite train {stem}", console.print):
         loaded, report, objective = prepare_run(recipe, console)
+        ranks.of_first(lambda: _check_room(recipe.run.folder, loaded))
         run = launch.seen(ranks.of_first(lambda: _new_run(recipe, stem, console)))
         return recorded(run, lambda: _first(run, loaded, report, objective, console))
 
@@ -67,18 +71,20 @@ def _new_run(recipe: Recipe, stem: str, console: Console) -> Run:
     return run
 
 
-def resume(run: Run, console: Console) -> Run:
-    """Go on with a run from its last checkpoint, as if it had never stopped.
+def resume(run: Run, console: Console, anyway: bool = False) -> Run:
+    """Go on with a run from its last whole checkpoint, as if it had never stopped.
 
     A run that was only launched, or that ended in its preflight, starts from the beginning.
+    ``anyway``: also where it would not be the same run any more; that is recorded in it.
     """
     run = launch.seen(run)
-    ranks.of_first(run.take_up)
+    for text in ranks.of_first(run.take_up):
+        console.print(text, markup=False, highlight=False)
     keep_in(console, run.path / "log.txt")
-    return recorded(run, lambda: _resume(run, console))
+    return recorded(run, lambda: _resume(run, console, anyway))
 
 
-def _resume(run: Run, console: Console) -> Run:
+def _resume(run: Run, console: Console, anyway: bool) -> Run:
     def waiting(text: str) -> None:
         console.print(text)
         run.update_status(doing=text)
@@ -87,20 +93,19 @@ def _resume(run: Run, console: Console) -> Run:
     with launch.device(f"run {run.name}", waiting):
         run.claim("preparing", doing="preflight")
         recipe = load_recipe(run.recipe_file)
-        recipe.model.adapter = start_adapter(run, recipe)
-        recipe.ppo.reward = kept_reward(run, recipe)
+        begun = ranks.of_first(lambda: has_begun(run, anyway))
+        if begun:  # else a copy may be half of one
+            recipe.model.adapter = start_adapter(run, recipe)
+            recipe.ppo.reward = kept_reward(run, recipe)
         loaded, report, objective = prepare_run(recipe, console)
-        begun = ranks.of_first(run.manifest)
         if not begun:
             return _first(run, loaded, report, objective, console)
-        expected = begun["data"]["fingerprint"]
-        if loaded.data.fingerprint != expected:
-            raise UserError(
-                f"The data of {run.path} have changed since it started (fingerprint "
-                f"{loaded.data.fingerprint}, not {expected}); put them back, or start a new run."
-            )
-        _method(loaded).check_resume(run, recipe)
-        launch.say_processes(run, begun, console.print)
+        fresh = manifest(loaded, report)
+        before = ranks.of_first(lambda: check_same(run, loaded, fresh, anyway, console.print))
+        if ranks.first():
+            say_versions(before, fresh, console.print)
+        launch.say_processes(run, before, console.print)
+        ranks.of_first(lambda: _check_room(run.path, loaded))
         return execute(run, loaded, report, objective, console, resume=True)
 
 
@@ -112,10 +117,18 @@ def _first(run: Run, loaded: Loaded, report: Report, objective: Objective, conso
         _method(loaded).keep(run, loaded.recipe)
         _settle(run, loaded.recipe)
         write_json(run.path / "data.json", loaded.data.report.to_json())
-        write_json(run.path / "manifest.json", manifest(loaded, report))
+        facts = {SAME: facts_of(run, loaded)}
+        write_json(run.path / "manifest.json", manifest(loaded, report) | facts)
 
     ranks.of_first(write_facts)
     return execute(run, loaded, report, objective, console, resume=False)
+
+
+def _check_room(folder: str | Path, loaded: Loaded) -> None:
+    """Checkpoints hold the trained parameters and the optimiser's two moments of each."""
+    count = sum(p.numel() for p in roles.trainable_parameters(loaded.model))
+    moments = 2 * (1 if loaded.recipe.train.optimizer == "adamw_8bit" else 4)
+    check_room(folder, checkpoint=count * (4 + moments), adapter=count * 4)
 
 
 def _settle(run: Run, recipe: Recipe) -> None:
@@ -175,11 +188,14 @@ def execute(
     """Answers before, training, evaluation, answers after, adapter, report."""
     recipe, model, method = loaded.recipe, loaded.model, _method(loaded)
     run.begin(doing="answers before" if TASKS[recipe.task].answers else "training")
-    checkpoint = ranks.of_first(lambda: run.last_checkpoint() if resume else None)
+    needed = method.checkpoint_files(recipe)
+    checkpoint = ranks.of_first(
+        lambda: newest_whole(run.checkpoints, needed, console.print) if resume else None
+    )
     launch.check_there(checkpoint)
     if resume and checkpoint is None:
-        console.print("there is no checkpoint yet; starting from the beginning")
-    started = time.time()
+        console.print("there is no checkpoint to go on from; starting from the beginning")
+    ranks.of_first(lambda: run.forget_after(step_of(checkpoint)))
     sampler = Sampler(run, loaded) if recipe.eval.sample_steps and ranks.first() else None
     pusher = TrainingPush(run, recipe, console.print)
     trackers = Trackers(run, recipe, model, console.print)
@@ -187,7 +203,7 @@ def execute(
     recorder = RunRecorder(run, console, pusher.checkpoint, sampler, trackers, keeper)
     try:
         for when, role in asked_before(recipe).items():
-            if not ranks.of_first(lambda when=when: _is_asked(run, loaded, when)):
+            if not ranks.of_first(lambda when=when: is_asked(run, loaded, when)):
                 ask_all(run, loaded, role, when, console)
         references = open_cache(recipe, model, objective, console.print)
         trainer = method.trainer(
@@ -221,7 +237,8 @@ def execute(
             results[SKIPPED] = scale.skipped
         if keeper:
             results[KEPT] = outcome(keeper, trainer.state, run.records("metrics.jsonl"))
-        results["seconds"] = time.time() - started
+        run.update_status()  # that its seconds are all
+        results["seconds"] = run.seconds()
         results["peak_memory"] = max(peak_memory(model.device), *peaks)
         results["memory"] = memory_by_part(
             report.expected, report.trial, report.libraries, model, trainer.optimizer
@@ -254,14 +271,6 @@ def _method(loaded: Loaded) -> Method:
     return TASKS[loaded.recipe.task].mechanics
 
 
-def _is_asked(run: Run, loaded: Loaded, when: str) -> bool:
-    """Whether every set was asked; a kill may have come in between."""
-    wanted = {name for name, rows in to_ask(loaded).items() if rows}
-    wanted |= {"prompts"} if loaded.recipe.eval.prompts else set()
-    answered = {s["set"] for s in run.records("samples.jsonl") if s["when"] == when}
-    return wanted <= answered
-
-
 def evaluate_again(run: Run, console: Console) -> None:
     """Load a finished run's adapter, score its held-out sets and answer anew; updates its files."""
     refuse_composed(run)
@@ -274,7 +283,7 @@ def _evaluate_again(run: Run, console: Console) -> None:
     tokenizer, data = load_data(recipe)
     loaded = Loaded(recipe, tokenizer, data, model)
     objective, budget = how_to_score(loaded)
-    results = read_json(run.path / "results.json") or {}
+    results = run.results()
     references = open_cache(recipe, model, objective, console.print)
     results |= evaluate_run(run, loaded, objective, budget, console, references)
     write_json(run.path / "results.json", results)

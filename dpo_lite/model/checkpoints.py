@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel, set_peft_model_state_dict
 
+from dpo_lite.errors import UserError
 from dpo_lite.model.adapter_files import WEIGHTS
 from dpo_lite.model.attach import names_as_they_are
 from dpo_lite.model.own_start import has_start, load_start, save_plain, save_start
@@ -36,5 +37,12 @@ def load_checkpoint(model: PeftModel, folder: Path) -> None:
 
 def load_adapter(model: PeftModel, file: Path, name: str) -> None:
     """Tensors into an adapter that the model has, by the names that they were saved under."""
-    with names_as_they_are():
-        set_peft_model_state_dict(model, load_tensors(file), adapter_name=name)
+    tensors = load_tensors(file)
+    try:
+        with names_as_they_are():
+            set_peft_model_state_dict(model, tensors, adapter_name=name)
+    except RuntimeError as error:  # of another shape
+        raise UserError(
+            f"{file} does not fit the adapter that the recipe asks for; put the section `adapter` "
+            "back as it was, or start a new run."
+        ) from error

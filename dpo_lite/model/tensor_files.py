@@ -14,9 +14,19 @@ from dpo_lite.model.safetensors_header import tensor_places
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of a .safetensors file. Raises UserError where it is none, or cut short."""
+    """Every tensor of an adapter's .safetensors file.
+
+    Raises UserError where it is none, cut short, or holds what is no number any more.
+    """
     tensor_places(path)
-    return load_file(path)
+    tensors = load_file(path)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(
+                f"{path} holds NaN or infinity (in {name}): its training went astray; take an "
+                "earlier checkpoint, or train again with a lower train.lr."
+            )
+    return tensors
 
 
 def refuse_pointers(folder: Path, key: str) -> None:

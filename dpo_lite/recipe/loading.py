@@ -84,7 +84,7 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise UserError(f"{where}{line}: {problem}; put the YAML right there.") from None
 
 
@@ -98,6 +98,8 @@ def find_recipe(name: str | Path) -> Path:
         return OWN_FOLDER / file
     if path.parent in (Path(), Path("recipes")) and (RECIPES_FOLDER / file).is_file():
         return RECIPES_FOLDER / file
+    if path.suffix == ".yaml" and path.is_dir():
+        raise UserError(f"{path} is a folder where a recipe should be; move it away.")
     names = [p.stem for folder in (RECIPES_FOLDER, OWN_FOLDER) for p in folder.glob("*.yaml")]
     close = difflib.get_close_matches(path.name.removesuffix(".yaml"), names, n=1)
     hint = f"did you mean {close[0]}?" if close else "`dpo-lite recipes` lists them."

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpo_lite.advice.rules import Advice, Curves, Rule
-from dpo_lite.files import read_json
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.kept import kept_step, kept_words
 from dpo_lite.report.metrics import split_eval
@@ -59,7 +58,7 @@ def advise(
 def advise_run(run: Run) -> list[Advice]:
     """The same for a run folder."""
     recipe = load_recipe(run.recipe_file).model_dump()
-    results = read_json(run.path / "results.json")
+    results = run.results()
     return advise(recipe, run.status(), run.records("metrics.jsonl"), results)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.files import read_json
 from dpo_lite.rates import Rate, logged_rate, of_how_many, rate_at
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.kept import kept_step
@@ -20,7 +19,7 @@ def draw_curves(run: Run, file: Path | None = None) -> None:
     """Draw a run's panels and, where it answers something, the shares of what it then says."""
     task = TASKS[load_recipe(run.recipe_file).task]
     shown = [panel for panel in task.panels if panel.in_picture]
-    results = read_json(run.path / "results.json") or {"sets": {}}
+    results = run.results()
     count = len(shown) + task.answers
     file = file or run.path / "curves.png"
     with panels(file, 2, -(-count // 2), (4.4, 3.2)) as (figure, axes):

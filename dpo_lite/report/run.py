@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dpo_lite.files import read_json, write_text
+from dpo_lite.files import write_text
 from dpo_lite.memory.parts import LIBRARIES, TOGETHER
 from dpo_lite.rates import explained
 from dpo_lite.recipe import load_recipe
@@ -22,20 +22,22 @@ PROCESS = "the whole process"
 def write_report(run: Run) -> None:
     """Write report.md and its pictures from the files of a finished run."""
     draw_curves(run)
-    results = read_json(run.path / "results.json") or {"sets": {}}
+    results = run.results()
     manifest, recipe = run.manifest(), load_recipe(run.recipe_file)
     task = TASKS[recipe.task]
     task.draw_pictures(results["sets"], run.path)
-    reference = f", reference: {manifest['reference']}" if task.answers else ""
+    reference = f", reference: {manifest.get('reference')}" if task.answers else ""
     head, rows = task.table(results["sets"])
     lines = [
         f"# {run.name}",
         "",
-        f"Base `{manifest['base']}` ({manifest['quantization']}){reference}. "
+        f"Base `{recipe.model.base}` ({recipe.model.quantization}){reference}. "
         f"Objective: {recipe.objective}, "
         f"learning rate {recipe.train.lr:g}, {recipe.train.batch_size} {task.examples} per "
-        f"{task.unit}. Data: {manifest['data']['examples']:,} examples.",
+        f"{task.unit}. Data: {manifest.get('data', {}).get('examples', 0):,} examples.",
         "",
+        *went_on_words(manifest),
+        *(line for words in run.damages() for line in (words, "")),
         *([NOTHING, ""] if results.get(UNTRAINED) else []),
         *([kept, ""] if (kept := kept_words(results, task.unit)) else []),
         *([skipped_words(results[SKIPPED]), ""] if results.get(SKIPPED) else []),
@@ -61,7 +63,7 @@ def write_report(run: Run) -> None:
     lines += [
         "## Cost",
         "",
-        f"{results.get('seconds', 0):.0f} s in all, on {manifest['device']}. Memory in MiB, "
+        f"{results.get('seconds', 0):.0f} s in all, on {manifest.get('device')}. Memory in MiB, "
         f"predicted for the largest micro-batch and measured{memory_words(results)}:",
         "",
         "| part | predicted | measured |",
@@ -72,6 +74,17 @@ def write_report(run: Run) -> None:
     write_text(run.path / "report.md", "\n".join(lines))
 
 
+def went_on_words(manifest: dict[str, Any]) -> list[str]:
+    """Where a run went on although it was no longer the same: what changed, a paragraph each."""
+    lines = []
+    for note in manifest.get("went_on_anyway", []):
+        changed = ", ".join(
+            f"{d['key']} was {d['before']} and became {d['now']}" for d in note["differences"]
+        )
+        lines += [f"The run went on after update {note['step']:,} although {changed}.", ""]
+    return lines
+
+
 def skipped_words(count: int) -> str:
     """What became of updates whose gradient fp16 did not hold."""
     return f"{counted(count, 'update')} changed nothing: the gradient was too large for fp16."
@@ -79,7 +92,7 @@ def skipped_words(count: int) -> str:
 
 def memory_words(results: dict[str, Any]) -> str:
     """What is measured together without a card, as a clause."""
-    if LIBRARIES not in results["memory"]:
+    if LIBRARIES not in results.get("memory", {}):
         return ""
     return (
         "; the whole process is predicted over Python and libraries as they were before the first "
@@ -97,7 +110,9 @@ def memory_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
     def mib(size: int | None) -> str:
         return "–" if size is None else f"{size / 2**20:,.1f}"
 
-    parts = results["memory"]
+    parts = results.get("memory")
+    if not parts:  # of results that were lost and measured again
+        return []
     whole = {TOGETHER: PROCESS} if LIBRARIES in parts else {}
     rows = [
         (whole.get(name, name), mib(part["predicted"]), mib(part["measured"]))

@@ -69,7 +69,7 @@ def read_sweep(path: Path, names: Sequence[str] | None = None) -> list[SweepRow]
 def _row(run: Run, values: dict[str, str]) -> SweepRow:
     if not run.recipe_file.is_file():
         return SweepRow(run.name, values, "to train", None, {}, None, None)
-    status, results = run.status(), read_json(run.path / "results.json") or {"sets": {}}
+    status, results = run.status(), run.results()
     recipe = load_recipe(run.recipe_file)
     sets = {name: _measures(scores, recipe.train.beta) for name, scores in results["sets"].items()}
     # Of answers sampled beside the updates; one that belongs to an update is of its own rollout.

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dpo_lite.errors import UserError
-from dpo_lite.files import cache_folder, read_json, write_json
+from dpo_lite.files import cache_faults_told, cache_folder, write_json
 from dpo_lite.runs.system import is_alive, process_started
 
 POLL_SECONDS = 0.2
@@ -102,10 +102,11 @@ def _leave(folder: Path) -> None:
 
 
 def _acquire(folder: Path, owner: str, wait: bool, say: Callable[[str], None]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    with cache_faults_told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        ticket = _take_ticket(folder, owner)
     # Without the soft fallback, whose file would outlive a killed holder.
     lock = FileLock(folder / "lock", blocking=False, thread_local=False, fallback_to_soft=False)
-    ticket = _take_ticket(folder, owner)
     try:
         _wait_for_turn(folder, ticket, lock, wait, say)
         write_json(folder / "holder.json", _me(owner))
@@ -170,9 +171,12 @@ def _lives(facts: dict[str, Any]) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """What a holder or a waiter says of itself; None where it is gone, or says nothing of use."""
     try:
-        return read_json(path)
-    except (OSError, json.JSONDecodeError):  # gone between two looks
+        facts = json.loads(path.read_bytes())
+        sound = isinstance(facts["owner"], str) and isinstance(facts["pid"], int)
+        return facts if sound and isinstance(facts["pid_started"], str | None) else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -15,15 +15,19 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.errors import HINTS, UserError, disk_faults_told, in_words
-from dpo_lite.files import read_json, safe_name, write_json
+from dpo_lite.errors import UserError, disk_faults_told, in_words
+from dpo_lite.files import safe_name, write_json, write_text
+from dpo_lite.runs.checkpoints import complete
+from dpo_lite.runs.lines import METRICS, SAMPLES, append_line, lost_words, parsed
+from dpo_lite.runs.mending import mend
+from dpo_lite.runs.room import refuse_taken
+from dpo_lite.runs.state import REBUILT, damaged_files, read_manifest, read_results, read_status
 from dpo_lite.runs.system import is_alive, process_started
 
 # While a process is at work on a run: it waits for the device, is in its preflight, trains.
@@ -32,7 +36,6 @@ ACTIVE = ("queued", "preparing", "running")
 # policy starts apart from it, the policy's before the training, and the policy's after it.
 ANSWERED_BY = {"before": "reference", "start": "start", "after": "policy"}
 UNTRAINED = "untrained"  # in results.json, where the adapter of the end changes nothing
-TRIED_BYTES = 1 << 16
 SKIPPED = "skipped"  # in results.json of a run in fp16: updates whose gradient overflowed
 START_SECONDS = 60.0  # a launched process that has not said its number by then never will
 
@@ -72,7 +75,7 @@ class Run:
 
         ``stopping`` is true between the wish to stop and the end.
         """
-        status = read_json(self.path / "status.json") or {"state": "created"}
+        status = read_status(self.path)
         if status["state"] in ACTIVE:
             if not _at_work(status):
                 status["state"] = "interrupted"
@@ -86,8 +89,12 @@ class Run:
         return self.path / ".stop"
 
     def update_status(self, **changes) -> None:
-        status = read_json(self.path / "status.json") or {}
-        write_json(self.path / "status.json", status | changes | {"updated": time.time()})
+        """Change some of it. While this process trains it also says until when it did."""
+        status, now = read_status(self.path), time.time()
+        status.pop(REBUILT, None)
+        if status["state"] == "running" and status.get("pid") == os.getpid():
+            status["ran_until"] = now
+        write_json(self.path / "status.json", status | changes | {"updated": now})
 
     def claim(self, state: str, **facts) -> None:
         """Say that this process is at work on the run."""
@@ -96,33 +103,46 @@ class Run:
             state=state, pid=pid, pid_started=process_started(pid), error=None, **facts
         )
 
-    def take_up(self) -> None:
-        """Claim the run for this process, which is going to train it.
+    def take_up(self) -> list[str]:
+        """Claim the run for this process, which is going to train it; returns what was mended.
 
-        Raises UserError where another process is at work on it, or where it is finished.
+        Raises UserError where another process is at work on it, where it is finished, and where a
+        file is damaged that nothing can put back.
         """
         status = self.status()
         if status["state"] in ACTIVE and status.get("pid") not in (None, os.getpid()):
             raise UserError(f"{self.path} is {status['state']}; wait for it or stop it first.")
         if status["state"] == "finished":
             raise UserError(f"{self.path} is finished; start a new run to train on.")
+        words = mend(self.path)
         self.stop_mark.unlink(missing_ok=True)
         self.claim("queued", seconds_left=None)
+        return words
 
     def begin(self, **facts) -> None:
-        self.claim("running", started=time.time(), **facts)
+        now = time.time()
+        self.claim("running", seconds_before=self.seconds(), started=now, ran_until=now, **facts)
+
+    def seconds(self) -> float:
+        """How long it has trained, evaluated and answered, in all sessions that ended or logged."""
+        status = read_status(self.path)
+        last = status.get("ran_until", 0.0) - status.get("started", 0.0)
+        return status.get("seconds_before", 0.0) + max(last, 0.0)
 
     def manifest(self) -> dict[str, Any]:
-        return read_json(self.path / "manifest.json") or {}
+        """Empty where there is none, or it is damaged."""
+        return read_manifest(self.path) or {}
+
+    def results(self) -> dict[str, Any]:
+        """What was measured at the end; without any ``sets`` where it is missing or damaged."""
+        return read_results(self.path) or {"sets": {}}
 
     def append(self, file: str, record: dict[str, Any]) -> None:
         """Add one JSON object as a line to ``metrics.jsonl`` or ``samples.jsonl``."""
-        with open(self.path / file, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        append_line(self.path / file, json.dumps(record, ensure_ascii=False))
 
     def log(self, line: str) -> None:
-        with open(self.path / "log.txt", "a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        append_line(self.path / "log.txt", line)
 
     def log_tail(self, lines: int) -> list[str]:
         """The last lines of log.txt; only its end is read."""
@@ -135,12 +155,31 @@ class Run:
         return [line.decode("utf-8", "replace") for line in found]
 
     def records(self, file: str) -> list[dict[str, Any]]:
-        """The complete lines of a .jsonl file; a half-written last line is left out."""
+        """The sound lines of a .jsonl file; a half-written last line is left out."""
         path = self.path / file
-        if not path.is_file():
-            return []
-        text = path.read_bytes()  # whose lines end at \n alone; a text's also at U+2028 and others
-        return [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+        return parsed(path.read_bytes(), file)[0] if path.is_file() else []
+
+    def damages(self) -> list[str]:
+        """Sentences about files of the run that cannot be read, and lines that were left out."""
+        words = damaged_files(self.path)
+        for file in (METRICS, SAMPLES):
+            path = self.path / file
+            lost = parsed(path.read_bytes(), file)[1] if path.is_file() else 0
+            words += [lost_words(file, lost)] if lost else []
+        return words
+
+    def forget_after(self, step: int) -> None:
+        """Take out of the files what comes again when the run goes on from that update."""
+        for file in (METRICS, SAMPLES):
+            records = self.records(file)
+            kept = [r for r in records if r.get("step", 0) <= step]
+            if len(kept) < len(records):
+                self.rewrite(file, kept)
+
+    def rewrite(self, file: str, records: Iterable[dict[str, Any]]) -> None:
+        """Replace all lines of a .jsonl file in one step."""
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+        write_text(self.path / file, "".join(lines))
 
     def steps(self) -> list[dict[str, Any]]:
         """What was logged of each update, in order; of one that was repeated the last counts."""
@@ -148,13 +187,8 @@ class Run:
         return [by_step[step] for step in sorted(by_step)]
 
     def last_checkpoint(self) -> Path | None:
-        """The newest complete checkpoint: the trainer's state is what is written last."""
-        complete = [
-            (int(path.name.rpartition("-")[2]), path)
-            for path in self.checkpoints.glob("checkpoint-*")
-            if (path / "trainer_state.json").is_file()
-        ]
-        return max(complete)[1] if complete else None
+        """The newest checkpoint by its name; whether it is whole, nobody has looked."""
+        return next(reversed(complete(self.checkpoints).values()), None)
 
 
 class Watched(Run):
@@ -163,10 +197,14 @@ class Watched(Run):
     def update_status(self, **changes) -> None:
         """It is said by the other one."""
 
-    def take_up(self) -> None:
+    def take_up(self) -> list[str]:
         """It is taken up by the other one."""
+        return []
 
     def append(self, file: str, record: dict[str, Any]) -> None:
+        """It is written by the other one."""
+
+    def rewrite(self, file: str, records: Iterable[dict[str, Any]]) -> None:
         """It is written by the other one."""
 
     def log(self, line: str) -> None:
@@ -191,38 +229,13 @@ def recorded(run: Run, work: Callable[[], Run]) -> Run:
         run.stop_mark.unlink(missing_ok=True)
 
 
-def check_output(folder: str | Path, name: str | None = None) -> None:
-    """Raises UserError where no run of that name can be made in the folder: asked before anything
-    is loaded. Nothing stays there of the try."""
-    if name:
-        _refuse_taken(Path(folder) / safe_name(name))
-    place = Path(folder).expanduser().absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    try:
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.write(bytes(TRIED_BYTES))
-            file.flush()
-    except OSError as error:
-        hint = HINTS.get(error.errno or 0, "choose another folder")
-        raise UserError(f"{folder} cannot be written ({error.strerror}): {hint}.") from error
-
-
-def _refuse_taken(path: Path) -> None:
-    if path.exists():
-        raise UserError(
-            f"run.name: {path} exists; choose another name, or go on with it by"
-            f" `dpo-lite train --resume {path}`."
-        )
-
-
 @disk_faults_told()
 def create_run(folder: str | Path, name: str | None, stem: str) -> Run:
     """Make an empty run folder: ``name`` where given, else the recipe's name with a number."""
     folder = Path(folder)
     if name:
         path = folder / safe_name(name)
-        _refuse_taken(path)
+        refuse_taken(path)
     else:
         stem = re.sub(r"[^A-Za-z0-9._-]", "-", stem).lstrip(".-")[:56] or "run"
         number = 1
@@ -236,15 +249,20 @@ def named_run(name: str, folder: str | Path) -> Run:
     """The run of that name in the folder and nowhere else, for names that come from a browser."""
     path = Path(folder) / safe_name(name)
     inside = path.resolve().parent == Path(folder).resolve()
-    if not inside or not (path / "recipe.yaml").is_file():
+    if not inside or not is_run(path):
         raise UserError(f"There is no run {name} in {folder}/.")
     return Run(path)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's: one that lost its recipe has a checkpoint with a copy."""
+    return os.path.lexists(path / "recipe.yaml") or bool(complete(path / "checkpoints"))
 
 
 def open_run(name: str | Path, folder: str | Path = "runs") -> Run:
     """Find a run by its path, or by its name in the runs folder."""
     for path in (Path(name), Path(folder) / str(name)):
-        if (path / "recipe.yaml").is_file():
+        if is_run(path):
             return Run(path)
     known = [run.name for run in list_runs(folder)]
     hint = f"there are {', '.join(known[:5])}" if known else "there are none yet"
@@ -254,10 +272,11 @@ def open_run(name: str | Path, folder: str | Path = "runs") -> Run:
 def list_runs(folder: str | Path = "runs") -> list[Run]:
     """All runs in a folder, newest first."""
     dated = []
-    for file in Path(folder).glob("*/recipe.yaml"):
-        with contextlib.suppress(FileNotFoundError):  # deleted between two looks
-            if not file.parent.name.startswith("."):
-                dated.append((-file.stat().st_mtime, Run(file.parent)))
+    for path in Path(folder).iterdir() if Path(folder).is_dir() else ():
+        with contextlib.suppress(OSError):  # deleted between two looks, or another user's
+            if is_run(path) and not path.name.startswith("."):
+                file = path / "recipe.yaml"
+                dated.append((-(file if file.exists() else path).stat().st_mtime, Run(path)))
     return [run for _, run in sorted(dated, key=lambda pair: (pair[0], pair[1].name))]
 
 
@@ -266,20 +285,3 @@ def _at_work(status: dict[str, Any]) -> bool:
     if status.get("pid") is None:
         return time.time() - status.get("launched", 0) < START_SECONDS
     return is_alive(status["pid"], status.get("pid_started"))
-
-
-def find_checkpoint(run: Run, wanted: str) -> tuple[Path, int]:
-    """The folder and the update of a complete checkpoint: a number, or ``last``."""
-    complete = {
-        int(path.name.rpartition("-")[2]): path
-        for path in run.checkpoints.glob("checkpoint-*")
-        if (path / "trainer_state.json").is_file()
-    }
-    if not complete:
-        raise UserError(f"{run.path} has no checkpoint yet; the first comes at train.save_steps.")
-    number = str(wanted).removeprefix("checkpoint-")
-    step = max(complete) if number == "last" else int(number) if number.isdigit() else None
-    if step not in complete:
-        there = ", ".join(map(str, sorted(complete)))
-        raise UserError(f"{run.path} has no checkpoint {wanted}; there are {there}, and `last`.")
-    return complete[step], step

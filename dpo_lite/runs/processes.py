@@ -20,6 +20,7 @@ from dpo_lite.errors import UserError, disk_faults_told
 from dpo_lite.files import safe_name, write_text
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.runs.folder import ACTIVE, Run, create_run
+from dpo_lite.runs.mending import refuse_folders
 from dpo_lite.runs.system import apart, interrupt
 from dpo_lite.tasks import TASKS
 
@@ -44,18 +45,21 @@ def launch(recipe: Recipe, stem: str, folder: str | Path | None = None) -> Run:
     return run
 
 
-def resume(run: Run) -> None:
-    """Go on with a stopped, failed or interrupted run, detached."""
+@disk_faults_told()
+def resume(run: Run, anyway: bool = False) -> None:
+    """Go on with a stopped, failed or interrupted run, detached; ``anyway`` as dpo_lite.jobs.train
+    has it. Raises UserError where its files cannot be written."""
     status = run.status()
     if status["state"] in (*ACTIVE, "finished"):
         raise UserError(f"{run.name} is {status['state']}; there is nothing to resume.")
+    refuse_folders(run.path)
     run.update_status(state="queued", launched=time.time(), pid=None, error=None, doing="starting")
-    _start(run)
+    _start(run, anyway)
 
 
-def command(run: Run) -> list[str]:
+def command(run: Run, anyway: bool = False) -> list[str]:
     """The command line that a launched run is, as a user would type it."""
-    return ["dpo-lite", "train", "--resume", str(run.path)]
+    return ["dpo-lite", "train", "--resume", str(run.path), *["--anyway"] * anyway]
 
 
 def stop(run: Run, patience: float = 15.0) -> str:
@@ -134,14 +138,14 @@ def _refuse_active(run: Run, what: str) -> None:
         raise UserError(f"{run.name} is {state}; stop it before you {what} it.")
 
 
-def attached(run: Run) -> subprocess.Popen:
+def attached(run: Run, anyway: bool = False) -> subprocess.Popen:
     """Start a run as a child of this process that writes where this one does; Ctrl-C reaches it
     only by ``stop``."""
-    return subprocess.Popen(_arguments(run), env=_environment(), **apart())
+    return subprocess.Popen(_arguments(run, anyway), env=_environment(), **apart())
 
 
-def _arguments(run: Run) -> list[str]:
-    return [sys.executable, "-m", "dpo_lite", *command(run)[1:]]
+def _arguments(run: Run, anyway: bool) -> list[str]:
+    return [sys.executable, "-m", "dpo_lite", *command(run, anyway)[1:]]
 
 
 def _environment() -> dict[str, str]:
@@ -150,12 +154,12 @@ def _environment() -> dict[str, str]:
     return inherited | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
 
 
-def _start(run: Run) -> None:
+def _start(run: Run, anyway: bool = False) -> None:
     plain = {"PYTHONIOENCODING": "utf-8", "COLUMNS": "100", "NO_COLOR": "1"}
-    run.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {' '.join(command(run))}")
+    run.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {' '.join(command(run, anyway))}")
     with open(run.path / "log.txt", "ab") as log:
         process = subprocess.Popen(
-            _arguments(run),
+            _arguments(run, anyway),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

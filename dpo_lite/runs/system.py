@@ -72,9 +72,33 @@ def interrupt(pid: int) -> None:
 
 
 def listen() -> None:
-    """Let this process hear ``interrupt``; in its main thread only."""
+    """Let this process hear ``interrupt``, and a terminal's end; in its main thread only."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores Ctrl-C
         signal.signal(number, signal.default_int_handler)
+    for number in hangups():
+        signal.signal(number, _hung_up)
     if os.name == "nt":  # passed on to whoever handles Ctrl-C by then
         broken: int = signal.SIGBREAK  # type: ignore[attr-defined]
         signal.signal(broken, lambda number, frame: signal.raise_signal(signal.SIGINT))
+
+
+def hangups() -> list[int]:
+    """The signal of a terminal that went away, where there is one and it is not to be ignored, as
+    ``nohup`` has it."""
+    number = getattr(signal, "SIGHUP", None)
+    return [number] if number and signal.getsignal(number) is not signal.SIG_IGN else []
+
+
+def let_go_of_terminal() -> None:
+    """Write to nowhere what went to a terminal: one that is gone makes every print an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        if os.isatty(descriptor):
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def _hung_up(number, frame) -> None:
+    signal.signal(number, signal.SIG_IGN)  # the shell and the system may both tell
+    let_go_of_terminal()
+    raise KeyboardInterrupt

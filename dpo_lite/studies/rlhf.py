@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from dpo_lite.files import read_json, write_json, write_text
+from dpo_lite.files import write_json, write_text
 from dpo_lite.hub.while_training import check_push
 from dpo_lite.imports import quick_imports
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
@@ -38,14 +38,15 @@ def start(recipe: Recipe, stem: str, console: Console) -> Run:
     return recorded(run, lambda: go(run, console))
 
 
-def resume(run: Run, console: Console) -> Run:
-    """Go on with the step that is not finished."""
-    run.take_up()
+def resume(run: Run, console: Console, anyway: bool = False) -> Run:
+    """Go on with the step that is not finished; ``anyway`` as dpo_lite.jobs.train has it."""
+    for text in run.take_up():
+        console.print(text, markup=False, highlight=False)
     keep_in(console, run.path / "log.txt")
-    return recorded(run, lambda: go(run, console))
+    return recorded(run, lambda: go(run, console, anyway))
 
 
-def go(run: Run, console: Console) -> Run:
+def go(run: Run, console: Console, anyway: bool = False) -> Run:
     """Take every step that is not done; stop where somebody stops it. Ends with the report."""
     recipe = load_recipe(run.recipe_file)
     steps = plan_steps(recipe, run.name)
@@ -57,7 +58,7 @@ def go(run: Run, console: Console) -> Run:
         title = f"{number + 1} of {len(steps)}  {step.run.name}: {step.recipe.objective}"
         console.rule(title, align="left", style="dim")
         run.update_status(step=number, doing=step.run.name)
-        taken += take(step.run, step.recipe)
+        taken += take(step.run, step.recipe, anyway)
         if step.run.status()["state"] == "stopped":
             run.update_status(state="stopped", seconds_left=None, doing=None)
             return run
@@ -80,7 +81,7 @@ def _measure_what_can_be(run: Run, recipe: Recipe, steps: Sequence[Step], consol
         sft = next(s for s in steps if s.kind == "sft" and s.seed == reward.seed)
         ruler = make_step(recipe, run.name, "ppo", reward.seed, 1.0, sft, reward).recipe
         for step in (s for s in steps if s.seed == reward.seed and s.run.name not in known):
-            results = read_json(step.run.path / "results.json") or {"sets": {}}
+            results = step.run.results()
             point = {
                 "run": step.run.name,
                 "kind": step.kind,

@@ -22,7 +22,7 @@ from dpo_lite.evaluate.own_pairs import (
     load_drawing,
     recipe_of_pairs,
 )
-from dpo_lite.files import read_json, safe_name
+from dpo_lite.files import safe_name
 from dpo_lite.model.adapter_files import trained_adapter
 from dpo_lite.model.device_memory import release
 from dpo_lite.rates import rate_at
@@ -124,9 +124,8 @@ def _training(recipe: Recipe, adapter: Path, out: Path, name: str, asked: Asked)
 def held_out_words(run: Run) -> str:
     """What a finished round's held-out sets say: the claims of its answers where the data can tell
     them apart, else how often the reward agrees."""
-    sets = (read_json(run.path / "results.json") or {"sets": {}})["sets"]
     words = []
-    for name, measured in sets.items():
+    for name, measured in run.results()["sets"].items():
         said = rate_at(measured, "generation", "policy") or rate_at(measured, "rewards/accuracies")
         words.append(f"{name} {said.words()}" if said else name)
     return ", ".join(words)

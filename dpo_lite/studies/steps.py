@@ -15,10 +15,11 @@ from dpo_lite.runs import processes
 from dpo_lite.runs.folder import ACTIVE, Run
 
 
-def take(run: Run, recipe: Recipe) -> bool:
+def take(run: Run, recipe: Recipe, anyway: bool = False) -> bool:
     """Take the step; returns whether there was anything to do.
 
-    Its session is its own too: Ctrl-C reaches it through us, once. Raises UserError where it fails.
+    Its session is its own too: Ctrl-C reaches it through us, once. ``anyway``: also where it is no
+    longer the run that was begun. Raises UserError where it fails.
     """
     if not run.recipe_file.is_file():
         run.path.mkdir(parents=True, exist_ok=True)
@@ -28,7 +29,7 @@ def take(run: Run, recipe: Recipe) -> bool:
         return False
     elif state in ACTIVE and run.status().get("pid"):
         raise UserError(f"{run.path} is {state} by itself; wait for it or stop it, then resume.")
-    process = processes.attached(run)
+    process = processes.attached(run, anyway)
     while True:
         try:
             process.wait()

@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from dpo_lite.memory.capacity import memory_in_use
 from dpo_lite.runs.folder import Run
 from dpo_lite.runs.progress import progress_bar
+from dpo_lite.runs.system import hangups, let_go_of_terminal
 from dpo_lite.training import ranks
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ LOG_SECONDS = 2.0
 class RunRecorder(TrainerCallback):
     """Writes every logged step into the run folder and keeps the bar moving.
 
-    Ctrl-C once lets the update finish and saves; a second one breaks off. Processes that train
-    together stop after the same update, whichever of them was asked to. ``sampler`` is asked
-    after every update; see dpo_lite.training.sampling. ``trackers`` are told the same. ``keeper``
-    is asked after every evaluation; see dpo_lite.training.keeping.
+    Ctrl-C once lets the update finish and saves, and so do SIGTERM and the terminal's end; a second
+    one breaks off. Processes that train together stop after the same update, whichever of them was
+    asked to. ``sampler`` is asked after every update; see dpo_lite.training.sampling. ``trackers``
+    are told the same. ``keeper`` is asked after every evaluation; see dpo_lite.training.keeping.
     """
 
     def __init__(
@@ -64,10 +65,14 @@ class RunRecorder(TrainerCallback):
         self.bar.start()
         if self.trackers:
             self.trackers.begin(args, state)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, *hangups()):
             self.old_handlers[number] = signal.signal(number, self.ask_to_stop)
 
     def ask_to_stop(self, number, frame):
+        if number == getattr(signal, "SIGHUP", None):
+            let_go_of_terminal()
+            if self.stop_asked:  # the shell and the system may both tell
+                return
         if self.stop_asked:
             raise KeyboardInterrupt
         self.stop_asked = True

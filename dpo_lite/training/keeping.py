@@ -24,6 +24,7 @@ from dpo_lite.model.checkpoints import load_checkpoint
 from dpo_lite.rates import LOGGED_OF
 from dpo_lite.recipe import Recipe
 from dpo_lite.recipe.training_sections import TrainSection
+from dpo_lite.runs import whole
 from dpo_lite.training import ranks
 
 # What train.keep_by names: the metric of a held-out set, and whether more of it is better.
@@ -172,9 +173,9 @@ def wear_kept(model: torch.nn.Module, checkpoints: Path, state: Any) -> None:
     folder = checkpoints / f"checkpoint-{step}"
 
     def load() -> None:
-        if not folder.is_dir():
+        if why := whole.fault(folder) if folder.is_dir() else "it is gone":
             raise UserError(
-                f"{folder} is gone, which has the adapter to keep; start a new run, and leave the"
+                f"{folder} has the adapter to keep, and {why}; start a new run, and leave the"
                 " checkpoints of a run alone until it is finished."
             )
         load_checkpoint(model, folder)

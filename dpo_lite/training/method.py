@@ -22,9 +22,12 @@ from dpo_lite.data.prepare import PreparedData
 from dpo_lite.memory.plan import MemoryPlan
 from dpo_lite.memory.trial import Trial
 from dpo_lite.model import roles
+from dpo_lite.model.adapter_files import WEIGHTS
 from dpo_lite.model.base import load_base
+from dpo_lite.model.own_start import FACTORS_FILE
 from dpo_lite.model.scoring import Way
 from dpo_lite.recipe import Recipe
+from dpo_lite.runs.checkpoints import STATE
 from dpo_lite.runs.folder import Run
 from dpo_lite.tasks import TASKS
 
@@ -236,8 +239,10 @@ class Method:
         """Facts that make this task's runs reproducible, besides those of all."""
         return {}
 
-    def check_resume(self, run: Run, recipe: Recipe) -> None:
-        """Raise UserError where what a run depends on has changed since it started."""
+    def checkpoint_files(self, recipe: Recipe) -> list[str]:
+        """Without which of a checkpoint's files a run would not go on as it was."""
+        started = [FACTORS_FILE] if recipe.adapter.init != "default" else []
+        return [WEIGHTS, *started, "optimizer.pt", "scheduler.pt", "rng_state.pth", STATE]
 
     def trainer(
         self,

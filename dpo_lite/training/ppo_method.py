@@ -15,7 +15,6 @@ from dpo_lite.data.lengths import Lengths
 from dpo_lite.data.packing import Encoded
 from dpo_lite.data.prepare import PreparedData
 from dpo_lite.data.tokens import encoder_of
-from dpo_lite.errors import UserError
 from dpo_lite.memory.plan import MemoryPlan
 from dpo_lite.memory.trial import Trial
 from dpo_lite.model import roles
@@ -27,7 +26,7 @@ from dpo_lite.training import ranks
 from dpo_lite.training.method import STARTS_APART, Loaded, Method, Objective, Sets
 from dpo_lite.training.ppo import rollouts
 from dpo_lite.training.ppo_evaluation import ROLES, measure, ruler_of
-from dpo_lite.training.ppo_trainer import PolicyTrainer
+from dpo_lite.training.ppo_trainer import VALUE_FILE, PolicyTrainer
 from dpo_lite.training.ppo_trial import Drawing, rollout_seconds, try_rollout
 from dpo_lite.training.reward_source import function_print, keep_reward, reward_folder
 
@@ -99,12 +98,10 @@ class PPO(Method):
     def manifest(self, recipe: Recipe) -> dict[str, Any]:
         return {"reward_print": function_print(recipe)}
 
-    def check_resume(self, run: Run, recipe: Recipe) -> None:
-        if run.manifest().get("reward_print") != function_print(recipe):
-            raise UserError(
-                f"{recipe.ppo.reward} has changed since {run.path} started; put it back, or start a"
-                " new run."
-            )
+    def checkpoint_files(self, recipe: Recipe) -> list[str]:
+        apart = ("scheduler.pt", "rng_state.pth")  # one lies in optimizer.pt, of the other none is
+        shared = [name for name in super().checkpoint_files(recipe) if name not in apart]
+        return shared + [VALUE_FILE] * (recipe.ppo.estimator == "ppo")
 
     def trainer(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -20,8 +19,11 @@ from dpo_lite.model.checkpoints import load_adapter, load_checkpoint, save_check
 from dpo_lite.model.device_memory import halving, until_it_fits
 from dpo_lite.objectives.policy_gradient import steered_beta
 from dpo_lite.recipe import Recipe
+from dpo_lite.runs.checkpoints import rotate
+from dpo_lite.runs.whole import remove
 from dpo_lite.training import ranks
 from dpo_lite.training.callbacks import RunRecorder
+from dpo_lite.training.checkpoints import checkpoint_written
 from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective
 from dpo_lite.training.parameter_groups import groups
@@ -36,9 +38,8 @@ from dpo_lite.training.ppo import (
 )
 from dpo_lite.training.ppo_learning import credit, learn, minibatch_gradient
 from dpo_lite.training.ppo_split import own_prompts, own_seed, rolled_together
-from dpo_lite.training.schedule import schedule
+from dpo_lite.training.schedule import rates_as_asked, schedule
 
-KEPT = 2  # checkpoints
 VALUE_FILE, OPTIMIZER_FILE = "value.safetensors", "optimizer.pt"
 T = TypeVar("T")
 
@@ -207,13 +208,19 @@ class PolicyTrainer:
         if not ranks.first():
             return
         aside = folder.with_name(f".{folder.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        save_checkpoint(self.model, aside)
+        with checkpoint_written(aside):
+            self._write(aside)
+        remove(folder)
+        aside.rename(folder)
+        rotate(folder, self.state.best_global_step)
+
+    def _write(self, folder: Path) -> None:
+        save_checkpoint(self.model, folder)
         if roles.VALUE in self.model.peft_config:
             tensors = get_peft_model_state_dict(
                 self.model, adapter_name=roles.VALUE, save_embedding_layers=False
             )
-            save_file({k: v.contiguous() for k, v in tensors.items()}, str(aside / VALUE_FILE))
+            save_file({k: v.contiguous() for k, v in tensors.items()}, str(folder / VALUE_FILE))
         resumable = {
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -221,14 +228,8 @@ class PolicyTrainer:
             "at_once": self.at_once,
             "loss_scale": self.scale.state() if self.scale else None,
         }
-        torch.save(resumable, aside / OPTIMIZER_FILE)
-        self.state.save_to_json(str(aside / "trainer_state.json"))
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
-        saved = sorted(folder.parent.glob("checkpoint-*"), key=lambda p: int(p.name[11:]))
-        kept = f"checkpoint-{self.state.best_global_step}"  # the one to keep, as yet
-        for old in [path for path in saved[:-1] if path.name != kept][: len(saved) - KEPT]:
-            shutil.rmtree(old)
+        torch.save(resumable, folder / OPTIMIZER_FILE)
+        self.state.save_to_json(str(folder / "trainer_state.json"))
 
     def load(self, folder: Path) -> None:
         state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
@@ -238,8 +239,9 @@ class PolicyTrainer:
         if roles.VALUE in self.model.peft_config:
             load_adapter(self.model, folder / VALUE_FILE, roles.VALUE)
         resumable = torch.load(folder / OPTIMIZER_FILE, weights_only=True)
-        self.optimizer.load_state_dict(resumable["optimizer"])
-        self.scheduler.load_state_dict(resumable["scheduler"])
+        with rates_as_asked(self.optimizer, self.scheduler):
+            self.optimizer.load_state_dict(resumable["optimizer"])
+            self.scheduler.load_state_dict(resumable["scheduler"])
         self.beta, self.at_once = resumable["beta"], resumable["at_once"]
         if self.scale and resumable.get("loss_scale"):
             self.scale.load(resumable["loss_scale"])

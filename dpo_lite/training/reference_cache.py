@@ -32,7 +32,7 @@ from uuid import uuid4
 import torch
 from peft import PeftModel
 
-from dpo_lite.data.cache import cached_folder
+from dpo_lite.data.cache import open_folder
 from dpo_lite.data.packing import Encoded
 from dpo_lite.model.identity import reference_identity
 from dpo_lite.recipe import Recipe
@@ -43,6 +43,7 @@ from dpo_lite.training.method import Objective
 CONTENT = struct.Struct("<16sf")  # hash of the ids, log-probability
 CHECKSUM = struct.Struct("<I")
 RECORD = CONTENT.size + CHECKSUM.size
+ANEW = "they are computed again when they are met, equal to rounding"
 
 
 class ReferenceCache:
@@ -114,18 +115,24 @@ class ReferenceCache:
             self.say(f"the reference's log-probabilities are no longer kept on disk: {error}")
 
     def _read_all(self) -> dict[bytes, float]:
+        """The sound records of all files; what is not is told of, and computed anew when met."""
         known: dict[bytes, float] = {}
         for path in sorted(self.folder.glob("*.bin")):
-            for key, logp in self._read(path):
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                self.say(f"{path} cannot be read ({error.strerror}): {ANEW}")
+                continue
+            sound = list(self._sound(data))
+            for key, logp in sound:
                 known.setdefault(key, logp)
+            lost = -(-len(data) // RECORD) - len(sound)
+            if lost or not data:
+                what = f"{lost:,} of its numbers" if data else "it is empty"
+                self.say(f"{path} is damaged ({what}): {ANEW}")
         return known
 
-    def _read(self, path: Path) -> Iterator[tuple[bytes, float]]:
-        """The sound records of a file; all else is passed over, and computed anew when met."""
-        try:
-            data = path.read_bytes()
-        except OSError:
-            return
+    def _sound(self, data: bytes) -> Iterator[tuple[bytes, float]]:
         for start in range(0, len(data) - RECORD + 1, RECORD):
             content = data[start : start + CONTENT.size]
             (checksum,) = CHECKSUM.unpack_from(data, start + CONTENT.size)
@@ -162,12 +169,7 @@ def open_cache(
         return None
     text = json.dumps(facts, sort_keys=True, indent=1)
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
-    facts_file = "facts.json"
-    folder = ranks.of_first(
-        lambda: cached_folder(
-            key, (facts_file,), lambda new: (new / facts_file).write_text(text), "reference"
-        )
-    )
+    folder = ranks.of_first(lambda: open_folder(key, "reference", text))
     return ReferenceCache(folder, say)
 
 

@@ -8,6 +8,8 @@ all of it; from there the rate falls as transformers' does.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -32,3 +34,18 @@ def schedule(
 ) -> LambdaLR:
     """As a scheduler of PyTorch; each group of parameters has the share of its own peak."""
     return LambdaLR(optimizer, lambda step: share_of_peak(step, scheduler, warmup, steps))
+
+
+@contextmanager
+def rates_as_asked(optimizer: torch.optim.Optimizer, scheduler: LambdaLR) -> Iterator[None]:
+    """Around the loading of both from a checkpoint: peaks, schedule and weight decay are the
+    recipe's, which differ from the checkpoint's only where a run goes on with others."""
+    peaks = list(scheduler.base_lrs)
+    decays = [group["weight_decay"] for group in optimizer.param_groups]
+    yield
+    scheduler.base_lrs = peaks
+    for group, peak, decay, share in zip(
+        optimizer.param_groups, peaks, decays, scheduler.lr_lambdas, strict=True
+    ):
+        rate = peak * share(scheduler.last_epoch)
+        group |= {"initial_lr": peak, "lr": rate, "weight_decay": decay}

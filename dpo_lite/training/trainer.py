@@ -25,13 +25,15 @@ from dpo_lite.model.recompute import decoder_layers, recompute
 from dpo_lite.model.roles import trainable_parameters
 from dpo_lite.model.scoring import batch_tokens
 from dpo_lite.recipe import Recipe
+from dpo_lite.runs.checkpoints import rotate
 from dpo_lite.training import ranks
+from dpo_lite.training.checkpoints import checkpoint_written
 from dpo_lite.training.keeping import Keeper
 from dpo_lite.training.loss_scale import LossScale
 from dpo_lite.training.method import Objective, Scored
 from dpo_lite.training.parameter_groups import groups
 from dpo_lite.training.reference_cache import ReferenceCache
-from dpo_lite.training.schedule import schedule
+from dpo_lite.training.schedule import rates_as_asked, schedule
 from dpo_lite.training.update import evaluate_examples, update_gradient
 
 SCALE_FILE = "loss_scale.json"  # in a checkpoint, of a run in fp16
@@ -61,7 +63,7 @@ def training_arguments(recipe: Recipe, folder: Path, device: torch.device) -> di
         "seed": train.seed,
         "save_strategy": "steps",
         "save_steps": train.save_steps,
-        "save_total_limit": 2,
+        "save_total_limit": None,  # Trainer goes by time: see dpo_lite.runs.checkpoints
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "eval_strategy": "steps" if train.eval_steps else "no",
@@ -116,6 +118,10 @@ class AdapterTrainer(Trainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with rates_as_asked(self.optimizer, self.lr_scheduler):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
     def _run_epoch(self, *args, **kwargs) -> None:
         """A run that was cut off behind its last update goes on without another one."""
         if self.state.global_step < self.state.max_steps:
@@ -144,7 +150,10 @@ class AdapterTrainer(Trainer):
     def _save_checkpoint(self, model, trial) -> None:
         """Of processes that train together one writes: all of them are in the same state."""
         if ranks.first():
-            super()._save_checkpoint(model, trial)
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            with checkpoint_written(folder):
+                super()._save_checkpoint(model, trial)
+            rotate(folder, self.state.best_global_step)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)

@@ -8,11 +8,12 @@ import zipfile
 from pathlib import Path
 
 from dpo_lite.errors import UserError
-from dpo_lite.files import NAME, read_json
+from dpo_lite.files import NAME
 from dpo_lite.hub.account import Account
 from dpo_lite.hub.push import Published
 from dpo_lite.hub.staging import TOKENIZER, Staged
 from dpo_lite.model.adapter_files import REWARD_FILE
+from dpo_lite.runs.checkpoints import complete
 from dpo_lite.runs.folder import UNTRAINED, Run, list_runs, named_run
 from dpo_lite.ui import parts
 
@@ -27,15 +28,14 @@ def run_names(runs: Path) -> list[str]:
         run.name
         for run in list_runs(runs)
         if run.adapter.is_dir() or run.last_checkpoint()
-        if not (read_json(run.path / "results.json") or {}).get(UNTRAINED)
+        if not run.results().get(UNTRAINED)
     ]
 
 
 def checkpoints(run: Run) -> list[str]:
     """What of a run can be published: its result, and its checkpoints by their update."""
-    updates = [path.name.rpartition("-")[2] for path in run.checkpoints.glob("checkpoint-*")]
-    result = [RESULT] if run.adapter.is_dir() else []
-    return result + sorted(updates, key=int, reverse=True)
+    updates = [str(update) for update in reversed(complete(run.checkpoints))]
+    return ([RESULT] if run.adapter.is_dir() else []) + updates
 
 
 def known_run(runs: Path, name: str | None) -> Run:

@@ -33,7 +33,7 @@ def look(page: Page, selected: list[str]) -> dict[str, str]:
     """The line above the tabs, and a mark for each tab that follows what happens on disk."""
     statuses = run_views.statuses(page.runs)
     return {
-        "line": status.show(page),
+        "line": status.show(page, statuses),
         "runs": _mark(run_views.signature(page.runs, statuses, selected)),
         "compare": _mark(tab_compare.facts(page)),
     }

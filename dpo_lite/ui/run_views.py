@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lite.errors import UserError
-from dpo_lite.files import read_json
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.advise import advise
 from dpo_lite.report.kept import kept_step
@@ -19,6 +18,8 @@ from dpo_lite.report.rlhf import PICTURE, POINTS
 from dpo_lite.report.words import clock
 from dpo_lite.runs import processes
 from dpo_lite.runs.folder import ACTIVE, ANSWERED_BY, Run, list_runs
+from dpo_lite.runs.lines import SHAPES, lost_words
+from dpo_lite.runs.state import damaged_files
 from dpo_lite.tasks import TASKS, Task
 from dpo_lite.ui import curves, parts, rlhf_views
 from dpo_lite.ui.parts import esc
@@ -58,7 +59,7 @@ def signature(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
         for name in selected
         if name in by_name
         for file in ("metrics.jsonl", "samples.jsonl", "log.txt", "results.json", POINTS, PICTURE)
-        if (folder / name / file).exists()
+        if (folder / name / file).is_file()
     ]
     return f"{hash(tuple(shown))} {list(selected)} {sizes}"
 
@@ -141,9 +142,10 @@ def detail(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
         recipe,
         status,
         TAILS.read(run.path / "metrics.jsonl"),
-        read_json(run.path / "results.json"),
+        run.results(),
     )
-    notes = "".join(parts.note(hide_tokens(a.text), a.kind) for a in advice)
+    notes = "".join(parts.note(words, "warn") for words in _damages(run))
+    notes += "".join(parts.note(hide_tokens(a.text), a.kind) for a in advice)
     line = ["dpo-lite", "runs", "show", run.name, *parts.runs_option(run.path.parent)]
     if status["state"] in ("stopped", "failed", "interrupted"):
         line = processes.command(run)
@@ -154,6 +156,13 @@ def detail(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
     )
 
 
+def _damages(run: Run) -> list[str]:
+    """What of the run's files cannot be read, without reading the long ones again."""
+    counts = {file: TAILS.lost(run.path / file) for file in SHAPES}
+    lines = [lost_words(file, count) for file, count in counts.items() if count]
+    return damaged_files(run.path) + lines
+
+
 def _facts(run: Run, recipe: Mapping[str, Any]) -> str:
     train, manifest, task = recipe["train"], run.manifest(), TASKS[recipe["task"]]
     facts = [recipe["model"]["base"], *task.facts(recipe)]
@@ -161,13 +170,13 @@ def _facts(run: Run, recipe: Mapping[str, Any]) -> str:
         return ", ".join(facts)
     facts += [f"lr {train['lr']:g}", f"{train['batch_size']} {task.examples} per {task.unit}"]
     if manifest:
-        facts += [f"{manifest['data']['examples']:,} examples", f"on {manifest['device']}"]
+        facts += [f"{manifest['data']['examples']:,} examples", f"on {manifest.get('device')}"]
     return ", ".join(facts)
 
 
 def recipe_of(run: Run) -> dict[str, Any]:
     """The frozen recipe as nested dicts. One that cannot be read any more gives the defaults."""
-    changed = run.recipe_file.stat().st_mtime_ns
+    changed = run.recipe_file.stat().st_mtime_ns if run.recipe_file.exists() else 0
     cached = _recipes.get(run.recipe_file)
     if cached is None or cached[0] != changed:
         try:
@@ -200,7 +209,7 @@ def curve_grid(folder: Path, selected: Sequence[str], smooth: float) -> str:
         for name in records
     )
     legend = f'<ul class="dl-legend">{legend}</ul>' if len(selected) > 1 else ""
-    steps = {name: kept_step(read_json(folder / name / "results.json")) for name in records}
+    steps = {name: kept_step(Run(folder / name).results()) for name in records}
     kept = {name: step for name, step in steps.items() if step}
     return overviews + legend + curves.grid(records, smooth, colors, tasks, kept)
 

@@ -10,29 +10,30 @@ from functools import lru_cache
 import gradio as gr
 
 from dpo_lite.report.words import clock
-from dpo_lite.runs.folder import ACTIVE, Run, list_runs
+from dpo_lite.runs.folder import ACTIVE
 from dpo_lite.ui.parts import esc
+from dpo_lite.ui.run_views import Statuses, statuses
 from dpo_lite.ui.shared import Page
 
 
 def build(page: Page) -> gr.HTML:
     """Kept as it is now by ``page.js``, see ``pulse``."""
-    return gr.HTML(lambda: show(page), elem_id="status-bar", min_height=30)
+    first = lambda: show(page, statuses(page.runs))  # noqa: E731
+    return gr.HTML(first, elem_id="status-bar", min_height=30)
 
 
-def show(page: Page) -> str:
-    """The line as HTML."""
-    active = [run for run in list_runs(page.runs) if run.status()["state"] in ACTIVE]
+def show(page: Page, by_name: Statuses) -> str:
+    """The line as HTML, of all runs' statuses."""
+    active = {name: status for name, status in by_name.items() if status["state"] in ACTIVE}
     items = [_running(active), _worker(page.worker.state()), esc(device(int(time.time() // 5)))]
     spans = "".join(f"<span>{item}</span>" for item in items if item)
     return f'<div class="dl-top"><h1>dpo-lite</h1>{spans}</div>'
 
 
-def _running(active: list[Run]) -> str:
+def _running(states: Statuses) -> str:
     """The run that has the device, and how many wait."""
-    if not active:
+    if not states:
         return '<i class="dl-dot"></i>nothing runs'
-    states = {run.name: run.status() for run in active}
     trains = next((n for n, s in states.items() if s["state"] in ("running", "preparing")), None)
     waiting = sum(s["state"] == "queued" for s in states.values())
     queue = f"{waiting} queued" if waiting else ""

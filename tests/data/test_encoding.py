@@ -14,6 +14,7 @@ from dpo_lite.data.examples import Reason
 from dpo_lite.data.sources import read_source
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
+from dpo_lite.runs import whole
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, folder, chat_tokenizer):
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch, chat_tokenizer):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DPO_LITE_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="set DPO_LITE_CACHE to a folder with room"):
+    with pytest.raises(UserError, match="set DPO_LITE_CACHE to a folder of your own"):
         encode_source(write(tmp_path / "a.jsonl", 3), Options(), Encoder(chat_tokenizer))
 
 
@@ -120,12 +121,33 @@ def test_a_damaged_table_is_made_anew(tmp_path, folder, chat_tokenizer):
     assert len(encode_source(source, Options(), Encoder(chat_tokenizer)).table) == 5
 
 
+@pytest.mark.parametrize("file", ["rows.arrow", "facts.json", "whole.json"])
+@pytest.mark.parametrize("left", [b"", b"junk", "cut", "flipped"])
+def test_a_table_that_is_not_what_was_written_is_made_anew(
+    tmp_path, folder, chat_tokenizer, file, left
+):
+    """Also where nothing but a hash tells; that it was is a line of the data report."""
+    source = write(tmp_path / "a.jsonl", 5)
+    rows = encode_source(source, Options(), Encoder(chat_tokenizer)).table[:]
+    path = next(folder.glob(f"*/{file}"))
+    text = path.read_bytes()
+    flipped = text[:-20] + bytes([text[-20] ^ 1]) + text[-19:]
+    path.unlink()  # the table may still be mapped
+    path.write_bytes({"cut": text[:-9], "flipped": flipped}.get(left, left))
+    again = encode_source(source, Options(), Encoder(chat_tokenizer))
+    assert again.table[:] == rows
+    assert "is damaged (" in again.remade
+    assert path.read_bytes() == text
+    assert encode_source(source, Options(), Encoder(chat_tokenizer)).remade == ""
+
+
 def test_two_processes_may_make_the_same(folder):
     def slow(partial):
         (partial / "a").write_text("mine")
         other = folder / "key"
         other.mkdir()
-        (other / "a").write_text("theirs")  # another process is done in the meantime
+        (other / "a").write_text("theirs")
+        whole.seal(other)  # another process is done in the meantime
 
     assert (cache.cached_folder("key", ("a",), slow) / "a").read_text() == "theirs"
     assert [path.name for path in folder.iterdir()] == ["key"]

@@ -296,7 +296,7 @@ def test_code_that_rewards_must_not_change_before_a_resume(tiny_base, cats, tmp_
     assert run.status()["state"] == "stopped"
     monkeypatch.setattr(RunRecorder, "on_step_end", real)
     (tmp_path / "judge.py").write_text(LETTERS + "\n# another\n")
-    with pytest.raises(UserError, match=r"judge\.py:letters has changed since"):
+    with pytest.raises(UserError, match=r"the reward \(judge\.py:letters\) was \w+ and is"):
         job.resume(run, CONSOLE)
     (tmp_path / "judge.py").write_text(LETTERS)
     assert job.resume(run, CONSOLE).status()["state"] == "finished"

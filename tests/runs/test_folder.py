@@ -8,7 +8,8 @@ import pytest
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import write_text
-from dpo_lite.runs.folder import Run, check_output, create_run, list_runs, open_run, recorded
+from dpo_lite.runs.folder import Run, create_run, list_runs, open_run, recorded
+from dpo_lite.runs.room import check_output
 
 
 def test_names_count_up(tmp_path):
@@ -44,7 +45,8 @@ def test_half_a_line_is_left_out(tmp_path):
 def test_only_a_line_break_ends_a_line(tmp_path):
     """Text may hold what str.splitlines takes for one, in a prompt as in an answer."""
     run = Run(tmp_path)
-    records = [{"answer": f"a{mark}b"} for mark in "\u2028\u2029\x85\x0b\x0c\x1c\r"]
+    sample = {"when": "after", "set": "prompts", "prompt": "a"}
+    records = [sample | {"answer": f"a{mark}b"} for mark in "\u2028\u2029\x85\x0b\x0c\x1c\r"]
     for record in records:
         run.append("samples.jsonl", record)
         run.log(record["answer"])
@@ -86,7 +88,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_a_run_is_made(tmp_path,
     def full(**options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("dpo_lite.runs.folder.tempfile.TemporaryFile", full)
+    monkeypatch.setattr("dpo_lite.runs.room.tempfile.TemporaryFile", full)
     with pytest.raises(UserError, match=r"\(No space left on device\): make room"):
         check_output(tmp_path)
 

@@ -115,7 +115,7 @@ def test_what_no_step_would_take(values, words):
 class Child:
     """A step that runs in this process, for the time that a process of its own takes."""
 
-    def __init__(self, run):
+    def __init__(self, run, anyway=False):
         self.run = run
 
     def wait(self):
@@ -133,7 +133,9 @@ def cats(tmp_path):
 @pytest.mark.slow
 def test_an_rlhf_run_from_end_to_end(tiny_base, cats, tmp_path, monkeypatch, capsys):
     started = []
-    monkeypatch.setattr(processes, "attached", lambda run: started.append(run.name) or Child(run))
+    monkeypatch.setattr(
+        processes, "attached", lambda run, anyway: started.append(run.name) or Child(run)
+    )
     recipe = rlhf_recipe(tiny_base, cats, tmp_path / "runs")
     run = rlhf.start(recipe, "way", CONSOLE)
     assert run.status() | {"step": 4, "max_steps": 4} == run.status()
@@ -187,7 +189,7 @@ def point(kind, sets, seed=1, beta=None):
 def test_one_that_stopped_goes_on_where_it_was(tiny_base, cats, tmp_path, monkeypatch):
     started = []
 
-    def stopping(run):
+    def stopping(run, anyway):
         started.append(run.name)
         if run.name.endswith("reward"):
             run.update_status(state="stopped")
@@ -198,7 +200,9 @@ def test_one_that_stopped_goes_on_where_it_was(tiny_base, cats, tmp_path, monkey
     run = rlhf.start(rlhf_recipe(tiny_base, cats, tmp_path / "runs"), "way", CONSOLE)
     assert run.status()["state"] == "stopped"
     assert started == ["way-1-sft", "way-1-reward"]
-    monkeypatch.setattr(processes, "attached", lambda run: started.append(run.name) or Child(run))
+    monkeypatch.setattr(
+        processes, "attached", lambda run, anyway: started.append(run.name) or Child(run)
+    )
     rlhf.resume(run, CONSOLE)
     assert started[2:] == ["way-1-reward", "way-1-ppo-b0.1", "way-1-dpo-b0.5"]
     assert [point["kind"] for point in run.records("points.jsonl")] == [
@@ -210,7 +214,7 @@ def test_one_that_stopped_goes_on_where_it_was(tiny_base, cats, tmp_path, monkey
 
 
 def test_a_step_that_fails_is_named(tmp_path, monkeypatch):
-    def failing(run):
+    def failing(run, anyway):
         run.update_status(state="failed", error="no room")
         return type("Failed", (), {"wait": lambda self: None})()
 
@@ -288,7 +292,7 @@ def test_runs_of_another_rlhf_run_are_not_taken_for_its_own(finished, monkeypatc
     """An RLHF run was deleted, and another one is started under its name."""
     finished.recipe_file.write_text(to_yaml(rlhf_recipe(folder=finished.path.parent, seeds=[7])))
     finished.update_status(state="stopped")
-    monkeypatch.setattr(processes, "attached", lambda run: pytest.fail("nothing may start"))
+    monkeypatch.setattr(processes, "attached", lambda run, anyway: pytest.fail("nothing may start"))
     with pytest.raises(UserError, match="way-sft exists and was made from other keys"):
         rlhf.resume(finished, CONSOLE)
 
@@ -299,7 +303,7 @@ def test_stopping_twice_breaks_its_step_off(tmp_path, monkeypatch):
     class Slow:
         """A step that goes on until it was asked twice."""
 
-        def __init__(self, run):
+        def __init__(self, run, anyway):
             self.run = run
 
         def wait(self):

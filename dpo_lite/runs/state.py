@@ -1,0 +1,138 @@
+"""What the small files of a run say, and what is told from the others where one is damaged.
+
+They are replaced in one step, so a reader never sees half of one; a power cut, a full disk or a
+copy may still leave one empty, cut or of another shape.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dpo_lite.runs.checkpoints import STATE, complete
+from dpo_lite.runs.lines import METRICS, parsed
+
+STATES = "created queued preparing running finished stopped failed interrupted".split()
+REBUILT = "rebuilt"  # in a status that was told from the other files
+NUMBER, TEXT = (int, float), str
+STATUS_SHAPE: dict[str, Any] = {
+    "pid": int,
+    "pid_started": TEXT,
+    "error": TEXT,
+    "doing": TEXT,
+    "step": int,
+    "max_steps": int,
+    "pairs": int,
+    **dict.fromkeys(
+        "launched started ran_until seconds_before seconds_left updated".split(), NUMBER
+    ),
+    **dict.fromkeys("loss margin accuracy reward kl".split(), NUMBER),
+}
+MENDED_BY = {
+    "status.json": "how the run stands is told from its other files",
+    "results.json": "`dpo-lite eval {run}` measures it again",
+    "manifest.json": "it is put back from a checkpoint when the run goes on",
+}
+
+Facts = dict[str, Any]
+
+
+def read_object(path: Path) -> Facts | None:
+    """A JSON object from a file; None where it is missing, damaged, or anything else."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_status(run: Path) -> Facts:
+    """What status.json says, else what the other files tell."""
+    return sound_status(read_object(run / "status.json")) or rebuilt_status(run)
+
+
+def sound_status(found: Facts | None) -> Facts | None:
+    """A status without what has another type; None where it has no state."""
+    if found is None or found.get("state") not in STATES:
+        return None
+    status = {k: v for k, v in found.items() if v is None or _fits(v, STATUS_SHAPE.get(k))}
+    if status.get("step") is None or status.get("max_steps") is None:
+        status = {k: v for k, v in status.items() if k not in ("step", "max_steps")}
+    return status
+
+
+def rebuilt_status(run: Path) -> Facts:
+    """How a run stands whose status.json is missing or damaged: no process speaks for it.
+
+    What is written last, results and report, says that it is finished.
+    """
+    damaged = {REBUILT: True} if (run / "status.json").exists() else {}
+    if read_results(run) and (run / "report.md").is_file():
+        return {"state": "finished"} | _progress(run) | damaged
+    progress = _progress(run)
+    begun = progress or complete(run / "checkpoints")
+    return {"state": "interrupted" if begun or damaged else "created"} | progress | damaged
+
+
+def _progress(run: Path) -> Facts:
+    """The last update that was logged, and how many there are to be."""
+    try:
+        records, _ = parsed((run / METRICS).read_bytes(), METRICS)
+    except OSError:
+        return {}
+    checkpoint = next(reversed(complete(run / "checkpoints").values()), None)
+    last = read_object(checkpoint / STATE) if checkpoint else None
+    most = (last or {}).get("max_steps")
+    steps = [record["step"] for record in records if "loss" in record]
+    return {"step": steps[-1], "max_steps": most} if steps and isinstance(most, int) else {}
+
+
+def read_results(run: Path) -> Facts | None:
+    """What results.json says; None where it is missing or damaged."""
+    found = read_object(run / "results.json")
+    sets = (found or {}).get("sets")
+    sound = isinstance(sets, dict) and all(isinstance(scores, dict) for scores in sets.values())
+    return found if sound else None
+
+
+def read_manifest(folder: Path) -> Facts | None:
+    """What manifest.json of a run or a checkpoint says; None where it is missing or damaged."""
+    found = read_object(folder / "manifest.json")
+    data = (found or {}).get("data")
+    sound = isinstance(data, dict) and "fingerprint" in data and "examples" in data
+    return found if sound else None
+
+
+READERS: dict[str, Callable[[Path], Facts | None]] = {
+    "status.json": lambda run: sound_status(read_object(run / "status.json")),
+    "results.json": read_results,
+    "manifest.json": read_manifest,
+}
+
+
+def damaged_files(run: Path) -> list[str]:
+    """Sentences about the files of a run that are there and say nothing."""
+    return [
+        f"{file} is damaged ({_how(run / file)}): {MENDED_BY[file].format(run=run)}."
+        for file, read in READERS.items()
+        if (run / file).exists() and read(run) is None
+    ]
+
+
+def _how(path: Path) -> str:
+    if not path.is_file():
+        return "it is a folder"
+    text = path.read_bytes()
+    if not text.strip(b"\0 \n"):
+        return "it is empty"
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return "it is cut short or no JSON"
+    return "it holds something else"
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    return kind is None or (isinstance(value, kind) and not isinstance(value, bool))
