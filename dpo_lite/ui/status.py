@@ -18,8 +18,7 @@ from dpo_lite.ui.shared import Page
 
 def build(page: Page) -> gr.HTML:
     """Kept as it is now by ``page.js``, see ``pulse``."""
-    first = lambda: show(page, statuses(page.runs))  # noqa: E731
-    return gr.HTML(first, elem_id="status-bar", min_height=30)
+    return gr.HTML(lambda: show(page, statuses(page.runs)), elem_id="status-bar", min_height=30)
 
 
 def show(page: Page, by_name: Statuses) -> str:
