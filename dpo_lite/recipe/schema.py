@@ -8,11 +8,12 @@ Which keys suit which task, the tasks themselves know (dpo_lite.tasks).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.recipe.kinds import impossible
 from dpo_lite.recipe.one_of import OneOf
 from dpo_lite.recipe.sections import (
     FRESH,
@@ -67,6 +68,14 @@ class Recipe(Section):
     def starts_apart(self) -> bool:
         """Whether the policy differs from its reference before the first update."""
         return self.reference == "base" and self.model.adapter is not None
+
+    @model_validator(mode="before")
+    @classmethod
+    def plain_values(cls, values: Any) -> Any:
+        """Nothing is looked at further that no file could hold."""
+        if fault := impossible(values):
+            raise ValueError(fault)
+        return values
 
     @model_validator(mode="after")
     def settle(self) -> Recipe:
