@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from dpo_lite.cli.common import RunsFolder, app, console
+from dpo_lite.cli.common import RunsFolder, app, console, finite
 from dpo_lite.errors import UserError
 from dpo_lite.imports import quick_imports
+from dpo_lite.recipe.kinds import MAX_COUNT, MAX_SEED, MAX_TOKENS
 from dpo_lite.report.words import counted
 from dpo_lite.runs.progress import doing, progress_bar
 
@@ -23,18 +24,29 @@ def draw(
         str, typer.Option(help="Who judges: a reward run, its adapter, or file.py:function.")
     ],
     out: Annotated[Path, typer.Option(help="A new file of JSON lines; given again, it goes on.")],
-    n: Annotated[int, typer.Option("--n", min=2, help="Answers to draw per prompt.")] = 8,
+    n: Annotated[
+        int, typer.Option("--n", min=2, max=10_000, help="Answers to draw per prompt.")
+    ] = 8,
     prompts: Annotated[
-        int | None, typer.Option(min=1, help="How many of the run's prompts; all, if not given.")
+        int | None,
+        typer.Option(
+            min=1, max=MAX_COUNT, help="How many of the run's prompts; all, if not given."
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Prompts of another data set than the run's.")
     ] = None,
     margin: Annotated[
-        float, typer.Option(min=0.0, help="The best must be so much better than the worst.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=1e9,
+            callback=finite,
+            help="The best must be so much better than the worst.",
+        ),
     ] = 0.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=MAX_TOKENS)] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED)] = 0,
     runs: RunsFolder = "runs",
 ) -> None:
     """On-policy pairs: n answers per prompt, the best against the worst, to train on from there.

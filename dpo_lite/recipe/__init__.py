@@ -15,6 +15,7 @@ from dpo_lite.recipe.loading import (
     parse_yaml,
     read_recipe,
     recipe_stem,
+    recipe_text,
     to_yaml,
     validate_recipe,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "parse_yaml",
     "read_recipe",
     "recipe_stem",
+    "recipe_text",
     "to_yaml",
     "validate_recipe",
 ]

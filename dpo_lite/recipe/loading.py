@@ -157,17 +157,21 @@ def load_recipe(
     return validate_recipe(values, str(path))
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The values of a recipe's file as they stand there; raises UserError where it holds none."""
+def recipe_text(path: Path) -> str:
+    """The text of a recipe's file; raises UserError where it cannot be one."""
     try:
         if path.stat().st_size > MAX_RECIPE_BYTES:
             raise UserError(f"{path} is over 256 KB; that is not a recipe.")
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); look at the file.") from None
-    values = parse_yaml(text, str(path))
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The values of a recipe's file as they stand there; raises UserError where it holds none."""
+    values = parse_yaml(recipe_text(path), str(path))
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no keys; a recipe starts with sections such as `model:`.")
     return values
