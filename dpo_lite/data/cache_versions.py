@@ -68,7 +68,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="3875b78ecbbba67b7bb94838f7d898be7c567d871a0cc84ce135f90310e59549",
+    recorded="aceda1a6a464fbf0fbaa9c08a20f61943abbbc740583d895284caa63b3e041d1",
 )
 
 SCORING = Algorithm(
@@ -110,7 +110,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="ab5dc6de6c6267cde465e5b4f5faa79a732470b77b9c1e641971cae29ca2d895",
+    recorded="f95a99b3aaf37011bc16b035d464c7ce491744d546b268f2f7657c149877978f",
 )
 
 FOREST = Algorithm(
