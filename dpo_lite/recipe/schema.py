@@ -107,6 +107,7 @@ class Recipe(Section):
                 + " or ".join(name for name, other in TASKS.items() if other.weighs_labels)
             )
         self._refuse_sections(task)
+        self._check_steps()
         if self.train.engine not in task.engines:
             raise ValueError(f"train.engine: trl runs DPO only; use dpo_lite for task: {self.task}")
         return self
@@ -139,6 +140,14 @@ class Recipe(Section):
                 f"data.pairs: {self.data.pairs} is for task: {' or '.join(owners)}; task:"
                 f" {task.name} takes {' or '.join(task.pairs)}"
             )
+
+    def _check_steps(self) -> None:
+        """The steps of RLHF are validated when they are made, from sections that can be merged."""
+        sections = [name for name, own in self if isinstance(own, Section)]
+        for kind, own in self.rlhf:
+            for name, value in own.items() if isinstance(own, dict) else ():
+                if name in sections and not isinstance(value, dict):
+                    raise ValueError(f"rlhf.{kind}: {name} must be a section with keys of its own")
 
     def _refuse_sections(self, task: Task) -> None:
         """A section of another task must not stand there and do nothing."""

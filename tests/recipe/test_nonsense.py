@@ -198,6 +198,16 @@ def test_nonsense_on_the_command_line(override, message, tmp_path):
     one_sentence(caught.value)
 
 
+@pytest.mark.parametrize("value", [None, 5, "x", [], [{}]])
+@pytest.mark.parametrize("kind", ["sft", "reward", "ppo", "dpo"])
+def test_a_section_of_a_step_is_a_section(kind, value):
+    """Else it could not be merged with the recipe's, and the step would lose it or break off."""
+    for name in ("train", "adapter", "data"):
+        values = MINIMAL | {"task": "rlhf", "rlhf": {kind: {name: value}}}
+        with pytest.raises(UserError, match=f"rlhf.{kind}: {name} must be a section"):
+            validate_recipe(values, "r.yaml")
+
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{this}: &{this} [{', '.join([f'*{last}'] * 9)}]\n"
     for last, this in zip("abcdefgh", "bcdefghi", strict=True)
