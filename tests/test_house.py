@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(dpo_lite.__file__).parent
 PACKAGES = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 LOOSE = set(
-    "__init__.py __main__.py errors.py files.py imports.py names.py py.typed quiet.py"
+    "__init__.py __main__.py bounded.py errors.py files.py imports.py names.py py.typed quiet.py"
     " rates.py".split()
 )
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

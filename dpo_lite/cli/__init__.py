@@ -22,6 +22,8 @@ from dpo_lite.cli.common import app
 from dpo_lite.errors import in_words
 from dpo_lite.training import ranks
 
+MAX_WORDS = 4000
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; what a user can put right is printed as one sentence."""
@@ -33,5 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(1)
         if words is None or os.environ.get("DPO_LITE_DEBUG"):
             raise
+        if len(words) > MAX_WORDS:  # a path of thousands of letters, an answer of a server
+            words = f"{words[: MAX_WORDS // 2]} … {words[-MAX_WORDS // 4 :]}"
         Console(stderr=True).print(f"[red]error[/]  {escape(words)}", highlight=False)
         sys.exit(1)

@@ -25,7 +25,9 @@ def data(
     model: Annotated[
         str | None, typer.Option(help="Base whose tokenizer and chat template are used.")
     ] = None,
-    examples: Annotated[int, typer.Option(min=1, help="Rendered examples to show.")] = 3,
+    examples: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Rendered examples to show.")
+    ] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """The data doctor: the format, what is dropped and why, lengths, what will be trained.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Annotated
 
@@ -28,6 +29,13 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes to the recipe, such as train.beta=0.05")
 ]
 RunsFolder = Annotated[str, typer.Option(help="Where the runs are.")]
+
+
+def finite(value: float | None) -> float | None:
+    """For an option with bounds: NaN is in all of them."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter("it must be a finite number")
+    return value
 
 
 def say(text: str) -> None:

@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from dpo_lite.cli.common import RunsFolder, app, console
+from dpo_lite.cli.common import RunsFolder, app, console, finite, say
 from dpo_lite.errors import UserError
 from dpo_lite.imports import quick_imports
+from dpo_lite.recipe.kinds import MAX_COUNT, MAX_SEED, MAX_TOKENS
 from dpo_lite.report.words import counted
 from dpo_lite.runs.progress import doing
 
@@ -51,12 +52,20 @@ def compare(
     tokens: Annotated[
         bool, typer.Option(help="Colour each token by what it adds to the implicit reward.")
     ] = False,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1.0, help="1 is off.")] = 1.0,
-    top_k: Annotated[int, typer.Option(min=0, help="0 is off.")] = 0,
-    repetition_penalty: Annotated[float, typer.Option(min=0.1, help="1 is off.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="All columns draw the same noise.")] = 0,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, max=100.0, callback=finite, help="0 is greedy.")
+    ] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(min=0.01, max=1.0, callback=finite, help="1 is off.")
+    ] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, max=MAX_COUNT, help="0 is off.")] = 0,
+    repetition_penalty: Annotated[
+        float, typer.Option(min=0.1, max=100.0, callback=finite, help="1 is off.")
+    ] = 1.0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="All columns draw the same noise.")
+    ] = 0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=MAX_TOKENS)] = 64,
     runs: RunsFolder = "runs",
 ) -> None:
     """Reference, policy and other runs side by side, from one loaded base.
@@ -270,11 +279,13 @@ def votes_export(
 
 
 def _print_rates(runs: str) -> None:
-    from dpo_lite.compare.votes import read_votes, win_rates
+    from dpo_lite.compare.votes import passed_over, read_votes, win_rates
 
+    if odd := passed_over(runs):
+        say(f"{counted(odd, 'line')} of {runs}/votes.jsonl passed over: no votes")
     pairs, names = win_rates(read_votes(runs))
     if not pairs:
-        console.print(f"no votes in {runs}/ yet;  dpo-lite compare RUN --blind")
+        say(f"no votes in {runs}/ yet;  dpo-lite compare RUN --blind")
         return
     table = Table(box=None, pad_edge=False)
     for column in ("model", "against", "wins", "95 % interval", "won", "lost", "ties", "both bad"):

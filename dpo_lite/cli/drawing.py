@@ -11,9 +11,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dpo_lite.cli.common import RunsFolder, app, console, say
+from dpo_lite.cli.common import RunsFolder, app, console, finite, say
 from dpo_lite.errors import UserError
 from dpo_lite.imports import quick_imports
+from dpo_lite.recipe.kinds import MAX_COUNT, MAX_SEED, MAX_TOKENS
 from dpo_lite.report.words import counted
 from dpo_lite.runs.progress import doing, progress_bar
 
@@ -23,11 +24,18 @@ if TYPE_CHECKING:
 Reward = Annotated[
     str, typer.Option(help="Who judges: a reward run, its adapter, or file.py:function.")
 ]
-Answers = Annotated[int, typer.Option("--n", min=2, help="Answers to draw per prompt.")]
+Answers = Annotated[int, typer.Option("--n", min=2, max=10_000, help="Answers to draw per prompt.")]
 Margin = Annotated[
-    float, typer.Option(min=0.0, help="The best must be so much better than the worst.")
+    float,
+    typer.Option(
+        min=0.0,
+        max=1e9,
+        callback=finite,
+        help="The best must be so much better than the worst.",
+    ),
 ]
-Longest = Annotated[int, typer.Option(min=1, help="Tokens of the longest answer.")]
+Longest = Annotated[int, typer.Option(min=1, max=MAX_TOKENS, help="Tokens of the longest answer.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED)]
 
 
 @app.command()
@@ -37,14 +45,17 @@ def draw(
     out: Annotated[Path, typer.Option(help="A new file of JSON lines; given again, it goes on.")],
     n: Answers = 8,
     prompts: Annotated[
-        int | None, typer.Option(min=1, help="How many of the run's prompts; all, if not given.")
+        int | None,
+        typer.Option(
+            min=1, max=MAX_COUNT, help="How many of the run's prompts; all, if not given."
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Prompts of another data set than the run's.")
     ] = None,
     margin: Margin = 0.0,
     max_new_tokens: Longest = 64,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
     runs: RunsFolder = "runs",
 ) -> None:
     """On-policy pairs: n answers per prompt, the best against the worst, to train on from there.
@@ -109,15 +120,19 @@ def rounds(
     changes: Annotated[
         list[str] | None, typer.Argument(help="Keys of each round's training: train.epochs=1")
     ] = None,
-    count: Annotated[int, typer.Option("--rounds", min=1)] = 3,
+    count: Annotated[int, typer.Option("--rounds", min=1, max=1000)] = 3,
     n: Answers = 8,
     prompts: Annotated[
         int | None,
-        typer.Option(min=1, help="How many a round takes, each the next ones; all if not given."),
+        typer.Option(
+            min=1,
+            max=MAX_COUNT,
+            help="How many a round takes, each the next ones; all if not given.",
+        ),
     ] = None,
     margin: Margin = 0.0,
     max_new_tokens: Longest = 64,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
     runs: RunsFolder = "runs",
 ) -> None:
     """On-policy rounds: draw, judge, train, and again from the new policy.

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dpo_lite.cli.common import RunsFolder, app, console
+from dpo_lite.cli.common import RunsFolder, app, console, finite
 from dpo_lite.errors import UserError
 from dpo_lite.imports import quick_imports
+from dpo_lite.recipe.kinds import MAX_COUNT, MAX_SEED, MAX_TOKENS
 from dpo_lite.report.words import bars, counted
 from dpo_lite.runs.progress import doing, progress_bar
 
@@ -32,7 +33,9 @@ def score(
     out: Annotated[
         Path | None, typer.Option(help="Write prompt, responses and scores as JSON lines.")
     ] = None,
-    show: Annotated[int, typer.Option(min=0, help="Pairs to show whose label it doubts.")] = 3,
+    show: Annotated[
+        int, typer.Option(min=0, max=MAX_COUNT, help="Pairs to show whose label it doubts.")
+    ] = 3,
     runs: RunsFolder = "runs",
 ) -> None:
     """The reward of every response, and how often it agrees with the data.
@@ -141,14 +144,18 @@ def best(
     run: Annotated[str, typer.Argument(help="A run, or an adapter's folder or Hub id.")],
     overrides: Changes = None,
     prompt: Annotated[list[str] | None, typer.Option(help="Ask this; may be repeated.")] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Answers to draw per prompt.")] = 8,
+    n: Annotated[
+        int, typer.Option("--n", min=1, max=10_000, help="Answers to draw per prompt.")
+    ] = 8,
     source: Annotated[
         Literal["reference", "policy"], typer.Option("--from", help="Who answers.")
     ] = "reference",
-    temperature: Annotated[float, typer.Option(min=0.01)] = 1.0,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1.0, help="1 is off.")] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    temperature: Annotated[float, typer.Option(min=0.01, max=100.0, callback=finite)] = 1.0,
+    top_p: Annotated[
+        float, typer.Option(min=0.01, max=1.0, callback=finite, help="1 is off.")
+    ] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=MAX_TOKENS)] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED)] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Add prompt, responses and scores as JSON lines.")
     ] = None,

@@ -124,11 +124,11 @@ def merge(
 
     Example:  dpo-lite merge zephyr-7b-1 merged/zephyr --gguf-ready
     """
-    with quick_imports():
-        from dpo_lite.export.run import merge_run
     from dpo_lite.runs.folder import open_run
 
     trained = open_run(run, runs)
+    with quick_imports():
+        from dpo_lite.export.run import merge_run
     with doing(console, "merging") as spinner:
         options = {"base": base, "checkpoint": checkpoint, "measure": measure}
         done = merge_run(

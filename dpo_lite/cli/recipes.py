@@ -85,13 +85,13 @@ def recipes_cp(
     Example:  dpo-lite recipes cp qwen3-4b
     Example:  dpo-lite recipes cp quickstart gentle train.beta=0.05
     """
-    from dpo_lite.recipe import find_recipe, library, load_recipe
+    from dpo_lite.recipe import find_recipe, library, load_recipe, recipe_text
     from dpo_lite.recipe.edit import override_text
 
     if file and "=" in file:
         file, overrides = None, [file, *(overrides or [])]
     source = find_recipe(name)
-    text = source.read_text(encoding="utf-8")
+    text = recipe_text(source)
     if source.parent == library.RECIPES_FOLDER:
         text = library.with_origin(text, source.stem)
     if overrides:

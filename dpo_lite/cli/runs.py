@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dpo_lite.cli.common import RunsFolder, app, console
+from dpo_lite.cli.common import RunsFolder, app, console, say
 
 runs_app = typer.Typer(
     help="List, show, stop, rename and delete runs.  Example:  dpo-lite runs show quickstart-1"
@@ -33,7 +33,7 @@ def runs(context: typer.Context, folder: Annotated[str, typer.Option("--runs")] 
 
     listed = list_runs(folder)
     if not listed:
-        console.print(f"no runs in {folder}/ yet;  dpo-lite train quickstart")
+        say(f"no runs in {folder}/ yet;  dpo-lite train quickstart")
         return
     statuses = [run.status() for run in listed]
     numbers = columns_of(statuses)
@@ -63,7 +63,9 @@ def runs(context: typer.Context, folder: Annotated[str, typer.Option("--runs")] 
 @runs_app.command()
 def show(
     run: str,
-    lines: Annotated[int, typer.Option(min=0, help="So many last lines of the log.")] = 10,
+    lines: Annotated[
+        int, typer.Option(min=0, max=10_000, help="So many last lines of the log.")
+    ] = 10,
     runs: RunsFolder = "runs",
 ) -> None:
     """How a run stands: progress, curves in small, what they mean, the end of its log.

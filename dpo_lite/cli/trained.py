@@ -12,12 +12,12 @@ def evaluate(run: str, runs: RunsFolder = "runs") -> None:
 
     Example:  dpo-lite eval quickstart-1
     """
-    from dpo_lite.cli.results import print_results
-
-    with quick_imports():
-        from dpo_lite.jobs import train as job
     from dpo_lite.runs.folder import open_run
 
     trained = open_run(run, runs)
+    with quick_imports():
+        from dpo_lite.jobs import train as job
+    from dpo_lite.cli.results import print_results
+
     job.evaluate_again(trained, console)
     print_results(trained, console)

@@ -18,6 +18,12 @@ def ui(
     share: Annotated[
         bool, typer.Option("--share", help="A public link through Gradio; needs a password.")
     ] = False,
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code", help="With --host or --share: let others run code by their recipes."
+        ),
+    ] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the browser.")] = False,
     runs: RunsFolder = "runs",
     recipes: Annotated[str, typer.Option(help="Where your own recipes are.")] = "my-recipes",
@@ -30,4 +36,4 @@ def ui(
     """
     from dpo_lite.ui.server import serve
 
-    serve(runs, recipes, host, port, share, open_browser)
+    serve(runs, recipes, host, port, share, open_browser, allow_code=allow_code)

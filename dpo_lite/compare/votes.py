@@ -88,17 +88,39 @@ def read_votes(folder: str | Path = "runs") -> list[Vote]:
     if not path.is_file():
         return []
     last: dict[Any, Vote] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            vote = json.loads(line)
-            columns = [(c["fingerprint"], c["answer"]) for c in vote["columns"]]
-            _ = vote["verdict"], vote["time"]
-        except (ValueError, KeyError, TypeError):
-            continue  # a line cut short
+    for vote in filter(None, map(_vote, _lines(path))):
+        columns = [(c["fingerprint"], c["answer"]) for c in vote["columns"]]
         key = (vote["prompt"], tuple(sorted(columns)))
         last.pop(key, None)
         last[key] = vote
     return list(last.values())
+
+
+def passed_over(folder: str | Path = "runs") -> int:
+    """The lines of the votes' file that are no votes: cut short, or of another shape."""
+    path = votes_file(folder)
+    if not path.is_file():
+        return 0
+    return sum(_vote(line) is None for line in _lines(path) if line.strip())
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").split("\n")
+
+
+def _vote(line: str) -> Vote | None:
+    """The vote of a line, with all that is asked of one; None where it is none."""
+    try:
+        vote = json.loads(line)
+        columns = vote["columns"]
+        texts = [vote["run"], vote["prompt"], vote["verdict"]]
+        texts += [c[key] for c in columns for key in ("label", "fingerprint", "answer")]
+        whole = isinstance(columns, list) and all(isinstance(text, str) for text in texts)
+        dated = isinstance(vote["time"], int | float)
+        known = vote["verdict"] in (*LETTERS[: len(columns)], TIE, BAD)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return vote if whole and dated and known else None
 
 
 # --- win rates -----------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="f829232cc3ca4b04cf45afe339c308fc19f31fc2328ac98f68413d9a26c05863",
+    recorded="7652bba5164c580789ceeb8fc7aa04dfe4abcd151bf24792ff131c75619d2c5a",
 )
 
 SCORING = Algorithm(
@@ -110,7 +110,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="bc7c5f4fee17bfc268207bb45ba9855bd179e9fb31bfade4e4ce5d6565f3535d",
+    recorded="9f7473752d8d4e43803b2a692d2c646b013811e2e42bfed919d9585c4983e5e3",
 )
 
 FOREST = Algorithm(

@@ -33,6 +33,9 @@ BLOCK = 1 << 20
 PARQUET_ROWS = 256  # made into Python objects at once
 # Far above any text, and low enough that a quote which is never closed does not fill the memory.
 CELL_LIMIT = 1 << 26
+# Some kilobytes of gzip unpack to lines without end: what is held at once has a bound.
+MAX_LINE = 1 << 28
+MAX_UNPACKED = 1 << 31  # of what must be unpacked whole
 
 DECODE = json.JSONDecoder()
 OBJECT = ()  # what JSON has none of; skimming keeps it in place of each object
@@ -136,8 +139,35 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, str]]:
 
     Bytes end at b"\\n" alone; a str would end at U+2028 too.
     """
-    lines = ((number, _decode(path, raw, number)) for number, raw in enumerate(file, 1))
+    lines = ((number, _decode(path, raw, number)) for number, raw in _raw_lines(path, file))
     return dropwhile(lambda line: not line[1].strip(), lines)
+
+
+def _raw_lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Lines of bounded length: a packed file of some kilobytes may unpack to one without end."""
+    number = 0
+    while raw := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(raw) > MAX_LINE:
+            raise _bad_line(
+                path,
+                number,
+                f"is over {MAX_LINE >> 20} MiB; that is no row of data, put it right or remove it",
+            )
+        yield number, raw
+
+
+def _whole(path: Path, file: BinaryIO) -> bytes:
+    """All bytes of a file that is read at once."""
+    if not isinstance(file, gzip.GzipFile):
+        return file.read()
+    raw = file.read(MAX_UNPACKED + 1)
+    if len(raw) > MAX_UNPACKED:
+        raise UserError(
+            f"data: {path} unpacks to over {MAX_UNPACKED >> 20:,} MiB, which would be held at once;"
+            " unpack it, or save it as .jsonl.gz, a row a line."
+        )
+    return raw
 
 
 def _jsonl_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
@@ -147,7 +177,7 @@ def _jsonl_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
 
 
 def _json_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
-    text = _decode(path, file.read()).rstrip()
+    text = _decode(path, _whole(path, file)).rstrip()
     yield from _objects(path, text, _json_values(text))
 
 
@@ -296,7 +326,7 @@ def _parquet_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
     from pyarrow import parquet
 
     if isinstance(file, gzip.GzipFile):  # the footer is read first, and gzip cannot jump to it
-        file = io.BytesIO(file.read())
+        file = io.BytesIO(_whole(path, file))
     if not file.seek(0, io.SEEK_END):
         return
     try:

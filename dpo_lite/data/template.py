@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
+from dpo_lite.bounded import at_most
 from dpo_lite.data.examples import Message
 from dpo_lite.errors import UserError
 
@@ -17,7 +18,17 @@ REASONED = f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"
 REASONING = re.compile(r"\s*(?:<think>)?(.*?)</think>(.*)", re.DOTALL)
 MARK = re.compile(r"[^\w\s].*[^\w\s]")  # not the words and white space that are tokens of some
 THINKING = "enable_thinking"  # the switch by which templates of thinking models know it
-FAULTS = (TemplateError, TypeError, ValueError, AttributeError, KeyError)
+FAULTS = (
+    TemplateError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    KeyError,
+    ArithmeticError,  # also what the sandbox says of a range without end
+    RecursionError,
+    MemoryError,
+)
+SECONDS = 20  # for some short turns, which take milliseconds
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,16 @@ def find_out(tokenizer, options: dict[str, Any]) -> Template:
             f"The tokenizer of {name} has no chat template; set data.format=raw to train on plain "
             "text, or take an instruction-tuned base."
         )
+    words = (
+        f"The chat template of {name} takes over {SECONDS} s for a question and an answer; take"
+        " a base whose template comes to an end, or set data.format=raw."
+    )
+    with at_most(SECONDS, words):
+        return _tried(tokenizer, name, options)
+
+
+def _tried(tokenizer, name: str, options: dict[str, Any]) -> Template:
+    """By what it makes of a question and an answer."""
     ask, reply = {"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}
     fault: Exception | None = None
     for parts in (False, True):

@@ -10,6 +10,7 @@ from typing import Any
 from dpo_lite.data.prepare import FEW, prepare
 from dpo_lite.data.report import DataReport
 from dpo_lite.recipe import Recipe, apply_override, library, load_recipe, validate_recipe
+from dpo_lite.recipe.consent import refuse_code
 from dpo_lite.tasks import TASKS
 
 NO_BASE = "none"
@@ -22,15 +23,19 @@ def examine(
     say: Callable[[str], None] = lambda text: None,
     shown: int = FEW,
     note: Callable[[str], None] = lambda text: None,
+    code: bool = True,
 ) -> DataReport:
     """Report on a source, or on the data of a recipe (file or name); ``overrides`` are keys.
 
     With a base the text is rendered with its chat template and counted in its tokens, exactly as a
     run would train on it; without one lengths are in characters. ``shown`` is how many rendered
-    examples the report holds; ``note`` is told what an override took along. Raises UserError in
+    examples the report holds; ``note`` is told what an override took along. Without
+    ``code`` a recipe that runs Python code of its base is refused. Raises UserError in
     one sentence.
     """
     recipe = _recipe(source, overrides, base, note)
+    if not code:
+        refuse_code(recipe)
     if recipe.model.base == NO_BASE:
         seed, limit = recipe.train.seed, recipe.eval.limit
         return prepare(recipe.data, None, seed=seed, eval_limit=limit, shown=shown, say=say).report

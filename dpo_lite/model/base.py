@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    dynamic_module_utils,
 )
 from transformers.utils.hub import LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE, cached_file
 
@@ -34,6 +35,10 @@ from dpo_lite.model.tensor_files import damaged, refuse_pointers
 from dpo_lite.model.text_model import missing_package, published_class, without_towers
 from dpo_lite.names import is_public
 from dpo_lite.recipe import ModelSection
+
+# transformers asks on the terminal whether code that comes with a model may run, where it is not
+# told. It is told by the recipe; what is forgotten here must fail and not ask.
+dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
 BUILTIN = "builtin:"
 JITTER = "jitter"
@@ -104,8 +109,13 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
         # An adapter without a tokenizer changes nothing: the missing template is told later.
         with contextlib.suppress(OSError, ValueError, UserError):
             folder = adapter_folder(section.adapter)
-            tokenizer.chat_template = AutoTokenizer.from_pretrained(folder).chat_template
+            tokenizer.chat_template = _adapter_template(folder)
     return tokenizer
+
+
+def _adapter_template(folder: Path) -> str | None:
+    """That of an adapter's tokenizer. Consent is to the base's code, never to an adapter's."""
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False).chat_template
 
 
 def save_own_template(tokenizer, section: ModelSection, folder: Path) -> None:

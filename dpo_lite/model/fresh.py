@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
+from dpo_lite.bounded import at_most
 from dpo_lite.errors import UserError
 from dpo_lite.model.attach import Config, names_of
 from dpo_lite.model.scoring import SCALAR_HEAD
 from dpo_lite.model.targets import all_linear
 from dpo_lite.recipe import AdapterSection, Recipe
+
+PATTERN_SECONDS = 5
 
 
 def fresh_config(lm: torch.nn.Module, section: AdapterSection, head: bool = False) -> Config:
@@ -23,6 +28,8 @@ def fresh_config(lm: torch.nn.Module, section: AdapterSection, head: bool = Fals
         modules = names_of(lm, found.modules)
     else:
         modules = section.targets if isinstance(section.targets, str) else set(section.targets)
+        if isinstance(modules, str):
+            _try_pattern(modules, lm)
     if section.experts and not found.trains_experts:
         kind = "has experts of a kind that no adapter fits" if found.has_experts else "has none"
         raise UserError(f"adapter.experts: this base {kind}; set adapter.experts=false.")
@@ -38,6 +45,17 @@ def fresh_config(lm: torch.nn.Module, section: AdapterSection, head: bool = Fals
         task_type="CAUSAL_LM",
         modules_to_save=[SCALAR_HEAD] if head else None,
     )
+
+
+def _try_pattern(pattern: str, lm: torch.nn.Module) -> None:
+    """Raises UserError where matching it would not end: PEFT matches every name in the same way."""
+    words = (
+        f"adapter.targets: the pattern takes over {PATTERN_SECONDS} s on this base's names; write"
+        " it without repetitions in one another, or as a list of names."
+    )
+    with at_most(PATTERN_SECONDS, words):
+        for name, _ in lm.named_modules():
+            re.fullmatch(pattern, name)
 
 
 def left_out(lm: torch.nn.Module, recipe: Recipe) -> str | None:

@@ -13,7 +13,9 @@ from dpo_lite.recipe.loading import (
     find_recipe,
     load_recipe,
     parse_yaml,
+    read_recipe,
     recipe_stem,
+    recipe_text,
     to_yaml,
     validate_recipe,
 )
@@ -56,7 +58,9 @@ __all__ = [
     "known_keys",
     "load_recipe",
     "parse_yaml",
+    "read_recipe",
     "recipe_stem",
+    "recipe_text",
     "to_yaml",
     "validate_recipe",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+from typing import Any
 
 from pydantic_core import ErrorDetails
 
@@ -10,25 +12,32 @@ from dpo_lite.recipe.aliases import alias_of
 from dpo_lite.recipe.tables import known_keys
 
 # These say the key themselves; the others are what is wrong with a key's value.
+LEAST_SAID = 1e-3  # a bound below it means: above 0
 _COMPLETE = ("extra_forbidden", "missing", "value_error")
 _WORDS = {
     "bool": "must be true or false",
     "dict": "must be a mapping such as {{name: value}}",
     "finite": "must be a finite number",
     "float": "must be a number",
-    "greater_than": "must be above {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
     "int": "must be a whole number",
-    "less_than": "must be below {lt:g}",
-    "less_than_equal": "must be at most {le:g}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
     "list": "must be a list",
     "literal_error": "must be {expected}",
     "model": "must be a section with keys of its own",
     "string": "must be text",
     "string_pattern": "must look like {pattern}",
+    "string_too_long": "must have at most {max_length} letters",
     "string_too_short": "must not be empty",
+    "too_long": "must have at most {max_length} entries",
     "too_short": "must have at least one entry",
 }
+_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
+MAX_SHOWN = 60  # letters of a value or key that a sentence repeats
+MAX_FAULTS = 50  # that are looked at: a recipe of nonsense has thousands
+MAX_TOLD = 20
 _SHAPES = {
     "run.name": "must be letters, digits, dots, - and _, 64 at most, a letter or digit first",
     "hub.repo": "must be written as user/name",
@@ -37,11 +46,31 @@ _SHAPES = {
 
 def sentences(faults: list[ErrorDetails]) -> list[str]:
     """The faults as clauses, one per key, each naming its key."""
-    complete = {_key(fault) for fault in faults if fault["type"] in _COMPLETE}
-    return [
-        text if key in complete and text.startswith(key) else f"{key}: {text}" if key else text
+    complete = {_key(fault) for fault in faults[:MAX_FAULTS] if fault["type"] in _COMPLETE}
+    texts = [
+        text
+        if key in complete and text.startswith(key)
+        else f"{short(key)}: {text}"
+        if key
+        else text
         for key, text in by_key(faults).items()
     ]
+    more = len(texts) - MAX_TOLD
+    return [*texts[:MAX_TOLD], f"and {more} more"] if more > 0 else texts
+
+
+def short(value: Any) -> str:
+    """A value as a sentence repeats it: one line of some letters, whatever it is."""
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"a number of {value.bit_length() * 0.30103:.0f} digits"
+    text = value if isinstance(value, str) else repr(value)
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+def number(bound: float) -> str:
+    """A bound as people write it: 1,000,000 and not 1e+06."""
+    return f"{int(bound):,}" if bound == int(bound) and abs(bound) < 1e10 else f"{bound:g}"
 
 
 def by_key(faults: list[ErrorDetails]) -> dict[str, str]:
@@ -51,7 +80,7 @@ def by_key(faults: list[ErrorDetails]) -> dict[str, str]:
     concerns no single key.
     """
     groups: dict[str, list[ErrorDetails]] = {}
-    for fault in faults:
+    for fault in faults[:MAX_FAULTS]:
         groups.setdefault(_key(fault), []).append(fault)
     return {key: _together(group) for key, group in groups.items()}
 
@@ -68,7 +97,19 @@ def _together(faults: list[ErrorDetails]) -> str:
     text = ", or ".join([clauses[0], *(clause.removeprefix("must be ") for clause in clauses[1:])])
     value = meant[0]["input"]
     tells = meant[0]["type"] in _COMPLETE or value in (None, "") or isinstance(value, dict | list)
-    return text if tells else f"{text}, not {value!r}"
+    if tells:
+        return text
+    shown = f"'{short(value)}'" if isinstance(value, str) else short(value)
+    return f"{text}, not {shown}{_meaning(meant)}"
+
+
+def _meaning(faults: list[ErrorDetails]) -> str:
+    """What a number out of bounds means, in brackets: the beginning of its key's description."""
+    field = known_keys().get(_key(faults[0]))
+    if field is None or not any(fault["type"] in _BOUNDS for fault in faults):
+        return ""
+    first = re.split(r"[.;:](?= |$)", field.description)[0]
+    return f" ({first[0].lower()}{first[1:]})"
 
 
 def _depth(fault: ErrorDetails) -> int:
@@ -100,9 +141,9 @@ def _clause(fault: ErrorDetails) -> str:
         return fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         return (
-            f"{entry}{inner} is no key"
+            f"{entry}{short(inner)} is no key"
             if entry
-            else f"{key} is no key of a recipe; {_nearest(key)}"
+            else f"{short(key)} is no key of a recipe; {_nearest(key)}"
         )
     if fault["type"] == "missing":
         return f"{entry}{inner} is missing" if entry else f"{key} is missing; it is required"
@@ -112,13 +153,30 @@ def _clause(fault: ErrorDetails) -> str:
 
 
 def _words(fault: ErrorDetails) -> str:
+    if fault["type"] == "greater_than_equal" and _is_nothing(fault):
+        return "must be above 0"
     if fault["type"] == "string_pattern_mismatch" and _key(fault) in _SHAPES:
         return _SHAPES[_key(fault)]
     kinds = (fault["type"], *(fault["type"].rsplit("_", n)[0] for n in (1, 2)))
     for kind in kinds:
         if kind in _WORDS:
-            return _WORDS[kind].format(**fault.get("ctx", {}))
+            return _WORDS[kind].format(**_bounds(fault))
     return fault["msg"][0].lower() + fault["msg"][1:]
+
+
+def _is_nothing(fault: ErrorDetails) -> bool:
+    """Whether a number is 0 or less where all above is meant but for what is next to nothing."""
+    given, least = fault["input"], fault["ctx"]["ge"]
+    return 0 < least <= LEAST_SAID and isinstance(given, int | float) and given <= 0
+
+
+def _bounds(fault: ErrorDetails) -> dict[str, Any]:
+    """What the words of a fault are filled with."""
+    given = fault.get("ctx", {})
+    return {
+        name: number(value) if isinstance(value, int | float) else value
+        for name, value in given.items()
+    }
 
 
 def _nearest(key: str) -> str:

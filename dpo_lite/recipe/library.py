@@ -24,6 +24,7 @@ from dpo_lite.recipe.loading import (
     RECIPES_FOLDER,
     find_recipe,
     load_recipe,
+    recipe_text,
 )
 from dpo_lite.recipe.replaced import outdated, value_of
 from dpo_lite.recipe.schema import Recipe
@@ -177,7 +178,7 @@ def compare_with_shipped(file: str | Path, name: str | None = None) -> tuple[str
     """The name of the shipped recipe that a file comes from, and the ``difference`` from it to the
     file. Raises UserError where the file does not say and ``name`` does not either."""
     path = find_recipe(file)
-    name = name or origin(path.read_text(encoding="utf-8"))
+    name = name or origin(recipe_text(path))
     if not name:
         raise UserError(
             f"{path} does not say which recipe it comes from; name it:"
@@ -188,9 +189,9 @@ def compare_with_shipped(file: str | Path, name: str | None = None) -> tuple[str
 
 def _entry(path: Path, own: bool) -> Entry:
     try:
-        facts = head(path.read_text(encoding="utf-8"))
+        facts = head(recipe_text(path))
         recipe, fault = load_recipe(path), ""
-    except (UserError, OSError, UnicodeDecodeError) as error:
+    except UserError as error:
         facts, recipe, fault = {}, None, str(error)
     return Entry(
         path=path,

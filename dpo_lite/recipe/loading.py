@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ import yaml
 from pydantic import ValidationError
 
 from dpo_lite.errors import UserError
-from dpo_lite.recipe.faults import sentences
+from dpo_lite.recipe.faults import sentences, short
+from dpo_lite.recipe.kinds import MAX_DEPTH, MAX_ENTRIES
 from dpo_lite.recipe.replaced import in_words, outdated, remove
 from dpo_lite.recipe.schema import Recipe
 
@@ -24,23 +26,46 @@ MAX_RECIPE_BYTES = 256 * 1024
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """YAML 1.1's traps closed: 5e-6 is a number, a repeated key is an error, no aliases."""
+    """YAML 1.1's traps closed: 5e-6 is a number, a date is text, a repeated key is an error, and
+    there are no aliases and tags, nor more values and deeper ones than a recipe has."""
+
+    def __init__(self, stream):
+        super().__init__(stream)
+        self.depth = self.entries = 0
 
     def compose_node(self, parent, index):
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.constructor.ConstructorError(
-                None, None, "aliases (*name) are not used in recipes", self.peek_event().start_mark
-            )
-        return super().compose_node(parent, index)
+        event = self.peek_event()
+        if isinstance(event, yaml.events.AliasEvent):
+            raise _not_here("aliases (*name) are not used in recipes", event)
+        if getattr(event, "tag", None) is not None:
+            raise _not_here("tags (!name) are not used in recipes", event)
+        self.entries += 1
+        if self.entries > 2 * MAX_ENTRIES:  # keys are nodes as well
+            raise _not_here("these are more values than a recipe has", event)
+        if self.depth > MAX_DEPTH:
+            raise _not_here(f"this is more than {MAX_DEPTH} lists and mappings deep", event)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node, deep=False):
-        keys = [key.value for key, _ in node.value]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' stands twice", node.value[position][0].start_mark
-                )
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise _not_here(f"the key '{short(key.value)}' stands twice", key)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return super().construct_mapping(node, deep)
+
+
+def _not_here(problem: str, place: yaml.events.Event | yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, place.start_mark)
+
+
+RecipeLoader.yaml_implicit_resolvers = {
+    letter: [(tag, form) for tag, form in resolvers if not tag.endswith(":timestamp")]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 class RecipeDumper(yaml.SafeDumper):
@@ -79,20 +104,29 @@ def dump_yaml(value: Any, **how: Any) -> str:
 
 
 def parse_yaml(text: str, where: str) -> Any:
+    """The values of a recipe's text; raises UserError, within a second, for whatever is none."""
+    if len(text) > MAX_RECIPE_BYTES:
+        raise UserError(f"{where} is over 256 KB; that is not a recipe.")
     try:
         return yaml.load(text, RecipeLoader)
+    except ValueError as error:  # of Python's own readers of numbers: one of 5000 digits
+        raise UserError(f"{where}: {error}; write it as text in quotation marks.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        problem = " ".join((getattr(error, "problem", None) or str(error)).split())
         raise UserError(f"{where}{line}: {problem}; put the YAML right there.") from None
 
 
 def find_recipe(name: str | Path) -> Path:
     """Return the path of a recipe given as a file, or as the name of one's own or a shipped one."""
     path = Path(name)
-    if path.is_file():
+    if os.path.isfile(path):  # False as well for what can be no path
         return path
+    if os.path.isdir(path):
+        raise UserError(f"{short(str(name))} is a folder; name a recipe's file.")
+    if len(path.name.encode(errors="replace")) > 250 or not str(name).isprintable():
+        raise UserError(f"There is no recipe {short(str(name))}; `dpo-lite recipes` lists them.")
     file = f"{path.name.removesuffix('.yaml')}.yaml"
     if path.parent in (Path(), OWN_FOLDER) and (OWN_FOLDER / file).is_file():
         return OWN_FOLDER / file
@@ -120,17 +154,29 @@ def load_recipe(
     one line per fault, each naming the key, the fault and what to do.
     """
     path = find_recipe(name)
-    if path.stat().st_size > MAX_RECIPE_BYTES:
-        raise UserError(f"{path} is over 256 KB; that is not a recipe.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
-    values = parse_yaml(text, str(path))
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds no keys; a recipe starts with sections such as `model:`.")
+    values = read_recipe(path)
     apply_overrides(values, overrides, say)
     return validate_recipe(values, str(path))
+
+
+def recipe_text(path: Path) -> str:
+    """The text of a recipe's file; raises UserError where it cannot be one."""
+    try:
+        if path.stat().st_size > MAX_RECIPE_BYTES:
+            raise UserError(f"{path} is over 256 KB; that is not a recipe.")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); look at the file.") from None
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The values of a recipe's file as they stand there; raises UserError where it holds none."""
+    values = parse_yaml(recipe_text(path), str(path))
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no keys; a recipe starts with sections such as `model:`.")
+    return values
 
 
 def apply_overrides(
@@ -149,9 +195,9 @@ def apply_overrides(
 def read_override(override: str) -> tuple[str, Any]:
     """The key and the value of ``section.key=value``; the value is read as YAML."""
     key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise UserError(f"'{override}' is no override; write it as train.beta=0.05.")
-    return key.strip(), parse_yaml(text, f"override {key}") if text else None
+    if not equals or not all(part.strip() for part in key.split(".")) or key.count(".") > MAX_DEPTH:
+        raise UserError(f"'{short(override)}' is no override; write it as train.beta=0.05.")
+    return key.strip(), parse_yaml(text, f"override {short(key)}") if text else None
 
 
 def apply_override(values: dict, override: str) -> None:
@@ -161,7 +207,9 @@ def apply_override(values: dict, override: str) -> None:
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise UserError(f"In '{override}', {section} is no section; `train.beta=0.05` is one.")
+            raise UserError(
+                f"In '{short(override)}', {short(section)} is no section; `train.beta=0.05` is one."
+            )
     values[leaf] = value
 
 
@@ -180,7 +228,7 @@ def validate_recipe(values: dict, where: str) -> Recipe:
 def _adapter_of_run(name: str, runs: str) -> str:
     """The adapter's folder where ``name`` is a run or its folder; anything else stays as it is."""
     for run in (Path(name), Path(runs) / name):
-        if (run / "recipe.yaml").is_file():
+        if os.path.isfile(run / "recipe.yaml"):  # False as well for what can be no path
             return str(run / "adapter")
     return name
 

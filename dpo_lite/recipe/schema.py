@@ -8,11 +8,12 @@ Which keys suit which task, the tasks themselves know (dpo_lite.tasks).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.recipe.kinds import impossible
 from dpo_lite.recipe.one_of import OneOf
 from dpo_lite.recipe.sections import (
     FRESH,
@@ -68,6 +69,14 @@ class Recipe(Section):
         """Whether the policy differs from its reference before the first update."""
         return self.reference == "base" and self.model.adapter is not None
 
+    @model_validator(mode="before")
+    @classmethod
+    def plain_values(cls, values: Any) -> Any:
+        """Nothing is looked at further that no file could hold."""
+        if fault := impossible(values):
+            raise ValueError(fault)
+        return values
+
     @model_validator(mode="after")
     def settle(self) -> Recipe:
         task = TASKS[self.task]
@@ -98,6 +107,7 @@ class Recipe(Section):
                 + " or ".join(name for name, other in TASKS.items() if other.weighs_labels)
             )
         self._refuse_sections(task)
+        self._check_steps()
         if not task.composed:  # whose steps settle it, each by its own task
             self._settle_keeping(task)
         if self.train.engine not in task.engines:
@@ -155,6 +165,14 @@ class Recipe(Section):
                 f"data.pairs: {self.data.pairs} is for task: {' or '.join(owners)}; task:"
                 f" {task.name} takes {' or '.join(task.pairs)}"
             )
+
+    def _check_steps(self) -> None:
+        """The steps of RLHF are validated when they are made, from sections that can be merged."""
+        sections = [name for name, own in self if isinstance(own, Section)]
+        for kind, own in self.rlhf:
+            for name, value in own.items() if isinstance(own, dict) else ():
+                if name in sections and not isinstance(value, dict):
+                    raise ValueError(f"rlhf.{kind}: {name} must be a section with keys of its own")
 
     def _refuse_sections(self, task: Task) -> None:
         """A section of another task must not stand there and do nothing."""

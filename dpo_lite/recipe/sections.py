@@ -9,7 +9,16 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticKnownError
+from pydantic_core import PydanticCustomError, PydanticKnownError
+
+from dpo_lite.recipe.kinds import (
+    MAX_COUNT,
+    MAX_ROWS,
+    MAX_TOKENS,
+    TINY,
+    Line,
+    Words,
+)
 
 # The keys that most people change: a form shows them first and folds the rest.
 COMMON = {"common": True}
@@ -23,9 +32,15 @@ class Section(BaseModel):
     def yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         """YAML reads yes and no as true and false, which pydantic would take for 1 and 0."""
         wanted = str(cls.model_fields[info.field_name].annotation)
-        if isinstance(value, bool) and "bool" not in wanted and re.search("int|float", wanted):
+        if (
+            isinstance(value, bool)
+            and "bool" not in wanted
+            and re.search(r"\b(int|float)\b", wanted)
+        ):
             raise PydanticKnownError("float_type")
-        return value
+        # Pydantic takes 1e3 for a whole number, but beyond 64 bits says that it is none.
+        whole = isinstance(value, float) and value.is_integer() and "float" not in wanted
+        return int(value) if whole and re.search(r"\bint\b", wanted) else value
 
 
 class RunSection(Section):
@@ -35,7 +50,7 @@ class RunSection(Section):
         description="Folder of the run under `run.folder`; default: the recipe's name, numbered.",
         json_schema_extra=COMMON,
     )
-    folder: str = Field("runs", description="Where run folders are made.")
+    folder: Line = Field("runs", description="Where run folders are made.")
     report_to: list[Literal["tensorboard", "trackio", "wandb", "mlflow", "swanlab"]] = Field(
         [],
         description="Trackers that are told what the run logs, besides its folder: `tensorboard`,"
@@ -44,13 +59,12 @@ class RunSection(Section):
 
 
 class ModelSection(Section):
-    base: str = Field(
-        min_length=1,
+    base: Line = Field(
         description="Hub id, local folder or `builtin:myths`: the frozen base model.",
         json_schema_extra=COMMON,
     )
-    revision: str | None = Field(None, description="Branch, tag or commit of the base on the Hub.")
-    adapter: str | None = Field(
+    revision: Line | None = Field(None, description="Branch, tag or commit of the base on the Hub.")
+    adapter: Line | None = Field(
         None,
         description="A run's name, a folder or a Hub id: the LoRA adapter to continue, with its own"
         " rank, scale and layers; default: a fresh one.",
@@ -84,7 +98,7 @@ class AdapterSection(Section):
     alpha: int = Field(
         32, ge=1, le=4096, description="LoRA scale: the update is multiplied by alpha / r."
     )
-    targets: str | list[str] = Field(
+    targets: Words | Annotated[list[Line], Field(min_length=1)] = Field(
         "all-linear", description="Layers that get an adapter: `all-linear` or names of modules."
     )
     experts: bool = Field(
@@ -110,7 +124,7 @@ class AdapterSection(Section):
     )
     lora_plus: float = Field(
         1.0,
-        gt=0,
+        ge=0.001,
         le=128,
         description="LoRA+: the learning rate of B is so many times that of A, which is train.lr;"
         " its authors take 16, with a lower train.lr.",
@@ -122,29 +136,47 @@ class AdapterSection(Section):
         description="With model.adapter: fresh ranks beside those it has; one adapter comes out.",
     )
 
+    @field_validator("targets")
+    @classmethod
+    def pattern_compiles(cls, value: str | list[str]) -> str | list[str]:
+        """One text is a pattern for PEFT, which names have to match as a whole."""
+        if isinstance(value, str):
+            try:
+                re.compile(value)
+            except (re.error, RecursionError, OverflowError) as error:
+                raise PydanticCustomError(
+                    "pattern",
+                    "must be all-linear, a list of names or a regular expression ({reason})",
+                    {"reason": str(error)},
+                ) from None
+        return value
+
 
 class OneSource(Section):
-    source: str = Field(description="A source as in `data.train`.")
-    format: str | None = Field(
+    source: Line = Field(description="A source as in `data.train`.")
+    format: Line | None = Field(
         None, description="As `data.format`, for this one; `raw` is for all sources."
     )
-    columns: dict[str, str] | None = Field(None, description="As `data.columns`, for this one.")
+    columns: dict[Line, Line] | None = Field(None, description="As `data.columns`, for this one.")
 
 
 class MixedSource(OneSource):
     weight: float | None = Field(
-        None, gt=0, description="Share of this source relative to the others; default: all rows."
+        None,
+        ge=TINY,
+        le=1e6,
+        description="Share of this source relative to the others; default: all rows.",
     )
 
 
 class DataSection(Section):
-    train: str | Annotated[list[str | MixedSource], Field(min_length=1)] = Field(
+    train: Line | Annotated[list[Line | MixedSource], Field(min_length=1)] = Field(
         description="File, folder[:split], Hub id `org/name[@revision][:config][:split]` or"
         " `builtin:myths`; or a list of such, or of {source, weight, format, columns}, of which no"
         " row is repeated.",
         json_schema_extra=COMMON,
     )
-    eval: str | Annotated[list[str | OneSource], Field(min_length=1)] | None = Field(
+    eval: Line | Annotated[list[Line | OneSource], Field(min_length=1)] | None = Field(
         None,
         description="Held-out data: a source or a split of the first training source, or a list of"
         " such or of {source, format, columns}; `none`, the default: the splits that come with it,"
@@ -152,23 +184,23 @@ class DataSection(Section):
     )
     eval_share: float | None = Field(
         None,
-        gt=0,
+        ge=TINY,
         le=0.5,
         description="Hold out this share of the training prompts, beside `data.eval` or the splits"
         " that come with the source; default: 5 % where there is neither.",
     )
-    revision: str | None = Field(
+    revision: Line | None = Field(
         None, description="Branch, tag or commit of the data set on the Hub."
     )
-    format: str = Field(
+    format: Line = Field(
         "auto",
         description="`auto` recognises the format; a name from docs/data-formats.md settles it;"
         " `raw` (or `raw:name`) also skips the chat template.",
     )
-    columns: dict[str, str] | None = Field(
+    columns: dict[Line, Line] | None = Field(
         None, description="Our column names mapped to yours, for example {prompt: question}."
     )
-    where: dict[str, str | float | bool] | None = Field(
+    where: dict[Line, str | float | bool] | None = Field(
         None,
         description="Keep only rows whose columns have these values, for example"
         ' {score_ratio: ">= 3", lang: English}.',
@@ -192,7 +224,7 @@ class DataSection(Section):
         False,
         description="Take the prompt off the answers of a row where all of them begin with it.",
     )
-    max_length: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
+    max_length: Annotated[int, Field(ge=8, le=MAX_COUNT)] | Literal["auto"] = Field(
         "auto",
         description="Longest prompt + response in tokens; `auto`: the data's 99th percentile, and"
         " nothing up to 512 is dropped.",
@@ -204,6 +236,7 @@ class DataSection(Section):
     limit: int | None = Field(
         None,
         ge=1,
+        le=MAX_ROWS,
         description="Use only the first N rows per source.",
         json_schema_extra=COMMON,
     )
@@ -240,36 +273,44 @@ class DataSection(Section):
 
 
 class EvalSection(Section):
-    prompts: list[str] = Field(
+    prompts: list[Words] = Field(
         default_factory=list,
         description="Prompts answered before and after the training; default: some held-out ones.",
         json_schema_extra=COMMON,
     )
-    max_new_tokens: int = Field(64, ge=1, description="Longest generated answer, in tokens.")
+    max_new_tokens: int = Field(
+        64, ge=1, le=MAX_TOKENS, description="Longest generated answer, in tokens."
+    )
     generate: int = Field(
         8,
         ge=0,
+        le=MAX_COUNT,
         description="Answers sampled per held-out set before and after (all rows where the data"
         " has markers that tell good answers from bad).",
     )
     sample_steps: int | None = Field(
         None,
         ge=1,
+        le=MAX_COUNT,
         description="Every N updates answer the prompts and estimate the KL to the reference from"
         " sampled answers; default: never while training.",
     )
     limit: int | None = Field(
         None,
         ge=1,
+        le=MAX_ROWS,
         description="Score at most N rows of each held-out set, drawn by train.seed; a larger N"
         " keeps the rows of a smaller one.",
     )
 
 
+HUB_NAME = r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"  # as huggingface_hub has it
+
+
 class HubSection(Section):
     repo: str | None = Field(
         None,
-        pattern=r"^[\w.-]+/[\w.-]+$",
+        pattern=rf"^{HUB_NAME}/{HUB_NAME}$",
         description="user/name on the Hub: the default of `push`.",
     )
     private: bool = Field(True, description="Whether `push` creates a private repository.")
@@ -278,6 +319,16 @@ class HubSection(Section):
         description="Publish while training: at the `end`, or also at all `checkpoints`; default:"
         " only by the command `push`.",
     )
-    base_id: str | None = Field(
+    base_id: Line | None = Field(
         None, description="The base's id on the Hub, where model.base is a folder."
     )
+
+    @field_validator("repo")
+    @classmethod
+    def no_path(cls, value: str | None) -> str | None:
+        """What else the Hub refuses in a name."""
+        if value and ("--" in value or ".." in value or value.endswith(".git")):
+            raise PydanticCustomError(
+                "hub_name", "must be written as user/name, without --, .. or .git"
+            )
+        return value

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.recipe.kinds import MAX_COUNT, MAX_SEED, MAX_TOKENS, MAX_UPDATES, TINY, Line
 from dpo_lite.recipe.one_of import OneOf
 from dpo_lite.recipe.sections import COMMON, Section
 
@@ -19,7 +20,7 @@ class TrainSection(Section):
         " docs/concepts.md.",
         json_schema_extra=COMMON,
     )
-    beta: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+    beta: Annotated[float, Field(ge=TINY, le=1000)] | Literal["auto"] = Field(
         "auto",
         description="Strength of the pull to the reference: higher moves less. What it multiplies"
         " depends on the loss, and so does `auto`: 0.1 for most, see docs/concepts.md. For task:"
@@ -33,34 +34,37 @@ class TrainSection(Section):
         description="Share of pairs that may be the wrong way round: with `sigmoid` margins are"
         " kept small (conservative DPO), with `robust` the bias is taken out.",
     )
-    sft_weight: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+    sft_weight: Annotated[float, Field(ge=0, le=1e4)] | Literal["auto"] = Field(
         "auto",
         description="Weight of an extra term that holds up the likelihood of the chosen response,"
         " per token; above 0 it keeps the text fluent when `logps/chosen` falls. `auto`: 0, and 1"
         " for `cpo` and `orpo`, of which it is a part.",
     )
-    simpo_gamma: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+    simpo_gamma: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = Field(
         "auto", description="Margin of rewards that `simpo` asks for; `auto`: 1."
     )
-    dpop_lambda: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+    dpop_lambda: Annotated[float, Field(ge=0, le=1e6)] | Literal["auto"] = Field(
         "auto",
         description="What `dpop` lets a nat cost that the chosen response loses; `auto`: 50.",
     )
     centering: float | None = Field(
         None,
         ge=0,
+        le=1e4,
         description="For task: reward: weight of the penalty (r_chosen + r_rejected)^2, which keeps"
         " the rewards around 0; default: 0.01.",
     )
-    desirable_weight: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
+    desirable_weight: Annotated[float, Field(ge=TINY, le=1e6)] | Literal["auto"] | None = Field(
         None,
         description="For task: kto: weight of a good answer's loss. `auto`, the default: 1, and"
         " more where good answers are so few that both kinds would not weigh about alike.",
     )
-    undesirable_weight: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
+    undesirable_weight: Annotated[float, Field(ge=TINY, le=1e6)] | Literal["auto"] | None = Field(
         None, description="For task: kto: the same of a bad answer."
     )
-    lr: float = Field(5e-6, gt=0, lt=1, description="Peak learning rate.", json_schema_extra=COMMON)
+    lr: float = Field(
+        5e-6, ge=1e-12, lt=1, description="Peak learning rate.", json_schema_extra=COMMON
+    )
     scheduler: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after the warm-up."
     )
@@ -74,17 +78,32 @@ class TrainSection(Section):
     batch_size: int = Field(
         16,
         ge=1,
+        le=10**6,
         description="Examples per update. How they are split to fit in memory is the program's"
         " business and never changes the result.",
         json_schema_extra=COMMON,
     )
     epochs: float = Field(
-        1.0, gt=0, description="Passes over the training data.", json_schema_extra=COMMON
+        1.0,
+        ge=1e-6,
+        le=10_000,
+        description="Passes over the training data.",
+        json_schema_extra=COMMON,
     )
-    max_steps: int | None = Field(None, ge=1, description="Stop after so many updates.")
-    save_steps: int = Field(100, ge=1, description="Write a checkpoint every N updates.")
+    max_steps: int | None = Field(
+        None, ge=1, le=MAX_UPDATES, description="Stop after so many updates."
+    )
+    save_steps: int = Field(
+        100, ge=1, le=MAX_COUNT, description="Write a checkpoint every N updates."
+    )
     eval_steps: int | None = Field(
-        None, ge=1, description="Evaluate every N updates; default: only at the start and the end."
+        None,
+        ge=1,
+        le=MAX_COUNT,
+        description="Evaluate every N updates; default: only at the start and the end.",
+    )
+    seed: int = Field(
+        42, ge=0, le=MAX_SEED, description="Seed of the adapter's start, the order and sampling."
     )
     keep: Literal["last", "best"] = Field(
         "last",
@@ -100,17 +119,18 @@ class TrainSection(Section):
     patience: int | None = Field(
         None,
         ge=1,
+        le=MAX_COUNT,
         description="With train.keep: best: end after so many evaluations in a row without a"
         " better one; default: train to the end.",
     )
     kl_budget: float | None = Field(
         None,
-        gt=0,
+        ge=1e-6,
+        le=1e6,
         description="End when the policy has moved further than so many nats per answer from its"
         " reference, measured every `train.eval_steps` on answers that it draws; what is kept was"
         " within the budget. Default: none.",
     )
-    seed: int = Field(42, ge=0, description="Seed of the adapter's start, the order and sampling.")
     engine: Literal["dpo_lite", "trl"] = Field(
         "dpo_lite", description="`trl` runs the same recipe through TRL's DPOTrainer."
     )
@@ -119,9 +139,11 @@ class TrainSection(Section):
         description="`adamw_8bit` keeps the optimiser's state in 8 bits; `auto` does so where the"
         " run would not fit else, and writes what it took into the run's recipe.",
     )
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
-    token_budget: Annotated[int, Field(ge=64)] | Literal["auto"] = Field(
+    weight_decay: float = Field(0.0, ge=0, le=1000, description="Decoupled weight decay of AdamW.")
+    max_grad_norm: float = Field(
+        1.0, ge=TINY, le=1e12, description="Gradients are clipped to this norm."
+    )
+    token_budget: Annotated[int, Field(ge=64, le=MAX_COUNT)] | Literal["auto"] = Field(
         "auto",
         description="Tokens per packed micro-batch: lower needs less memory, the result is equal.",
     )
@@ -173,7 +195,7 @@ class TrainSection(Section):
 
 
 class PPOSection(Section):
-    reward: str | None = Field(
+    reward: Line | None = Field(
         None,
         description="What answers are rewarded by: a reward run's name, the folder or Hub id of its"
         " adapter, or `file.py:function`, called with prompts and completions.",
@@ -188,21 +210,27 @@ class PPOSection(Section):
     answers: int | None = Field(
         None,
         ge=1,
+        le=10_000,
         description="Answers drawn per prompt; default: 1, 4 for `rloo` and 8 for `grpo`.",
     )
     max_new_tokens: int = Field(
-        64, ge=1, description="Longest answer drawn, in tokens.", json_schema_extra=COMMON
+        64,
+        ge=1,
+        le=MAX_TOKENS,
+        description="Longest answer drawn, in tokens.",
+        json_schema_extra=COMMON,
     )
     passes: int = Field(
-        2, ge=1, description="Passes over the drawn answers before new ones are drawn."
+        2, ge=1, le=1000, description="Passes over the drawn answers before new ones are drawn."
     )
-    minibatch: int = Field(32, ge=1, description="Answers per step of the optimiser.")
+    minibatch: int = Field(32, ge=1, le=10**6, description="Answers per step of the optimiser.")
     clip: float = Field(
-        0.2, gt=0, lt=1, description="How far a probability may move, as a ratio, per rollout."
+        0.2, ge=TINY, lt=1, description="How far a probability may move, as a ratio, per rollout."
     )
     clip_high: float | None = Field(
         None,
-        gt=0,
+        ge=TINY,
+        le=1e6,
         description="How far it may move up, where that is more than down, such as 0.28; default:"
         " as clip.",
     )
@@ -227,18 +255,19 @@ class PPOSection(Section):
     )
     value_clip: float | None = Field(
         None,
-        gt=0,
+        ge=TINY,
+        le=1e9,
         description="How far a value may move per rollout, in units of reward, before its loss is"
         " clipped; default: as far as it likes.",
     )
     value_lr: float | None = Field(
         None,
-        gt=0,
+        ge=1e-12,
         lt=1,
         description="Peak learning rate of the value function; default: train.lr. It may be ten"
         " times as high, more so where the value function starts fresh.",
     )
-    gamma: float = Field(1.0, gt=0, le=1, description="Discount per token.")
+    gamma: float = Field(1.0, ge=TINY, le=1, description="Discount per token.")
     lam: float = Field(
         0.95,
         ge=0,
@@ -249,11 +278,15 @@ class PPOSection(Section):
         False, description="Scale the rewards of a rollout to unit variance before advantages."
     )
     no_end_penalty: float = Field(
-        1.0, ge=0, description="Taken off the reward of an answer that did not come to its end."
+        1.0,
+        ge=0,
+        le=1e6,
+        description="Taken off the reward of an answer that did not come to its end.",
     )
     kl_target: float | None = Field(
         None,
-        gt=0,
+        ge=TINY,
+        le=1e6,
         description="Nats per answer that the KL is steered to by changing beta, at most 2 % per"
         " rollout; default: beta stays as it is.",
     )
@@ -269,22 +302,28 @@ class RLHFSection(Section):
     reward: Keys = Field(default_factory=dict, description="Keys of the reward model's step.")
     ppo: Keys = Field(default_factory=dict, description="Keys of the steps of PPO.")
     dpo: Keys = Field(default_factory=dict, description="Keys of the steps of DPO.")
-    ppo_betas: list[Annotated[float, Field(gt=0)]] = Field(
+    ppo_betas: list[Annotated[float, Field(ge=TINY, le=1000)]] = Field(
         [0.1],
+        max_length=100,
         description="PPO is run once with each: a point on its frontier.",
         json_schema_extra=COMMON,
     )
-    dpo_betas: list[Annotated[float, Field(gt=0)]] = Field(
+    dpo_betas: list[Annotated[float, Field(ge=TINY, le=1000)]] = Field(
         [0.1],
+        max_length=100,
         description="DPO is run once with each: a point on its frontier.",
         json_schema_extra=COMMON,
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+    seeds: list[Annotated[int, Field(ge=0, le=MAX_SEED)]] = Field(
         [42],
         min_length=1,
+        max_length=100,
         description="All steps are run once with each.",
         json_schema_extra=COMMON,
     )
     answers: int = Field(
-        2, ge=1, description="Answers drawn per held-out prompt to measure reward and KL."
+        2,
+        ge=1,
+        le=10_000,
+        description="Answers drawn per held-out prompt to measure reward and KL.",
     )

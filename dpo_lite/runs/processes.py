@@ -121,7 +121,10 @@ def delete(run: Run) -> None:
     # Under another name first: a reader sees the run whole or not at all.
     doomed = run.path.with_name(f".deleted-{run.name}-{os.getpid()}-{time.time_ns()}")
     run.path.rename(doomed)
-    shutil.rmtree(doomed)
+    if doomed.is_symlink():  # what it leads to is not of this folder
+        doomed.unlink()
+    else:
+        shutil.rmtree(doomed)
 
 
 def what_is_deleted(run: Run) -> str:

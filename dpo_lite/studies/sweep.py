@@ -11,6 +11,7 @@ the same state. The data's ids and the reference's log-probabilities come from t
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 import time
@@ -29,7 +30,7 @@ from dpo_lite.recipe import (
     apply_overrides,
     find_recipe,
     load_recipe,
-    parse_yaml,
+    read_recipe,
     recipe_stem,
     to_yaml,
 )
@@ -37,6 +38,7 @@ from dpo_lite.runs.folder import Run, create_run
 from dpo_lite.tasks import TASKS
 
 SUFFIX = ".sweep"
+MAX_POINTS = 1000
 Say = Callable[[str], None]
 
 
@@ -101,6 +103,8 @@ def plan_sweep(
     stem = recipe_stem(recipe)
     leaves = [key.rpartition(".")[2] for key in swept]
     name = safe_name(name or _plain("-".join([stem, *leaves]))[:40])
+    if (count := math.prod(map(len, swept.values()))) > MAX_POINTS:
+        raise UserError(f"That would be {count:,} runs; a sweep has at most {MAX_POINTS:,}.")
     grid = [dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
     names = _run_names(name, leaves, grid)
     lines: list[str] = []
@@ -116,7 +120,7 @@ def plan_sweep(
                 f"task: {name_of_task} is not swept: {why}; start it by `dpo-lite train`."
             )
     folders = {point.recipe.run.folder for point in points}
-    given = parse_yaml(find_recipe(recipe).read_text(encoding="utf-8"), recipe)
+    given = read_recipe(find_recipe(recipe))
     apply_overrides(given, fixed)
     return Sweep(name, stem, Path(folders.pop()), given, points)
 

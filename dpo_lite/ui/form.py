@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe, known_keys, parse_yaml
 from dpo_lite.recipe.edit import UNSET, inline, set_key
-from dpo_lite.recipe.faults import by_key
+from dpo_lite.recipe.faults import LEAST_SAID, by_key
 from dpo_lite.recipe.one_of import OneOf
 from dpo_lite.runs.rlhf_steps import first_look
 from dpo_lite.tasks import sections_of_tasks
@@ -195,7 +195,8 @@ def _kind(annotation: Any) -> tuple[Kind, tuple]:
         return "number", ()
     if parts == [str]:
         return "text", ()
-    if parts == [list[str]]:
+    entries = [get_args(part)[0] for part in parts if get_origin(part) is list]
+    if len(parts) == len(entries) == 1 and _alternatives(entries[0]) == [str]:
         return "lines", ()
     return "yaml", ()
 
@@ -212,11 +213,12 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [annotation]
 
 
+# Bounds that nobody comes near are not told: they keep nonsense out.
 _BOUNDS: dict[str, Callable[[Any], str]] = {
     "gt": lambda bound: f"above {bound:g}",
-    "ge": lambda bound: f"{bound:g} or more",
+    "ge": lambda bound: "above 0" if 0 < bound <= LEAST_SAID else f"{bound:g} or more",
     "lt": lambda bound: f"below {bound:g}",
-    "le": lambda bound: f"{bound:g} at most",
+    "le": lambda bound: f"{bound:g} at most" if bound <= 4096 else "",
 }
 
 
@@ -235,6 +237,7 @@ def _hint(info: FieldInfo, kind: Kind, default: Any) -> str:
         for name, word in _BOUNDS.items()
         if getattr(meta, name, None) is not None
     ]
+    hints = [hint for hint in hints if hint]
     if kind == "lines":
         hints.append("one per line")
     elif kind != "choice" and default not in (UNSET, None):

@@ -9,6 +9,7 @@ import gradio as gr
 
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe
+from dpo_lite.recipe.consent import refuse_code
 from dpo_lite.runs.processes import launch
 from dpo_lite.ui import parts
 from dpo_lite.ui import recipe_views as views
@@ -62,7 +63,7 @@ def _ask_worker(
     """Do a task of the worker and show how far it is, and then what it found."""
     line = ["dpo-lite", task, draft.name, *flags]
     try:
-        recipe = _valid_recipe(draft, "Not ready: ")
+        recipe = _valid_recipe(page, draft, "Not ready: ")
         line = ["dpo-lite", task, *draft.command_words(recipe), *flags]
         for event in page.worker.run(task, recipe=draft.text, **arguments):
             if event["event"] == "result":
@@ -79,14 +80,16 @@ def _ask_worker(
 def _launch(page: Page, draft: Draft) -> tuple[Any, Any, Any]:
     """Start the run on its own and show it in the Runs tab."""
     try:
-        run = launch(_valid_recipe(draft), draft.name, page.runs)
+        run = launch(_valid_recipe(page, draft), draft.name, page.runs)
     except UserError as error:
         return parts.note(error, "bad"), gr.skip(), gr.skip()
     return "", gr.Tabs(selected="runs"), [run.name]
 
 
-def _valid_recipe(draft: Draft, before: str = "") -> Recipe:
+def _valid_recipe(page: Page, draft: Draft, before: str = "") -> Recipe:
     checked = check_text(draft.text)
     if checked.recipe is None:
         raise UserError(before + checked.reason)
+    if not page.allow_code:
+        refuse_code(checked.recipe)
     return checked.recipe

@@ -10,6 +10,7 @@ import gradio as gr
 
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import library
+from dpo_lite.recipe.consent import refuse_code
 from dpo_lite.ui import parts
 from dpo_lite.ui import recipe_views as views
 from dpo_lite.ui.form import Checked, FormField, check_text, plain
@@ -133,6 +134,8 @@ def _show_launch(page: Page, tab: RecipesTab, draft: Draft, checked: Checked) ->
     try:
         if checked.recipe is None:
             raise UserError(checked.reason)
+        if not page.allow_code:
+            refuse_code(checked.recipe)
         usual_folder = str(page.runs) == checked.recipe.run.folder
         folder = [] if usual_folder else [f"run.folder={page.runs}"]
         words = ["dpo-lite", "train", *draft.command_words(checked.recipe), *folder, "--detach"]

@@ -8,6 +8,8 @@ from typing import Any
 import gradio as gr
 
 from dpo_lite.errors import UserError
+from dpo_lite.recipe import load_recipe
+from dpo_lite.recipe.consent import refuse_code
 from dpo_lite.runs import processes
 from dpo_lite.runs.folder import Run, named_run
 from dpo_lite.ui import parts
@@ -17,7 +19,7 @@ from dpo_lite.ui.shared import Page
 
 def connect_actions(page: Page, tab: RunsTab) -> None:
     _connect_button(page, tab, tab.stop, processes.stop)
-    _connect_button(page, tab, tab.resume, _resume)
+    _connect_button(page, tab, tab.resume, lambda run: _resume(page, run))
     tab.compare.click(lambda: gr.Tabs(selected="compare"), None, page.tabs, **parts.QUIET)
     _connect_rename(page, tab)
     _connect_delete(page, tab)
@@ -37,7 +39,9 @@ def _connect_button(page: Page, tab: RunsTab, button: gr.Button, do: Callable[[R
     button.click(act, page.selected, tab.message, trigger_mode="once", **parts.QUIET)
 
 
-def _resume(run: Run) -> str:
+def _resume(page: Page, run: Run) -> str:
+    if not page.allow_code:
+        refuse_code(load_recipe(run.recipe_file))
     processes.resume(run)
     return f"{run.name} goes on; it waits for the device by itself."
 

@@ -38,17 +38,24 @@ def serve(
     share: bool = False,
     inbrowser: bool = False,
     block: bool = True,
+    allow_code: bool = False,
 ) -> gr.Blocks:
     """Open the page and serve it until Ctrl-C (``block``), or return at once.
 
     Raises UserError where the port is taken, and where others could reach the page without a
-    password.
+    password. Behind a password nobody can have Python code of a base or a reward run, unless it is
+    allowed by ``allow_code``.
     """
     password = None
     if share or not is_loopback(host):
         password = ask_password()
     check_port(host, port)
-    page = Page(runs=Path(runs), recipes=Path(recipes), worker=Worker(runs))
+    page = Page(
+        runs=Path(runs),
+        recipes=Path(recipes),
+        worker=Worker(runs),
+        allow_code=allow_code or password is None,
+    )
     blocks = build(page)
     blocks.queue(max_size=64, default_concurrency_limit=8)
     blocks._queue.sleep_when_free = 0.02  # Gradio looks for events a thousand times a second

@@ -27,6 +27,7 @@ class Page:
     runs: Path
     recipes: Path
     worker: Worker
+    allow_code: bool = True  # whether a recipe may run Python code of its base or its reward
     blocks: gr.Blocks | None = None
     tabs: gr.Tabs | None = None
     selected: gr.BrowserState | None = None

@@ -89,6 +89,7 @@ def _examine(page: Page, tab: DataTab, source: str, base: str, keys: str) -> Ite
             "source": source.strip(),
             "overrides": split(keys),
             "model": base.strip() or None,
+            "code": page.allow_code,
         }
         for event in page.worker.run("doctor", examples=EXAMPLES, **arguments):
             if event["event"] == "result":

@@ -31,12 +31,16 @@ def doctor(
     overrides: Sequence[str] = (),
     model: str | None = None,
     examples: int = 3,
+    code: bool = True,
 ) -> dict[str, Any]:
-    """The data doctor's report as ``dpo-lite data --json`` gives it, with its notes."""
+    """The data doctor's report as ``dpo-lite data --json`` gives it, with its notes.
+
+    ``code``: whether Python code that comes with the base may run, if the recipe says so.
+    """
     _start_torch(channel)
     from dpo_lite.jobs.doctor import examine
 
-    report = examine(source, list(overrides), model, channel.say, examples)
+    report = examine(source, list(overrides), model, channel.say, examples, code=code)
     return report.to_json() | {"notes": report.notes}
 
 

@@ -189,3 +189,38 @@ def test_votes_are_data_that_trains(tiny_base, tmp_path):
     assert len([m for m in run.records("metrics.jsonl") if "loss" in m]) == 2
     assert read_json(run.path / "data.json")["kept"] < 8  # some of them are held out
     assert training_command(runs, "demo", file)[3] == "run.name=demo-votes-2"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]",
+        "1",
+        "null",
+        '"text"',
+        "{}",
+        "[" * 3000,
+        '{"time": 1, "verdict": "A", "columns": []}',
+        '{"time": 1, "run": "r", "prompt": "p", "verdict": ["A"], "columns": []}',
+        '{"time": 1, "run": "r", "prompt": "p", "verdict": "A", "columns": [1]}',
+        '{"time": 1, "run": "r", "prompt": "p", "verdict": "A", "columns": []}',
+        '{"time": "x", "run": "r", "prompt": "p", "verdict": "tie", "columns": []}',
+        '{"time": 1, "run": "r", "prompt": ["p"], "verdict": "tie", "columns": []}',
+    ],
+)
+def test_json_of_another_shape_is_no_vote_and_is_counted(line, tmp_path):
+    from dpo_lite.compare.votes import passed_over
+
+    add_vote(
+        tmp_path,
+        run="r",
+        prompt="p",
+        shown=[{"label": w, "fingerprint": w, "answer": w} for w in "xy"],
+        sampling={},
+        verdict="A",
+        blind=True,
+    )
+    with open(tmp_path / "votes.jsonl", "a") as file:
+        file.write(line + "\n")
+    assert len(read_votes(tmp_path)) == 1
+    assert passed_over(tmp_path) == 1
