@@ -21,7 +21,10 @@ from tests.fake_hub import FakeHub, Repo
 
 ROOT = Path(__file__).parents[1]
 # In the order in which a reader meets them: a later one uses runs of an earlier one.
-DOCUMENTS = ["README.md", *(f"docs/{n}.md" for n in "recipes data-formats concepts rlhf".split())]
+DOCUMENTS = [
+    "README.md",
+    *(f"docs/{n}.md" for n in "recipes data-formats concepts rlhf python".split()),
+]
 DOCUMENTS += ["docs/publishing.md", "docs/web-page.md", "CONTRIBUTING.md"]
 SHORT = {
     "train": {"max_steps": 3, "batch_size": 4},
