@@ -98,7 +98,11 @@ class Run:
 
     def _repr_html_(self) -> str:
         status = self.folder.status()
-        step = f", update {status['step']} of {status['max_steps']}" if status.get("step") else ""
+        step = (
+            f", update {int(status['step'])} of {int(status['max_steps'])}"
+            if status.get("step")
+            else ""
+        )
         parts = [f"<p><b>{_esc(self.name)}</b>: {_esc(self.state)}{step}, in {_esc(self.path)}</p>"]
         if status.get("error"):
             parts.append(f"<p>{_esc(status['error'])}</p>")
