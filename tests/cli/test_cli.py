@@ -9,7 +9,7 @@ import pytest
 
 COMMANDS = (
     "recipes data plan check train sweep eval score best-of compare votes runs push whoami merge"
-    " doctor ui"
+    " import doctor ui"
 ).split()
 
 
