@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,8 +14,14 @@ class UserError(Exception):
     """Something that the user can put right.
 
     The message is one sentence that says what is wrong, where (file, row, key), and what to do.
-    The command line prints it alone; a traceback appears only with ``--debug``.
+    The command line prints it alone, and so does a notebook; a traceback appears only with
+    ``--debug`` (``DPO_LITE_DEBUG=1``).
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """The lines that IPython shows in place of a traceback."""
+        whole = os.environ.get("DPO_LITE_DEBUG")
+        return traceback.format_exception(self) if whole else [f"UserError: {self}"]
 
 
 FULL = "make room there and do it again; a run goes on with `dpo-lite train --resume`"

@@ -29,5 +29,6 @@ def quiet_libraries() -> None:
     warnings.filterwarnings(
         "ignore", module=r"(torch|transformers|peft|bitsandbytes|trl|datasets)\b"
     )
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in notebooks
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)

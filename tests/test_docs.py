@@ -22,7 +22,7 @@ from tests.fake_hub import FakeHub, Repo
 ROOT = Path(__file__).parents[1]
 # In the order in which a reader meets them: a later one uses runs of an earlier one.
 DOCUMENTS = ["README.md", *(f"docs/{n}.md" for n in "recipes data-formats concepts rlhf".split())]
-DOCUMENTS += ["docs/publishing.md", "docs/web-page.md", "CONTRIBUTING.md"]
+DOCUMENTS += [*(f"docs/{n}.md" for n in "python publishing web-page".split()), "CONTRIBUTING.md"]
 SHORT = {
     "train": {"max_steps": 3, "batch_size": 4},
     "eval": {"limit": 3, "generate": 1, "max_new_tokens": 4},

@@ -35,8 +35,7 @@ def data(
     Example:  dpo-lite data pairs.jsonl --model Qwen/Qwen3-4B
     Example:  dpo-lite data Anthropic/hh-rlhf data.limit=1000 --json
     """
-    with quick_imports():
-        from dpo_lite.jobs.doctor import examine
+    from dpo_lite.jobs.doctor import examine  # what it needs of torch it imports when it does
     from dpo_lite.report.data import print_report
 
     aside = Console(stderr=True)

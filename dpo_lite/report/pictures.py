@@ -13,23 +13,12 @@ def panels(
     file: Path, rows: int, columns: int, size: tuple[float, float], dpi: int = 110
 ) -> Iterator[tuple[Any, Any]]:
     """A figure and its (rows, columns) axes, each of ``size`` inches; saved when the block ends."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # without pyplot: a notebook's own pictures stay as set
 
     width, height = size
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(width * columns, height * rows),
-        squeeze=False,
-        constrained_layout=True,
-    )
-    try:
-        yield figure, axes
-        for axis in figure.axes:
-            axis.spines[["top", "right"]].set_visible(False)
-        figure.savefig(file, dpi=dpi)
-    finally:
-        plt.close(figure)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    yield figure, axes
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=dpi)

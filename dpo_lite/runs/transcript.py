@@ -23,7 +23,14 @@ class Transcript(Console):
     def __init__(self, verbose: bool = True, **options):
         super().__init__(**options)
         self.verbose = verbose
-        self.kept = Console(file=io.StringIO(), width=WIDTH, no_color=True, highlight=False)
+        self.kept = Console(
+            file=io.StringIO(),
+            width=WIDTH,
+            no_color=True,
+            highlight=False,
+            force_terminal=False,  # whatever FORCE_COLOR says of the other one
+            force_jupyter=False,  # a notebook would show it all twice
+        )
 
     def print(self, *objects, **options) -> None:
         super().print(*objects, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -65,7 +66,8 @@ class RunRecorder(TrainerCallback):
         self.bar.start()
         if self.trackers:
             self.trackers.begin(args, state)
-        for number in (signal.SIGINT, signal.SIGTERM, *hangups()):
+        main = threading.current_thread() is threading.main_thread()  # others take no signals
+        for number in (signal.SIGINT, signal.SIGTERM, *hangups()) if main else ():
             self.old_handlers[number] = signal.signal(number, self.ask_to_stop)
 
     def ask_to_stop(self, number, frame):

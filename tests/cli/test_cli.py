@@ -8,7 +8,8 @@ import sys
 import pytest
 
 COMMANDS = (
-    "recipes data plan check train sweep eval score best-of compare votes runs push whoami merge ui"
+    "recipes data plan check train sweep eval score best-of compare votes runs push whoami merge"
+    " import doctor ui"
 ).split()
 
 
