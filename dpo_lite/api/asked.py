@@ -20,7 +20,7 @@ from dpo_lite.recipe import (
 )
 from dpo_lite.recipe.edit import inline
 from dpo_lite.recipe.replaced import value_of
-from dpo_lite.runs.folder import check_output
+from dpo_lite.runs.room import check_output
 
 STEM = "run"  # what runs without a recipe's name are called
 ROWS = {"data": "data.train", "eval": "data.eval"}  # arguments that may hold rows themselves
