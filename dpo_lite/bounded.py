@@ -1,4 +1,4 @@
-"""A bound in time for what others wrote and we run: a pattern, a template."""
+"""Bounds for what others write: numbers of a command line, time for a pattern or a template."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from dpo_lite.errors import UserError
+
+MAX_COUNT = 10**9  # of steps, rows shown and the like
+MAX_SEED = 2**32 - 1  # NumPy's generator takes no more
+MAX_TOKENS = 10**6  # of an answer
 
 
 class TimeIsUp(BaseException):

@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from dpo_lite.bounded import MAX_COUNT, MAX_SEED, MAX_TOKENS
 from dpo_lite.cli.common import RunsFolder, app, console, finite, say
 from dpo_lite.errors import UserError
 from dpo_lite.imports import quick_imports
-from dpo_lite.recipe.kinds import MAX_COUNT, MAX_SEED, MAX_TOKENS
 from dpo_lite.report.words import counted
 from dpo_lite.runs.progress import doing
 

@@ -195,7 +195,7 @@ def host(name: str, runs: str) -> Finding:
 def disk(name: str, runs: str, folder: Callable[[], Path] | None = None) -> Finding:
     """Room where a folder lies or would lie, and whether it can be written."""
     from dpo_lite.errors import UserError
-    from dpo_lite.runs.folder import check_output
+    from dpo_lite.runs.room import check_output
 
     path = (folder() if folder else Path(runs)).expanduser().absolute()
     there = path

@@ -18,11 +18,8 @@ MAX_ENTRIES = 20_000  # values in a recipe, all together
 MAX_TEXT = 100_000  # letters of one value
 MAX_LETTERS = 200_000  # of all: what is written must be no larger than what is read
 MAX_NAMED = 80  # letters of a key in a sentence
-MAX_COUNT = 10**9
 MAX_ROWS = 10**12
 MAX_UPDATES = 10**7
-MAX_SEED = 2**32 - 1  # NumPy's generator takes no more
-MAX_TOKENS = 10**6  # of an answer
 TINY = 1e-8  # below it a weight or a learning rate is nothing in fp32
 
 

@@ -11,10 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from dpo_lite.bounded import MAX_COUNT, MAX_TOKENS
 from dpo_lite.recipe.kinds import (
-    MAX_COUNT,
     MAX_ROWS,
-    MAX_TOKENS,
     TINY,
     Line,
     Words,

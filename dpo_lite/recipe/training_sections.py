@@ -6,8 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from dpo_lite.bounded import MAX_COUNT, MAX_SEED, MAX_TOKENS
 from dpo_lite.objectives.losses import LOSSES
-from dpo_lite.recipe.kinds import MAX_COUNT, MAX_SEED, MAX_TOKENS, MAX_UPDATES, TINY, Line
+from dpo_lite.recipe.kinds import (
+    MAX_UPDATES,
+    TINY,
+    Line,
+)
 from dpo_lite.recipe.one_of import OneOf
 from dpo_lite.recipe.sections import COMMON, Section
 

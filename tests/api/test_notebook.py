@@ -27,7 +27,7 @@ def test_no_outputs_are_kept_in_it():
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
 
 
-@pytest.mark.slow  # half a minute: it trains twice
+@pytest.mark.long  # half a minute: it trains twice
 def test_it_runs_and_shows_what_came_of_it(tmp_path, monkeypatch):
     nbformat = pytest.importorskip("nbformat", reason="pip install nbclient ipykernel")
     nbclient = pytest.importorskip("nbclient", reason="pip install nbclient ipykernel")
