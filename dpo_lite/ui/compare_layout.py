@@ -28,7 +28,7 @@ class Question:
     """Who is asked what. ``position`` says which of the run's own prompts stands there.
 
     ``offered`` is the prompt that the page would put there next and ``filled`` the one it put there
-    last; nobody sees either. While ``prompt`` is not ``filled``, somebody typed it.
+    last; nobody sees either. While ``prompt`` is not ``filled``, somebody typed or paged to it.
     """
 
     run: gr.Dropdown

@@ -16,7 +16,7 @@ from dpo_lite.ui import parts
 from dpo_lite.ui.compare_layout import CompareTab
 from dpo_lite.ui.shared import Page
 
-# Decided in the browser at the moment it is put there: what was typed meanwhile is not overwritten.
+# Decided in the browser at the moment it is put there: what was typed or paged to meanwhile stays.
 OFFER = """(offered, typed, filled) =>
   typed === filled || typed === "" ? [offered, offered] : [typed, filled]"""
 
@@ -44,7 +44,7 @@ def connect_question(page: Page, tab: CompareTab) -> None:
         button.click(
             lambda name, prompt, step=step: _turn(page, name, prompt, step),
             [question.run, question.prompt],
-            [question.prompt, question.filled, question.position],
+            [question.prompt, question.position],
             **parts.QUIET,
         )
     gr.on(
@@ -80,15 +80,15 @@ def _fits_beside(page: Page, run: Run, other: str) -> bool:
     return False
 
 
-def _turn(page: Page, name: str | None, prompt: str, step: int) -> tuple[Any, Any, Any]:
+def _turn(page: Page, name: str | None, prompt: str, step: int) -> tuple[Any, Any]:
     """The next of the prompts that the run was asked before and after its training."""
     prompts = prompts_of(named_run(name, page.runs)) if name else []
     if not prompts:
         nothing = '<p class="dl-muted dl-small">this run was asked nothing</p>'
-        return gr.skip(), gr.skip(), nothing
+        return gr.skip(), nothing
     here = prompts.index(prompt) if prompt in prompts else (-1 if step > 0 else 0)
     new = prompts[(here + step) % len(prompts)]
-    return new, new, gr.skip()
+    return new, gr.skip()
 
 
 def _position(page: Page, name: str | None, prompt: str) -> str:

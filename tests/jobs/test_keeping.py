@@ -167,7 +167,7 @@ def test_a_kl_budget_ends_a_run_within_one_evaluation(tiny_base, contrary, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed_at", [3, 5])
+@pytest.mark.parametrize("killed_at", [3, pytest.param(5, marks=pytest.mark.long)])
 @pytest.mark.parametrize("engine", ["dpo_lite", "trl"])
 def test_a_killed_run_goes_on_to_the_same_end(
     tiny_base, contrary, tmp_path, best, monkeypatch, killed_at, engine

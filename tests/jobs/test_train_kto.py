@@ -153,7 +153,7 @@ def test_a_plan_counts_the_passes_over_mismatched_pairs(tiny_base, thumbs, tmp_p
     assert with_kto[0] / without[0] == pytest.approx(5 / 3)
 
 
-@pytest.mark.slow  # trains the shipped quickstart on half of its data
+@pytest.mark.long  # trains the shipped quickstart on half of its data
 def test_the_quickstarts_world_is_learned(tmp_path, console):
     overrides = ["train.epochs=2", "eval.limit=40", f"run.folder={tmp_path}", "eval.prompts=[]"]
     run = job.start(load_recipe("kto-quickstart", overrides), "quick", console)

@@ -185,7 +185,7 @@ def test_resuming_equals_not_stopping(
         assert {k: mine.get(k) for k in kept} == {k: theirs.get(k) for k in kept}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_best_reward_within_a_budget_is_kept(lively_base, cats, tmp_path, monkeypatch):
     """What is trained on pays for letters, and what is measured with pays the opposite: the first
     evaluation is the best one. Killed behind it, the run goes on to the same end."""

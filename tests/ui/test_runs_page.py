@@ -147,6 +147,7 @@ def test_from_launch_to_delete(server, context):
     assert page.outside == other.outside == []
 
 
+@pytest.mark.long
 def test_several_runs_over_each_other(server, context):
     for name, beta in (("a", 0.1), ("b", 0.3)):
         run = launched(server, **{"run.name": name, "train.beta": beta, "model.base": "./nowhere"})
