@@ -53,13 +53,22 @@ def facts_of(run: Run, loaded: Loaded) -> Facts:
     keys = _flat(recipe.model_dump(mode="json"))
     behind = tuple(prefix for prefixes in BEHIND.values() for prefix in prefixes)
     return {
-        "keys": {k: v for k, v in keys.items() if _is(k, DECIDING) and k not in NOT_DECIDING},
+        "keys": {key: keys[key] for key in deciding_keys(recipe)},
         "beside": {k: v for k, v in keys.items() if _is(k, behind)},
         DATA: loaded.data.fingerprint,
         BASE: _base(loaded),
         START: _hash(run.start / WEIGHTS),
         REWARD: _reward(run, loaded.recipe),
     }
+
+
+def deciding_keys(recipe: Recipe) -> list[str]:
+    """The keys that change what comes of a run."""
+    aside = set(NOT_DECIDING)
+    if recipe.train.looks:  # evaluations choose which update is kept, so when they are counts
+        aside.remove("train.eval_steps")
+    keys = _flat(recipe.model_dump(mode="json"))
+    return [key for key in keys if _is(key, DECIDING) and key not in aside]
 
 
 def check_same(

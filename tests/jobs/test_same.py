@@ -1,6 +1,15 @@
 """Which keys differ between a run as it was begun and as it would go on, in words."""
 
-from dpo_lite.jobs.same import BASE, DATA, REWARD, START, differences, in_words
+from dpo_lite.jobs.same import (
+    BASE,
+    DATA,
+    REWARD,
+    START,
+    deciding_keys,
+    differences,
+    in_words,
+)
+from dpo_lite.recipe import load_recipe
 
 BEGUN = {
     "keys": {"train.lr": 0.001, "train.seed": 42},
@@ -50,3 +59,11 @@ def test_hashes_are_shown_by_their_first_letters():
         f"the base's weights (b) was {'b' * 12} and is {'c' * 12}"
     )
     assert said({START: "d" * 64}) == f"the start adapter was null and is {'d' * 12}"
+
+
+def test_when_evaluations_are_decides_where_they_choose_what_is_kept():
+    plain = deciding_keys(load_recipe("quickstart", ["train.eval_steps=5"]))
+    assert {"train.lr", "train.keep"} <= set(plain)
+    assert not {"train.eval_steps", "train.save_steps", "hub.repo"} & set(plain)
+    choosing = load_recipe("quickstart", ["train.eval_steps=5", "train.keep=best"])
+    assert set(deciding_keys(choosing)) - set(plain) == {"train.eval_steps"}
