@@ -78,27 +78,9 @@ def well(curves: Curves) -> Advice:
         if margin is not None and abs(margin) < HAIR:
             return Advice("info", f"So far: {numbers}. They are told apart by a hair yet.")
         return Advice("good", f"It learns: {numbers}.")
-    if doubt := _unknown(curves):
+    if doubt := preference.unknown(held_out, "answer"):
         return Advice("info", f"Finished: {numbers}. {doubt}")
     return Advice("good", f"Finished well: {numbers}. {READ}")
-
-
-def _unknown(curves: Curves) -> str:
-    """Why the held-out answers do not say whether it learned; empty where they do."""
-    held_out = curves.held_out("rewards/accuracies")
-    if not held_out:
-        return "Nothing was held out, so it is of trained answers alone; name data.eval."
-    enough = {name: rate for name, rate in held_out.items() if not rate.few}
-    if not enough:
-        count = sum(rate.n or 0 for rate in held_out.values())
-        return (
-            f"That is too few to tell: {count:,} held-out answer{'s' * (count != 1)}. Hold out more"
-            " by data.eval or data.eval_share."
-        )
-    for name, rate in enough.items():
-        if not rate.above(0.5):
-            return f"On {name} that is not told from a coin."
-    return ""
 
 
 RULES: list[Rule] = [

@@ -208,15 +208,16 @@ def sigmoid(margin: float) -> float:
     return 1 / (1 + math.exp(-margin))
 
 
-def unknown(held_out: Mapping[str, Rate]) -> str:
-    """Why the held-out pairs do not say whether the right answers win; empty where they do."""
+def unknown(held_out: Mapping[str, Rate], of: str = "pair") -> str:
+    """Why the held-out rates do not say whether it learned; empty where they do. ``of``: what each
+    of the counted is."""
     if not held_out:
-        return "Nothing was held out, so it is of trained pairs alone; name data.eval."
+        return f"Nothing was held out, so it is of trained {of}s alone; name data.eval."
     enough = {name: rate for name, rate in held_out.items() if not rate.few}
     if not enough:
         count = sum(rate.n or 0 for rate in held_out.values())
         return (
-            f"That is too few to tell: {count:,} held-out pair{'s' * (count != 1)}. Hold out more "
+            f"That is too few to tell: {count:,} held-out {of}{'s' * (count != 1)}. Hold out more "
             "by data.eval or data.eval_share."
         )
     for name, rate in enough.items():

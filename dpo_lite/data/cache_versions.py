@@ -110,7 +110,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="9f7473752d8d4e43803b2a692d2c646b013811e2e42bfed919d9585c4983e5e3",
+    recorded="dbe073afe60bbdce5c97a333f1b0ec226835c3bdf21b6e37de8f23ff1b7a2a1c",
 )
 
 FOREST = Algorithm(

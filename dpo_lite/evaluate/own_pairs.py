@@ -126,7 +126,8 @@ def draw_pairs(
     Raises UserError where the file is of another drawing.
     """
     prompts, seed = drawing.prompts, drawing.recipe.train.seed
-    tally, start = _so_far(out, drawing, margin)
+    settings = _settings(drawing, margin)
+    tally, start = _so_far(out, settings)
     progress(start)
     for first in range(start, len(prompts), PROMPTS_AT_ONCE):
         batch = [dict(prompts[i]) for i in range(first, min(first + PROMPTS_AT_ONCE, len(prompts)))]
@@ -134,7 +135,7 @@ def draw_pairs(
         with disk_faults_told():
             with open(out, "a", encoding="utf-8") as file:
                 file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            _note(out, drawing, margin, tally, first + len(batch))
+            _note(out, settings, tally, first + len(batch))
         progress(len(batch))
     return tally
 
@@ -218,12 +219,12 @@ def _settings(drawing: Drawing, margin: float) -> dict[str, Any]:
     }
 
 
-def _note(out: Path, drawing: Drawing, margin: float, tally: Tally, done: int) -> None:
+def _note(out: Path, settings: dict[str, Any], tally: Tally, done: int) -> None:
     place = {"done": done, "bytes": out.stat().st_size}
-    write_json(_beside(out), {"drawn_by": _settings(drawing, margin)} | place | asdict(tally))
+    write_json(_beside(out), {"drawn_by": settings} | place | asdict(tally))
 
 
-def _so_far(out: Path, drawing: Drawing, margin: float) -> tuple[Tally, int]:
+def _so_far(out: Path, settings: dict[str, Any]) -> tuple[Tally, int]:
     """The tally and the number of prompts that are done; what was written behind them is cut off.
 
     Raises UserError where the file is of another drawing, or of none.
@@ -233,7 +234,6 @@ def _so_far(out: Path, drawing: Drawing, margin: float) -> tuple[Tally, int]:
         if out.exists() and out.stat().st_size:
             raise UserError(f"{out} exists; choose another name or remove it first.")
         return Tally(), 0
-    settings = _settings(drawing, margin)
     if note["drawn_by"] != settings:
         changed = ", ".join(k for k, v in settings.items() if note["drawn_by"].get(k) != v)
         raise UserError(f"{out} was drawn with another {changed}; choose another name.")

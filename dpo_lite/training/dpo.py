@@ -195,7 +195,12 @@ def check_identity(loss: float, objective: Objective, examples: Sequence[Encoded
     """
     sizes = [len(example["response_ids"]) for example in examples]
     expected = sum(loss_at_start(objective.loss, k, objective.beta) for k in sizes) / len(sizes)
-    tolerance = IDENTITY_TOLERANCE[objective.dtype] * max(1.0, expected)
+    check_loss_at_start(loss, expected, objective.dtype)
+
+
+def check_loss_at_start(loss: float, expected: float, dtype: torch.dtype) -> None:
+    """Raise UserError where the loss is not that of a policy which equals its reference."""
+    tolerance = IDENTITY_TOLERANCE[dtype] * max(1.0, expected)
     if not abs(loss - expected) <= tolerance:
         raise UserError(
             f"Before the first update the loss is {loss:.6f}, not {expected:.6f}: policy and "

@@ -17,14 +17,13 @@ import torch
 from peft import PeftModel
 
 from dpo_lite.data.packing import Encoded
-from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.scoring import lay_out, response_logps, scoring_context
 from dpo_lite.objectives.preference import implicit_rewards
 from dpo_lite.objectives.prospect import kto_at_start, kto_losses, reference_point
 from dpo_lite.rates import COUNTS, LOGGED_OF
 from dpo_lite.recipe import Recipe
-from dpo_lite.training.dpo import IDENTITY_TOLERANCE
+from dpo_lite.training.dpo import check_loss_at_start
 from dpo_lite.training.method import STARTS_APART, Objective
 from dpo_lite.training.offline import Offline
 from dpo_lite.training.update import scored_parts
@@ -154,13 +153,7 @@ class KTO(Offline):
             return
         desirable = torch.tensor([example["desirable"] for example in examples])
         weights = objective.desirable_weight, objective.undesirable_weight
-        expected = kto_at_start(desirable, *weights)
-        if not abs(loss - expected) <= IDENTITY_TOLERANCE[objective.dtype] * max(1.0, expected):
-            raise UserError(
-                f"Before the first update the loss is {loss:.6f}, not {expected:.6f}: policy and "
-                "reference differ although nothing was trained, so the reference is wrong; check "
-                "`reference` and `model.adapter`."
-            )
+        check_loss_at_start(loss, kto_at_start(desirable, *weights), objective.dtype)
 
     def before(self, recipe: Recipe, model: PeftModel, loss: float) -> tuple[str, str]:
         reference = roles.reference_name(model)
