@@ -155,6 +155,7 @@ def test_what_there_is_no_time_for_says_so(kit_of):
     assert records["well"]["why"].startswith("no time left: it takes about 20 s, and ")
 
 
+@pytest.mark.slow
 def test_what_is_ended_for_want_of_time_was_not_run(kit_of, monkeypatch):
     monkeypatch.setattr(parts, "SMALL_SECONDS", 0.5)
     records, _ = kit_of(["sleeps"], "--minutes", "0.1")
@@ -208,17 +209,22 @@ def test_the_page_is_made_from_the_json(kit_of, tmp_path):
 # --- all of it -----------------------------------------------------------------------------------
 
 
+SHORT = {"environment", "attention", "packing", "identity", "out-of-memory", "answers"}
+ALL = {part.name for part in PARTS} - {"race-ultra", "race-long"}  # they go the way of race-hh
+
+
 @pytest.mark.slow
-def test_the_small_form_passes(tmp_path):
-    """Every part but the longer races, which go the way of the first. As users run it: the kit
-    forks, which this process, where tokenizers may have made threads, should not."""
-    asked = ["--small", "--out", str(tmp_path), "--parts", "a,b,c,d,e,f,g,h,race-hh,j,k,l"]
-    command = [sys.executable, "-m", "benchmarks.gpu", *asked]
+@pytest.mark.parametrize("asked", [SHORT, pytest.param(ALL, marks=pytest.mark.long)], ids=len)
+def test_the_small_form_passes(tmp_path, asked):
+    """As users run it: the kit forks, which this process, where tokenizers may have made threads,
+    should not."""
+    arguments = ["--small", "--out", str(tmp_path), "--parts", ",".join(sorted(asked))]
+    command = [sys.executable, "-m", "benchmarks.gpu", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     records = read(tmp_path / "results.json")
     assert [(r["unit"], r["why"], r["figures"]) for r in records if r["state"] == FAIL] == []
     assert done.returncode == 0, done.stderr[-2000:]
     states = {r["unit"]: r["state"] for r in records}
     left = {name for name, state in states.items() if state == NOT_RUN}
-    assert left == {"race-ultra tiny", "race-long tiny"}
+    assert left == {u.name for u in units((TINY,)) if u.part.name not in asked}
     assert len(states) == len(units((TINY,)))

@@ -27,17 +27,12 @@ pytestmark = [
 SHORT = [
     "checkpoint: optimizer.pt cut",
     "both checkpoints cut",
-    "checkpoints of an older version",
-    "NaN in the adapter",
     "samples: answers before lost",
     "metrics: half a line",
-    "status.json zeros",
     "another train.lr",
     "the manifest lost for good",
     "cache: rows.arrow flipped",
-    "cache: a file",
     "killed at a checkpoint, half of optimizer.pt",
-    "killed at the evaluation",
     "killed at manifest.json, before it is there",
 ]
 

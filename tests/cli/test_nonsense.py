@@ -86,6 +86,7 @@ def ended(arguments, capsys):
     return exit.value.code or 0, capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_every_name_at_every_place(place, home, capsys):
     for name in NAMES:

@@ -83,7 +83,7 @@ def small_tokenizer(name):
 
 def param(name):
     """All of them take half a minute, most of which transformers spends on reading templates."""
-    return name if name in ONE_OF_EACH else pytest.param(name, marks=pytest.mark.slow)
+    return name if name in ONE_OF_EACH else pytest.param(name, marks=pytest.mark.long)
 
 
 @pytest.mark.parametrize("name", [param(name) for name in SHIPPED])

@@ -188,7 +188,8 @@ def trained_on(folder, adapter, **section):
     return model
 
 
-TOWER_KINDS = [k if k == "gemma3" else pytest.param(k, marks=pytest.mark.slow) for k in TOWERS]
+MARKS = {"gemma3": (), "qwen3_vl_moe": pytest.mark.slow}  # dense, and with experts
+TOWER_KINDS = [pytest.param(k, marks=MARKS.get(k, pytest.mark.long)) for k in TOWERS]
 
 
 @pytest.mark.parametrize("kind", TOWER_KINDS)

@@ -23,6 +23,7 @@ def test_one_commit_with_exactly_the_files(run, hub, client):
     assert hub.seen("POST", "/api/validate-yaml") >= 1
 
 
+@pytest.mark.slow
 def test_repeating_changes_nothing(run, hub, client):
     push(run, repo="me/demo")
     before = hub.repos["me/demo"].sha
@@ -40,6 +41,7 @@ def test_the_visibility_is_read_back(run, hub, client):
     assert not asked_private.created
 
 
+@pytest.mark.slow
 def test_a_tokenizer_of_an_earlier_push_goes(run, hub, client):
     (run.adapter / "tokenizer.json").write_text("{}")
     push(run, repo="me/demo")
@@ -57,6 +59,7 @@ def test_a_dry_run_asks_nothing(run, hub, client):
     assert hub.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
@@ -77,6 +80,7 @@ def test_a_passing_fault_is_survived(run, hub, client, fault, where, monkeypatch
     assert len(hub.repos["me/demo"].commits) == 2
 
 
+@pytest.mark.slow
 def test_a_long_break_ends_in_words_and_a_repeat_goes_on(run, hub, client, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     said = []

@@ -37,6 +37,7 @@ def screen(run):
     return console.file.getvalue()
 
 
+@pytest.mark.slow
 def test_the_only_update_counts(tiny_base, tmp_path):
     run = one_update(tiny_base, tmp_path)
     (step,) = [m for m in run.records("metrics.jsonl") if "loss" in m]
@@ -48,6 +49,7 @@ def test_the_only_update_counts(tiny_base, tmp_path):
     assert run_names(tmp_path / "runs") == [run.name]
 
 
+@pytest.mark.slow
 def test_what_trained_nothing_says_so_and_is_not_published(tiny_base, tmp_path, monkeypatch):
     monkeypatch.setattr(schedule, "share_of_peak", lambda *arguments: 0.0)  # as by a warm-up from 0
     run = one_update(tiny_base, tmp_path)

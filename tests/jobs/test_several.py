@@ -18,7 +18,8 @@ from tests.cats import write_cats, write_contrary
 from tests.jobs.side_by_side import CONSOLE, KEPT, recipe_for, stopped_at
 from tests.launched import ROOT, launched
 
-pytestmark = pytest.mark.slow
+# An update of two processes is tried in tests/training/test_ranks.py; these are ten runs of two.
+pytestmark = pytest.mark.long
 
 # Gradients agree to 1e-6 of their length (tests/training/test_ranks.py). Adam divides each number
 # by its own size, so where a gradient is next to nothing a step of up to lr = 1e-3 follows from

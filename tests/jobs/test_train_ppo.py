@@ -124,7 +124,9 @@ def test_a_run_leaves_its_folder(tiny_base, cats, reward_run, tmp_path, curves):
     assert again == pytest.approx(held_out["drawn"]["policy"], abs=1e-3)
 
 
-@pytest.mark.parametrize("estimator", ["ppo", "rloo", "grpo"])
+@pytest.mark.parametrize(
+    "estimator", ["ppo", *(pytest.param(e, marks=pytest.mark.long) for e in ("rloo", "grpo"))]
+)
 @pytest.mark.slow
 def test_it_learns_what_a_function_rewards(lively_base, cats, tmp_path, monkeypatch, estimator):
     monkeypatch.chdir(tmp_path)
@@ -150,7 +152,12 @@ def test_it_learns_what_a_function_rewards(lively_base, cats, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"estimator": "rloo"}, {"estimator": "grpo", "kl_target": 0.5}]
+    "options",
+    [
+        {},
+        pytest.param({"estimator": "rloo"}, marks=pytest.mark.long),
+        {"estimator": "grpo", "kl_target": 0.5},
+    ],
 )
 @pytest.mark.slow
 def test_resuming_equals_not_stopping(

@@ -32,8 +32,8 @@ def folder(tmp_path_factory):
 
 
 def marked(kind):
-    """Each is a second: the fast run tries some, and all of them are in the document."""
-    return pytest.param(kind, id=kind.name, marks=() if kind.name in QUICK else pytest.mark.slow)
+    """Each is a second: `-m long` tries all that are in the document, the others some."""
+    return pytest.param(kind, id=kind.name, marks=() if kind.name in QUICK else pytest.mark.long)
 
 
 @pytest.mark.parametrize("kind", [marked(kind) for kind in KINDS])

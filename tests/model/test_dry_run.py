@@ -206,7 +206,11 @@ def test_a_base_in_16_bits_without_linear_layers_has_a_plan():
     assert dry.held.words() == "no weights in 4 bits, all in 32"
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.bfloat16, pytest.param(torch.float32, marks=pytest.mark.long)],
+    ids=["bf16", "fp32"],
+)
 @pytest.mark.parametrize("quantization", ["nf4", "none"])
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.slow
@@ -254,6 +258,7 @@ def test_a_dry_run_knows_the_text_model_alone(kind, tmp_path):
     assert dry.recomputable
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", [{"kind": "dora"}, {"init": "pissa"}], ids=str)
 def test_kinds_of_adapters_cost_what_they_cost(tmp_path, section):
     """DoRA's lengths are trained too; the factors that PiSSA starts at lie beside the base."""

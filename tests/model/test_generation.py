@@ -116,6 +116,7 @@ def test_what_was_drawn_before_memory_ran_out_is_kept(model, monkeypatch):
     assert sum(shown) == 150
 
 
+@pytest.mark.slow
 def test_answers_to_one_prompt_are_drawn_in_parts_where_memory_runs_out(model, monkeypatch):
     assert answers_in_batches(model)  # tried once, before the rows are counted
     rows = roomy_for(model, 3, monkeypatch)

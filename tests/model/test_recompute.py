@@ -124,6 +124,7 @@ def test_what_selective_keeps_is_counted(model):
     assert found == pytest.approx(4 * numbers + lse, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["selective", "layers", "offload"])
 def test_memory_that_runs_out_in_the_backward_pass_is_given_back(model, how):
     """Before it is tried again no tensor of the attempt that broke off is left."""

@@ -226,6 +226,7 @@ def test_a_config_that_makes_no_model_is_one_sentence():
         from_config(config)
 
 
+@pytest.mark.slow
 def test_gemma_3n_needs_no_package_of_its_tower(tmp_path):
     """Its text model looks up tokens of pictures and sounds in any text, and has no tower."""
     text = CONFIG_MAPPING["gemma3n_text"](**SIZES | GEMMA_3N).to_dict()

@@ -107,8 +107,17 @@ def test_broken_yaml_is_left_to_the_user():
 VALUES = [0.25, 3, True, "auto", "5e-6", "no", "a: b # c", "", ["a", "b, c"], {"x": "1", "y": 2.5}]
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES_FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path,
+            id=path.stem,
+            marks=pytest.mark.slow if path.stem.startswith("quick") else pytest.mark.long,
+        )
+        for path in sorted(RECIPES_FOLDER.glob("*.yaml"))
+    ],
+)
 def test_any_value_of_any_key_in_the_shipped_recipes(path):
     """The values are what was asked for, and each comment is still there."""
     text = path.read_text()

@@ -248,4 +248,4 @@ SCENES = {
     for scene in (updates, turing, memory_half_b, memory_8b, before_the_plan, runs_out)
 }
 if __name__ == "__main__":
-    print(json.dumps(SCENES[sys.argv[1]]()))
+    print(json.dumps({name: SCENES[name]() for name in sys.argv[1:]}))

@@ -2,7 +2,7 @@
 
 A library of a few lines (backend.cpp) lets a build of torch for CPUs run fake tensors of a CUDA
 card, so the code that only a card reaches runs here, autograd's threads included. No number is
-computed. Each scene (tests/shadow/scenes.py) is a process of its own.
+computed. The scenes (tests/shadow/scenes.py) are played in a process of their own.
 """
 
 import json
@@ -40,9 +40,9 @@ def backend(tmp_path_factory):
     return built
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def see(backend):
-    """Run a module, or a scene by its name, in the shadow of a card; returns its facts."""
+    """Run a module in the shadow of a card; returns its facts."""
 
     def run(module, *names):
         done = subprocess.run(
@@ -56,6 +56,15 @@ def see(backend):
         return json.loads(done.stdout.splitlines()[-1])
 
     return run
+
+
+SCENES = ("updates", "turing", "memory_8b", "before_the_plan", "runs_out")
+
+
+@pytest.fixture(scope="module")
+def played(see):
+    """What was seen in each scene."""
+    return see("scenes", *SCENES)
 
 
 def test_the_shadow_sees_what_a_card_would(see):
@@ -80,9 +89,9 @@ KERNELS = {"dpo": (81, 339), "sft": (31, 278), "reward": (57, 278), "ppo": (67, 
 WAITS = {"dpo": 5, "sft": 3, "reward": 3, "ppo": 2}
 
 
-def test_an_update_mixes_no_devices_and_launches_no_more_than_it_did(see):
+def test_an_update_mixes_no_devices_and_launches_no_more_than_it_did(played):
     """Anything of the host's in an operation of the card would have ended the scene."""
-    found = see("scenes", "updates")
+    found = played["updates"]
     for task, (outside, each) in KERNELS.items():
         one, two = (found[f"{task} {layers}"] for layers in (1, 2))
         assert two["kernels"] - one["kernels"] <= each, task
@@ -92,9 +101,9 @@ def test_an_update_mixes_no_devices_and_launches_no_more_than_it_did(see):
         assert "elsewhere" not in one["waits"]
 
 
-def test_a_card_without_bf16_of_its_own_computes_in_fp16(see):
+def test_a_card_without_bf16_of_its_own_computes_in_fp16(played):
     """Masters stay fp32, and settling the gradient asks the card once."""
-    assert see("scenes", "turing") == {
+    assert played["turing"] == {
         "dtype": "torch.float16",
         "way": "forest",
         "settled": True,
@@ -103,25 +112,31 @@ def test_a_card_without_bf16_of_its_own_computes_in_fp16(see):
     }
 
 
-@pytest.mark.parametrize(
-    "scene", [pytest.param("memory_half_b", marks=pytest.mark.long), "memory_8b"]
-)
-def test_the_peak_of_an_update_is_the_plans(see, scene):
-    """By the lifetime of every tensor, for all layers, nothing recomputed and all of it."""
-    for how, (measured, planned) in see("scenes", scene).items():
+def is_planned(scene):
+    for how, (measured, planned) in scene.items():
         assert planned == pytest.approx(measured, rel=0.05), how
 
 
-def test_the_preflight_needs_less_than_an_update_and_leaves_nothing(see):
+def test_the_peak_of_an_update_is_the_plans(played):
+    """By the lifetime of every tensor, for all layers, nothing recomputed and all of it."""
+    is_planned(played["memory_8b"])
+
+
+@pytest.mark.long
+def test_the_peak_of_a_small_models_update_is_the_plans(see):
+    is_planned(see("scenes", "memory_half_b")["memory_half_b"])
+
+
+def test_the_preflight_needs_less_than_an_update_and_leaves_nothing(played):
     """Of examples of 3,072 tokens, every layer of the update recomputed."""
-    found = see("scenes", "before_the_plan")
+    found = played["before_the_plan"]
     assert found["left"] == 0
     assert found["scores"] < found["update"]
     assert found["costs"] < found["update"]
 
 
-def test_memory_that_runs_out_is_all_given_back(see):
-    found = see("scenes", "runs_out")
+def test_memory_that_runs_out_is_all_given_back(played):
+    found = played["runs_out"]
     assert {where for where, _ in found.values()} == {"forward", "backward"}
     assert {how: left for how, (_, left) in found.items()} == dict.fromkeys(found, 0)
 

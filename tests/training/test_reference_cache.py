@@ -209,6 +209,7 @@ def test_id_and_commit_of_a_hub_base_change_the_key(model, base_folder):
     assert "computed every time" in said[0]
 
 
+@pytest.mark.slow
 def test_the_start_adapter_changes_the_key(base_folder, model, tmp_path):
     """Its presence, its weights and its scale; not the folder that it lies in."""
 

@@ -53,6 +53,7 @@ def with_margins(examples):
     return [e | {"margin": m} for e, m in zip(examples, MARGINS, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*FOREST, *RECURRENT])
 def test_packed_scores_are_those_of_single_rows(kind):
     """Recurrent models are never packed; their padded rows are held to the same truth."""

@@ -48,6 +48,7 @@ def test_a_user_error_comes_back_as_its_sentence(worker):
         worker.call("nonsense")
 
 
+@pytest.mark.slow
 def test_closing_the_iterator_cancels_a_task_that_sleeps(worker, tmp_path):
     events = worker.run("sleep", seconds=60, mark=str(tmp_path / "left"))
     next(events)
@@ -60,6 +61,7 @@ def test_closing_the_iterator_cancels_a_task_that_sleeps(worker, tmp_path):
     assert worker.call("spell", word="ab") == "ab"  # and the process goes on
 
 
+@pytest.mark.slow
 def test_an_import_is_not_broken_off(worker, tmp_path):
     """A module that was left half-way would be half a module ever after."""
     lines = ["import pathlib, time", f"pathlib.Path({str(tmp_path / 'begun')!r}).touch()"]
@@ -91,6 +93,7 @@ def test_a_crash_is_told_and_the_next_task_starts_a_new_process(worker):
     assert worker.call("keep") != first
 
 
+@pytest.mark.slow
 def test_two_at_once_wait_in_line_and_both_get_their_own(worker):
     results, texts = {}, []
 
@@ -120,6 +123,7 @@ def test_leaving_the_line_lets_the_others_on(worker):
     assert worker.call("spell", word="a") == "a"
 
 
+@pytest.mark.slow
 def test_a_task_that_does_not_stop_is_ended_for_those_who_wait(worker, monkeypatch):
     monkeypatch.setattr("dpo_lite.ui.client.STUCK", 0.5)
     monkeypatch.setattr("dpo_lite.ui.client.BEAT", 0.2)
@@ -132,6 +136,7 @@ def test_a_task_that_does_not_stop_is_ended_for_those_who_wait(worker, monkeypat
     assert worker.call("spell", word="a") == "a"
 
 
+@pytest.mark.slow
 def test_free_ends_the_process_and_the_next_task_starts_one(worker):
     first = worker.call("keep")
     worker.free()
@@ -139,6 +144,7 @@ def test_free_ends_the_process_and_the_next_task_starts_one(worker):
     assert worker.call("keep") != first
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_on_the_card_leaves_it_to_a_run(worker):
     """Nothing is loaded, but its context is there: it ends when a run takes the device."""
     number = worker.call("use")
@@ -161,6 +167,7 @@ def test_progress_is_said_again_while_nothing_comes(worker, monkeypatch):
     assert events[-2]["seconds"] > events[0]["seconds"]
 
 
+@pytest.mark.slow
 def test_the_worker_ends_with_the_page():
     code = (
         "import time; from dpo_lite.ui.client import Worker\n"
