@@ -45,6 +45,7 @@ def test_help_waits_for_no_schema():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_commands_hub_and_page_need_no_torch():
     code = (
         "import importlib, sys\n"

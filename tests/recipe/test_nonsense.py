@@ -118,6 +118,7 @@ def one_sentence(error):
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", list(keys_of()))
 def test_every_key_takes_a_value_or_refuses_it_in_a_sentence(key, tmp_path):
     """And what it takes, a file gives back unchanged."""

@@ -179,6 +179,7 @@ def answer_logps(model, example, answer):
     return logits.gather(-1, ids[0, start:, None]).squeeze(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["ppo", "rloo", "grpo"])
 def test_the_first_gradient_is_the_policy_gradients(ppo_base, reward_folder, estimator):
     """While nothing has moved, ratios are 1: -A grad log pi, of tokens or of whole answers."""
