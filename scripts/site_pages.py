@@ -61,7 +61,8 @@ def _outside_of_code(markdown: str, name: str, here: str) -> str:
         text = markdown[end : fence.start() if fence else None]
         for i, piece in enumerate(CODE.split(text)):
             if i % 2 == 0:
-                piece = INLINE.sub(lambda m: convert(m[1]), piece)
+                # A line that begins with <math> would end its paragraph; one with <span> does not.
+                piece = INLINE.sub(lambda m: f"<span>{convert(m[1])}</span>", piece)
             parts.append(piece)
         if fence:
             parts.append(fence[0])
@@ -70,7 +71,10 @@ def _outside_of_code(markdown: str, name: str, here: str) -> str:
 
 
 def _display(fence: re.Match[str]) -> str:
-    return convert(fence[2], display="block") if fence[1] == "math" else fence[0]
+    if fence[1] != "math":
+        return fence[0]
+    known = fence[2].replace("{aligned}", "{align*}")  # the one of the two that the converter has
+    return convert(known, display="block")
 
 
 def _targets(text: str, name: str) -> Iterator[str]:
