@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from dpo_lite.cli.common import Overrides, app, console, join, say
+from dpo_lite.errors import disk_faults_told
 from dpo_lite.imports import quick_imports
 from dpo_lite.runs.progress import doing
 
@@ -29,22 +31,60 @@ def data(
         int, typer.Option(min=1, max=10_000, help="Rendered examples to show.")
     ] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    audit: Annotated[
+        bool,
+        typer.Option(help="Which labels follow from trivial features, and which are doubtful."),
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="With --audit: draw the features to this PNG.")
+    ] = None,
+    drop_doubtful: Annotated[
+        Path | None,
+        typer.Option(help="Audit, and write the rows without doubtful ones to this .jsonl."),
+    ] = None,
 ) -> None:
     """The data doctor: the format, what is dropped and why, lengths, what will be trained.
 
     Example:  dpo-lite data pairs.jsonl --model Qwen/Qwen3-4B
     Example:  dpo-lite data Anthropic/hh-rlhf data.limit=1000 --json
+    Example:  dpo-lite data pairs.jsonl --audit --drop-doubtful sound.jsonl
     """
-    from dpo_lite.jobs.doctor import examine  # what it needs of torch it imports when it does
+    from dpo_lite.jobs.doctor import asked_recipe, prepared  # what needs torch comes when needed
     from dpo_lite.report.data import print_report
 
     aside = Console(stderr=True)
+    found = dropped = None
     with doing(aside, "reading the data") as spinner:
-        report = examine(source, overrides or [], model, spinner.update, examples, aside.print)
+        recipe = asked_recipe(source, overrides or [], model, aside.print)
+        if audit or picture or drop_doubtful:
+            from dpo_lite.jobs import audit as auditing
+
+            if drop_doubtful:
+                auditing.check_droppable(recipe, drop_doubtful)
+        tokenizer, rows = prepared(recipe, spinner.update, examples)
+        report = rows.report
+        if audit or picture or drop_doubtful:
+            found = auditing.audit(recipe, tokenizer, rows, spinner.update)
+            if drop_doubtful:
+                dropped = auditing.drop_doubtful(recipe, found, report.format, drop_doubtful)
+    if picture and found:
+        from dpo_lite.report.audit import draw_shortcuts
+
+        with disk_faults_told():
+            draw_shortcuts(found.shortcuts, report.source, picture)
     if as_json:
-        print(json.dumps(report.to_json(), ensure_ascii=False, indent=2))
-    else:
-        print_report(report, console)
+        audited = {"audit": found.to_json() | {"dropped": dropped}} if found else {}
+        print(json.dumps(report.to_json() | audited, ensure_ascii=False, indent=2))
+        return
+    print_report(report, console)
+    if found:
+        from dpo_lite.report.audit import print_audit
+
+        print_audit(found.shortcuts, found.doubts, found.doubted(), len(found.pairs), console)
+    if dropped and drop_doubtful:
+        from dpo_lite.report.audit import dropped_words
+
+        say(dropped_words(dropped, drop_doubtful))
 
 
 @app.command()

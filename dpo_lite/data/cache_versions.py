@@ -110,7 +110,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="dbe073afe60bbdce5c97a333f1b0ec226835c3bdf21b6e37de8f23ff1b7a2a1c",
+    recorded="c3efb3d9508550aef8b8cba6e9c06b1501dabccc2daa71abcbd7a4ed0ede9494",
 )
 
 FOREST = Algorithm(

@@ -7,7 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.data.prepare import FEW, prepare
+from dpo_lite.data.prepare import FEW, PreparedData, prepare
 from dpo_lite.data.report import DataReport
 from dpo_lite.recipe import Recipe, apply_override, library, load_recipe, validate_recipe
 from dpo_lite.recipe.consent import refuse_code
@@ -33,20 +33,28 @@ def examine(
     ``code`` a recipe that runs Python code of its base is refused. Raises UserError in
     one sentence.
     """
-    recipe = _recipe(source, overrides, base, note)
+    recipe = asked_recipe(source, overrides, base, note)
     if not code:
         refuse_code(recipe)
+    return prepared(recipe, say, shown)[1].report
+
+
+def prepared(
+    recipe: Recipe, say: Callable[[str], None] = lambda text: None, shown: int = FEW
+) -> tuple[Any | None, PreparedData]:
+    """The tokenizer and the data of a recipe; without a base there is no tokenizer."""
     if recipe.model.base == NO_BASE:
         seed, limit = recipe.train.seed, recipe.eval.limit
-        return prepare(recipe.data, None, seed=seed, eval_limit=limit, shown=shown, say=say).report
+        return None, prepare(recipe.data, None, seed=seed, eval_limit=limit, shown=shown, say=say)
     from dpo_lite.training.recipe_data import load_data  # transformers, for the tokenizer alone
 
-    return load_data(recipe, say, shown)[1].report
+    return load_data(recipe, say, shown)
 
 
-def _recipe(
+def asked_recipe(
     source: str, overrides: Sequence[str], base: str | None, note: Callable[[str], None]
 ) -> Recipe:
+    """The recipe of that name or file, or one of a source alone."""
     if _names_recipe(source):
         return load_recipe(source, [*overrides, *([f"model.base={base}"] if base else [])], note)
     values = {"model": {"base": base or NO_BASE}, "data": {"train": source}}

@@ -56,7 +56,18 @@ class Loss:
         return self.reward_model.partition(";")[0]
 
 
-LOSSES: dict[str, Loss] = {}
+class Registry(dict[str, Loss]):
+    """Losses by name. A sum of some (dpo_lite.objectives.sums) is made when it is asked for."""
+
+    def __missing__(self, name: str) -> Loss:
+        from dpo_lite.objectives.sums import sum_named
+
+        if "+" not in name and " " not in name:
+            raise KeyError(name)
+        return sum_named(name)
+
+
+LOSSES = Registry()
 
 
 def register(*losses: Loss) -> None:
@@ -119,6 +130,13 @@ register(
         HERE + "apo_down_loss",
         "σ(r_chosen) + 1 − σ(r_chosen − r_rejected)",
         "APO-down, arXiv:2408.06266",
+        trl=True,
+    ),
+    Loss(
+        "bco_pair",
+        HERE + "bco_pair_loss",
+        "−log σ(r_chosen) − log σ(−r_rejected)",
+        "BCO, arXiv:2404.04656, of pairs, without its shift; MPO's quality loss, arXiv:2411.10442",
         trl=True,
     ),
     Loss(

@@ -23,6 +23,9 @@ import torch.nn.functional as F
 
 from dpo_lite.objectives.losses import LOSSES
 
+MOMENTUM = 0.9  # of the mean margin that a moving beta is held against
+LOWEST = 0.01  # of the recipe's beta
+
 
 def implicit_rewards(
     policy_logps: torch.Tensor,
@@ -103,6 +106,16 @@ def apo_down_loss(rewards: torch.Tensor) -> torch.Tensor:
     return torch.sigmoid(rewards[:, 0]) + 1 - torch.sigmoid(rewards[:, 0] - rewards[:, 1])
 
 
+def bco_pair_loss(rewards: torch.Tensor) -> torch.Tensor:
+    """-log sigma(r_w) - log sigma(-r_l): binary classifier optimisation, Jung et al. 2024,
+    arXiv:2404.04656, on pairs; in MPO (arXiv:2411.10442) the quality loss. rewards (E, 2) -> (E,).
+
+    Each response is good or bad by itself. The papers take a shift delta off both rewards, a moving
+    mean of earlier ones; here, as in TRL's loss of this name, it is 0.
+    """
+    return -F.logsigmoid(rewards[:, 0]) - F.logsigmoid(-rewards[:, 1])
+
+
 def dpop_loss(rewards: torch.Tensor, dpop_lambda: float) -> torch.Tensor:
     """-log sigma(r_w - r_l - lambda max(0, -r_w)): DPO-Positive, Pal et al. 2024 (Smaug),
     arXiv:2402.13228, Eq. 3. rewards (E, 2) -> (E,).
@@ -162,6 +175,36 @@ def centering_penalties(scores: torch.Tensor, group_sizes: list[int]) -> torch.T
     sizes, groups = (x.to(scores.device, non_blocking=True) for x in (sizes, groups))
     sums = scores.new_zeros(len(sizes)).index_add(0, groups, scores)
     return (2 * sums / sizes) ** 2
+
+
+def shared_weights(response: torch.Tensor, lengths: torch.Tensor, ld_alpha: float) -> torch.Tensor:
+    """What each token of pairs counts for: 1 up to the shorter answer's length, then ``ld_alpha``.
+
+    LD-DPO, Liu et al. 2024, arXiv:2409.06411: log pi of an answer is the sum of its tokens'
+    log-probabilities with these weights, so the tokens that the other answer has none of count
+    less. 1 is DPO; 0 compares the two as far as both go. ``response`` (N,): which response a token
+    is of, all of one in a row; ``lengths`` (R,), chosen and rejected by turns -> (N,).
+    """
+    starts = lengths.cumsum(0) - lengths
+    place = torch.arange(len(response), device=response.device) - starts[response]
+    shared = lengths.view(-1, 2).amin(1).repeat_interleave(2)
+    return torch.where(place < shared[response], 1.0, ld_alpha)
+
+
+def moved_beta(beta: float, weight: float, margin: float, mean_margin: float) -> float:
+    """[1 + weight (M - M_0)] beta: the beta of an update, beta-DPO, Wu et al. 2024,
+    arXiv:2407.08639.
+
+    ``margin``: M, the update's mean margin of rewards under ``beta``; ``mean_margin``: M_0, the
+    moving mean of those before. Pairs that are far apart already get a higher beta. It is kept
+    above 0, which the formula alone does not do.
+    """
+    return beta * max(1 + weight * (margin - mean_margin), LOWEST)
+
+
+def moved_mean(mean_margin: float, margin: float) -> float:
+    """The moving mean M_0 after an update whose mean margin was M; the paper's momentum of 0.9."""
+    return MOMENTUM * mean_margin + (1 - MOMENTUM) * margin
 
 
 def preference_losses(

@@ -13,6 +13,7 @@ from typing import Any
 
 from dpo_lite.errors import UserError
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.objectives.sums import SFT
 from dpo_lite.recipe.aliases import ALIASES, NOT_HAD
 from dpo_lite.recipe.tables import known_keys
 
@@ -22,7 +23,7 @@ TASKS = {"dpo": "dpo", "sft": "sft", "kto": "kto", "rm": "reward", "reward": "re
 PLAIN = set(
     "model.base model.revision model.adapter model.trust_remote_code adapter.r adapter.alpha"
     " adapter.rslora train.lr train.beta train.label_smoothing train.sft_weight train.simpo_gamma"
-    " train.dpop_lambda train.desirable_weight train.undesirable_weight train.epochs"
+    " train.dpop_lambda train.ld_alpha train.desirable_weight train.undesirable_weight train.epochs"
     " train.max_steps train.max_grad_norm train.weight_decay train.seed train.save_steps"
     " train.eval_steps data.max_length data.limit run.name".split()
 )
@@ -71,6 +72,7 @@ def imported(given: Mapping[str, Any]) -> Imported:
         flat |= dict(value) if inside else {name: value}
     found = Imported()
     _settle_task(flat, found)
+    _settle_losses(flat, found)
     _settle_batch(flat, found)
     _settle_bits(flat, found)
     for name, value in flat.items():
@@ -103,6 +105,20 @@ def _settle_task(flat: dict[str, Any], found: Imported) -> None:
             found.take(name, "train.loss", value)
         else:
             raise UserError(f"{name}: {value} is not had here; it may be {', '.join(TASKS)}.")
+
+
+def _settle_losses(flat: dict[str, Any], found: Imported) -> None:
+    """TRL's list of losses, with their weights, as a sum."""
+    losses = flat.get("loss_type")
+    if not isinstance(losses, list) or len(losses) < 2:
+        return
+    if any(name not in LOSSES and name != SFT for name in losses):
+        return
+    weights = flat.get("loss_weights") or [1.0] * len(losses)
+    if not isinstance(weights, list) or len(weights) != len(losses):
+        return
+    names = [flat.pop(name) and name for name in ("loss_type", "loss_weights") if flat.get(name)]
+    found.take(", ".join(names), "train.loss", dict(zip(losses, weights, strict=True)))
 
 
 def _settle_batch(flat: dict[str, Any], found: Imported) -> None:

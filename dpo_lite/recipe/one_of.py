@@ -1,4 +1,4 @@
-"""A key whose value is one of the names in a registry, which may grow: losses, tasks."""
+"""A key whose value is one of the names in a registry, which may grow: losses (or a sum), tasks."""
 
 from __future__ import annotations
 
@@ -27,3 +27,18 @@ class OneOf:
             expected = f"{', '.join(first)} or {last}" if first else last
             raise PydanticKnownError("literal_error", {"expected": expected})
         return value
+
+
+class OneOrSum(OneOf):
+    """The same, or a sum of some with weights as dpo_lite.objectives.sums writes it."""
+
+    def check(self, value: Any) -> str:
+        if is_sum(value):
+            self.names[value]  # raises ValueError in a clause where the parts do not go together
+            return value
+        return super().check(value)
+
+
+def is_sum(value: Any) -> bool:
+    """Whether a value means a sum: a mapping, or names with `+` or weights."""
+    return isinstance(value, Mapping) or (isinstance(value, str) and bool(set("+* ") & set(value)))

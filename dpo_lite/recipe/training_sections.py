@@ -8,21 +8,22 @@ from pydantic import Field, model_validator
 
 from dpo_lite.bounded import MAX_COUNT, MAX_SEED, MAX_TOKENS
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.objectives.sums import SFT, parts_of, written
 from dpo_lite.recipe.kinds import (
     MAX_UPDATES,
     TINY,
     Line,
 )
-from dpo_lite.recipe.one_of import OneOf
+from dpo_lite.recipe.one_of import OneOrSum, is_sum
 from dpo_lite.recipe.sections import COMMON, Section
 
 
 class TrainSection(Section):
-    loss: Annotated[str, OneOf(LOSSES)] = Field(
+    loss: Annotated[str, OneOrSum(LOSSES)] = Field(
         "sigmoid",
         description="`sigmoid` is DPO, `sigmoid_norm` DPO per token, `robust` for wrong labels;"
-        " `simpo`, `cpo` and `orpo` need no reference; `plackett_luce` ranks K responses; see"
-        " docs/concepts.md.",
+        " `simpo`, `cpo` and `orpo` need no reference; `plackett_luce` ranks K responses; a sum is"
+        " `{sigmoid: 0.8, bco_pair: 0.2, sft: 1}`; see docs/concepts.md.",
         json_schema_extra=COMMON,
     )
     beta: Annotated[float, Field(ge=TINY, le=1000)] | Literal["auto"] = Field(
@@ -51,6 +52,21 @@ class TrainSection(Section):
     dpop_lambda: Annotated[float, Field(ge=0, le=1e6)] | Literal["auto"] = Field(
         "auto",
         description="What `dpop` lets a nat cost that the chosen response loses; `auto`: 50.",
+    )
+    ld_alpha: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="What a token counts for that stands behind the shorter answer's length"
+        " (LD-DPO): less than 1 takes length out of the comparison; default: 1, plain DPO.",
+    )
+    dynamic_beta: float | None = Field(
+        None,
+        ge=TINY,
+        le=100,
+        description="How much beta follows an update's pairs (beta-DPO, 0.6 there): beta times 1 +"
+        " this times (mean margin less its moving mean). One more pass per update without a"
+        " gradient. Default: beta stays as it is.",
     )
     centering: float | None = Field(
         None,
@@ -164,6 +180,20 @@ class TrainSection(Section):
         " and runs on the same base and data do not compute them again.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def settle_sum(cls, values: Any) -> Any:
+        """Of a sum with `sft` among its parts, that one's weight is sft_weight."""
+        loss = values.get("loss") if isinstance(values, dict) else None
+        if not is_sum(loss):
+            return values
+        parts = parts_of(loss)
+        own = {SFT: parts.pop(SFT)} if SFT in parts else {}
+        if own and values.get("sft_weight", "auto") != "auto":
+            raise ValueError("train.sft_weight and sft in train.loss are one weight; give one")
+        sft = {"sft_weight": own[SFT]} if own else {}
+        return values | {"loss": written(parts)} | sft
+
     @model_validator(mode="after")
     def settle_numbers(self) -> TrainSection:
         loss = LOSSES[self.loss]
@@ -196,7 +226,9 @@ class TrainSection(Section):
         extra = f", label smoothing {self.label_smoothing:g}" if self.label_smoothing else ""
         extra += f", SFT weight {self.sft_weight:g}" if self.sft_weight else ""
         own = "".join(f", {key} {value:g}" for key, value in self.loss_options.items())
-        return f"{self.loss}, beta {self.beta:g}{own}{extra}"
+        moves = f" (moves by {self.dynamic_beta:g})" if self.dynamic_beta else ""
+        extra += f", ld_alpha {self.ld_alpha:g}" if self.ld_alpha is not None else ""
+        return f"{self.loss}, beta {self.beta:g}{moves}{own}{extra}"
 
 
 class PPOSection(Section):

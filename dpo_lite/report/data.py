@@ -104,7 +104,7 @@ def _dropped(report: DataReport) -> Table:
         style = None if report.lost(reason) else "dim"
         why = Text(reason)
         for example in drop.examples[:1]:
-            why.append(f"\n  {example['row']}: {_start(example['detail'], 90)}", style="dim")
+            why.append(f"\n  {example['row']}: {start_of(example['detail'], 90)}", style="dim")
         table.add_row(f"{drop.count:,}", why, some, style=style)
     return table
 
@@ -112,12 +112,12 @@ def _dropped(report: DataReport) -> Table:
 def _example(example: dict[str, Any]) -> Text:
     text = Text()
     text.append(f"row {example['row']}\n", style="bold")
-    text.append(_end(example["prompt"]), style="dim")
+    text.append(end_of(example["prompt"]), style="dim")
     for place, answer in enumerate(example["responses"]):
         good = example.get("desirable")
         label = _label(place, len(example["responses"])) if good is None else LABELS[good]
         text.append(f"\n  {label:<10}")
-        text.append(_start(answer), style="red" if place or good is False else "green")
+        text.append(start_of(answer), style="red" if place or good is False else "green")
     return text
 
 
@@ -127,13 +127,13 @@ def _label(place: int, count: int) -> str:
     return ("preferred", "rejected")[place] if count == 2 else f"rank {place + 1}"
 
 
-def _start(text: str, most: int = SHOWN_CHARACTERS) -> str:
+def start_of(text: str, most: int = SHOWN_CHARACTERS) -> str:
     """The beginning of a long response."""
     text = _printable(text)
     return text if len(text) <= most else text[:most] + " …"
 
 
-def _end(text: str, most: int = SHOWN_CHARACTERS) -> str:
+def end_of(text: str, most: int = SHOWN_CHARACTERS) -> str:
     """The end of a long prompt, where the response begins."""
     text = _printable(text)
     return text if len(text) <= most else "… " + text[-most:]

@@ -42,7 +42,7 @@ METRICS = {
     "there is nothing to learn from.",
     "objective": "What PPO maximises: reward − beta · KL, after what answers without an end cost.",
     "beta": "The price of the KL in units of reward. It changes only where ppo.kl_target steers "
-    "it.",
+    "it, or train.dynamic_beta lets it follow an update's pairs.",
     "loss/policy": "PPO's clipped surrogate, a mean over the tokens (of RLOO the answers) of a "
     "rollout. It stays near 0 and tells little: look at the reward.",
     "loss/value": "How far the value function is from the rewards that followed. It should fall "

@@ -49,6 +49,8 @@ class Card:
             ("objective", f"`{loss.name}`: {loss.formula} ({loss.source})"),
             ("implicit reward", f"{reward}{per_token}, β = {train.beta:g}"),
             *((f"`{key}`", f"{value:g}") for key, value in train.loss_options.items()),
+            ("LD-DPO", f"α = {train.ld_alpha:g}" if train.ld_alpha is not None else ""),
+            ("β moves by", f"{train.dynamic_beta:g}" if train.dynamic_beta else ""),
             ("label smoothing", f"ε = {train.label_smoothing:g}" if train.label_smoothing else ""),
             ("reference π_ref", "" if loss.reference_free else reference),
             ("SFT term", f"weight {train.sft_weight:g}" if train.sft_weight else ""),

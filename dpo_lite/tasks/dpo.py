@@ -12,6 +12,7 @@ from dpo_lite.rates import margin_text
 from dpo_lite.tasks import panels
 from dpo_lite.tasks.card import Card
 from dpo_lite.tasks.spec import (
+    OF_PAIRS,
     Recipe,
     Row,
     Task,
@@ -60,6 +61,14 @@ class DPO(Task):
             raise ValueError(f"train.engine: trl has no {loss.name} loss; use dpo_lite")
         if train.engine == "trl" and train.sft_weight:
             raise ValueError("train.engine: trl averages its SFT term otherwise; use dpo_lite")
+        for key in OF_PAIRS:
+            if getattr(train, key) is not None and (loss.listwise or loss.reference_free):
+                raise ValueError(
+                    f"train.{key} is for pairs that are held to a reference, and train.loss:"
+                    f" {loss.name} is not; leave it away"
+                )
+        if train.dynamic_beta is not None and train.engine == "trl":
+            raise ValueError("train.engine: trl has no train.dynamic_beta; use dpo_lite")
         if loss.smoothing == "required" and not train.label_smoothing:
             raise ValueError(
                 f"train.loss: {loss.name} needs train.label_smoothing, the share of labels that are"

@@ -157,10 +157,14 @@ class Task:
             resolve_name(function)(sets, folder / file)
 
 
+OF_PAIRS = ("ld_alpha", "dynamic_beta")  # keys of train that change what two answers compare
+
+
 def refuse_losses(task: Task, recipe: Recipe, losses: Sequence[str], others: Sequence[str]) -> None:
     """Keys of another task's loss must not stand there and do nothing."""
     train = recipe.train
     wrong = ["loss"] * (train.loss not in losses) + [key for key in others if getattr(train, key)]
+    wrong += [key for key in OF_PAIRS if getattr(train, key) is not None]
     if wrong:
         keys = ", ".join(f"train.{key}" for key in wrong)
         raise ValueError(f"task: {task.name} has a loss of its own; leave {keys} away")

@@ -8,24 +8,32 @@ reference takes beta * log pi.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 
-from dpo_lite.data.packing import Encoded
+from dpo_lite.data.packing import Batch, Encoded
 from dpo_lite.data.prepare import PreparedData
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
-from dpo_lite.model.scoring import lay_out, response_logps, scoring_context
+from dpo_lite.model.logprobs import sum_by_response
+from dpo_lite.model.scoring import (
+    lay_out,
+    response_logps,
+    response_token_logps,
+    scoring_context,
+)
 from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.objectives.preference import (
     implicit_rewards,
     loss_at_start,
+    moved_beta,
     preference_losses,
     sft_loss,
+    shared_weights,
 )
 from dpo_lite.rates import COUNTS
 from dpo_lite.recipe import Recipe
@@ -38,6 +46,8 @@ from dpo_lite.training.comparing import (
 )
 from dpo_lite.training.method import STARTS_APART, Loaded, Objective, Rehearsal, Sets
 from dpo_lite.training.offline import Offline
+from dpo_lite.training.trainer import MOVING_FILE
+from dpo_lite.training.update import joined, scored_parts
 
 # Policy and reference run the same kernels on the same weights; what is left is rounding.
 IDENTITY_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-3, torch.float16: 2e-4}
@@ -57,7 +67,13 @@ class Outcome:
     reference_last: torch.Tensor
     rewards_first: torch.Tensor  # implicit, as the loss has them: per token for sigmoid_norm
     rewards_last: torch.Tensor
+    betas: torch.Tensor  # of the update, the same for all
     order: list[int] = field(default_factory=list)  # places of the examples in the input
+
+    def margin(self, beta: float) -> float:
+        """The mean margin of rewards, had they been those of ``beta``: in fp64, so that what is
+        kept of it hangs on the examples' order alone."""
+        return (beta / self.betas * (self.rewards_first - self.rewards_last)).double().mean().item()
 
     @property
     def loss(self) -> float:
@@ -84,8 +100,36 @@ class DPO(Offline):
     def compares(self, recipe: Recipe) -> bool:
         return not LOSSES[recipe.train.loss].reference_free
 
+    def checkpoint_files(self, recipe: Recipe) -> list[str]:
+        moves = [MOVING_FILE] if recipe.train.dynamic_beta else []
+        return [*super().checkpoint_files(recipe), *moves]
+
     def check_data(self, recipe: Recipe, data: PreparedData) -> None:
         check_responses(recipe, data)
+
+    def over_all(
+        self,
+        model: torch.nn.Module,
+        examples: Sequence[Encoded],
+        objective: Objective,
+        budget: int,
+        references: Any = None,
+    ) -> Objective:
+        """With the beta that these examples move it to; where nothing is learned it stays."""
+        if not objective.dynamic_beta or not torch.is_grad_enabled():
+            return objective
+        with torch.no_grad():
+            parts = scored_parts(
+                examples,
+                objective.way,
+                budget,
+                lambda some: self.score(model, some, objective, references),
+            )
+        if references is not None:
+            references.share()
+        margin = joined(parts).margin(objective.beta)
+        beta = moved_beta(objective.beta, objective.dynamic_beta, margin, objective.mean_margin)
+        return replace(objective, beta=beta)
 
     def score(
         self,
@@ -99,21 +143,15 @@ class DPO(Offline):
         batch = lay_out(examples, objective.way).to(device)
         first, last = ends_of(batch.group_sizes)
 
-        def reference_logps() -> torch.Tensor:
-            with torch.no_grad(), roles.reference(model):
-                return response_logps(model, batch, objective.way)
-
         with scoring_context(model, batch, objective.dtype):
             if loss.reference_free:
-                reference = torch.zeros(sum(batch.group_sizes), device=device)
-            elif references is None:
-                reference = reference_logps()
+                reference = compared = torch.zeros(sum(batch.group_sizes), device=device)
             else:
-                reference = references.logps(examples, reference_logps).to(device)
+                reference, compared = reference_logps(model, examples, batch, objective, references)
             with roles.policy(model):
-                policy = response_logps(model, batch, objective.way)
+                policy, weighed = own_logps(model, batch, objective)
                 per_token = batch.response_lengths if loss.per_token else None
-                rewards = implicit_rewards(policy, reference, objective.beta, per_token)
+                rewards = implicit_rewards(weighed, compared, objective.beta, per_token)
                 losses = preference_losses(
                     objective.loss,
                     rewards,
@@ -131,7 +169,8 @@ class DPO(Offline):
                     (total.sum() / backward_over).backward()
         scored = (policy.detach().cpu(), reference.cpu(), rewards.detach().cpu())
         ends_of_all = [values[place] for values in scored for place in (first, last)]
-        return Outcome(losses.detach().cpu(), *ends_of_all)
+        betas = torch.full((len(losses),), objective.beta, dtype=torch.float64)
+        return Outcome(losses.detach().cpu(), *ends_of_all, betas)
 
     def check_start(
         self, recipe: Recipe, objective: Objective, loss: float, examples: Sequence[Encoded]
@@ -186,6 +225,66 @@ class DPO(Offline):
             "likelihood": {role: of["successes"] / of["n"] for role, of in counts.items()},
             COUNTS: {"rewards/accuracies": accuracy, "likelihood": counts},
         }
+
+
+def own_logps(
+    model: torch.nn.Module, batch: Batch, objective: Objective
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """log pi of each response under the role that the model wears, and what is compared of it:
+    with ld_alpha the tokens behind the shorter answer's length count for less. (R,) each."""
+    if objective.ld_alpha is None:
+        logps = response_logps(model, batch, objective.way)
+        return logps, logps
+    tokens = response_token_logps(model, batch, objective.way)
+    weights = shared_weights(batch.response, batch.response_lengths, objective.ld_alpha)
+    count = sum(batch.group_sizes)
+    whole = sum_by_response(tokens, batch.response, count)
+    return whole, sum_by_response(tokens * weights, batch.response, count)
+
+
+def reference_logps(
+    model: torch.nn.Module,
+    examples: Sequence[Encoded],
+    batch: Batch,
+    objective: Objective,
+    references: Any = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same of the reference, remembered where it can be.
+
+    What is compared with ld_alpha depends on the other answer's length, and what is kept must not:
+    so the part that both have is kept as what it is, the log-probability of an answer that ends
+    there, h. Of the whole answer's l it is (1 - alpha) h + alpha l.
+    """
+
+    def computed() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad(), roles.reference(model):
+            return own_logps(model, batch, objective)
+
+    if references is None:
+        return computed()
+    alpha = objective.ld_alpha
+    if alpha is None:
+        logps = references.logps(examples, lambda: computed()[0]).to(model.device)
+        return logps, logps
+
+    def heads_too() -> torch.Tensor:
+        with torch.no_grad(), roles.reference(model):
+            whole, heads = own_logps(model, batch, replace(objective, ld_alpha=0.0))
+        return torch.stack([whole, heads], 1).flatten()
+
+    known = references.logps([*map(with_heads, examples)], heads_too).to(model.device)
+    whole, heads = known.view(-1, 2).unbind(1)
+    return whole, (1 - alpha) * heads + alpha * whole
+
+
+def with_heads(example: Encoded) -> Encoded:
+    """Behind each of the two answers its beginning, as long as the shorter one."""
+    answers = example["response_ids"]
+    shared = min(map(len, answers))
+    return {
+        "prompt_ids": example["prompt_ids"],
+        "response_ids": [ids for answer in answers for ids in (answer, answer[:shared])],
+    }
 
 
 def check_identity(loss: float, objective: Objective, examples: Sequence[Encoded]) -> None:

@@ -63,6 +63,11 @@ class Objective:
     centering: float = 0.0
     desirable_weight: float = 1.0  # of a good answer's loss, and of a bad one's (KTO)
     undesirable_weight: float = 1.0
+    ld_alpha: float | None = None  # what tokens behind the shorter answer's length count for
+    dynamic_beta: float = 0.0  # how much beta follows an update's pairs; 0: not at all
+    mean_margin: float = (
+        0.0  # the moving mean of earlier updates' margins, which it is held against
+    )
     anchor: float = 0.0  # what all rewards of an update are held against, in nats (``over_all``)
     options: Mapping[str, float] = field(
         default_factory=dict
@@ -83,6 +88,8 @@ class Objective:
             train.centering or 0.0,
             _weight(train.desirable_weight),
             _weight(train.undesirable_weight),
+            ld_alpha=train.ld_alpha,
+            dynamic_beta=train.dynamic_beta or 0.0,
             options=train.loss_options,
         )
 

@@ -24,6 +24,7 @@ from dpo_lite.model.precision import to_fp32
 from dpo_lite.model.recompute import decoder_layers, recompute
 from dpo_lite.model.roles import trainable_parameters
 from dpo_lite.model.scoring import batch_tokens
+from dpo_lite.objectives.preference import moved_mean
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.checkpoints import rotate
 from dpo_lite.training import ranks
@@ -37,6 +38,7 @@ from dpo_lite.training.schedule import rates_as_asked, schedule
 from dpo_lite.training.update import evaluate_examples, update_gradient
 
 SCALE_FILE = "loss_scale.json"  # in a checkpoint, of a run in fp16
+MOVING_FILE = "moving_beta.json"  # and of one whose beta moves
 
 # A run's recipe says which; `auto` is only met where no plan was made, in tests.
 OPTIMIZERS = {
@@ -233,6 +235,10 @@ class PreferenceTrainer(AdapterTrainer):
                 f"The loss became {loss} at update {self.state.global_step + 1}; lower "
                 "train.lr, or look at the data for broken rows."
             )
+        if self.objective.dynamic_beta:
+            margin = self.outcome.margin(self.objective.beta)
+            mean = moved_mean(self.objective.mean_margin, margin)
+            self.objective = replace(self.objective, mean_margin=mean)
         if self.scale:
             # An update without gradients changes neither weights nor moments; accelerate's mark of
             # an overflow keeps the schedule where it is.
@@ -258,15 +264,22 @@ class PreferenceTrainer(AdapterTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self.outcome is not None:
             logs |= self.outcome.metrics() | (self.scale.metrics() if self.scale else {})
+            if self.objective.dynamic_beta:
+                logs["beta"] = self.outcome.betas[0].item()
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.scale and self.args.should_save:
             write_json(Path(output_dir or self.args.output_dir) / SCALE_FILE, self.scale.state())
+        if self.objective.dynamic_beta and self.args.should_save:
+            state = {"mean_margin": self.objective.mean_margin}
+            write_json(Path(output_dir or self.args.output_dir) / MOVING_FILE, state)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         state = read_json(Path(resume_from_checkpoint) / SCALE_FILE)
         if self.scale and state:
             self.scale.load(state)
+        if moving := read_json(Path(resume_from_checkpoint) / MOVING_FILE):
+            self.objective = replace(self.objective, **moving)

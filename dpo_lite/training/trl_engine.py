@@ -17,6 +17,8 @@ from trl import DPOConfig, DPOTrainer
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.precision import dtype_of
+from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.objectives.sums import summands
 from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.training.method import Loaded, Objective, Sets
 from dpo_lite.training.reference_cache import ReferenceCache
@@ -66,11 +68,14 @@ def trl_trainer(
     arguments = training_arguments(recipe, folder, device)
     # TRL divides each micro-batch by its own size, so all must be equal.
     size = max(n for n in range(1, LARGEST_MICRO_BATCH + 1) if recipe.train.batch_size % n == 0)
+    loss = LOSSES[recipe.train.loss]
     arguments |= {
         "per_device_train_batch_size": size,
         "gradient_accumulation_steps": recipe.train.batch_size // size,
         "beta": recipe.train.beta,
-        "loss_type": [recipe.train.loss],  # of the same name there
+        "loss_type": [part.name for _, part in summands(loss)],  # of the same name there
+        "loss_weights": [weight for weight, _ in summands(loss)],
+        "ld_alpha": recipe.train.ld_alpha,
         "label_smoothing": recipe.train.label_smoothing,
         "max_length": None,
         "bf16": dtype_of(model) == torch.bfloat16,

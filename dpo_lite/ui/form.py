@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -65,7 +66,8 @@ class FormField:
         """A value of the YAML as the field's text; ``UNSET`` shows the default."""
         if self.kind == "choice":
             value = self.default if value is UNSET else value
-            return next((name for name, own in self.choices if _same(own, value)), str(value))
+            other = inline(value) if isinstance(value, dict) else str(value)  # a sum of losses
+            return next((name for name, own in self.choices if _same(own, value)), other)
         if value is UNSET or value is None:
             return ""
         if self.kind == "lines" and _is_texts(value):
@@ -76,7 +78,12 @@ class FormField:
         """The value that a field's text means; what makes no sense stays text, for the schema."""
         if self.kind == "choice":
             value = next((own for name, own in self.choices if name == text), text)
-            return UNSET if value is None else value
+            if value is None:
+                return UNSET
+            if text.strip().startswith("{"):
+                with suppress(UserError):
+                    return parse_yaml(text, self.key)
+            return value
         if not text.strip():
             return UNSET
         if self.kind == "lines":

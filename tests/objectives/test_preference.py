@@ -10,16 +10,20 @@ from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.objectives.preference import (
     apo_down_loss,
     apo_zero_loss,
+    bco_pair_loss,
     centering_penalties,
     dpop_loss,
     hinge_loss,
     implicit_rewards,
     ipo_loss,
     loss_at_start,
+    moved_beta,
+    moved_mean,
     orpo_loss,
     plackett_luce_loss,
     preference_losses,
     robust_loss,
+    shared_weights,
     sigmoid_loss,
     simpo_loss,
 )
@@ -86,6 +90,28 @@ def test_ipo():
     # beta 0.1: log-ratios 10 and -20 over 5 and 4 tokens -> 2 - (-5) = 7; (7 - 5)^2 = 4
     loss = ipo_loss(torch.tensor([[1.0, -2.0]]), torch.tensor([[5, 4]]), 0.1)
     assert loss.item() == pytest.approx(4.0)
+
+
+def test_bco_pair():
+    # rewards log 3 and -log 3: sigma = 3/4 for both, so 2 log(4/3); at the start 2 ln 2
+    loss = bco_pair_loss(torch.tensor([[math.log(3), -math.log(3)]]))
+    assert loss.item() == pytest.approx(2 * math.log(4 / 3))
+    assert loss_at_start("bco_pair", 2, 0.1) == pytest.approx(2 * math.log(2))
+
+
+def test_tokens_behind_the_shorter_answer_count_for_less():
+    # answers of 3 and 5 tokens, then of 2 and 1: the 4th and 5th, and the 2nd, stand behind
+    response = torch.tensor([0] * 3 + [1] * 5 + [2] * 2 + [3])
+    weights = shared_weights(response, torch.tensor([3, 5, 2, 1]), 0.25)
+    assert weights.tolist() == [1] * 3 + [1, 1, 1, 0.25, 0.25] + [1, 0.25] + [1]
+
+
+def test_a_beta_that_moves():
+    # beta 0.1, weight 0.6, margin 1.5 against 0.5: 0.1 (1 + 0.6) = 0.16
+    assert moved_beta(0.1, 0.6, 1.5, 0.5) == pytest.approx(0.16)
+    assert moved_beta(0.1, 0.6, 0.5, 0.5) == pytest.approx(0.1)
+    assert moved_beta(0.1, 0.6, -9.0, 0.5) == pytest.approx(0.001)  # 1 - 5.7 would turn the loss
+    assert moved_mean(0.5, 1.5) == pytest.approx(0.9 * 0.5 + 0.1 * 1.5)
 
 
 def test_plackett_luce_three():

@@ -90,6 +90,22 @@ def test_trl():
     assert "no dropout" in told["lora_dropout"][1]
 
 
+def test_a_list_of_losses_is_a_sum():
+    found = imported(
+        {
+            "model_name_or_path": "org/base",
+            "dataset_name": "org/pairs",
+            "loss_type": ["sigmoid", "bco_pair", "sft"],
+            "loss_weights": [0.8, 0.2, 1.0],
+            "ld_alpha": 0.5,
+        }
+    )
+    assert ("loss_type, loss_weights", TAKEN) in [row[:2] for row in found.rows]
+    train = validate_recipe(found.values(), "imported").train
+    assert (train.loss, train.sft_weight) == ("0.8 sigmoid + 0.2 bco_pair", 1.0)
+    assert train.ld_alpha == 0.5
+
+
 def test_llama_factory():
     found, told = keys(LLAMA_FACTORY)
     assert (found["task"], found["train.loss"]) == ("dpo", "simpo")

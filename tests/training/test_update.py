@@ -247,22 +247,45 @@ def test_continue_from_an_adapter(base_folder, tmp_path):
         ("sigmoid_norm", 0.0),
         ("apo_zero", 0.0),
         ("apo_down", 0.0),
+        ("bco_pair", 0.0),
     ],
 )
 def test_parity_with_trl(base_folder, tmp_path, loss, label_smoothing):
     """One batch through TRL's DPOTrainer and through ours: the same loss, the same gradient."""
+    objective = Objective(loss, 0.5, "forest", label_smoothing=label_smoothing)
+    settings = {"loss_type": [loss], "label_smoothing": label_smoothing}
+    same_as_trl(load(base_folder), random_examples(4, 2), objective, settings, tmp_path)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
+@pytest.mark.parametrize("ld_alpha", [0.0, 0.4, 1.0])
+def test_parity_with_trl_of_tokens_that_count_for_less(base_folder, tmp_path, loss, ld_alpha):
+    objective = Objective(loss, 0.5, "forest", ld_alpha=ld_alpha)
+    settings = {"loss_type": [loss], "ld_alpha": ld_alpha}
+    same_as_trl(load(base_folder), random_examples(4, 2), objective, settings, tmp_path)
+
+
+def test_parity_with_trl_of_a_sum(base_folder, tmp_path):
+    """MPO's three terms. TRL's SFT term is a mean over the batch's tokens, ours of each answer's
+    and then over answers; of one example they are the same."""
+    objective = Objective("0.8 sigmoid + 0.2 bco_pair", 0.5, "forest", sft_weight=1.5)
+    settings = {"loss_type": ["sigmoid", "bco_pair", "sft"], "loss_weights": [0.8, 0.2, 1.5]}
+    same_as_trl(load(base_folder), random_examples(1, 2), objective, settings, tmp_path)
+    objective = Objective("0.5 sigmoid + 2 hinge + 0.1 apo_zero", 0.5, "forest")
+    settings = {"loss_type": ["sigmoid", "hinge", "apo_zero"], "loss_weights": [0.5, 2.0, 0.1]}
+    same_as_trl(load(base_folder), random_examples(4, 2), objective, settings, tmp_path)
+
+
+def same_as_trl(model, examples, objective, settings, folder):
     from trl import DPOConfig
 
     from dpo_lite.training.trl_engine import TokenisedDPOTrainer, to_trl
 
-    model = load(base_folder)
-    examples = random_examples(4, 2)
     config = DPOConfig(
-        output_dir=str(tmp_path),
-        per_device_train_batch_size=4,
-        beta=0.5,
-        loss_type=[loss],
-        label_smoothing=label_smoothing,
+        output_dir=str(folder),
+        per_device_train_batch_size=len(examples),
+        beta=objective.beta,
+        **settings,
         max_length=None,
         report_to="none",
         use_cpu=True,
@@ -277,15 +300,20 @@ def test_parity_with_trl(base_folder, tmp_path, loss, label_smoothing):
         processing_class=tokenizer,
     )
     stir(model)  # after TRL has copied its reference: policy and reference differ
-    objective = Objective(loss, 0.5, "forest", label_smoothing=label_smoothing)
     model.zero_grad(set_to_none=True)
     inputs = theirs.data_collator(list(theirs.train_dataset))
     their_loss = theirs.compute_loss(model, inputs)
     their_loss.backward()
     expected = torch.cat([p.grad.flatten() for p in roles.trainable_parameters(model)]).clone()
     ours, found = gradient(model, examples, objective)
-    assert ours.losses.mean().item() == pytest.approx(their_loss.item(), abs=1e-5)
+    sft = (-ours.policy_first / chosen_lengths(examples)).mean().item()
+    loss = ours.losses.mean().item() + objective.sft_weight * sft
+    assert loss == pytest.approx(their_loss.item(), abs=1e-5)
     assert relative(found, expected) < 1e-4
+
+
+def chosen_lengths(examples):
+    return torch.tensor([len(example["response_ids"][0]) for example in examples])
 
 
 def test_rewards_per_token_are_what_the_loss_compares(base_folder):

@@ -169,3 +169,10 @@ def test_sections_are_shown_to_the_tasks_that_use_them(text, sections):
     assert {
         section for section in TITLES if not checked.shows(section)
     } == OF_TASK.keys() - sections
+
+
+def test_a_sum_of_losses_goes_through_its_choice():
+    field = FIELDS["train.loss"]
+    weights = {"sigmoid": 0.8, "bco_pair": 0.2}
+    assert field.read(field.shown(weights)) == weights
+    assert field.read("sigmoid + hinge") == "sigmoid + hinge"
