@@ -265,10 +265,10 @@ def votes_export(
     """
     import shlex
 
-    from dpo_lite.compare.vote_rows import export_votes, training_command
+    from dpo_lite.compare.vote_rows import Kind, export_votes, training_command
     from dpo_lite.compare.votes import read_votes
 
-    kind = "answers" if answers else "pairs"
+    kind: Kind = "answers" if answers else "pairs"
     export = export_votes(runs, file, run, kind=kind)
     console.print(f"{counted(len(export.rows), 'row')} in {file}", markup=False, highlight=False)
     for why, count in export.left_out.items():

@@ -169,7 +169,7 @@ class Pairing:
 
 
 def win_rates(votes: Iterable[Vote]) -> tuple[list[Pairing], dict[str, str]]:
-    """Every pair of models that met, most votes first, and a name for each fingerprint.
+    """Every pair of models that met in blind votes, most votes first, and each model's name.
 
     A label that stands for several fingerprints (a run trained anew under its old name) is shown
     with its fingerprint. The reference stands second in its pairs.
@@ -177,6 +177,8 @@ def win_rates(votes: Iterable[Vote]) -> tuple[list[Pairing], dict[str, str]]:
     pairs: dict[tuple[str, str], Pairing] = {}
     labels: dict[str, str] = {}
     for vote in votes:
+        if not vote.get("blind", True):
+            continue  # who sees the names does not judge the answers alone
         columns = vote["columns"]
         labels |= {c["fingerprint"]: c["label"] for c in columns}
         best = LETTERS.find(vote["verdict"]) if vote["verdict"] not in (TIE, BAD) else None
