@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from dpo_lite.ui import run_views as views
+from dpo_lite.ui.run_next import LABELS
 
 # A click on a row tells its run and whether it adds to the selection. The table is drawn anew at
 # every change, so its place is put back.
@@ -52,11 +53,13 @@ class Manage:
     question: gr.HTML
     yes: gr.Button
     no: gr.Button
+    message: gr.HTML
 
 
 @dataclass(frozen=True)
 class RunsTab:
-    """``sent`` is what the browser was sent last, so that nothing is sent twice."""
+    """``sent`` is what the browser was sent last, so that nothing is sent twice; ``said`` what a
+    button said last (see run_messages); ``next``: a button for each of ``run_next.STEPS``."""
 
     table: gr.HTML
     message: gr.HTML
@@ -64,6 +67,7 @@ class RunsTab:
     stop: gr.Button
     resume: gr.Button
     compare: gr.Button
+    next: dict[str, gr.Button]
     curves: gr.HTML
     smooth: gr.Slider
     samples: gr.HTML
@@ -71,22 +75,31 @@ class RunsTab:
     difference: gr.HTML
     manage: Manage
     sent: gr.State
+    said: gr.State
 
     def follows_runs(self) -> list[Any]:
         """What shows the runs as they are now, in the order of ``tab_runs.refresh``."""
         texts = [self.table, self.detail, self.curves, self.samples, self.log, self.difference]
-        return [*texts, self.stop, self.resume, self.compare, self.manage.fold, self.sent]
+        buttons = [self.stop, self.resume, self.compare, *self.next.values()]
+        messages = [self.message, self.manage.message]
+        return [*texts, *buttons, self.manage.fold, *messages, self.sent]
 
 
 def lay_out() -> RunsTab:
     table = gr.HTML(elem_id="runs-table", js_on_load=TABLE_SCRIPT)
-    message = gr.HTML(elem_id="runs-message")
     detail = gr.HTML(elem_id="runs-detail")
     with gr.Row(elem_classes="dl-buttons"):
         off = {"interactive": False, "size": "sm", "min_width": 110, "scale": 0}
         stop = gr.Button("Stop and save", elem_id="runs-stop", **off)
         resume = gr.Button("Resume", elem_id="runs-resume", **off)
         compare = gr.Button("Compare", elem_id="runs-compare", **off)
+    with gr.Row(elem_classes="dl-buttons", elem_id="runs-next"):
+        gr.HTML('<p class="dl-muted dl-small">Next</p>', padding=False, elem_id="runs-next-word")
+        following = {
+            step: gr.Button(label, elem_id=f"runs-next-{step}", **(off | {"min_width": 130}))
+            for step, label in LABELS.items()
+        }
+    message = gr.HTML(elem_id="runs-message")
     curves = gr.HTML(elem_id="runs-curves", js_on_load=TABLE_SCRIPT)  # RLHF's rows open its runs
     with gr.Accordion("Smoothing and what the metrics mean", open=False, elem_id="runs-help"):
         smooth = gr.Slider(0, 0.98, 0.8, step=0.02, label="Smoothing", elem_id="runs-smooth")
@@ -104,6 +117,7 @@ def lay_out() -> RunsTab:
         stop,
         resume,
         compare,
+        following,
         curves,
         smooth,
         samples,
@@ -111,6 +125,7 @@ def lay_out() -> RunsTab:
         difference,
         manage=_lay_out_manage(),
         sent=gr.State({}),
+        said=gr.State(None),
     )
 
 
@@ -138,4 +153,5 @@ def _lay_out_manage() -> Manage:
                 **small,
             )
             no = gr.Button("Keep", elem_id="runs-delete-no", min_width=90, **small)
-    return Manage(fold, name, rename, delete, sure, question, yes, no)
+        message = gr.HTML(elem_id="runs-managed")
+    return Manage(fold, name, rename, delete, sure, question, yes, no, message)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpo_lite.compare.votes import votes_file
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.advise import advise
@@ -61,6 +62,8 @@ def signature(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
         for file in ("metrics.jsonl", "samples.jsonl", "log.txt", "results.json", POINTS, PICTURE)
         if (folder / name / file).is_file()
     ]
+    votes = votes_file(folder)
+    sizes.append(votes.stat().st_size if votes.is_file() else 0)
     return f"{hash(tuple(shown))} {list(selected)} {sizes}"
 
 

@@ -12,6 +12,8 @@ from dpo_lite.ui import parts
 from dpo_lite.ui import run_views as views
 from dpo_lite.ui.run_actions import connect_actions
 from dpo_lite.ui.run_layout import RunsTab, lay_out
+from dpo_lite.ui.run_messages import Said, shown
+from dpo_lite.ui.run_next import LABELS, next_steps
 from dpo_lite.ui.shared import Page, changed
 
 MOST_SELECTED = 6
@@ -29,17 +31,24 @@ def build(page: Page) -> None:
 
 
 def _connect_refresh(page: Page, tab: RunsTab) -> None:
-    def tick(selected: list[str] | None, smooth: float, sent: dict) -> Any:
-        return refresh(page, selected, smooth, sent)
+    def tick(selected: list[str] | None, smooth: float, said: Said | None, sent: dict) -> Any:
+        return refresh(page, selected, smooth, said, sent)
 
-    inputs, outputs = [page.selected, tab.smooth, tab.sent], tab.follows_runs()
+    inputs = [page.selected, tab.smooth, tab.said, tab.sent]
+    outputs = tab.follows_runs()
     at_once = {**parts.QUIET, "concurrency_limit": None}
     changed("runs").click(tick, inputs, outputs, trigger_mode="always_last", **at_once)
     tab.smooth.release(tick, inputs, outputs, **parts.QUIET)
     page.selected.change(tick, inputs, outputs, **at_once)
 
 
-def refresh(page: Page, selected: Sequence[str] | None, smooth: float, sent: dict) -> Any:
+def refresh(
+    page: Page,
+    selected: Sequence[str] | None,
+    smooth: float,
+    said: Said | None,
+    sent: dict,
+) -> Any:
     """New values for ``RunsTab.follows_runs()``; what has not changed since it was sent is skipped.
 
     ``sent`` marks texts by their hash, buttons by their label and whether they can be pressed.
@@ -66,7 +75,8 @@ def refresh(page: Page, selected: Sequence[str] | None, smooth: float, sent: dic
     }
     marks = {key: hash(text) for key, text in texts.items()} | buttons | {"manage": manage}
     changes = [gr.skip() if sent.get(key) == marks[key] else value for key, value in values.items()]
-    return [*changes, marks | {"signature": signature}]
+    messages = shown(said, selected, statuses).values()
+    return [*changes, *messages, marks | {"signature": signature}]
 
 
 def _buttons(
@@ -81,7 +91,18 @@ def _buttons(
         "stop": ("Break off" if stops_already else "Stop and save", active),
         "resume": ("Resume", status["state"] in RESUMABLE),
         "compare": ("Compare", answers),
+        **_following(page, status, selected),
     }
+
+
+def _following(
+    page: Page, status: dict[str, Any], selected: Sequence[str]
+) -> dict[str, tuple[str, bool]]:
+    """The next steps; one that cannot be done says why when it is pressed."""
+    if not selected:
+        return {step: (label, False) for step, label in LABELS.items()}
+    steps = next_steps(page.runs, selected[0], status)
+    return {name: (step.label, True) for name, step in steps.items()}
 
 
 # --- which runs are selected ----------------------------------------------------------------------

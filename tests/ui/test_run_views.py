@@ -93,12 +93,12 @@ def test_nothing_is_sent_twice(folder):
     from dpo_lite.ui.shared import Page
 
     page = Page(folder, folder, worker=None)
-    first = tab_runs.refresh(page, ["one"], 0.8, {})
+    first = tab_runs.refresh(page, ["one"], 0.8, None, {})
     assert all(isinstance(value, str) for value in first[:6])
-    again = tab_runs.refresh(page, ["one"], 0.8, first[-1])
+    again = tab_runs.refresh(page, ["one"], 0.8, None, first[-1])
     assert again == gr.skip()
     views.Run(folder / "two").update_status(state="stopped")
-    third = tab_runs.refresh(page, ["one"], 0.8, first[-1])
+    third = tab_runs.refresh(page, ["one"], 0.8, None, first[-1])
     assert isinstance(third[0], str)  # the table
     assert third[2] == gr.skip()  # the curves of the other run did not change
 
@@ -123,7 +123,7 @@ def test_a_reward_model_is_offered_nothing_that_it_cannot_do(tmp_path):
     assert "log-prob" not in panels
     assert "sample_steps" not in panels
     page = SimpleNamespace(runs=tmp_path)
-    values = tab_runs.refresh(page, ["judge"], 0.5, {})
+    values = tab_runs.refresh(page, ["judge"], 0.5, None, {})
     (compare,) = [v for v in values if getattr(v, "value", None) == "Compare"]
     assert not compare.interactive
     run.adapter.mkdir()
