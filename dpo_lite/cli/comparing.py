@@ -254,6 +254,9 @@ def votes(context: typer.Context, runs: RunsFolder = "runs") -> None:
 def votes_export(
     file: str,
     run: Annotated[str | None, typer.Option(help="Only votes in which this run took part.")] = None,
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Single answers, good or bad, for task: kto.")
+    ] = False,
     runs: RunsFolder = "runs",
 ) -> None:
     """Write the votes as preference data that the next run can train on.
@@ -262,16 +265,18 @@ def votes_export(
     """
     import shlex
 
-    from dpo_lite.compare.votes import export_votes, read_votes, training_command
+    from dpo_lite.compare.vote_rows import Kind, export_votes, training_command
+    from dpo_lite.compare.votes import read_votes
 
-    export = export_votes(runs, file, run)
+    kind: Kind = "answers" if answers else "pairs"
+    export = export_votes(runs, file, run, kind=kind)
     console.print(f"{counted(len(export.rows), 'row')} in {file}", markup=False, highlight=False)
     for why, count in export.left_out.items():
         console.print(f"  {count} left out: {why}", style="dim", highlight=False)
     last = run or read_votes(runs)[-1]["run"]
     console.print("\ntrain on from the run's adapter:", style="bold")
     console.print(
-        shlex.join(training_command(runs, last, file)),
+        shlex.join(training_command(runs, last, file, kind)),
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from peft import PeftModel
@@ -11,6 +11,7 @@ from peft import PeftModel
 from dpo_lite.compare.columns import POLICY, REFERENCE, Column, columns
 from dpo_lite.compare.lockstep import Answer, Sampling, answer, token_rewards, token_texts
 from dpo_lite.compare.mixing import Mix
+from dpo_lite.compare.stopping import stopping
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
@@ -115,12 +116,13 @@ def ask(
     base: SharedBase,
     run: Run,
     wanted: Sequence[Column],
-    prompt: str,
+    prompt: str | list[dict[str, str]],
     sampling: Sampling,
     show: Callable[[list[str]], None] = lambda texts: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[ScoredAnswer]:
-    """Answers of the columns to a prompt, each with its implicit reward under the *run*'s policy.
+    """Answers of the columns to a prompt (a user turn, or the messages before the answer), each
+    with its implicit reward under the *run*'s policy. When ``stop`` says so there are none.
 
     The reward beta * log(pi / pi_ref) is always the one run's, whoever answered: how much more
     likely its training made this text.
@@ -134,18 +136,21 @@ def ask(
             f"The prompt has {len(ids):,} tokens, and {recipe.model.base} takes {most:,} with its "
             "answer; shorten it."
         )
+    if most:
+        sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, most - len(ids)))
     judges = columns(run, [POLICY, REFERENCE])
     names = base.names([*wanted, *judges])[: len(wanted)]
     policy, reference = map(base.adapter, judges)
     ends = {encoder.end_id, base.tokenizer.eos_token_id}
-    answers: list[Answer] = answer(
-        base.model, base.tokenizer, ids, names, ends, sampling, show, stop
-    )
+    answers: list[Answer] = []
+    rewards: list[list[float]] = []
+    with stopping(base.model, stop):  # a long prompt is read for longer than its answer takes
+        answers = answer(base.model, base.tokenizer, ids, names, ends, sampling, show, stop)
+        rewards = token_rewards(
+            base.model, ids, [a.ids for a in answers], policy, reference, recipe.train.beta
+        )
     if stop():
         return []
-    rewards = token_rewards(
-        base.model, ids, [a.ids for a in answers], policy, reference, recipe.train.beta
-    )
     if LOSSES[recipe.train.loss].per_token:  # the mean is the reward, so each token adds its share
         rewards = [[value / len(values) for value in values] for values in rewards]
     return [

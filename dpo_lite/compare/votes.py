@@ -1,7 +1,9 @@
-"""Votes on answers: kept as lines of ``votes.jsonl``, counted as win rates, given back as data.
+"""Votes on answers: kept as lines of ``votes.jsonl`` and counted as win rates.
 
 A line holds the whole story: the prompt, each column's label, fingerprint and answer in the order
-shown, the sampling, and the verdict. Lines are only ever added.
+shown, the sampling, and the verdict. The prompt is text, or the messages of a conversation. A line
+of one column is a thumb: its letter for an answer that is good, ``bad`` for one that is not. Lines
+are only ever added. ``vote_rows`` gives them back as data.
 """
 
 from __future__ import annotations
@@ -10,21 +12,19 @@ import json
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.errors import UserError, disk_faults_told
-from dpo_lite.files import write_text
+from dpo_lite.errors import disk_faults_told
 from dpo_lite.rates import wilson
-from dpo_lite.recipe import load_recipe
 
 TIE = "tie"
 BAD = "bad"  # none of them is any good
 LETTERS = "ABCDEFGH"
-OF_THE_DATA = ("eval", "revision", "columns", "where", "limit")
 
 Vote = dict[str, Any]
+Asked = str | list[dict[str, str]]  # one user turn, or all messages before the answer
 
 
 def votes_file(folder: str | Path = "runs") -> Path:
@@ -36,7 +36,7 @@ def add_vote(
     folder: str | Path,
     *,
     run: str,
-    prompt: str,
+    prompt: Asked,
     shown: Sequence[dict[str, str]],
     sampling: dict[str, Any],
     verdict: str,
@@ -90,10 +90,26 @@ def read_votes(folder: str | Path = "runs") -> list[Vote]:
     last: dict[Any, Vote] = {}
     for vote in filter(None, map(_vote, _lines(path))):
         columns = [(c["fingerprint"], c["answer"]) for c in vote["columns"]]
-        key = (vote["prompt"], tuple(sorted(columns)))
+        key = (asked_key(vote["prompt"]), tuple(sorted(columns)))
         last.pop(key, None)
         last[key] = vote
     return list(last.values())
+
+
+def asked_key(prompt: Asked) -> str:
+    """Equal for equal prompts, whichever way they are written."""
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
+
+
+def is_asked(prompt: Any) -> bool:
+    """Whether it is a prompt: text, or messages with a role and a content."""
+    if not isinstance(prompt, list):
+        return isinstance(prompt, str)
+    keys = ("role", "content")
+    return bool(prompt) and all(
+        isinstance(turn, dict) and all(isinstance(turn.get(key), str) for key in keys)
+        for turn in prompt
+    )
 
 
 def passed_over(folder: str | Path = "runs") -> int:
@@ -113,9 +129,10 @@ def _vote(line: str) -> Vote | None:
     try:
         vote = json.loads(line)
         columns = vote["columns"]
-        texts = [vote["run"], vote["prompt"], vote["verdict"]]
+        texts = [vote["run"], vote["verdict"]]
         texts += [c[key] for c in columns for key in ("label", "fingerprint", "answer")]
         whole = isinstance(columns, list) and all(isinstance(text, str) for text in texts)
+        whole = whole and is_asked(vote["prompt"])
         dated = isinstance(vote["time"], int | float)
         known = vote["verdict"] in (*LETTERS[: len(columns)], TIE, BAD)
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -152,7 +169,7 @@ class Pairing:
 
 
 def win_rates(votes: Iterable[Vote]) -> tuple[list[Pairing], dict[str, str]]:
-    """Every pair of models that met, most votes first, and a name for each fingerprint.
+    """Every pair of models that met in blind votes, most votes first, and each model's name.
 
     A label that stands for several fingerprints (a run trained anew under its old name) is shown
     with its fingerprint. The reference stands second in its pairs.
@@ -160,6 +177,8 @@ def win_rates(votes: Iterable[Vote]) -> tuple[list[Pairing], dict[str, str]]:
     pairs: dict[tuple[str, str], Pairing] = {}
     labels: dict[str, str] = {}
     for vote in votes:
+        if not vote.get("blind", True):
+            continue  # who sees the names does not judge the answers alone
         columns = vote["columns"]
         labels |= {c["fingerprint"]: c["label"] for c in columns}
         best = LETTERS.find(vote["verdict"]) if vote["verdict"] not in (TIE, BAD) else None
@@ -186,94 +205,3 @@ def _count(pairs, labels, one, other, best: int | None, verdict: str) -> None:
     pair.bad += verdict == BAD
     pair.wins += best == i
     pair.losses += best == j
-
-
-# --- votes as data -------------------------------------------------------------------------------
-
-
-@dataclass
-class Export:
-    """``rows`` as the data layer reads them, and how many votes gave none and why."""
-
-    rows: list[dict[str, str]]
-    left_out: dict[str, int] = field(default_factory=dict)
-
-
-def preference_rows(votes: Iterable[Vote], run: str | None = None) -> Export:
-    """Rows of prompt, chosen and rejected: the best answer against each of the others.
-
-    Of rows that say the opposite of each other the later one stays.
-    """
-    rows: dict[Any, dict[str, str]] = {}
-    left_out: dict[str, int] = {}
-
-    def leave_out(why: str) -> None:
-        left_out[why] = left_out.get(why, 0) + 1
-
-    for vote in votes:
-        if run and run not in (vote["run"], *(c["label"] for c in vote["columns"])):
-            continue
-        if vote["verdict"] in (TIE, BAD):
-            leave_out("ties" if vote["verdict"] == TIE else "both bad")
-            continue
-        place = LETTERS.index(vote["verdict"])
-        answers = [column["answer"] for column in vote["columns"]]
-        for position, rejected in enumerate(answers):
-            chosen = answers[place]
-            if position == place:
-                continue
-            if chosen == rejected:
-                leave_out("equal answers")
-            elif not chosen.strip() or not rejected.strip():
-                leave_out("empty answers")
-            else:
-                key = (vote["prompt"], frozenset((chosen, rejected)))
-                if key in rows:
-                    leave_out("voted on again later")
-                rows[key] = {"prompt": vote["prompt"], "chosen": chosen, "rejected": rejected}
-    return Export(list(rows.values()), left_out)
-
-
-def export_votes(
-    folder: str | Path, file: str | Path, run: str | None = None, replace: bool = False
-) -> Export:
-    """Write the votes as a preference data set (.jsonl); raises UserError where there are none."""
-    file = Path(file)
-    if file.suffix != ".jsonl":
-        raise UserError(f"{file} is no name for JSON lines; end it with .jsonl.")
-    if file.exists() and not replace:
-        raise UserError(f"{file} exists; choose another name or remove it first.")
-    export = preference_rows(read_votes(folder), run)
-    if not export.rows:
-        left = ", ".join(f"{count} {why}" for why, count in export.left_out.items())
-        raise UserError(
-            f"There are no votes in {votes_file(folder)} that prefer one answer"
-            + (f" ({left})" if left else "")
-            + "; vote with `dpo-lite compare RUN --blind`."
-        )
-    with disk_faults_told():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in export.rows))
-    return export
-
-
-def training_command(folder: str | Path, run: str, file: str | Path) -> list[str]:
-    """Trains on from the run's adapter, with that adapter as the reference, on exported votes."""
-    recipe = Path(folder) / run / "recipe.yaml"
-    return ["dpo-lite", "train", str(recipe), *training_keys(folder, run, file)]
-
-
-def training_keys(folder: str | Path, run: str, file: str | Path) -> list[str]:
-    """What it says otherwise than the run's recipe, as ``key=value``."""
-    path = Path(folder) / run
-    number = 1
-    while (Path(folder) / f"{run}-votes-{number}").exists():
-        number += 1
-    # What the run's recipe says about its own data does not hold for the votes.
-    data = load_recipe(path / "recipe.yaml").data
-    own = [f"data.{key}=null" for key in OF_THE_DATA if getattr(data, key) is not None]
-    own += ["data.format=auto"] if data.format != "auto" and not data.raw else []
-    return [
-        *(f"run.name={run}-votes-{number}", f"run.folder={folder}", f"data.train={file}", *own),
-        *(f"model.adapter={path / 'adapter'}", "reference=start"),
-    ]

@@ -91,6 +91,8 @@ def interrupted(curves: Curves) -> Advice | None:
 def stopped(curves: Curves) -> Advice | None:
     if curves.status["state"] != "stopped":
         return None
+    if not curves.status.get("step") and not curves.steps:
+        return Advice("info", "Stopped before its first update: nothing is trained. Resume begins.")
     return Advice("info", "Stopped and saved. Resume goes on as if it had never stopped.")
 
 

@@ -43,7 +43,7 @@ class _Ticket:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.sent = False
         self.begun = False
-        self.cancelled_at: float | None = None
+        self.cancelled = False
 
 
 class Worker:
@@ -63,7 +63,7 @@ class Worker:
     def run(self, task: str, **arguments: Any) -> Iterator[Event]:
         """Do a task and yield its events; the last is a ``result`` or an ``error``.
 
-        {"event": "queued", "ahead": [tasks], "text": ...}     while others are before this one
+        {"event": "queued", "ahead": [tasks], "text": ..., "seconds": ...}   others are before it
         {"event": "progress", "text": ..., "seconds": ...}     said again every second
         {"event": "token", ...}                                as the task defines it
         {"event": "result", "result": ...}, {"event": "error", "text": one sentence}
@@ -117,15 +117,16 @@ class Worker:
     # --- one task --------------------------------------------------------------------------------
 
     def _wait_in_line(self, ticket: _Ticket) -> Iterator[Event]:
+        started = time.monotonic()
         while True:
             with self._changed:
                 if self._line[0] is ticket:
                     return
                 place = self._line.index(ticket)
                 ahead = [other.task for other in itertools.islice(self._line, place)]
-                self._end_stuck()
             text = f"waiting for {ahead[0]}" + (f" and {len(ahead) - 1} more" if ahead[1:] else "")
-            yield {"event": "queued", "ahead": ahead, "text": text}
+            seconds = time.monotonic() - started
+            yield {"event": "queued", "ahead": ahead, "text": text, "seconds": seconds}
             with self._changed:
                 self._changed.wait_for(lambda: self._line[0] is ticket, timeout=BEAT)
 
@@ -160,14 +161,18 @@ class Worker:
             if not ticket.sent or self._process is None:
                 self._line.remove(ticket)
                 self._changed.notify_all()
-            elif ticket.cancelled_at is None:
-                ticket.cancelled_at = time.monotonic()
+            elif not ticket.cancelled:
+                ticket.cancelled = True
                 self._write({"cancel": ticket.number})
+                patience = threading.Timer(STUCK, self._end_stuck, [ticket, self._process])
+                patience.daemon = True
+                patience.start()
 
-    def _end_stuck(self) -> None:
-        cancelled = self._line[0].cancelled_at
-        if cancelled and time.monotonic() - cancelled > STUCK and self._process:
-            self._process.kill()
+    def _end_stuck(self, ticket: _Ticket, process: subprocess.Popen) -> None:
+        """End a process that has not let go of a cancelled task, whether anybody waits or not."""
+        with self._changed:
+            if ticket in self._line and self._process is process:
+                process.kill()
 
     # --- the process -----------------------------------------------------------------------------
 
@@ -207,7 +212,7 @@ class Worker:
             ticket = self._line[0] if self._line else None
             if ticket is None or not ticket.sent:
                 pass
-            elif code == 0 and not ticket.begun and ticket.cancelled_at is None:
+            elif code == 0 and not ticket.begun and not ticket.cancelled:
                 ticket.events.put({"event": "again"})  # it ended as the task was on its way
             else:
                 self._end(ticket, {"event": "error", "text": _crash(ticket.task, code, log)})

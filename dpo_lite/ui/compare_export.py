@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from dpo_lite.compare.votes import export_votes, read_votes, training_command, training_keys
+from dpo_lite.compare.vote_rows import Kind, export_votes, training_command, training_keys
+from dpo_lite.compare.votes import read_votes
 from dpo_lite.errors import UserError
 from dpo_lite.files import NAME
 from dpo_lite.ui import parts
@@ -19,33 +20,35 @@ def connect_export(page: Page, tab: CompareTab) -> None:
     written = gr.State("")  # the path of the file
     export = tab.export
 
-    def write(run: str | None, name: str) -> tuple[str, str, gr.Button]:
+    def write(run: str | None, name: str, kind: Kind) -> tuple[str, str, gr.Button]:
         try:
-            html, path = _write(page, run, (name or "").strip())
+            html, path = _write(page, run, (name or "").strip(), kind)
         except UserError as error:
             return parts.note(error, "bad"), "", gr.Button(visible=False)
         return html, path, gr.Button(visible=True)
 
-    def train(path: str, run: str | None) -> tuple[list[Any], gr.Tabs]:
+    def train(path: str, run: str | None, kind: Kind) -> tuple[list[Any], gr.Tabs]:
         run = run or read_votes(page.runs)[-1]["run"]
-        keys = training_keys(page.runs, run, path)
+        keys = training_keys(page.runs, run, path, kind)
         return [run, keys, time.time(), "run"], gr.Tabs(selected="recipes")
 
-    inputs, outputs = [tab.question.run, export.file], [export.outcome, written, export.train]
+    inputs = [tab.question.run, export.file, export.kind]
+    outputs = [export.outcome, written, export.train]
     export.export.click(write, inputs, outputs, **parts.QUIET)
-    asked = [written, tab.question.run]
+    asked = [written, tab.question.run, export.kind]
     export.train.click(train, asked, [page.wanted_data, page.tabs], **parts.QUIET)
 
 
-def _write(page: Page, run: str | None, name: str) -> tuple[str, str]:
+def _write(page: Page, run: str | None, name: str, kind: Kind) -> tuple[str, str]:
     """Write the file; returns what to say of it, and its path."""
     if not NAME.match(name):
         raise UserError("Give a plain file name that ends in .jsonl, such as votes.jsonl.")
     path = page.recipes / name
-    exported = export_votes(page.runs, path, run)
+    exported = export_votes(page.runs, path, run, kind=kind)
     run = run or read_votes(page.runs)[-1]["run"]
-    train_line = training_command(page.runs, run, path)
+    train_line = training_command(page.runs, run, path, kind)
     which = [*parts.runs_option(page.runs), "--run", run]
+    which += ["--answers"] if kind == "answers" else []
     export_line = ["dpo-lite", "votes", "export", str(path), *which]
     count = len(exported.rows)
     left_out = ", ".join(f"{why} {number}" for why, number in exported.left_out.items())

@@ -91,7 +91,10 @@ def generate(
     run, beside, blind, prompt, strength, *numbers = settings
     sampling = read_sampling(numbers)
     try:
-        chosen = _columns(page, run, [*(beside or []), _policy(strength)], blind, prompt)
+        if not (prompt or "").strip():
+            raise UserError("Type a prompt, or page to one of the run's own.")
+        names = [*(beside or []), policy_name(strength)]
+        chosen = chosen_columns(page, run, names, distinct=blind)
     except UserError as error:
         not_asked = {tab.message: parts.note(error, "bad"), tab.ballot.row: gr.Row(visible=False)}
         yield not_asked | _busy(tab, False)
@@ -136,28 +139,27 @@ def _follow(
         elif kind == "error":
             message = parts.note(event["text"], "bad")
             yield _screen(tab, message, answers, tokens, differences) | _busy(tab, False)
-        elif event.get("text") != "generating":
+        else:  # once a second at least: Gradio can close this only where it says something
             progress = f"{event['text']} … {event.get('seconds', 0):.0f} s"
-            yield _growing(tab, parts.note(progress), answers)
+            begun = any(column["text"] for column in answers["columns"])
+            yield _growing(tab, "" if begun else parts.note(progress), answers)
 
 
-def _columns(
-    page: Page, run: str | None, names: Sequence[str], blind: bool, prompt: str | None
+def chosen_columns(
+    page: Page, run: str | None, names: Sequence[str], distinct: bool
 ) -> list[Column]:
-    """The columns, checked here already, before anything is loaded."""
+    """The columns, checked here already, before anything is loaded; ``distinct``: not all alike."""
     if not run:
         raise UserError("Choose a run first.")
-    if not (prompt or "").strip():
-        raise UserError("Type a prompt, or page to one of the run's own.")
     for name in names:
         safe_name(name.partition(AT)[0])  # no path reaches the disk from here
     chosen = columns(named_run(run, page.runs), names, page.runs)
-    if blind and len({column.fingerprint for column in chosen}) < 2:
+    if distinct and len({column.fingerprint for column in chosen}) < 2:
         raise UserError("A blind vote needs two different models: add one under Beside it.")
     return chosen
 
 
-def _policy(strength: float | None) -> str:
+def policy_name(strength: float | None) -> str:
     """The policy's column; an emptied slider is the policy as it is."""
     return POLICY if strength in (None, 1) else f"{POLICY}{AT}{strength:g}"
 
@@ -203,12 +205,15 @@ def show_answers(answers: Answers, tokens: bool, differences: bool) -> str:
     """The answers as HTML; of a blind vote without names until it is given."""
     if not answers["columns"]:
         return ""
+    hidden = answers["blind"] and answers["verdict"] is None
+    whole = all("tokens" in column for column in answers["columns"])
     return answer_cards(
         answers["columns"],
-        hidden=answers["blind"] and answers["verdict"] is None,
+        hidden=hidden,
         tokens=tokens,
         differences=differences,
         best=answers["verdict"],
+        thumbs=answers["thumbs"] if whole and not hidden else None,
     )
 
 
@@ -220,7 +225,7 @@ def command(page: Page, run, beside, blind, prompt, strength, *numbers) -> str:
     words = ["dpo-lite", "compare", run, "--prompt", prompt]
     words += [] if REFERENCE in beside else ["--no-reference"]
     words += [word for name in beside if name != REFERENCE for word in ("--with", name)]
-    if _policy(strength) != POLICY:
+    if policy_name(strength) != POLICY:
         words += ["--no-policy", "--strength", f"{strength:g}"]
     words += ["--blind"] if blind else []
     words += sampling_flags(read_sampling(numbers))

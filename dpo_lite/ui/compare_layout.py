@@ -10,15 +10,24 @@ import gradio as gr
 from dpo_lite.compare.columns import REFERENCE
 from dpo_lite.compare.votes import BAD, LETTERS, TIE
 from dpo_lite.ui import parts
+from dpo_lite.ui.compare_round_layout import RoundPart, lay_out_round
 from dpo_lite.ui.compare_sampling import lay_out_sampling
+from dpo_lite.ui.compare_views import SAID_SCRIPT
 
 MOST_COLUMNS = 4
+ONE, ROUND = "One prompt", "A round of votes"
+MODES = (ONE, ROUND)
+NOTHING = parts.empty(
+    "Nothing to compare yet",
+    "Train a recipe first. A finished run stands here beside the model that it came from.",
+)
 NO_ANSWERS = {
     "columns": [],
     "prompt": "",
     "run": "",
     "blind": False,
     "verdict": None,
+    "thumbs": {},
     "sampling": {},
 }
 
@@ -63,6 +72,7 @@ class Ballot:
 @dataclass(frozen=True)
 class Export:
     file: gr.Textbox
+    kind: gr.Radio
     export: gr.Button
     outcome: gr.HTML
     train: gr.Button
@@ -78,6 +88,9 @@ class CompareTab:
     nothing_yet: gr.HTML
     everything: gr.Column
     question: Question
+    mode: gr.Radio
+    ways: dict[str, gr.Column]  # what is shown in each mode
+    round: RoundPart
     controls: Controls
     message: gr.HTML
     answers_html: gr.HTML
@@ -98,22 +111,33 @@ class CompareTab:
 def lay_out() -> CompareTab:
     answers = gr.State(NO_ANSWERS)
     sent = gr.State(None)
-    nothing_yet = gr.HTML(
-        parts.empty(
-            "Nothing to compare yet",
-            "Train a recipe first. A finished run stands here beside the model that it came from.",
-        ),
-        elem_id="compare-empty",
-    )
+    # Said only when the runs have been looked at: until then nobody knows.
+    nothing_yet = gr.HTML(parts.waiting("looking for runs"), elem_id="compare-empty")
     with gr.Column(visible=False, elem_id="compare-all") as everything:
-        question = _lay_out_question()
+        run, beside = _lay_out_models()
+        with gr.Accordion("Sampling", open=False, elem_id="compare-sampling"):
+            sampling = lay_out_sampling()
+        mode = gr.Radio(
+            list(MODES), value=ONE, show_label=False, container=False, elem_id="compare-mode"
+        )
         strength = _strength()
-        controls = _lay_out_controls(strength)
-        message = gr.HTML("", padding=False, elem_id="compare-told")
-        answers_html = gr.HTML("", padding=False, elem_id="compare-answers", min_height=130)
+        with gr.Column(elem_id="compare-one") as one:
+            question = _lay_out_question(run, beside, sampling)
+            controls = _lay_out_controls(strength)
+            # A place of its own, so that nothing moves when it speaks.
+            message = gr.HTML("", padding=False, elem_id="compare-told", min_height=48)
+            answers_html = gr.HTML(
+                "",
+                padding=False,
+                elem_id="compare-answers",
+                min_height=130,
+                js_on_load=SAID_SCRIPT,
+            )
+            ballot = _lay_out_ballot()
+            command = gr.HTML("", padding=False, elem_id="compare-command")
+        with gr.Column(visible=False, elem_id="compare-round") as several:
+            voting = lay_out_round()
         strength.render()
-        ballot = _lay_out_ballot()
-        command = gr.HTML("", padding=False, elem_id="compare-command")
         with gr.Row(equal_height=True):
             loaded = gr.HTML("", padding=False, elem_id="compare-loaded")
             free = gr.Button("Free", size="sm", elem_id="compare-free", min_width=90, scale=0)
@@ -126,6 +150,9 @@ def lay_out() -> CompareTab:
         nothing_yet,
         everything,
         question,
+        mode,
+        {ONE: one, ROUND: several},
+        voting,
         controls,
         message,
         answers_html,
@@ -138,7 +165,7 @@ def lay_out() -> CompareTab:
     )
 
 
-def _lay_out_question() -> Question:
+def _lay_out_models() -> tuple[gr.Dropdown, gr.Dropdown]:
     with gr.Row():
         run = gr.Dropdown(
             label="Run",
@@ -161,6 +188,10 @@ def _lay_out_question() -> Question:
             min_width=260,
             info="The reference, or other runs on the same base",
         )
+    return run, beside
+
+
+def _lay_out_question(run: gr.Dropdown, beside: gr.Dropdown, sampling: list[Any]) -> Question:
     prompt = gr.Textbox(
         label="Prompt",
         lines=2,
@@ -175,8 +206,6 @@ def _lay_out_question() -> Question:
         forth = gr.Button("Next prompt ›", elem_id="compare-next", **small)
         position = gr.HTML("", padding=False, elem_id="compare-place")
         offered, filled = (gr.Textbox("", visible="hidden") for _ in range(2))
-    with gr.Accordion("Sampling", open=False, elem_id="compare-sampling"):
-        sampling = lay_out_sampling()
     return Question(run, beside, prompt, back, forth, position, offered, filled, sampling)
 
 
@@ -222,6 +251,11 @@ def _lay_out_controls(strength: gr.Slider) -> Controls:
 
 def _lay_out_ballot() -> Ballot:
     with gr.Row(visible=False, elem_id="compare-vote") as row:
+        gr.HTML(
+            '<p class="dl-muted dl-small">The keys 1, 2, … press these, as long as nobody types in'
+            " a field.</p>",
+            padding=False,
+        )
         buttons = {
             letter: gr.Button(
                 f"{letter} is better",
@@ -246,7 +280,15 @@ def _lay_out_export() -> Export:
             info="A new .jsonl file beside your own recipes",
             min_width=220,
         )
+        kind = gr.Radio(
+            [("pairs, for DPO", "pairs"), ("single answers, for KTO", "answers")],
+            value="pairs",
+            label="As",
+            info="A thumb is a single answer; of a vote on two the best is good, the other bad",
+            elem_id="compare-kind",
+            min_width=280,
+        )
         export = gr.Button("Export", size="md", elem_id="compare-export", min_width=110, scale=0)
     outcome = gr.HTML("", padding=False, elem_id="compare-exported")
     train = gr.Button("Open in Recipes", visible=False, size="md", elem_id="compare-open-recipes")
-    return Export(file, export, outcome, train)
+    return Export(file, kind, export, outcome, train)

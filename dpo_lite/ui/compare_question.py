@@ -25,7 +25,10 @@ def connect_question(page: Page, tab: CompareTab) -> None:
     question = tab.question
 
     def clicked_in_table(selected: list[str] | None) -> Any:
-        return selected[0] if selected and selected[0] in answering(page.runs) else gr.skip()
+        names = answering(page.runs)
+        if not selected or selected[0] not in names:
+            return gr.skip()
+        return gr.Dropdown(choices=names, value=selected[0])  # it may be named anew just now
 
     def chose_run(name: str | None) -> tuple[Any, Any]:
         return _of_run(page, name)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpo_lite.compare.votes import LETTERS, Pairing
 from dpo_lite.ui.parts import esc
 
+# A click on a card's button tells its letter and what is said of the answer: good, bad or best.
+SAID_SCRIPT = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-said]");
+  if (button) trigger("click", {said: button.dataset.said, letter: button.dataset.letter});
+});
+"""
 STRONGEST = 55  # per cent of colour for the token with the largest reward
 
 
@@ -20,9 +27,12 @@ def answer_cards(
     tokens: bool = False,
     differences: bool = False,
     best: str | None = None,
+    thumbs: Mapping[str, str] | None = None,
 ) -> str:
     """The columns as cards. A column has ``label`` and ``text``, and when it is done ``reward`` and
-    ``tokens``. ``hidden``: letters for names and no rewards; ``best``: the letter voted for."""
+    ``tokens``. ``hidden``: letters for names and no rewards; ``best``: the letter voted for.
+    ``thumbs``: what was said of answers by themselves, good or bad by letter; with them come the
+    buttons for it."""
     largest = max(
         (abs(reward) for c in columns for _, reward in c.get("tokens") or []), default=0.0
     )
@@ -37,13 +47,28 @@ def answer_cards(
         letter = LETTERS[place]
         name = letter if hidden else column["label"]
         won = " dl-won" if best == letter else ""
+        verdicts = ""
+        if thumbs is not None:
+            verdicts = said_buttons(letter, thumbs.get(letter), best, len(columns) > 1)
         cards.append(
             f'<article class="dl-card dl-answer{won}" data-place="{letter}">'
             f"<header><b>{esc(name)}</b>{_facts(column, hidden)}</header>"
-            f'<div class="dl-said">{body or "&nbsp;"}</div></article>'
+            f'<div class="dl-said">{body or "&nbsp;"}</div>{verdicts}</article>'
         )
     legend = _legend() if tokens and not hidden and largest else ""
     return f'<div class="dl-answers">{"".join(cards)}</div>{legend}'
+
+
+def said_buttons(letter: str, thumb: str | None, best: str | None, several: bool) -> str:
+    """What can be said of one answer; ``several``: whether it stands beside others."""
+    offered = [("good", "Good", thumb == "good"), ("bad", "Bad", thumb == "bad")]
+    offered += [("best", "Prefer this", best == letter)] if several else []
+    buttons = "".join(
+        f'<button type="button" class="dl-say" data-said="{said}" data-letter="{letter}"'
+        f' aria-pressed="{str(pressed).lower()}">{words}</button>'
+        for said, words, pressed in offered
+    )
+    return f'<div class="dl-says">{buttons}</div>'
 
 
 def _facts(column: dict[str, Any], hidden: bool) -> str:
@@ -102,10 +127,7 @@ def win_table(pairs: Sequence[Pairing], names: dict[str, str]) -> str:
         if pair.interval:
             low, high = (100 * end for end in pair.interval)
             words = f"{pair.rate:.0%} <span class='dl-muted'>({low:.0f} to {high:.0f})</span>"
-            drawn = (
-                f'<span class="dl-interval"><i style="left:{low:.1f}%;width:{high - low:.1f}%"></i>'
-                f'<b style="left:{100 * pair.rate:.1f}%"></b></span>'
-            )
+            drawn = interval_bar(*pair.interval, pair.rate)
         counts = "".join(
             f'<td class="dl-number">{n}</td>' for n in (pair.wins, pair.losses, pair.ties, pair.bad)
         )
@@ -122,4 +144,12 @@ def win_table(pairs: Sequence[Pairing], names: dict[str, str]) -> str:
         f"<tbody>{''.join(rows)}</tbody></table></div>"
         '<p class="dl-muted dl-small">A tie counts as half a win, both bad does not count. Of two '
         "votes on the same answers the later one stands.</p>"
+    )
+
+
+def interval_bar(low: float, high: float, rate: float) -> str:
+    """A share and its interval between 0 and 1 as a small bar."""
+    return (
+        f'<span class="dl-interval"><i style="left:{100 * low:.1f}%;'
+        f'width:{100 * (high - low):.1f}%"></i><b style="left:{100 * rate:.1f}%"></b></span>'
     )

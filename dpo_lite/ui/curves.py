@@ -1,53 +1,67 @@
-"""Training curves as SVG of our own: several runs over each other, light and dark, no script.
+"""Training curves as SVG of our own: several runs over each other, light and dark.
 
 A panel has one size whatever the data, so nothing on the page moves when a curve grows. The noisy
-measurement is drawn faintly, its running mean over it, held-out points as dots. Invisible strips
-carry the values as a title, which the browser shows under the pointer. A run has lines only in the
-panels of its task.
+measurement is drawn faintly, its running mean over it, held-out points as dots. A run has lines
+only in the panels of its task, and a panel in which nothing was measured is not there. What the
+pointer reads (see ``curve_script``) goes along as data, and ``axes`` says where the axes have
+their numbers.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dpo_lite.rates import LOGGED_OF, Rate
 from dpo_lite.report.metrics import split_eval
 from dpo_lite.tasks import TASKS, Task
 from dpo_lite.tasks.panels import Panel
+from dpo_lite.ui.axes import labels, log_ticks, short, ticks
 from dpo_lite.ui.parts import esc
 
-WIDTH, HEIGHT = 360, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 22
+WIDTH, HEIGHT = 360, 206
+LEFT, RIGHT, TOP, BOTTOM = 54, 10, 8, 26
 MOST_POINTS = 240
-STRIPS = 48
 Points = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class View:
+    """How curves are looked at. ``smooth``: from 0 to 1; ``log``: the values' axis, where all are
+    above 0; ``window``: the first and the last update shown, None for all."""
+
+    smooth: float = 0.8
+    log: bool = False
+    window: tuple[float, float] | None = None
 
 
 def grid(
     runs: Mapping[str, Sequence[Mapping[str, Any]]],
-    smooth: float = 0.8,
+    view: View = View(),
     colors: Mapping[str, int] | None = None,
     tasks: Mapping[str, Task] | None = None,
     kept: Mapping[str, int] | None = None,
 ) -> str:
-    """The panels of runs given as name -> lines of metrics.jsonl; ``smooth`` is from 0 to 1.
+    """The panels of runs given as name -> lines of metrics.jsonl.
 
     ``colors``: the number of each run's colour, 1 to 6; default: in the order given. ``tasks``: of
     each run; default: dpo. ``kept``: the update whose adapter a run kept, of those that chose one.
     """
     colors = colors or {name: i % 6 + 1 for i, name in enumerate(runs)}
     tasks = tasks or dict.fromkeys(runs, TASKS["dpo"])
+    begun = any(runs.values())
     panels = []
     for panel in shared_panels([tasks[name] for name in runs]):
         own = [name for name in runs if panel in tasks[name].panels]
-        shown = {name: {key: series(runs[name], key) for key in panel.keys} for name in own}
-        dots = {name: _dots(runs[name]) for name in own}
-        if own and (panel.always or _says_something(panel, shown, dots)):
+        shown = _without_silent({name: _lines(runs[name], panel, view) for name in own})
+        dots = {name: _dots(runs[name], view) for name in own}
+        if own and (_says_something(panel, shown, dots) if begun else panel.always):
             note = panel.note(runs[own[0]], tasks[own[0]].unit) if panel.note else ""
             chosen = {name: step for name, step in (kept or {}).items() if name in own}
-            panels.append(_figure(panel, shown, dots, smooth, colors, tasks, note, chosen))
+            panels.append(_figure(panel, shown, dots, view, colors, tasks, note, chosen))
     return f'<div class="dl-curves">{"".join(panels)}</div>'
 
 
@@ -56,11 +70,39 @@ def shared_panels(tasks: Iterable[Task]) -> list[Panel]:
     return list(dict.fromkeys(p for task in tasks for p in task.panels if p.on_page))
 
 
+def _lines(records: Sequence[Mapping[str, Any]], panel: Panel, view: View) -> dict[str, Points]:
+    return {key: within(series(records, key), view) for key in panel.keys}
+
+
+def _without_silent(shown: dict[str, dict[str, Points]]) -> dict[str, dict[str, Points]]:
+    """Of several metrics in a panel those that are 0 in all runs from first to last are left out:
+    what a method does not have (the value's loss of GRPO) is logged so."""
+    keys = {key for by_key in shown.values() for key in by_key}
+    silent = {
+        key
+        for key in keys
+        if not any(value for by_key in shown.values() for _, value in by_key.get(key, []))
+    }
+    if silent == keys:
+        return shown
+    return {name: {k: p for k, p in own.items() if k not in silent} for name, own in shown.items()}
+
+
 def _says_something(panel: Panel, shown, dots) -> bool:
-    """Whether anything was measured that is not the same from first to last."""
+    """Whether anything was measured, and of a panel that waits, not always the same."""
     series = [points for own in shown.values() for points in own.values()]
     series += [p for own in dots.values() for (_, key), p in own.items() if key in panel.keys]
+    if panel.always:
+        return any(series)
     return any(len({value for _, value in points}) > 1 for points in series)
+
+
+def within(points: Points, view: View) -> Points:
+    """The points that are looked at."""
+    if view.window is None:
+        return points
+    first, last = view.window
+    return [(step, value) for step, value in points if first <= step <= last]
 
 
 def series(records: Sequence[Mapping[str, Any]], key: str) -> Points:
@@ -88,34 +130,22 @@ def thinned(points: Points, most: int = MOST_POINTS) -> Points:
     return [(sum(p[0] for p in q) / len(q), sum(p[1] for p in q) / len(q)) for q in parts]
 
 
-def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers from below ``low`` to above ``high``, about ``count`` of them."""
-    if high <= low:
-        pad = abs(high) * 0.1 or 1.0
-        low, high = low - pad, high + pad
-    raw = (high - low) / count
-    power = 10 ** math.floor(math.log10(raw))
-    step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= raw * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [i * step for i in range(first, last + 1)]
-
-
 def _figure(
     panel: Panel,
     shown,
     dots,
-    smooth: float,
+    view: View,
     colors: Mapping[str, int],
     tasks: Mapping[str, Task],
     note: str,
     kept: Mapping[str, int],
 ) -> str:
-    """``note``: of the first run, a line within the panel."""
+    """``note``: of the first run, a line under the panel while the pointer is not on it."""
     lines = [
         (name, key, points)
         for name, by_key in shown.items()
         for key in panel.keys
-        if (points := by_key[key])
+        if (points := by_key.get(key))
     ]
     marks = [
         (name, held_out, point, _reading(by_metric, held_out, key, *point))
@@ -124,70 +154,103 @@ def _figure(
         if key in panel.keys
         for point in points
     ]
-    title = esc(panel.legend or panel.title)
-    head = f"<figcaption>{title}</figcaption>"
+    title = esc(_title(panel, {key for _, key, _ in lines}))
+    data = ""
     if not lines and not marks:
         body = f'<text class="dl-axis" x="50%" y="50%" text-anchor="middle">{panel.empty}</text>'
     else:
         units = {name: tasks[name].unit for name in shown}
-        body = _drawing(panel, lines, marks, smooth, colors, units, kept)
-        if note:
-            place = f'x="{WIDTH - RIGHT}" y="{HEIGHT - BOTTOM - 5}" text-anchor="end"'
-            body += f'<text class="dl-axis" {place}>{esc(note)}</text>'
+        body, span = _drawing(panel, lines, marks, view, colors, units, kept)
+        data = f' data-read="{esc(_to_read(lines, span, units, kept))}"'
+    head = (
+        f"<figcaption>{title}</figcaption>"
+        '<button type="button" class="dl-png" title="Download this panel as a picture">PNG</button>'
+    )
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}"'
-    return f'<figure class="dl-panel">{head}<svg {size}>{body}</svg></figure>'
+    reading = f'<p class="dl-reading" data-rest="{esc(note)}">{esc(note)}</p>'
+    return f'<figure class="dl-panel"{data}>{head}<svg {size}>{body}</svg>{reading}</figure>'
+
+
+def _title(panel: Panel, drawn: set[str]) -> str:
+    """Of several metrics the title names those that are drawn."""
+    left = [key for key in panel.keys if key in drawn]
+    if drawn and len(left) < len(panel.keys):
+        return f"{panel.title}: {', '.join(key.rpartition('/')[2] for key in left)}"
+    return panel.legend or panel.title
+
+
+def _to_read(lines, span: tuple[float, float], units, kept: Mapping[str, int]) -> str:
+    """What the pointer reads, as JSON: real measurements, of long runs every so many."""
+    read = []
+    for name, key, points in lines:
+        every = -(-len(points) // MOST_POINTS)
+        some = [[step, short(value)] for step, value in points[::every]]
+        read.append(
+            {"run": name, "key": key, "unit": units[name], "kept": kept.get(name), "at": some}
+        )
+    edges = {"left": LEFT / WIDTH, "right": (WIDTH - RIGHT) / WIDTH, "span": span}
+    return json.dumps(edges | {"lines": read}, separators=(",", ":"))
 
 
 def _drawing(
     panel: Panel,
     lines,
     marks,
-    smooth: float,
+    view: View,
     colors: Mapping[str, int],
     units: Mapping[str, str],
     kept: Mapping[str, int],
-) -> str:
+) -> tuple[str, tuple[float, float]]:
+    """The SVG's inside, and the first and last update on its axis."""
     values = [v for *_, points in lines for _, v in points] + [point[1] for *_, point, _ in marks]
     steps = [s for *_, points in lines for s, _ in points] + [point[0] for *_, point, _ in marks]
+    log = view.log and min(values) > 0
     low, high = min(values), max(values)
-    if panel.zero:
+    if panel.zero and not log:
         low, high = min(low, 0.0), max(high, 0.0)
-    if panel.top is not None:
+    if panel.top is not None and not log:
         high = max(high, panel.top)
-    rows = ticks(low, high)
+    rows = log_ticks(low, high) if log else ticks(low, high)
     low, high = rows[0], rows[-1]
-    most = max(max(steps), 1)
+    first, last = view.window or (0, max(steps))
+    last = max(last, first + 1)
 
     def x(step: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * step / most
+        return LEFT + (WIDTH - LEFT - RIGHT) * (step - first) / (last - first)
+
+    def share(value: float) -> float:
+        if log:
+            return math.log(high / value) / math.log(high / low)
+        return (high - value) / (high - low)
 
     def y(value: float) -> float:
-        return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
+        return TOP + (HEIGHT - TOP - BOTTOM) * share(value)
 
     out = []
-    for value in rows:
+    for value, label in zip(rows, labels(rows), strict=True):
         out.append(
             f'<line class="dl-rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}"'
-            f' y2="{y(value):.1f}"/><text class="dl-axis" x="{LEFT - 6}" y="{y(value) + 3.5:.1f}"'
-            f' text-anchor="end">{_short(value)}</text>'
+            f' y2="{y(value):.1f}"/><text class="dl-axis" x="{LEFT - 6}" y="{y(value) + 4.5:.1f}"'
+            f' text-anchor="end">{label}</text>'
         )
-    for step in [s for s in ticks(0, most) if s <= most and s == int(s)]:
-        anchor = "end" if x(step) > WIDTH - RIGHT - 12 else "middle"
+    for step in [s for s in ticks(first, last) if first <= s <= last and s == int(s)]:
+        anchor = "end" if x(step) > WIDTH - RIGHT - 14 else "middle"
         out.append(
-            f'<text class="dl-axis" x="{x(step):.1f}" y="{HEIGHT - 6}"'
+            f'<text class="dl-axis" x="{x(step):.1f}" y="{HEIGHT - 8}"'
             f' text-anchor="{anchor}">{int(step):,}</text>'
         )
     for name, step in kept.items():
-        style = f'style="--dl-color:var(--dl-series-{colors[name]})"'
-        out.append(
-            f'<line class="dl-kept" data-run="{esc(name)}" {style} x1="{x(step):.1f}"'
-            f' x2="{x(step):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-        )
+        if first <= step <= last:
+            style = f'style="--dl-color:var(--dl-series-{colors[name]})"'
+            out.append(
+                f'<line class="dl-kept" data-run="{esc(name)}" {style} x1="{x(step):.1f}"'
+                f' x2="{x(step):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+            )
     for name, key, points in lines:
         kind = ("", "dl-dashed", "dl-dotted")[panel.keys.index(key)]
         style = f'style="--dl-color:var(--dl-series-{colors[name]})"'
         about = f'data-run="{esc(name)}" data-key="{esc(key)}" {style}'
-        mean = smoothed(points, smooth if panel.noisy else 0.0)
+        mean = smoothed(points, view.smooth if panel.noisy else 0.0)
         for css, drawn in (("dl-raw", points), ("dl-line", mean)):
             places = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in thinned(drawn))
             out.append(f'<polyline class="{css} {kind}" {about} points="{places}"/>')
@@ -197,7 +260,7 @@ def _drawing(
         style = f'style="--dl-color:var(--dl-series-{colors[name]})"'
         title = f"{name}, {held_out}, {units[name]} {step:,}: {reading}"
         out.append(_dot(x(step), y(value), name, style, title))
-    return "".join(out) + _strips(lines, most, x, len(panel.keys) > 1, units, kept)
+    return "".join(out), (first, last)
 
 
 def _dot(x: float, y: float, name: str, style: str, title: str) -> str:
@@ -208,34 +271,7 @@ def _dot(x: float, y: float, name: str, style: str, title: str) -> str:
     )
 
 
-def _strips(
-    lines, most: float, x, many_keys: bool, units: Mapping[str, str], kept: Mapping[str, int]
-) -> str:
-    """Transparent strips that tell the values nearest to the pointer."""
-    count = min(STRIPS, int(most) + 1)
-    width = (WIDTH - LEFT - RIGHT) / count
-    nearest = [(name, key, dict(points), [s for s, _ in points]) for name, key, points in lines]
-    out = []
-    for i in range(count):
-        middle = most * (i + 0.5) / count
-        readings = []
-        for name, key, values, steps in nearest:
-            step = min(steps, key=lambda s: abs(s - middle)) if len(steps) < 400 else None
-            if step is None:
-                place = min(len(steps) - 1, round(len(steps) * middle / most))
-                step = steps[place]
-            what = f" {key.rpartition('/')[2]}" if many_keys else ""
-            mark = " (kept)" if kept.get(name) == step else ""
-            readings.append(f"{name}{what}, {units[name]} {step:,}{mark}: {_short(values[step])}")
-        title = esc("\n".join(readings))
-        out.append(
-            f'<rect class="dl-strip" x="{LEFT + i * width:.1f}" y="{TOP}" width="{width:.2f}"'
-            f' height="{HEIGHT - TOP - BOTTOM}"><title>{title}</title></rect>'
-        )
-    return "".join(out)
-
-
-def _dots(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Points]:
+def _dots(records: Sequence[Mapping[str, Any]], view: View) -> dict[tuple[str, str], Points]:
     """Held-out points by (set, metric)."""
     by_metric: dict[tuple[str, str], dict[float, float]] = {}
     for record in records:
@@ -243,7 +279,7 @@ def _dots(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Points]
             split = split_eval(key)
             if split and _is_number(value):
                 by_metric.setdefault(split, {})[record["step"]] = value
-    return {key: sorted(points.items()) for key, points in by_metric.items()}
+    return {key: within(sorted(points.items()), view) for key, points in by_metric.items()}
 
 
 def _reading(
@@ -251,18 +287,8 @@ def _reading(
 ) -> str:
     """A held-out value in words, a share with what it is of."""
     counts = dict(by_metric.get((held_out, LOGGED_OF.get(key, "")), []))
-    return Rate(value, int(counts[step])).words() if step in counts else _short(value)
+    return Rate(value, int(counts[step])).words() if step in counts else short(value)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _short(value: float) -> str:
-    """A number in few characters: 0.693, 12.5, 5e-06, 1,200."""
-    size = abs(value)
-    if size and (size < 1e-3 or size >= 1e6):
-        return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-")
-    if size >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3f}".rstrip("0").rstrip(".") if size < 10 else f"{value:.4g}"

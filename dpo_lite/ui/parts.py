@@ -76,6 +76,11 @@ def empty(title: object, what_to_do: object) -> str:
     )
 
 
+def waiting(text: object) -> str:
+    """What stands for the moment until the page knows what to show."""
+    return f'<p class="dl-muted dl-small" role="status">{esc(text)} …</p>'
+
+
 def working(title: str, text: str, seconds: float | None) -> str:
     """A task on its way: what is being done and for how long."""
     clock = f"{seconds:.0f} s" if seconds is not None else ""

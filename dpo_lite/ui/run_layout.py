@@ -8,6 +8,8 @@ from typing import Any
 import gradio as gr
 
 from dpo_lite.ui import run_views as views
+from dpo_lite.ui.curve_script import CURVES_SCRIPT
+from dpo_lite.ui.run_next import LABELS
 
 # A click on a row tells its run and whether it adds to the selection. The table is drawn anew at
 # every change, so its place is put back.
@@ -41,6 +43,21 @@ watch("value", end);
 
 
 @dataclass(frozen=True)
+class Look:
+    """How the curves are looked at, as ``curves.View``; ``window`` is marked with the pointer."""
+
+    smooth: gr.Slider
+    log: gr.Checkbox
+    window: gr.State
+    whole: gr.Button
+    csv: gr.Button
+    file: gr.DownloadButton
+
+    def inputs(self) -> list[Any]:
+        return [self.smooth, self.log, self.window]
+
+
+@dataclass(frozen=True)
 class Manage:
     """The fold that renames and deletes; ``sure`` asks before it does."""
 
@@ -52,11 +69,13 @@ class Manage:
     question: gr.HTML
     yes: gr.Button
     no: gr.Button
+    message: gr.HTML
 
 
 @dataclass(frozen=True)
 class RunsTab:
-    """``sent`` is what the browser was sent last, so that nothing is sent twice."""
+    """``sent`` is what the browser was sent last, so that nothing is sent twice; ``said`` what a
+    button said last (see run_messages); ``next``: a button for each of ``run_next.STEPS``."""
 
     table: gr.HTML
     message: gr.HTML
@@ -64,37 +83,72 @@ class RunsTab:
     stop: gr.Button
     resume: gr.Button
     compare: gr.Button
+    next: dict[str, gr.Button]
     curves: gr.HTML
-    smooth: gr.Slider
+    look: Look
     samples: gr.HTML
     log: gr.HTML
     difference: gr.HTML
     manage: Manage
     sent: gr.State
+    said: gr.State
 
     def follows_runs(self) -> list[Any]:
         """What shows the runs as they are now, in the order of ``tab_runs.refresh``."""
         texts = [self.table, self.detail, self.curves, self.samples, self.log, self.difference]
-        return [*texts, self.stop, self.resume, self.compare, self.manage.fold, self.sent]
+        buttons = [self.stop, self.resume, self.compare, *self.next.values()]
+        messages = [self.message, self.manage.message]
+        return [*texts, *buttons, self.manage.fold, *messages, self.sent]
 
 
 def lay_out() -> RunsTab:
     table = gr.HTML(elem_id="runs-table", js_on_load=TABLE_SCRIPT)
-    message = gr.HTML(elem_id="runs-message")
     detail = gr.HTML(elem_id="runs-detail")
     with gr.Row(elem_classes="dl-buttons"):
         off = {"interactive": False, "size": "sm", "min_width": 110, "scale": 0}
         stop = gr.Button("Stop and save", elem_id="runs-stop", **off)
         resume = gr.Button("Resume", elem_id="runs-resume", **off)
         compare = gr.Button("Compare", elem_id="runs-compare", **off)
-    curves = gr.HTML(elem_id="runs-curves", js_on_load=TABLE_SCRIPT)  # RLHF's rows open its runs
-    with gr.Accordion("Smoothing and what the metrics mean", open=False, elem_id="runs-help"):
-        smooth = gr.Slider(0, 0.98, 0.8, step=0.02, label="Smoothing", elem_id="runs-smooth")
+    with gr.Row(elem_classes="dl-buttons", elem_id="runs-next"):
+        following = {
+            step: gr.Button(label, elem_id=f"runs-next-{step}", **(off | {"min_width": 170}))
+            for step, label in LABELS.items()
+        }
+    message = gr.HTML(elem_id="runs-message")
+    with gr.Row(elem_id="runs-look"):
+        smooth = gr.Slider(
+            0,
+            0.98,
+            0.8,
+            step=0.02,
+            label="Smoothing",
+            elem_id="runs-smooth",
+            scale=2,
+            min_width=220,
+        )
+        log = gr.Checkbox(
+            label="Log axis", elem_id="runs-log-axis", container=False, min_width=110, scale=0
+        )
+        whole = gr.Button(
+            "Show all updates",
+            size="sm",
+            visible=False,
+            elem_id="runs-whole",
+            scale=0,
+            min_width=150,
+        )
+        csv = gr.Button("Metrics as CSV", size="sm", elem_id="runs-csv", scale=0, min_width=150)
+        file = gr.DownloadButton(visible="hidden", elem_id="runs-csv-file")
+    curves = gr.HTML(
+        elem_id="runs-curves",
+        js_on_load=TABLE_SCRIPT + CURVES_SCRIPT,  # RLHF's rows open its runs
+    )
+    with gr.Accordion("What the metrics mean", open=False, elem_id="runs-help"):
         gr.HTML(views.explanations())
     with gr.Accordion("Answers over time", open=True, elem_id="runs-samples-fold"):
         samples = gr.HTML(elem_id="runs-samples")
     with gr.Accordion("Log", open=False, elem_id="runs-log-fold"):
-        log = gr.HTML(elem_id="runs-log", js_on_load=LOG_SCRIPT)
+        logged = gr.HTML(elem_id="runs-log", js_on_load=LOG_SCRIPT)
     with gr.Accordion("Difference of the recipes", open=False, elem_id="runs-difference-fold"):
         difference = gr.HTML(elem_id="runs-difference")
     return RunsTab(
@@ -104,13 +158,15 @@ def lay_out() -> RunsTab:
         stop,
         resume,
         compare,
+        following,
         curves,
-        smooth,
+        Look(smooth, log, gr.State(None), whole, csv, file),
         samples,
-        log,
+        logged,
         difference,
         manage=_lay_out_manage(),
         sent=gr.State({}),
+        said=gr.State(None),
     )
 
 
@@ -138,4 +194,5 @@ def _lay_out_manage() -> Manage:
                 **small,
             )
             no = gr.Button("Keep", elem_id="runs-delete-no", min_width=90, **small)
-    return Manage(fold, name, rename, delete, sure, question, yes, no)
+        message = gr.HTML(elem_id="runs-managed")
+    return Manage(fold, name, rename, delete, sure, question, yes, no, message)

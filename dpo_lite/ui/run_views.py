@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpo_lite.compare.votes import votes_file
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.advise import advise
@@ -61,6 +62,8 @@ def signature(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
         for file in ("metrics.jsonl", "samples.jsonl", "log.txt", "results.json", POINTS, PICTURE)
         if (folder / name / file).is_file()
     ]
+    votes = votes_file(folder)
+    sizes.append(votes.stat().st_size if votes.is_file() else 0)
     return f"{hash(tuple(shown))} {list(selected)} {sizes}"
 
 
@@ -190,28 +193,30 @@ def recipe_of(run: Run) -> dict[str, Any]:
     return cached[1]
 
 
-def curve_grid(folder: Path, selected: Sequence[str], smooth: float) -> str:
+def curve_grid(folder: Path, selected: Sequence[str], view: curves.View) -> str:
     """The curves of the selected runs over each other; above them what a run of runs has."""
     tasks = {name: task_of(folder, name) for name in selected}
     overviews = "".join(
         rlhf_views.overview(Run(folder / name)) for name, task in tasks.items() if task.composed
     )
     colors = {name: i % 6 + 1 for i, name in enumerate(selected)}
-    records = {
-        name: TAILS.read(folder / name / "metrics.jsonl")
-        for name, task in tasks.items()
-        if not task.composed
-    }
-    if not records:
+    measured = records(folder, selected)
+    if not measured:
         return overviews
     legend = "".join(
         f'<li><i style="background:var(--dl-series-{colors[name]})"></i>{esc(name)}</li>'
-        for name in records
+        for name in measured
     )
     legend = f'<ul class="dl-legend">{legend}</ul>' if len(selected) > 1 else ""
-    steps = {name: kept_step(Run(folder / name).results()) for name in records}
+    steps = {name: kept_step(Run(folder / name).results()) for name in measured}
     kept = {name: step for name, step in steps.items() if step}
-    return overviews + legend + curves.grid(records, smooth, colors, tasks, kept)
+    return overviews + legend + curves.grid(measured, view, colors, tasks, kept)
+
+
+def records(folder: Path, selected: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Lines of metrics.jsonl of the selected runs that have some: a run of runs has none."""
+    plain = [name for name in selected if not task_of(folder, name).composed]
+    return {name: TAILS.read(folder / name / "metrics.jsonl") for name in plain}
 
 
 def task_of(folder: Path, name: str) -> Task:

@@ -10,8 +10,9 @@ from dpo_lite.compare.votes import read_votes, win_rates
 from dpo_lite.ui import parts
 from dpo_lite.ui.compare_export import connect_export
 from dpo_lite.ui.compare_generate import connect_generate
-from dpo_lite.ui.compare_layout import CompareTab, lay_out
+from dpo_lite.ui.compare_layout import NOTHING, CompareTab, lay_out
 from dpo_lite.ui.compare_question import answering, connect_question
+from dpo_lite.ui.compare_rounds import connect_rounds
 from dpo_lite.ui.compare_views import win_table
 from dpo_lite.ui.compare_votes import connect_votes
 from dpo_lite.ui.shared import Page, changed
@@ -23,6 +24,13 @@ def build(page: Page) -> None:
     connect_question(page, tab)
     connect_generate(page, tab)
     connect_votes(page, tab)
+    connect_rounds(page, tab)
+    tab.mode.change(
+        lambda mode: [gr.Column(visible=mode == name) for name in tab.ways],
+        tab.mode,
+        [*tab.ways.values()],
+        **parts.QUIET,
+    )
     _connect_free(page, tab)
     connect_export(page, tab)
 
@@ -53,7 +61,7 @@ def _refresh(page: Page, sent: list | None, run: str | None, selected: list[str]
     menu = gr.Dropdown(choices=names, **value)
     return [
         now,
-        gr.HTML(visible=not names),
+        gr.HTML(value=NOTHING if not names else "", visible=not names),
         gr.Column(visible=bool(names)),
         menu if not sent or names != sent[0] else gr.skip(),
         _loaded(loaded),

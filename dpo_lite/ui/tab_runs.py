@@ -10,11 +10,19 @@ import gradio as gr
 from dpo_lite.runs.folder import ACTIVE
 from dpo_lite.ui import parts
 from dpo_lite.ui import run_views as views
+from dpo_lite.ui.curves import View
 from dpo_lite.ui.run_actions import connect_actions
+from dpo_lite.ui.run_csv import metrics_csv
 from dpo_lite.ui.run_layout import RunsTab, lay_out
+from dpo_lite.ui.run_messages import Said, shown
+from dpo_lite.ui.run_next import LABELS, next_steps
 from dpo_lite.ui.shared import Page, changed
 
 MOST_SELECTED = 6
+SAVE_FILE = """() => setTimeout(() => {
+  const file = document.querySelector("#runs-csv-file");
+  (file?.matches("a, button") ? file : file?.querySelector("a, button"))?.click();
+}, 150)"""
 RESUMABLE = ("stopped", "failed", "interrupted")
 
 
@@ -22,6 +30,7 @@ def build(page: Page) -> None:
     tab = lay_out()
     _connect_refresh(page, tab)
     _connect_selection(page, tab)
+    _connect_csv(page, tab)
     connect_actions(page, tab)
 
 
@@ -29,30 +38,55 @@ def build(page: Page) -> None:
 
 
 def _connect_refresh(page: Page, tab: RunsTab) -> None:
-    def tick(selected: list[str] | None, smooth: float, sent: dict) -> Any:
-        return refresh(page, selected, smooth, sent)
+    def tick(
+        selected: list[str] | None,
+        smooth: float,
+        log: bool,
+        window: dict[str, Any] | None,
+        said: Said | None,
+        sent: dict,
+    ) -> Any:
+        return refresh(page, selected, _view(smooth, log, window, selected), said, sent)
 
-    inputs, outputs = [page.selected, tab.smooth, tab.sent], tab.follows_runs()
+    look = tab.look
+    inputs = [page.selected, *look.inputs(), tab.said, tab.sent]
+    outputs = tab.follows_runs()
     at_once = {**parts.QUIET, "concurrency_limit": None}
     changed("runs").click(tick, inputs, outputs, trigger_mode="always_last", **at_once)
-    tab.smooth.release(tick, inputs, outputs, **parts.QUIET)
+    gr.on(
+        [look.smooth.release, look.log.change, look.window.change],
+        tick,
+        inputs,
+        outputs,
+        **parts.QUIET,
+    )
+    look.window.change(
+        lambda window: gr.Button(visible=window is not None), look.window, look.whole, **parts.QUIET
+    )
+    look.whole.click(lambda: None, None, look.window, **parts.QUIET)
     page.selected.change(tick, inputs, outputs, **at_once)
 
 
-def refresh(page: Page, selected: Sequence[str] | None, smooth: float, sent: dict) -> Any:
+def refresh(
+    page: Page,
+    selected: Sequence[str] | None,
+    view: View,
+    said: Said | None,
+    sent: dict,
+) -> Any:
     """New values for ``RunsTab.follows_runs()``; what has not changed since it was sent is skipped.
 
     ``sent`` marks texts by their hash, buttons by their label and whether they can be pressed.
     """
     statuses = views.statuses(page.runs)
     selected = [name for name in selected or [] if name in statuses][:MOST_SELECTED]
-    signature = f"{views.signature(page.runs, statuses, selected)} {smooth}"
+    signature = f"{views.signature(page.runs, statuses, selected)} {view}"
     if sent.get("signature") == signature:
         return gr.skip()
     texts = {
         "table": views.run_table(statuses, selected),
         "detail": views.detail(page.runs, statuses, selected),
-        "curves": views.curve_grid(page.runs, selected, smooth),
+        "curves": views.curve_grid(page.runs, selected, view),
         "samples": views.samples(page.runs, selected),
         "log": views.log_tail(page.runs, selected),
         "difference": views.recipe_difference(page.runs, selected),
@@ -66,7 +100,8 @@ def refresh(page: Page, selected: Sequence[str] | None, smooth: float, sent: dic
     }
     marks = {key: hash(text) for key, text in texts.items()} | buttons | {"manage": manage}
     changes = [gr.skip() if sent.get(key) == marks[key] else value for key, value in values.items()]
-    return [*changes, marks | {"signature": signature}]
+    messages = shown(said, selected, statuses).values()
+    return [*changes, *messages, marks | {"signature": signature}]
 
 
 def _buttons(
@@ -81,7 +116,39 @@ def _buttons(
         "stop": ("Break off" if stops_already else "Stop and save", active),
         "resume": ("Resume", status["state"] in RESUMABLE),
         "compare": ("Compare", answers),
+        **_following(page, status, selected),
     }
+
+
+def _following(
+    page: Page, status: dict[str, Any], selected: Sequence[str]
+) -> dict[str, tuple[str, bool]]:
+    """The next steps; one that cannot be done says why when it is pressed."""
+    if not selected:
+        return {step: (label, False) for step, label in LABELS.items()}
+    steps = next_steps(page.runs, selected[0], status)
+    return {name: (step.label, True) for name, step in steps.items()}
+
+
+def _connect_csv(page: Page, tab: RunsTab) -> None:
+    def write(selected: list[str] | None) -> Any:
+        records = views.records(page.runs, (selected or [])[:MOST_SELECTED])
+        return str(metrics_csv(records)) if any(records.values()) else gr.skip()
+
+    file = tab.look.file
+    written = tab.look.csv.click(write, page.selected, file, **parts.QUIET)
+    written.success(None, None, None, js=SAVE_FILE, **parts.QUIET)
+
+
+def _view(
+    smooth: float | None, log: bool | None, window: dict[str, Any] | None, selected: Any
+) -> View:
+    """What the controls say; an emptied one takes its default. What was marked on the curves of
+    other runs is none of these."""
+    ends = None
+    if window and window["of"] == selected:
+        ends = (float(window["ends"][0]), float(window["ends"][1]))
+    return View(View.smooth if smooth is None else smooth, bool(log), ends)
 
 
 # --- which runs are selected ----------------------------------------------------------------------
@@ -91,8 +158,14 @@ def _connect_selection(page: Page, tab: RunsTab) -> None:
     def pick(selected: list[str] | None, event: gr.EventData) -> list[str]:
         return select(selected or [], event.run, event.add)
 
-    for rows in (tab.table, tab.curves):
-        rows.click(pick, page.selected, page.selected, concurrency_limit=None, **parts.QUIET)
+    def in_curves(selected: list[str] | None, event: gr.EventData) -> tuple[Any, Any]:
+        if hasattr(event, "run"):
+            return select(selected or [], event.run, event.add), gr.skip()
+        return gr.skip(), {"of": selected, "ends": event.window} if event.window else None
+
+    at_once = {**parts.QUIET, "concurrency_limit": None}
+    tab.table.click(pick, page.selected, page.selected, **at_once)
+    tab.curves.click(in_curves, page.selected, [page.selected, tab.look.window], **at_once)
 
 
 def select(selected: Sequence[str], name: str, add: bool) -> list[str]:

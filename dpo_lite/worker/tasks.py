@@ -99,13 +99,14 @@ def generate(
     cache: ModelCache,
     run: str,
     columns: Sequence[str],
-    prompt: str,
+    prompt: str | list[dict[str, str]],
     sampling: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """One answer per column (``compare.columns``), streamed as ``token`` events with all texts.
 
-    ``sampling``: the fields of ``compare.lockstep.Sampling``. Each column of the result has label,
-    fingerprint, text, ended, reward and tokens, a list of (text, implicit reward).
+    ``prompt``: one user turn, or the messages before the answer. ``sampling``: the fields of
+    ``compare.lockstep.Sampling``. Each column of the result has label, fingerprint, text, ended,
+    reward and tokens, a list of (text, implicit reward).
     """
     trained = open_run(run, cache.runs)
     wanted = find_columns(trained, columns, cache.runs)
@@ -121,7 +122,7 @@ def generate(
         fetch_weights(section, channel.say)
         channel.say(f"loading {section.base}")
         cache.keep(section.base, load_shared_base(trained))
-    channel.say("generating")
+    channel.say("reading the prompt")
     channel.polls = True  # the model must not be left half-way between two adapters
     answers = ask(
         cache.model,

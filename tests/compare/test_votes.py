@@ -5,15 +5,13 @@ import multiprocessing
 
 import pytest
 
-from dpo_lite.compare.votes import (
-    add_vote,
+from dpo_lite.compare.vote_rows import (
     export_votes,
     preference_rows,
-    read_votes,
     training_command,
-    votes_file,
-    win_rates,
+    unpaired_rows,
 )
+from dpo_lite.compare.votes import add_vote, read_votes, votes_file, win_rates
 from dpo_lite.errors import UserError
 from dpo_lite.rates import wilson
 
@@ -224,3 +222,75 @@ def test_json_of_another_shape_is_no_vote_and_is_counted(line, tmp_path):
         file.write(line + "\n")
     assert len(read_votes(tmp_path)) == 1
     assert passed_over(tmp_path) == 1
+
+
+CHAT = [
+    {"role": "system", "content": "Be short."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": " Hello \n"},
+    {"role": "user", "content": "Are bats blind?"},
+]
+
+
+def test_a_conversation_is_exported_exactly_as_it_was(tmp_path):
+    vote(tmp_path, "A", prompt=CHAT, answers=(" yes\n", "no"))
+    vote(tmp_path, "B", prompt="Is it?")
+    rows = preference_rows(read_votes(tmp_path)).rows
+    assert rows[0] == {
+        "prompt": CHAT,
+        "chosen": [{"role": "assistant", "content": " yes\n"}],
+        "rejected": [{"role": "assistant", "content": "no"}],
+    }
+    assert rows[1]["prompt"] == [{"role": "user", "content": "Is it?"}]  # one file, one format
+
+
+@pytest.mark.parametrize("prompt", [[], ["x"], [{"role": "user"}], {"role": "user"}, 3])
+def test_what_is_no_conversation_is_no_vote(tmp_path, prompt):
+    vote(tmp_path, "A", prompt=prompt)
+    assert read_votes(tmp_path) == []
+
+
+def test_thumbs_are_rows_of_single_answers_and_no_win(tmp_path):
+    vote(tmp_path, "A", answers=("yes",), labels=("demo",))
+    vote(tmp_path, "bad", answers=("no",), labels=("demo",))
+    assert win_rates(read_votes(tmp_path))[0] == []
+    assert preference_rows(read_votes(tmp_path)).rows == []
+    assert unpaired_rows(read_votes(tmp_path)).rows == [
+        {"prompt": "Is it?", "completion": "yes", "label": True},
+        {"prompt": "Is it?", "completion": "no", "label": False},
+    ]
+    vote(tmp_path, "bad", answers=("yes",), labels=("demo",))  # another mind
+    assert [row["label"] for row in unpaired_rows(read_votes(tmp_path)).rows] == [False, False]
+
+
+def test_votes_on_several_answers_come_apart_into_single_ones(tmp_path):
+    vote(tmp_path, "B", prompt="one", answers=("x", "y"))
+    vote(tmp_path, "bad", prompt="two", answers=("x", "y"))
+    vote(tmp_path, "tie", prompt="three")
+    vote(tmp_path, "A", prompt="four", answers=("same", "same"))
+    export = unpaired_rows(read_votes(tmp_path))
+    told = [(r["prompt"], r["completion"], r["label"]) for r in export.rows]
+    assert told == [
+        ("one", "x", False),
+        ("one", "y", True),
+        ("two", "x", False),
+        ("two", "y", False),
+    ]
+    assert export.left_out == {"ties": 1, "equal answers": 1}
+
+
+@pytest.mark.parametrize("kind", ["pairs", "answers"])
+@pytest.mark.parametrize("prompt", ["Are bats blind?", CHAT])
+def test_the_data_layer_reads_what_is_exported(tmp_path, kind, prompt):
+    from dpo_lite.data.recognition import recognise
+
+    vote(tmp_path, "A", prompt=prompt)
+    export_votes(tmp_path, tmp_path / "v.jsonl", kind=kind)
+    rows = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    found = recognise(rows)
+    assert found.name == {"pairs": ("triples" if prompt != CHAT else "conversational")}.get(
+        kind, "kto"
+    )
+    (ranked, *_) = [found.convert(row) for row in rows]
+    asked = [{"role": turn["role"], "content": turn["content"]} for turn in ranked.prompt]
+    assert asked == (CHAT if prompt == CHAT else [{"role": "user", "content": prompt}])

@@ -175,6 +175,7 @@ def test_how_it_ended():
     assert said([], "failed", error="no data")[0] == ("bad", "The run failed: no data")
     assert "Resume goes on" in said([], "interrupted")[0][1]
     assert "never stopped" in said(curves(), "stopped")[-1][1]
+    assert "nothing is trained" in said([], "stopped")[0][1]
 
 
 def test_other_losses_do_not_start_at_ln2():

@@ -31,6 +31,7 @@ from dpo_lite.tasks.spec import Task
 from dpo_lite.training.sft import SFT as SFTMethod
 from dpo_lite.training.sft import Demonstrated
 from dpo_lite.ui import run_views
+from dpo_lite.ui.curves import View
 from dpo_lite.ui.form import fields
 from tests.cats import write_cats
 
@@ -154,7 +155,7 @@ def walk(run, tmp_path):
         [
             run_views.run_table(statuses, ["one"]),
             run_views.detail(run.path.parent, statuses, ["one"]),
-            run_views.curve_grid(run.path.parent, ["one"], 0.5),
+            run_views.curve_grid(run.path.parent, ["one"], View(0.5)),
             run_views.samples(run.path.parent, ["one"]),
         ]
     )

@@ -136,6 +136,27 @@ def test_a_task_that_does_not_stop_is_ended_for_those_who_wait(worker, monkeypat
     assert worker.call("spell", word="a") == "a"
 
 
+def test_a_task_that_does_not_stop_is_ended_where_nobody_waits(worker, monkeypatch):
+    monkeypatch.setattr("dpo_lite.ui.client.STUCK", 0.3)
+    worker.call("keep")
+    deaf = worker.run("sleep", seconds=60)
+    next(deaf)
+    wait_until(lambda: worker._line[0].begun)
+    worker._process.send_signal(19)
+    deaf.close()
+    wait_until(lambda: worker.state()["task"] is None, seconds=5)
+
+
+def test_who_waits_is_told_for_how_long(worker, monkeypatch):
+    monkeypatch.setattr("dpo_lite.ui.client.BEAT", 0.05)
+    first, second = worker.run("sleep", seconds=60), worker.run("sleep", seconds=60)
+    next(first)
+    waited = [next(second)["seconds"] for _ in range(3)]
+    assert waited == sorted(set(waited))
+    second.close()
+    first.close()
+
+
 @pytest.mark.slow
 def test_free_ends_the_process_and_the_next_task_starts_one(worker):
     first = worker.call("keep")

@@ -255,6 +255,44 @@ def test_blind_vote_reveal_win_rate_export_and_back_to_recipes(page, folder):
     assert "reference=start" in command
 
 
+def test_a_round_of_votes_by_key(page, folder):
+    votes = folder / "runs" / "votes.jsonl"
+    before = len(votes.read_text().splitlines()) if votes.exists() else 0
+    choose(page, "one")
+    page.click("#compare-mode label:has-text('round')")
+    page.click("#round-source label:has-text('lines')")
+    page.fill("#round-lines textarea", "Are bats blind?\nDo fish sleep?")
+    page.click("#round-start")
+    for number, key in enumerate(["ArrowLeft", "ArrowUp"]):
+        page.wait_for_selector(f".dl-arena[data-pair='{number}'] button[data-verdict]")
+        assert page.locator(".dl-arena header").all_inner_texts() == ["Left", "Right"]
+        if number == 0:
+            page.locator("#compare-rates").click()  # away from the fields
+        page.keyboard.press(key)
+    page.wait_for_function(
+        "document.querySelector('#round-arena').innerText.includes('The round is over')"
+    )
+    assert "2 voted" in page.locator("#round-progress").inner_text()
+    kept = [json.loads(line) for line in votes.read_text().splitlines()[before:]]
+    assert [vote["verdict"] for vote in kept] == ["A", "tie"]
+    assert {vote["prompt"] for vote in kept} == {"Are bats blind?", "Do fish sleep?"}
+    assert "interval" in page.locator("#round-progress").inner_text()
+
+
+def test_thumbs_and_one_preference_on_open_answers(page, folder):
+    votes = folder / "runs" / "votes.jsonl"
+    before = len(votes.read_text().splitlines()) if votes.exists() else 0
+    choose(page, "one")
+    generate(page)
+    page.click(".dl-say[data-said=good][data-letter=B]")
+    page.wait_for_selector(".dl-say[data-said=good][aria-pressed=true]")
+    page.click(".dl-say[data-said=best][data-letter=A]")
+    page.wait_for_selector(".dl-answer.dl-won[data-place=A]")
+    thumb, pair = (json.loads(line) for line in votes.read_text().splitlines()[before:])
+    assert ([c["label"] for c in thumb["columns"]], thumb["verdict"]) == (["one"], "A")
+    assert (len(pair["columns"]), pair["verdict"], pair["blind"]) == (2, "A", False)
+
+
 def test_free_ends_what_is_loaded(page):
     generate(page)
     page.click("#compare-free")

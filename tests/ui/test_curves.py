@@ -1,5 +1,6 @@
 """Curves: what is drawn for which run, where, and that a growing file is read once."""
 
+import html
 import json
 import math
 import re
@@ -7,7 +8,7 @@ import re
 import pytest
 
 from dpo_lite.tasks import TASKS
-from dpo_lite.ui import curves
+from dpo_lite.ui import axes, curves
 from dpo_lite.ui.tails import Tails
 
 
@@ -42,11 +43,54 @@ def test_every_run_has_its_lines_in_its_own_colour():
 
 def test_a_panel_has_one_size_whatever_the_data():
     sizes = [
-        re.findall(r'viewBox="([^"]*)"', curves.grid(runs))
+        set(re.findall(r'viewBox="([^"]*)"', curves.grid(runs)))
         for runs in ({"a": []}, {"a": lines(1)}, {"a": lines(5000), "b": []})
     ]
-    assert sizes[0] == sizes[1] == sizes[2]
-    assert len(sizes[0]) == sum(panel.on_page for panel in TASKS["dpo"].panels)
+    assert sizes[0] == sizes[1] == sizes[2] == {f"0 0 {curves.WIDTH} {curves.HEIGHT}"}
+
+
+def test_a_panel_without_a_measurement_is_not_there():
+    assert titles(curves.grid({"a": lines(3)})) == ["loss", "rewards: chosen, rejected (dashed)"]
+    assert "loss" in titles(curves.grid({"a": []}))  # nothing has begun: it waits
+
+
+def test_what_a_method_does_not_have_is_no_line():
+    """GRPO logs the loss of a value that it does not train as 0."""
+    records = [{"step": s, "loss/policy": s / 9, "loss/value": 0.0} for s in (1, 2)]
+    svg = curves.grid({"g": records}, tasks={"g": TASKS["ppo"]})
+    assert titles(svg) == ["loss: policy"]
+    assert polylines(svg) == [("g", "loss/policy")]
+    records[1]["loss/value"] = 0.5
+    assert titles(curves.grid({"g": records}, tasks={"g": TASKS["ppo"]})) == [
+        "loss: policy, value (dashed)"
+    ]
+
+
+def test_what_is_looked_at_is_drawn_and_nothing_else():
+    svg = curves.grid({"a": lines(30)}, curves.View(0.0, window=(10.0, 12.5)))
+    (read, *_) = to_read(svg)
+    assert read["span"] == [10.0, 12.5]
+    assert [step for step, _ in read["lines"][0]["at"]] == [10, 11, 12]
+    for points in re.findall(r'points="([^"]*)"', svg):
+        assert len(points.split()) == 3
+
+
+def test_a_long_run_is_read_at_real_measurements():
+    (read, *_) = to_read(curves.grid({"a": lines(1000)}))
+    at = dict(read["lines"][0]["at"])
+    assert len(at) <= curves.MOST_POINTS
+    assert at[1] == "0.699"
+
+
+def test_a_log_axis_needs_values_above_zero():
+    records = [{"step": s, "loss": 10.0**-s, "rewards/margins": float(s - 1)} for s in (1, 2, 3)]
+    svg = curves.grid({"a": records}, curves.View(0.0, log=True))
+    (line, margin) = [
+        re.findall(r"dl-line[^>]*points=\"([^\"]*)", part)[0] for part in svg.split("<figure")[1:3]
+    ]
+    rows = [float(pair.split(",")[1]) for pair in line.split()]
+    assert rows[1] - rows[0] == pytest.approx(rows[2] - rows[1], abs=0.2)  # decades apart
+    assert margin  # which begins at 0, and is drawn as it is
 
 
 def test_all_that_is_drawn_lies_inside():
@@ -108,10 +152,25 @@ def test_a_repeated_update_counts_once():
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-3.7, 0.2), (0.69, 0.6932), (5, 5), (0, 5e-6)])
 def test_ticks_enclose_the_data_in_round_steps(low, high):
-    found = curves.ticks(low, high)
+    found = axes.ticks(low, high)
     assert found[0] <= low + 1e-12
     assert found[-1] >= high - 1e-12
     assert 2 <= len(found) <= 8
+    assert len(set(axes.labels(found))) == len(found)
+
+
+def test_close_values_have_labels_of_their_own():
+    assert axes.labels([0.69310, 0.69312, 0.69314]) == ["0.6931", "0.69312", "0.69314"]
+    assert axes.labels([0, 0.5, 1]) == ["0", "0.5", "1"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.002, 0.7), (1e-9, 1e3), (3, 3), (1, 10)])
+def test_log_ticks_enclose_the_data(low, high):
+    found = axes.log_ticks(low, high)
+    assert found[0] <= low * (1 + 1e-9)
+    assert found[-1] >= high * (1 - 1e-9)
+    assert 2 <= len(found) <= 8
+    assert found == sorted(set(found))
 
 
 def test_a_growing_file_is_read_line_by_line(tmp_path):
@@ -132,30 +191,35 @@ ROLLOUTS = [
 ]
 
 
+def to_read(svg):
+    """What the pointer reads, panel by panel."""
+    return [json.loads(html.unescape(text)) for text in re.findall('data-read="([^"]*)"', svg)]
+
+
 def titles(html):
     return re.findall("<figcaption>([^<]*)", html)
 
 
 def test_each_run_has_lines_in_the_panels_of_its_task():
     """The loss of PPO is not drawn beside one of DPO, their KL is."""
-    html = curves.grid(
-        {"d": lines(3), "p": ROLLOUTS}, 0.0, tasks={"d": TASKS["dpo"], "p": TASKS["ppo"]}
-    )
+    html = curves.grid({"d": lines(3), "p": ROLLOUTS}, tasks={"d": TASKS["dpo"], "p": TASKS["ppo"]})
     drawn = set(
         re.findall(r'<polyline class="dl-line ?[^"]*" data-run="(.)" data-key="([^"]*)"', html)
     )
     assert {("d", "loss"), ("p", "reward"), ("p", "objective"), ("p", "kl")} <= drawn
     assert ("p", "loss") not in drawn
-    assert {"KL to the reference, nats", "reward margin", "entropy of a token, nats"} <= set(
-        titles(html)
-    )
-    assert "p, rollout 2: 0.5" in html
-    assert "d, update 2:" in html
+    assert {"KL to the reference, nats", "reward, objective (dashed)"} <= set(titles(html))
+    assert "reward margin" not in titles(html)  # nothing of it was measured
+    (read,) = [r for r in to_read(html) if {line["key"] for line in r["lines"]} == {"kl"}]
+    assert read["lines"] == [
+        {"run": "p", "key": "kl", "unit": "rollout", "kept": None}
+        | {"at": [[1, "0.25"], [2, "0.5"], [3, "0.75"]]}
+    ]
 
 
 def test_some_panels_wait_until_they_have_something_to_say():
     def shown(records):
-        return titles(curves.grid({"p": records}, 0.0, tasks={"p": TASKS["ppo"]}))
+        return titles(curves.grid({"p": records}, tasks={"p": TASKS["ppo"]}))
 
     assert "beta" not in shown(ROLLOUTS)  # always the same
     assert "held out: chosen claim" not in shown(ROLLOUTS)

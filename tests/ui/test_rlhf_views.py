@@ -9,6 +9,7 @@ from dpo_lite.runs.folder import Run, create_run
 from dpo_lite.runs.rlhf_steps import plan_steps
 from dpo_lite.ui import rlhf_views
 from dpo_lite.ui import run_views as views
+from dpo_lite.ui.curves import View
 
 PNG = b"\x89PNG not really"
 
@@ -57,10 +58,10 @@ def test_the_tab_speaks_of_its_runs(folder):
     assert "PPO at beta 0.1, 0.5, DPO at beta 0.3" in head
     assert "update" not in head
     assert "--resume" in head
-    shown = views.curve_grid(folder, ["way"], 0.5)
+    shown = views.curve_grid(folder, ["way"], View(0.5))
     assert "Its runs" in shown
     assert "<figure" not in shown
-    both = views.curve_grid(folder, ["way", "way-reward"], 0.5)
+    both = views.curve_grid(folder, ["way", "way-reward"], View(0.5))
     assert both.index("Its runs") < both.index("<figure")
     assert "Each of its runs" in views.samples(folder, ["way"])
     assert not views.can_answer(folder, "way")

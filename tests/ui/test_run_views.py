@@ -9,6 +9,8 @@ from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs.folder import create_run
 from dpo_lite.ui import compare_question, tab_runs
 from dpo_lite.ui import run_views as views
+from dpo_lite.ui.curves import View
+from dpo_lite.ui.run_csv import metrics_csv
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -93,19 +95,19 @@ def test_nothing_is_sent_twice(folder):
     from dpo_lite.ui.shared import Page
 
     page = Page(folder, folder, worker=None)
-    first = tab_runs.refresh(page, ["one"], 0.8, {})
+    first = tab_runs.refresh(page, ["one"], View(), None, {})
     assert all(isinstance(value, str) for value in first[:6])
-    again = tab_runs.refresh(page, ["one"], 0.8, first[-1])
+    again = tab_runs.refresh(page, ["one"], View(), None, first[-1])
     assert again == gr.skip()
     views.Run(folder / "two").update_status(state="stopped")
-    third = tab_runs.refresh(page, ["one"], 0.8, first[-1])
+    third = tab_runs.refresh(page, ["one"], View(), None, first[-1])
     assert isinstance(third[0], str)  # the table
     assert third[2] == gr.skip()  # the curves of the other run did not change
 
 
 def test_an_empty_folder_says_what_to_do(tmp_path):
     assert "press Launch" in views.run_table(views.statuses(tmp_path), [])
-    assert views.curve_grid(tmp_path, [], 0.5) == ""
+    assert views.curve_grid(tmp_path, [], View()) == ""
 
 
 def test_a_reward_model_is_offered_nothing_that_it_cannot_do(tmp_path):
@@ -118,14 +120,19 @@ def test_a_reward_model_is_offered_nothing_that_it_cannot_do(tmp_path):
     head = views.detail(tmp_path, found, ["judge"])
     assert "centering 0.01" in head
     assert "beta" not in head
-    panels = views.curve_grid(tmp_path, ["judge"], 0.5)
+    panels = views.curve_grid(tmp_path, ["judge"], View())
     assert "reward margin" in panels
     assert "log-prob" not in panels
     assert "sample_steps" not in panels
     page = SimpleNamespace(runs=tmp_path)
-    values = tab_runs.refresh(page, ["judge"], 0.5, {})
+    values = tab_runs.refresh(page, ["judge"], View(), None, {})
     (compare,) = [v for v in values if getattr(v, "value", None) == "Compare"]
     assert not compare.interactive
     run.adapter.mkdir()
     write_json(run.adapter / "adapter_config.json", {"task_type": "SEQ_CLS"})
     assert compare_question.answering(tmp_path) == []
+
+
+def test_metrics_as_a_table_of_all_runs():
+    path = metrics_csv({"a": [{"step": 1, "loss": 0.1}], 'b"': [{"step": 1, "kl": 1e-7}]})
+    assert path.read_text().splitlines() == ["run,step,loss,kl", "a,1,0.1,", '"b""",1,,1e-07']

@@ -136,7 +136,7 @@ def test_from_launch_to_delete(server, context):
     page.click("#runs-manage .label-wrap")
     page.fill("#runs-new-name input, #runs-new-name textarea", "../evil")
     page.click("#runs-rename")
-    page.wait_for_selector("#runs-message .dl-bad:has-text('cannot name a run')")
+    page.wait_for_selector("#runs-managed .dl-bad:has-text('cannot name a run')")
     page.fill("#runs-new-name input, #runs-new-name textarea", "gentle")
     page.click("#runs-rename")
     state(page, "gentle", "stopped")

@@ -1,0 +1,31 @@
+"""A recipe that becomes one of another task is free of faults, whatever it was written for."""
+
+import pytest
+
+from dpo_lite.recipe import load_recipe
+from dpo_lite.recipe.edit import override_text
+from dpo_lite.recipe.loading import parse_yaml, to_yaml, validate_recipe
+from dpo_lite.recipe.other_task import keys_for
+
+FROM = ["quickstart", "kto-quickstart", "sft-quickstart", "reward-quickstart", "grpo-quickstart"]
+BESIDE = {"ppo": ["ppo.reward=runs/r"]}
+
+
+@pytest.mark.parametrize("name", FROM)
+@pytest.mark.parametrize("task", ["dpo", "kto", "sft", "reward", "ppo"])
+def test_every_task_can_become_every_other(name, task):
+    recipe = load_recipe(name)
+    keys = [*keys_for(recipe, task), *BESIDE.get(task, [])]
+    text = override_text(to_yaml(recipe), keys)
+    made = validate_recipe(parse_yaml(text, "it"), "it")
+    assert made.task == task
+    assert made.model == recipe.model
+    assert made.adapter == recipe.adapter
+    assert made.data.train == recipe.data.train
+
+
+def test_a_loss_of_its_own_does_not_follow():
+    keys = keys_for(load_recipe("quickstart", ["train.loss=ipo", "train.sft_weight=0.5"]), "kto")
+    assert "train.loss=sigmoid" in keys
+    assert "train.sft_weight=auto" in keys
+    assert keys_for(load_recipe("kto-quickstart"), "kto") == []
