@@ -58,6 +58,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.formats",
         "dpo_lite.data.pairs",
         "dpo_lite.data.prompts",
+        "dpo_lite.data.renaming",
         "dpo_lite.data.ratings",
         "dpo_lite.data.recognition",
         "dpo_lite.data.senses",
@@ -68,7 +69,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="7652bba5164c580789ceeb8fc7aa04dfe4abcd151bf24792ff131c75619d2c5a",
+    recorded="ff2e9ea011e34cf4dae96a555286853c91639176d88f92628ca9b64d21aa6523",
 )
 
 SCORING = Algorithm(

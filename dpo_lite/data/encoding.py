@@ -27,6 +27,7 @@ from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Reason
 from dpo_lite.data.format_rules import Format
 from dpo_lite.data.pairs import examples_of, pair_labelled, prompt_text
 from dpo_lite.data.recognition import recognise
+from dpo_lite.data.renaming import renamed, same_but_spelling
 from dpo_lite.data.senses import refuse_other_senses
 from dpo_lite.data.sources import Source
 from dpo_lite.data.texts import told_apart
@@ -139,11 +140,12 @@ def _write(
     if not first:
         raise UserError(f"data: {source.name} holds no rows.")
     _check_columns("data.columns", (options.columns or {}).values(), first, source.name)
-    sample = [_mapped(row, options.columns) for row in first]
+    columns = options.columns or same_but_spelling(first)
+    sample = [renamed(row, columns) for row in first]
     _check_columns("data.where", options.where or {}, sample, source.name)
     matched = recognise(sample, options.format, source.name, options.pairs == PROMPTS)
     dropped: list[Dropped] = []
-    later = (_mapped(row, options.columns) for row in rows)
+    later = (renamed(row, columns) for row in rows)
     counter = _Counter(chain(sample, later), source.name, say)
     examples = _examples(matched, counter, options, dropped)
     with (
@@ -263,14 +265,6 @@ def _ids_key(encoded: EncodedExample, desirable: bool | None) -> int:
         digest.update(b"%d:" % len(ids))
         digest.update(array("i", ids).tobytes())
     return int.from_bytes(digest.digest(), "big", signed=True)
-
-
-def _mapped(row: DataRow, columns: dict[str, str] | None) -> DataRow:
-    """The row with the user's column names turned into ours; a column of our name makes way."""
-    if not columns:
-        return row
-    rest = {key: value for key, value in row.items() if key not in {*columns, *columns.values()}}
-    return rest | {ours: row.get(theirs) for ours, theirs in columns.items()}
 
 
 def _check_columns(key: str, names: Iterable[str], sample: list[DataRow], source: str) -> None:

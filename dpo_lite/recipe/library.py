@@ -62,7 +62,7 @@ class Entry:
 def shipped() -> list[Entry]:
     """The recipes that ship, the quickstart first and then by the size of the card."""
     entries = [_entry(path, own=False) for path in RECIPES_FOLDER.glob("*.yaml")]
-    return sorted(entries, key=lambda e: (e.name != FIRST, _gigabytes(e.card), e.name))
+    return sorted(entries, key=lambda e: (e.name != FIRST, gigabytes(e.card), e.name))
 
 
 def own(folder: str | Path = OWN_FOLDER) -> list[Entry]:
@@ -204,6 +204,7 @@ def _entry(path: Path, own: bool) -> Entry:
     )
 
 
-def _gigabytes(card: str) -> float:
+def gigabytes(card: str) -> float:
+    """What the head says of the smallest card, in GB; 0 where any computer does."""
     match = re.match(r"(\d+(?:\.\d+)?) GB", card)
     return float(match[1]) if match else 0

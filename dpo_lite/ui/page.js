@@ -49,6 +49,38 @@ document.addEventListener("input", (event) => {
   event.target.dispatchEvent(new KeyboardEvent("keypress", {bubbles: true, key: "Unidentified"}));
 });
 
+// The recipe's form as it stands on the screen, by key: what is sent along when a button is clicked, so that
+// it acts on what is shown and not on what the server has heard of so far.
+window.dlShown = () => {
+  const shown = {};
+  for (const field of document.querySelectorAll("#recipes-form .dl-field[id]")) {
+    const input = field.querySelector("[data-testid=textbox], input, textarea");
+    if (input) shown[field.dataset.key || field.id.replace(/^recipes-/, "").replace("-", ".")] = input.value;
+  }
+  return JSON.stringify(shown);
+};
+
+// A file that is dropped on the first questions is chosen there.
+const START = "#recipes-start";
+for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    const start = event.target.closest?.(START);
+    if (!start || ![...(event.dataTransfer?.types || [])].includes("Files")) return;
+    event.preventDefault();
+    start.classList.toggle("dl-over-it", kind === "dragenter" || kind === "dragover");
+    const input = document.querySelector("#recipes-start-file input[type=file], input#recipes-start-file");
+    const chooser = input || document.querySelector("#recipes-start-file")?.parentElement?.querySelector("input[type=file]");
+    if (kind !== "drop" || !chooser) return;
+    chooser.files = event.dataTransfer.files;
+    chooser.dispatchEvent(new Event("change", {bubbles: true}));
+  }, true);
+}
+
+// A menu that one can write in is emptied by the first letter, as a menu is expected to be.
+document.addEventListener("click", (event) => {
+  if (event.target.matches?.(".wrap-inner input:not([readonly])")) setTimeout(() => event.target.select());
+});
+
 // Keys 1, 2, … press the vote buttons while they are there, unless somebody types.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -14,73 +15,100 @@ from dpo_lite.runs.processes import launch
 from dpo_lite.ui import parts
 from dpo_lite.ui import recipe_views as views
 from dpo_lite.ui.form import check_text
-from dpo_lite.ui.recipe_draft import Draft
-from dpo_lite.ui.recipe_layout import THIS_MACHINE, RecipesTab
-from dpo_lite.ui.shared import Page
+from dpo_lite.ui.recipe_draft import Draft, as_shown
+from dpo_lite.ui.recipe_layout import AT_CLICK, RecipesTab
+from dpo_lite.ui.recipe_start import summary
+from dpo_lite.ui.shared import Page, Updates
+from dpo_lite.ui.start import THIS_MACHINE
 
 ASK = {**parts.QUIET, "concurrency_limit": 4}
 
 
 def connect_actions(page: Page, tab: RecipesTab) -> None:
-    def check(draft: Draft) -> Iterator[tuple[str, Any]]:
-        yield from _ask_worker(page, draft, "check", "Checking", [], views.checked)
+    actions = tab.actions
 
-    def plan(draft: Draft, card: str | None) -> Iterator[tuple[str, Any]]:
+    def check(copy: Any, yaml: str, shown: str) -> Iterator[Updates]:
+        yield from _look(page, tab, (copy, yaml, shown), "check", "Checking", views.checked)
+
+    def plan(copy: Any, yaml: str, shown: str, card: str | None) -> Iterator[Updates]:
         gpu = None if card in (THIS_MACHINE, "", None) else card
-        flags = ["--gpu", gpu] if gpu else []
 
         def view(result: dict, line: list[str]) -> str:
             return views.planned(result, gpu or THIS_MACHINE, line)
 
-        yield from _ask_worker(page, draft, "plan", "Planning", flags, view, gpu=gpu)
+        flags = ["--gpu", gpu] if gpu else []
+        at_click = (copy, yaml, shown)
+        yield from _look(page, tab, at_click, "plan", "Planning", view, flags, gpu=gpu)
 
     def clear() -> tuple[str, Any]:
         return "", gr.update(visible=False)
 
-    actions = tab.actions
-    outputs = [actions.outcome, actions.cancel]
-    checking = actions.check.click(check, tab.draft, outputs, **ASK)
-    planning = actions.plan.click(plan, [tab.draft, actions.card], outputs, **ASK)
-    actions.cancel.click(clear, None, outputs, cancels=[checking, planning], show_progress="hidden")
-    actions.launch.click(
-        lambda draft: _launch(page, draft),
-        tab.draft,
-        [actions.outcome, page.tabs, page.selected],
-        trigger_mode="once",
-        **ASK,
-    )
+    def start(copy: Any, yaml: str, shown: str) -> tuple[Any, Any, Any]:
+        return _launch(page, (copy, yaml, shown))
+
+    at_click = tab.at_click()
+    outputs = [actions.outcome, actions.cancel, actions.summary]
+    how = {"js": AT_CLICK, **ASK}
+    checking = actions.check.click(check, at_click, outputs, **how)
+    planning = actions.plan.click(plan, [*at_click, tab.start.card], outputs, **how)
+    cleared = outputs[:2]
+    actions.cancel.click(clear, None, cleared, cancels=[checking, planning], show_progress="hidden")
+    started = [actions.outcome, page.tabs, page.selected]
+    actions.launch.click(start, at_click, started, trigger_mode="once", **how)
 
 
-def _ask_worker(
+def draft_at_click(page: Page, at_click: tuple[Any, str, str]) -> Draft:
+    """The draft that the screen showed at a click. Raises UserError where it cannot be one."""
+    copy, yaml, shown = at_click
+    try:
+        texts = json.loads(shown or "{}")
+    except ValueError:
+        texts = {}
+    known = isinstance(texts, dict) and all(isinstance(text, str) for text in texts.values())
+    return as_shown(copy, yaml, texts if known else {}, page.recipes)
+
+
+def _look(
     page: Page,
-    draft: Draft,
+    tab: RecipesTab,
+    at_click: tuple[Any, str, str],
     task: str,
     title: str,
-    flags: list[str],
     view: Callable[[dict, list[str]], str],
+    flags: Sequence[str] = (),
     **arguments: Any,
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[Updates]:
     """Do a task of the worker and show how far it is, and then what it found."""
-    line = ["dpo-lite", task, draft.name, *flags]
+    actions = tab.actions
+    line = ["dpo-lite", task, *flags]
     try:
+        draft = draft_at_click(page, at_click)
+        line = ["dpo-lite", task, draft.name, *flags]
         recipe = _valid_recipe(page, draft, "Not ready: ")
         line = ["dpo-lite", task, *draft.command_words(recipe), *flags]
         for event in page.worker.run(task, recipe=draft.text, **arguments):
             if event["event"] == "result":
-                yield view(event["result"], line), gr.update(visible=False)
+                result = event["result"]
+                yield {
+                    actions.outcome: view(result, line),
+                    actions.cancel: gr.update(visible=False),
+                    actions.summary: summary(draft, recipe, views.time_found(result)),
+                }
                 return
             if event["event"] == "error":
                 raise UserError(event["text"])
             html = parts.working(title, event.get("text", ""), event.get("seconds"))
-            yield html, gr.update(visible=True)
+            yield {actions.outcome: html, actions.cancel: gr.update(visible=True)}
     except UserError as error:
-        yield parts.failed(str(error), line), gr.update(visible=False)
+        fault = parts.failed(str(error), line)
+        yield {actions.outcome: fault, actions.cancel: gr.update(visible=False)}
 
 
-def _launch(page: Page, draft: Draft) -> tuple[Any, Any, Any]:
+def _launch(page: Page, at_click: tuple[Any, str, str]) -> tuple[Any, Any, Any]:
     """Start the run on its own and show it in the Runs tab."""
     try:
-        run = launch(_valid_recipe(page, draft), draft.name, page.runs)
+        draft = draft_at_click(page, at_click)
+        run = launch(_valid_recipe(page, draft, "Not started: "), draft.name, page.runs)
     except UserError as error:
         return parts.note(error, "bad"), gr.skip(), gr.skip()
     return "", gr.Tabs(selected="runs"), [run.name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,24 @@ from dpo_lite.errors import UserError
 from dpo_lite.recipe import RECIPES_FOLDER, Recipe, library, load_recipe
 from dpo_lite.recipe.edit import UNSET, inline, override_text, set_key
 from dpo_lite.recipe.replaced import BELONGINGS, OF_ADAPTER, OF_DATA, in_words, outdated, value_of
-from dpo_lite.ui.form import FormField, change, check_text
+from dpo_lite.ui.form import FormField, change, check_text, fields
 
 START = f"shipped:{library.FIRST}"
 
 
 @dataclass(frozen=True)
 class Draft:
-    """``picked`` is ``shipped:name`` or ``own:name``; ``folder`` is where one's own are."""
+    """``picked`` is ``shipped:name`` or ``own:name``; ``folder`` is where one's own are.
+
+    ``aside`` is the last changed draft that another recipe took the place of; ``card`` is what the
+    menu says of where it will be trained.
+    """
 
     picked: str
     text: str
     folder: Path
+    aside: Draft | None = None
+    card: str | None = None
 
     @property
     def name(self) -> str:
@@ -64,7 +70,76 @@ def restore_draft(browser_copy: Any, folder: Path) -> Draft:
     picked, text = fields.get("picked"), fields.get("text")
     if not isinstance(picked, str) or not isinstance(text, str) or not text.strip():
         return open_draft(START, folder)
-    return Draft(open_draft(picked, folder).picked, text, folder)
+    before = fields.get("aside")
+    aside = replace(restore_draft(before, folder), aside=None) if before else None
+    card = fields.get("card")
+    named = card if isinstance(card, str) else None
+    return Draft(open_draft(picked, folder).picked, text, folder, aside, named)
+
+
+def browser_copy(draft: Draft) -> dict[str, Any]:
+    """What the browser keeps of a draft; ``restore_draft`` reads it."""
+    aside = draft.aside and {"picked": draft.aside.picked, "text": draft.aside.text}
+    return {"picked": draft.picked, "text": draft.text, "aside": aside, "card": draft.card}
+
+
+def as_shown(copy: Any, yaml: str | None, shown: Mapping[str, str], folder: Path) -> Draft:
+    """What the screen shows at a click: the draft that the browser knows, and what was typed since.
+
+    ``copy`` came with the form's texts, ``yaml`` is the text beside it and ``shown`` the fields'
+    texts by key, as they are now. A field that says what the copy says was not typed in; one that
+    is not shown is in none of ``shown``. Raises UserError where text and form cannot go together.
+    """
+    draft = restore_draft(copy, folder)
+    known = check_text(draft.text)
+    if yaml is not None and yaml.strip() != draft.text.strip():
+        draft = replace(draft, text=yaml)
+    if known.values is None:
+        return draft
+    for form_field in fields():
+        text = shown.get(form_field.key)
+        value = known.value(form_field.key)
+        if text is None or _one_line(form_field, text, form_field.shown(value)):
+            continue
+        if form_field.read(text) != value:
+            draft = with_field(draft, form_field, text)
+    return draft
+
+
+def _one_line(form_field: FormField, text: str, known: str) -> bool:
+    """Whether a field shows a text; one of a single line shows no ends of lines."""
+    if form_field.kind == "lines":
+        return text == known
+    return text.splitlines() == known.splitlines() or text == "".join(known.splitlines())
+
+
+def put_aside(old: Draft | None, new: Draft) -> Draft:
+    """The new draft, which keeps the old one's changes to be taken back, or what that one kept."""
+    if old is None:
+        return new
+    aside = replace(old, aside=None) if _is_changed(old) else old.aside
+    return replace(new, aside=aside, card=old.card)
+
+
+def take_back(draft: Draft) -> Draft:
+    """What was put aside; what stands there now is put aside in turn, if it was changed."""
+    aside = replace(draft, aside=None) if _is_changed(draft) else None
+    return replace(draft.aside or draft, aside=aside, card=draft.card)
+
+
+def _is_changed(draft: Draft) -> bool:
+    return draft.text.strip() != open_draft(draft.picked, draft.folder).text.strip()
+
+
+def aside_words(draft: Draft) -> str:
+    """What the button says that takes back what was put aside; empty where nothing was."""
+    if draft.aside is None:
+        return ""
+    written, values = file_values(draft.aside), check_text(draft.aside.text).values or {}
+    keys = [f.key for f in fields() if value_of(values, f.key) != value_of(written, f.key)]
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    what = f": {', '.join(keys[:3])}{more}" if keys else ""
+    return f"Back to {draft.aside.name} with your changes{what}"
 
 
 def of_run(run: Path, overrides: list[str], folder: Path) -> Draft:

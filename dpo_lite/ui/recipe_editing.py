@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -17,14 +18,20 @@ from dpo_lite.ui.form import Checked, FormField, check_text, plain
 from dpo_lite.ui.recipe_draft import (
     START,
     Draft,
+    aside_words,
+    browser_copy,
     left_out,
     of_run,
     open_draft,
+    put_aside,
     restore_draft,
+    take_back,
     with_data,
     with_field,
 )
 from dpo_lite.ui.recipe_layout import FIELDS, RecipesTab
+from dpo_lite.ui.recipe_start import cards as draw_cards
+from dpo_lite.ui.recipe_start import connect_start, fill_menus, new_data, show_start, summary
 from dpo_lite.ui.shared import Page, Updates
 
 # Changes are made one after the other, in the order in which they were asked for.
@@ -39,29 +46,40 @@ EDIT = {
 def connect_edits(page: Page, tab: RecipesTab) -> None:
     outputs = tab.shows_draft()
 
-    def picked_card(event: gr.EventData) -> Updates:
-        return show_draft(page, tab, None, open_draft(event.recipe, page.recipes), cards=True)
+    def picked_card(draft: Draft | None, event: gr.EventData) -> Updates:
+        new = put_aside(draft, open_draft(event.recipe, page.recipes))
+        return show_draft(page, tab, None, new, cards=True)
+
+    def took_back(draft: Draft) -> Updates:
+        return show_draft(page, tab, None, take_back(draft), cards=True)
 
     def typed_yaml(draft: Draft, text: str) -> Updates:
         return show_draft(page, tab, draft, replace(draft, text=text), yaml=False)
 
-    def opened_page(browser_copy: Any) -> Updates:
-        draft = restore_draft(browser_copy, page.recipes)
-        return show_draft(page, tab, open_draft(START, page.recipes), draft, cards=True)
+    def opened_page(copy: Any) -> Updates:
+        draft = restore_draft(copy, page.recipes)
+        first = open_draft(START, page.recipes)
+        return show_draft(page, tab, first, draft, cards=True) | fill_menus(page, tab, draft)
 
     def took_data(draft: Draft, wanted: list[Any]) -> Updates:
         named, overrides, _, *kind = wanted
         if kind == ["run"]:
-            return show_draft(page, tab, draft, of_run(page.runs / named, overrides, page.recipes))
-        text = with_data(draft.text, named, overrides)
-        return show_draft(page, tab, draft, replace(draft, text=text))
+            new = of_run(page.runs / named, overrides, page.recipes)
+            return show_draft(page, tab, draft, put_aside(draft, new))
+        if overrides:
+            new = replace(draft, text=with_data(draft.text, named, overrides))
+        else:
+            new = new_data(draft, named)
+        return show_draft(page, tab, draft, new)
 
-    tab.cards.click(picked_card, None, outputs, **EDIT)
+    tab.cards.click(picked_card, tab.draft, outputs, **EDIT)
+    tab.actions.back.click(took_back, tab.draft, outputs, **EDIT)
     tab.text.yaml.input(typed_yaml, [tab.draft, tab.text.yaml], outputs, **EDIT)
     for form_field in FIELDS:
         component = tab.form.inputs[form_field.key]
         typed = _typed_field(page, tab, form_field)
         component.input(typed, [tab.draft, component], outputs, **EDIT)
+    connect_start(page, tab, partial(show_draft, page, tab, cards=True), EDIT)
     page.blocks.load(opened_page, tab.browser_copy, outputs, **EDIT)
     page.wanted_data.change(took_data, [tab.draft, page.wanted_data], outputs, **EDIT)
 
@@ -96,17 +114,20 @@ def show_draft(
     before, after = check_text(old.text) if old else None, check_text(new.text)
     updates: Updates = {
         tab.draft: new,
-        tab.browser_copy: {"picked": new.picked, "text": new.text},
+        tab.browser_copy: browser_copy(new),
+        tab.actions.back: gr.update(visible=new.aside is not None, value=aside_words(new)),
         tab.text.fault: _above_text(new, after),
         tab.text.difference: _difference(new, after),
-        **_show_launch(page, tab, new, after),
+        tab.actions.summary: summary(new, after.recipe),
+        tab.actions.command: _command(page, new, after),
+        **show_start(page, tab, new, after),
         **_show_sections(tab, before, after),
         **_show_fields(tab, before, after, typing),
     }
     if yaml:
         updates[tab.text.yaml] = new.text
     if cards:
-        updates[tab.cards] = views.cards(library.own(new.folder), library.shipped(), new.picked)
+        updates[tab.cards] = draw_cards(page, new)
         own = new.picked.startswith("own:")
         updates[tab.saving.name] = new.name if own else library.free_name(new.name, new.folder)
     return updates
@@ -128,9 +149,8 @@ def _difference(draft: Draft, checked: Checked) -> str:
     return views.differences(draft.origin, rows)
 
 
-def _show_launch(page: Page, tab: RecipesTab, draft: Draft, checked: Checked) -> Updates:
-    """The launch button and its command line, or the reason why there is none."""
-    launch, command = tab.actions.launch, tab.actions.command
+def _command(page: Page, draft: Draft, checked: Checked) -> str:
+    """The command line that launches the same, or the reason why there is none."""
     try:
         if checked.recipe is None:
             raise UserError(checked.reason)
@@ -140,9 +160,8 @@ def _show_launch(page: Page, tab: RecipesTab, draft: Draft, checked: Checked) ->
         folder = [] if usual_folder else [f"run.folder={page.runs}"]
         words = ["dpo-lite", "train", *draft.command_words(checked.recipe), *folder, "--detach"]
     except UserError as error:
-        reason = parts.note(f"Not ready: {error}", "warn")
-        return {launch: gr.update(interactive=False), command: reason}
-    return {launch: gr.update(interactive=True), command: parts.command(words)}
+        return parts.note(f"Not ready: {error}", "warn")
+    return parts.command(words)
 
 
 def _show_sections(tab: RecipesTab, before: Checked | None, after: Checked) -> Updates:

@@ -10,9 +10,11 @@ import gradio as gr
 
 from dpo_lite.memory.cards import CARDS
 from dpo_lite.recipe import RECIPES_FOLDER, library
+from dpo_lite.ui.column_menus import ColumnMenus, lay_out_menus
 from dpo_lite.ui.form import OF_TASK, TITLES, FormField, check_text, fields
+from dpo_lite.ui.start import THIS_MACHINE
+from dpo_lite.ui.uploads import ACCEPTED
 
-THIS_MACHINE = "this machine"
 OFFERED_CARDS = [THIS_MACHINE, "6GB", "8GB", "12GB", "16GB", "24GB", *CARDS]
 FIELDS = fields()
 # What the form shows before a browser asks, so that it need not be filled in while one waits.
@@ -25,13 +27,36 @@ PICK_SCRIPT = """element.addEventListener("click", (event) => {
 
 
 @dataclass(frozen=True)
+class Start:
+    """Three questions: which model, which data, which card; and the data's first row as read.
+
+    ``advice`` says what the recipe still needs, and ``needed`` does it.
+    """
+
+    model: gr.Dropdown
+    data: gr.Dropdown
+    upload: gr.UploadButton
+    card: gr.Dropdown
+    seen: gr.HTML
+    menus: ColumnMenus
+    advice: gr.HTML
+    needed: gr.Button
+
+
+@dataclass(frozen=True)
 class Actions:
-    """What can be done with the recipe, and what came of it."""
+    """What can be done with the recipe, and what came of it.
+
+    ``summary`` says what Launch will train. ``shown`` is filled by the browser at a click: the
+    form's texts as they stand there (see ``Click``).
+    """
 
     check: gr.Button
-    card: gr.Dropdown
     plan: gr.Button
     launch: gr.Button
+    back: gr.Button
+    shown: gr.Textbox
+    summary: gr.HTML
     command: gr.HTML
     outcome: gr.HTML
     cancel: gr.Button
@@ -69,6 +94,7 @@ class RecipesTab:
 
     draft: gr.State
     browser_copy: gr.BrowserState
+    start: Start
     cards: gr.HTML
     actions: Actions
     form: Form
@@ -85,50 +111,102 @@ class RecipesTab:
             self.text.yaml,
             self.text.fault,
             self.form.more,
-            self.actions.launch,
+            self.start.model,
+            self.start.data,
+            self.start.card,
+            self.start.seen,
+            self.start.advice,
+            self.start.needed,
+            *self.start.menus.shown(),
+            self.actions.back,
+            self.actions.summary,
             self.actions.command,
             self.text.difference,
             *self.form.inputs.values(),
             *(column for _, column in self.form.sections),
         ]
 
+    def at_click(self) -> list[Any]:
+        """What a button is given that acts on what the screen shows, with ``AT_CLICK`` as its
+        script; ``recipe_draft.as_shown`` makes a draft of the first three."""
+        return [self.browser_copy, self.text.yaml, self.actions.shown]
+
 
 def lay_out() -> RecipesTab:
     draft = gr.State(None)
     browser_copy = gr.BrowserState(None, storage_key="dl-recipe", secret="dpo-lite")
-    cards = gr.HTML(elem_id="recipes-cards", js_on_load=PICK_SCRIPT)
+    start = _lay_out_start()
     actions = _lay_out_actions()
+    cards = gr.HTML(elem_id="recipes-cards", js_on_load=PICK_SCRIPT)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=330, elem_id="recipes-form"):
             form = _lay_out_form()
         with gr.Column(min_width=330):
             text = _lay_out_text()
             saving = _lay_out_saving()
-    return RecipesTab(draft, browser_copy, cards, actions, form, text, saving)
+    return RecipesTab(draft, browser_copy, start, cards, actions, form, text, saving)
+
+
+# At a click the browser puts the form's texts as they stand there into the third place.
+AT_CLICK = "(copy, yaml, shown, ...rest) => [copy, yaml, window.dlShown(), ...rest]"
+
+
+def _lay_out_start() -> Start:
+    look = {"elem_classes": ["dl-field"], "allow_custom_value": True, "min_width": 200}
+    with gr.Column(elem_id="recipes-start", elem_classes=["dl-start"]):
+        with gr.Row(equal_height=False):
+            model = gr.Dropdown(
+                [],
+                label="Which model?",
+                info="One of these, or any model of the Hub as owner/name, or a folder.",
+                elem_id="recipes-start-model",
+                **look,
+            )
+            with gr.Column(min_width=220):
+                data = gr.Dropdown(
+                    [],
+                    label="Which data?",
+                    info="Drop a file anywhere here, or name a path or a data set of the Hub.",
+                    elem_id="recipes-start-data",
+                    **look,
+                )
+                upload = gr.UploadButton(
+                    "Choose a file",
+                    file_types=ACCEPTED,
+                    elem_id="recipes-start-file",
+                    size="sm",
+                )
+            card = gr.Dropdown(
+                OFFERED_CARDS,
+                value=THIS_MACHINE,
+                label="Which card?",
+                info="Where it will be trained: models and recipes are sorted by what fits.",
+                elem_id="recipes-card",
+                **look,
+            )
+        menus = lay_out_menus("recipes")
+        seen = gr.HTML(elem_id="recipes-seen")
+        advice = gr.HTML(elem_id="recipes-advice")
+        needed = gr.Button(visible=False, elem_id="recipes-needed", size="sm")
+    return Start(model, data, upload, card, seen, menus, advice, needed)
 
 
 def _lay_out_actions() -> Actions:
     with gr.Row(elem_id="recipes-actions"):
-        check = gr.Button("Check", elem_id="recipes-check", size="md", min_width=110, scale=1)
-        card = gr.Dropdown(
-            OFFERED_CARDS,
-            value=THIS_MACHINE,
-            container=False,
-            allow_custom_value=True,
-            elem_id="recipes-card",
-            min_width=130,
-            scale=1,
-        )
+        summary = gr.HTML(elem_id="recipes-summary", min_height=42)
+        check = gr.Button("Check", elem_id="recipes-check", size="md", min_width=90, scale=0)
         plan = gr.Button(
-            "Plan for this card", elem_id="recipes-plan", size="md", min_width=140, scale=1
+            "Plan for this card", elem_id="recipes-plan", size="md", min_width=150, scale=0
         )
         launch = gr.Button(
-            "Launch", variant="primary", elem_id="recipes-launch", size="md", min_width=140, scale=2
+            "Launch", variant="primary", elem_id="recipes-launch", size="md", min_width=140, scale=0
         )
-    command = gr.HTML(elem_id="recipes-command", min_height=38)
+    back = gr.Button(visible=False, elem_id="recipes-back", size="sm")
+    shown = gr.Textbox(visible=False)
     outcome = gr.HTML(elem_id="recipes-outcome")
     cancel = gr.Button("Cancel", elem_id="recipes-cancel", visible=False, size="sm")
-    return Actions(check, card, plan, launch, command, outcome, cancel)
+    command = gr.HTML(elem_id="recipes-command", min_height=38)
+    return Actions(check, plan, launch, back, shown, summary, command, outcome, cancel)
 
 
 # --- the form -------------------------------------------------------------------------------------

@@ -6,23 +6,46 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dpo_lite.names import is_function
 from dpo_lite.recipe.library import Entry
 from dpo_lite.report.words import counted
+from dpo_lite.tasks import TASKS
 from dpo_lite.ui.parts import bar, command, esc, note
 
 GIB = 2**30
 MIB = 2**20
 
 
-def cards(own: Sequence[Entry], shipped: Sequence[Entry], picked: str) -> str:
-    """All recipes to pick from; ``picked`` is ``own:name`` or ``shipped:name``."""
-    groups = (("Your recipes", own), ("Recipes that ship", shipped))
-    return "".join(
-        f'<h3 class="dl-title">{title}</h3>'
-        f'<div class="dl-cards">{"".join(_card(entry, picked) for entry in entries)}</div>'
-        for title, entries in groups
-        if entries
-    )
+def cards(
+    own: Sequence[Entry],
+    fitting: Sequence[Entry],
+    others: Sequence[Entry],
+    picked: str,
+    where: str = "this machine",
+) -> str:
+    """All recipes to pick from; ``picked`` is ``own:name`` or ``shipped:name``.
+
+    ``fitting`` ship and fit the card ``where``; ``others`` ship and want a larger one, and stand in
+    a fold.
+    """
+    blocks = []
+    if own:
+        blocks.append(f'<h3 class="dl-title">Your recipes</h3>{_grid(own, picked)}')
+    if fitting:
+        title = f"Recipes that ship and fit {esc(where)}"
+        blocks.append(f'<h3 class="dl-title">{title}</h3>{_grid(fitting, picked)}')
+    if others:
+        title = f"{counted(len(others), 'recipe')} for a larger card"
+        opened = " open" if any(identity(entry) == picked for entry in others) else ""
+        blocks.append(
+            f'<details class="dl-fold"{opened}><summary>{title}</summary>{_grid(others, picked)}'
+            "</details>"
+        )
+    return "".join(blocks)
+
+
+def _grid(entries: Sequence[Entry], picked: str) -> str:
+    return f'<div class="dl-cards">{"".join(_card(entry, picked) for entry in entries)}</div>'
 
 
 def identity(entry: Entry) -> str:
@@ -32,7 +55,13 @@ def identity(entry: Entry) -> str:
 def _card(entry: Entry, picked: str) -> str:
     on = identity(entry) == picked
     time = re.sub(r"(.+) \(estimate\)$", r"about \1", entry.time)
-    facts = {"Model": entry.base, "Data": entry.data, "Card": entry.card, "Time": time}
+    facts = {
+        "Model": entry.base,
+        "Data": entry.data,
+        "Card": entry.card,
+        "Time": time,
+        "Needs": needs(entry),
+    }
     if entry.fault:
         body = f'<span class="dl-wrong-text">{esc(entry.fault)}</span>'
     else:
@@ -47,6 +76,29 @@ def _card(entry: Entry, picked: str) -> str:
         f' aria-pressed="{str(on).lower()}"><b>{esc(entry.name)}</b>'
         f'<span class="dl-purpose">{esc(entry.purpose)}</span>{body}</button>'
     )
+
+
+def needs(entry: Entry) -> str:
+    """What must be there before a recipe can be launched; empty where nothing must."""
+    recipe = entry.recipe
+    if recipe is None or TASKS[recipe.task].composed or "ppo" not in TASKS[recipe.task].sections:
+        return ""
+    reward = recipe.ppo.reward or ""
+    if is_function(reward):
+        return ""
+    run = re.sub(r"-\d+\Z", "", reward)
+    return f"a reward model{f' ({run})' if run else ''}"
+
+
+def time_found(result: Mapping[str, Any]) -> str:
+    """The time of a run that a check or a plan told, in a few words; empty where it told none."""
+    for line in result["lines"]:
+        if line.startswith("an epoch takes"):
+            return re.sub(r" \(.*\)$", "", line)
+        if line[:11].strip() == "time":
+            whole = re.search(r", (.+ in all)", line)
+            return whole[1] if whole else ""
+    return ""
 
 
 def differences(name: str, rows: Sequence[tuple[str, Any, Any]]) -> str:

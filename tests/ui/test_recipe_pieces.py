@@ -155,11 +155,11 @@ def test_a_full_disk_keeps_nothing_of_an_upload(tmp_path, monkeypatch):
 def test_cards_escape_and_mark_what_is_picked(tmp_path):
     (entry, *_) = library.shipped()
     odd = replace(entry, purpose="<img src=x onerror=alert(1)>", own=True)
-    html = recipe_views.cards([odd], [entry], "shipped:quickstart")
+    html = recipe_views.cards([odd], [entry], [], "shipped:quickstart")
     assert "<img" not in html
     assert html.count('aria-pressed="true"') == 1
     broken = replace(entry, recipe=None, fault="x is no key")
-    assert "x is no key" in recipe_views.cards([], [broken], "")
+    assert "x is no key" in recipe_views.cards([], [broken], [], "")
 
 
 def test_what_the_worker_finds_is_what_the_page_shows():

@@ -50,9 +50,14 @@ def test_form_and_yaml_follow_each_other_and_survive_a_reload(page):
     says(page, "#recipes-command", "train.beta=0.05 train.weight_decay=0.5")
     assert field(page, "train.beta").input_value() == "0.05"
 
+    page.click("#recipes-cards summary")  # the recipes for a larger card
     page.click("[data-recipe='shipped:qwen3-4b']")
     says(page, "#recipes-command", "dpo-lite train qwen3-4b --detach")
     assert field(page, "model.base").input_value() == "Qwen/Qwen3-4B"
+
+    says(page, "#recipes-back", "Back to quickstart with your changes: train.beta")
+    page.click("#recipes-back")
+    says(page, "#recipes-command", "train.beta=0.05 train.weight_decay=0.5")
 
 
 def test_wrong_input_in_each_number_and_name_is_said_beside_it(page):
@@ -66,7 +71,8 @@ def test_wrong_input_in_each_number_and_name_is_said_beside_it(page):
     assert page.locator(".dl-wrong").count() == len(wrong)
     assert page.locator(".dl-wrong b").count() == 0
     says(page, "#recipes-command", f"(and {len(wrong) - 1} more)")
-    assert page.locator("#recipes-launch").is_disabled()
+    page.click("#recipes-launch")
+    says(page, "#recipes-outcome", "Not started")
     field(page, "train.beta").fill("0.2")
     page.wait_for_function("!document.querySelector('#recipes-train-beta.dl-wrong')")
 
@@ -80,10 +86,12 @@ def test_sections_come_and_go_with_the_task(page):
     page.locator("#recipes-more button").first.click()
     field(page, "rlhf.sft").fill("{train: {lrr: 1}}")
     says(page, "#recipes-rlhf-sft", "did you mean train.lr")
-    assert page.locator("#recipes-launch").is_disabled()
+    says(page, "#recipes-command", "Not ready")
     page.click("[data-recipe='shipped:ppo-quickstart']")
     field(page, "rlhf.ppo_betas").wait_for(state="detached")
     assert field(page, "ppo.reward").input_value() == "reward-quickstart-1"
+    says(page, "#recipes-advice", "there is no run reward-quickstart-1 yet")
+    says(page, "#recipes-needed", "Train reward-quickstart first")
 
 
 def test_broken_yaml_names_its_line_and_keeps_the_form(page):
@@ -92,7 +100,7 @@ def test_broken_yaml_names_its_line_and_keeps_the_form(page):
     page.keyboard.press("Enter")
     page.keyboard.type("revision: [")
     says(page, "#recipes-yaml-fault", "line")
-    assert page.locator("#recipes-launch").is_disabled()
+    says(page, "#recipes-command", "Not ready")
     assert field(page, "train.beta").input_value() == "0.1"
 
 
@@ -193,12 +201,38 @@ def test_an_upload_is_examined_leafed_through_and_used(page, folder):
     assert Path(folder, "my-recipes/data/my-pairs.jsonl").is_file()
 
 
-def test_launch_opens_the_runs_tab_with_the_run(page, folder):
+def test_launch_starts_what_the_form_shows_at_the_click(page, folder):
     put(page, "train.max_steps", "1")
-    says(page, "#recipes-command", "train.max_steps=1")
-    page.click("#recipes-launch")
+    field(page, "train.beta").fill("0.167")  # the server has not heard of it yet
+    page.evaluate("document.querySelector('#recipes-launch').click()")
     page.wait_for_selector("#tab-runs", state="visible")
     (run,) = list_runs(folder / "runs")
     stop(run)
     assert run.name == "quickstart-1"
     assert load_recipe(run.recipe_file).train.max_steps == 1
+    assert load_recipe(run.recipe_file).train.beta == 0.167
+
+
+def test_a_dropped_file_is_what_would_be_trained_on(page):
+    rows = [{"Frage": f"What {n}?", "good answer": f"so {n}", "bad answer": "no"} for n in range(9)]
+    text = "\n".join(map(json.dumps, rows))
+    page.evaluate(
+        """text => {
+          const carried = new DataTransfer();
+          carried.items.add(new File([text], "mine.jsonl"));
+          const how = {bubbles: true, cancelable: true, dataTransfer: carried};
+          document.querySelector("#recipes-start").dispatchEvent(new DragEvent("drop", how));
+        }""",
+        text,
+    )
+    says(page, "#recipes-summary", "mine.jsonl, 9 rows")
+    page.locator("#recipes-column-prompt").wait_for()
+    page.click("#recipes-column-prompt input")  # the other two are guessed and shown
+    page.get_by_role("option", name="Frage").click()
+    says(page, "#recipes-seen", "What 0?")
+    says(page, "#recipes-command", "data.columns=")
+    assert parse_yaml(yaml_of(page), "")["data"]["columns"] == {
+        "prompt": "Frage",
+        "chosen": "good answer",
+        "rejected": "bad answer",
+    }

@@ -1,0 +1,215 @@
+"""Start here: the three questions change the draft, and what is proposed is shown at once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from dpo_lite.data.glance import Glance, glance
+from dpo_lite.errors import UserError
+from dpo_lite.recipe import Recipe, library
+from dpo_lite.runs.processes import launch
+from dpo_lite.ui import column_menus, parts, start, status, will_train
+from dpo_lite.ui import recipe_views as views
+from dpo_lite.ui.form import Checked, check_text
+from dpo_lite.ui.recipe_draft import Draft, browser_copy, put_aside
+from dpo_lite.ui.recipe_layout import RecipesTab
+from dpo_lite.ui.shared import Page, Updates
+from dpo_lite.ui.uploads import keep_upload
+
+DEFAULT = "dpo"
+
+
+def machine_memory() -> float:
+    """GB of this machine's card as nvidia-smi tells; 0 where there is none."""
+    found = re.search(r"of ([\d.]+) GiB", status.device(0))
+    return float(found[1]) if found else 0.0
+
+
+def memory_of(card: str | None) -> float:
+    try:
+        return start.card_memory(card, machine_memory())
+    except UserError:
+        return machine_memory()
+
+
+def entries(page: Page) -> list[library.Entry]:
+    return [*library.own(page.recipes), *library.shipped()]
+
+
+# --- what stands there ----------------------------------------------------------------------------
+
+
+def show_start(page: Page, tab: RecipesTab, draft: Draft, checked: Checked) -> Updates:
+    """The three answers as the draft has them, the data's first row, and what is needed first."""
+    source, seen = _source(checked), _seen(checked)
+    columns = checked.value("data.columns")
+    base = checked.value("model.base")
+    fixed = columns if isinstance(columns, dict) else {}
+    return {
+        tab.start.model: gr.update(value=base if isinstance(base, str) else None),
+        tab.start.data: gr.update(value=source),
+        tab.start.seen: column_menus.seen_html(seen),
+        **column_menus.show_menus(tab.start.menus, seen, fixed),
+        **_show_needed(page, tab, checked.recipe),
+    }
+
+
+def summary(draft: Draft, recipe: Recipe | None, time: str = "") -> str:
+    """Beside Launch: the task, and what will learn from what."""
+    if recipe is None:
+        return ""
+    words = will_train.words(recipe, draft.origin, time)
+    task = parts.esc(will_train.task_words(recipe))
+    return f'<p class="dl-will"><b>{parts.esc(words)}</b><span class="dl-muted">{task}</span></p>'
+
+
+def _source(checked: Checked) -> str | None:
+    source = checked.value("data.train")
+    return source if isinstance(source, str) else None
+
+
+def _seen(checked: Checked) -> Glance | None:
+    """The first row of a source on this machine; None of one on the Hub, or of several."""
+    source = _source(checked)
+    columns, wanted = checked.value("data.columns"), checked.value("data.format")
+    if source is None:
+        return None
+    return look(
+        source,
+        columns if isinstance(columns, dict) else None,
+        wanted if isinstance(wanted, str) else "auto",
+    )
+
+
+def look(source: str, columns: dict[str, str] | None = None, wanted: str = "auto") -> Glance | None:
+    try:
+        return _look(source, will_train.stamp(source), tuple((columns or {}).items()), wanted)
+    except (UserError, OSError):
+        return None
+
+
+@lru_cache(maxsize=32)
+def _look(source: str, stamp: tuple, columns: tuple, wanted: str) -> Glance | None:
+    found = will_train.local_source(source)
+    return None if found is None else glance(found, dict(columns), wanted)
+
+
+def _show_needed(page: Page, tab: RecipesTab, recipe: Recipe | None) -> Updates:
+    needed = start.missing_reward(recipe, page.runs, entries(page)) if recipe else None
+    if needed is None:
+        return {tab.start.advice: "", tab.start.needed: gr.update(visible=False)}
+    words, entry = needed
+    button = gr.update(
+        visible=entry is not None, value=f"Train {entry.name} first" if entry else ""
+    )
+    return {tab.start.advice: parts.note(words, "warn"), tab.start.needed: button}
+
+
+# --- what is answered -----------------------------------------------------------------------------
+
+
+def new_data(draft: Draft, source: str, columns: dict[str, str] | None = None) -> Draft:
+    """The draft for a source that was chosen: with the columns that its names propose, and the task
+    that it is for."""
+    seen = look(source, columns)
+    if columns is None and seen is not None and seen.fault:
+        columns = column_menus.proposal(seen)
+        seen = look(source, columns) if columns else seen
+    now = check_text(draft.text).value("task")
+    task = now if isinstance(now, str) else DEFAULT
+    if seen is not None and seen.format:
+        task = start.task_for(seen.format, task)
+    return start.choose_data(draft, source, column_menus.columns_key(columns or {}), task)
+
+
+def connect_start(page: Page, tab: RecipesTab, show: Any, edit: dict[str, Any]) -> list[Any]:
+    """``show(old, new)`` are the updates of a draft. Returns the events that changed one."""
+    outputs = tab.shows_draft()
+
+    def chose_model(draft: Draft, base: str | None) -> Updates:
+        new = start.choose_model(draft, base or "", entries(page))
+        if new is draft:
+            return {}
+        carried = start.own_data(draft) is not None and new.picked == draft.picked
+        return show(draft, new if carried else put_aside(draft, new))
+
+    def chose_data(draft: Draft, source: str | None) -> Updates:
+        source = (source or "").strip()
+        if not source or source == _source(check_text(draft.text)):
+            return {}
+        return show(draft, new_data(draft, source))
+
+    def uploaded(draft: Draft, file: str) -> Updates:
+        try:
+            path = keep_upload(Path(file), page.recipes / "data")
+        except UserError as error:
+            return {tab.start.seen: parts.note(error, "bad")}
+        updates = show(draft, new_data(draft, str(path)))
+        choices = start.sources(page.recipes)
+        return updates | {tab.start.data: gr.update(choices=choices, value=str(path))}
+
+    def mapped(draft: Draft, *texts: str | None) -> Updates:
+        source = _source(check_text(draft.text))
+        columns = column_menus.chosen_columns(texts)
+        if source is None:
+            return {}
+        return show(draft, new_data(draft, source, columns))
+
+    def chose_card(draft: Draft, card: str | None) -> Updates:
+        new = replace(draft, card=card)
+        return {
+            tab.draft: new,
+            tab.browser_copy: browser_copy(new),
+            tab.start.model: gr.update(choices=start.models(entries(page), memory_of(card))),
+            tab.cards: cards(page, new),
+        }
+
+    def train_needed(draft: Draft) -> tuple[Any, Any, Any]:
+        recipe = check_text(draft.text).recipe
+        needed = start.missing_reward(recipe, page.runs, entries(page)) if recipe else None
+        if needed is None or needed[1] is None:
+            return gr.skip(), gr.skip(), gr.skip()
+        try:
+            run = launch(needed[1].recipe, needed[1].name, page.runs)
+        except UserError as error:
+            return parts.note(error, "bad"), gr.skip(), gr.skip()
+        return "", gr.Tabs(selected="runs"), [run.name]
+
+    menus = list(tab.start.menus.menus.values())
+    events = [
+        tab.start.model.input(chose_model, [tab.draft, tab.start.model], outputs, **edit),
+        tab.start.data.input(chose_data, [tab.draft, tab.start.data], outputs, **edit),
+        tab.start.upload.upload(uploaded, [tab.draft, tab.start.upload], outputs, **edit),
+    ]
+    for menu in menus:
+        menu.input(mapped, [tab.draft, *menus], outputs, **edit)
+    card = tab.start.card
+    events.append(card.input(chose_card, [tab.draft, card], outputs, **edit))
+    started = [tab.start.advice, page.tabs, page.selected]
+    tab.start.needed.click(train_needed, tab.draft, started, trigger_mode="once", **parts.QUIET)
+    return events
+
+
+def cards(page: Page, draft: Draft) -> str:
+    """All recipes, those that fit the card first."""
+    own, shipped = library.own(draft.folder), library.shipped()
+    fitting, others = start.by_fit(shipped, memory_of(draft.card))
+    return views.cards(own, fitting, others, draft.picked, draft.card or start.THIS_MACHINE)
+
+
+def fill_menus(page: Page, tab: RecipesTab, draft: Draft) -> Updates:
+    """What there is to choose from, when a browser opens the page."""
+    checked = check_text(draft.text)
+    base, source = checked.value("model.base"), _source(checked)
+    models = start.models(entries(page), memory_of(draft.card))
+    return {
+        tab.start.model: gr.update(choices=models, value=base if isinstance(base, str) else None),
+        tab.start.data: gr.update(choices=start.sources(page.recipes), value=source),
+        tab.start.card: draft.card or start.THIS_MACHINE,
+    }
