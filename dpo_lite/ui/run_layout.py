@@ -9,13 +9,13 @@ import gradio as gr
 
 from dpo_lite.ui import run_views as views
 
-# A click on a row tells its run and whether it adds to the selection. The table is drawn anew at
-# every change, so its place is put back.
+# A click on a row tells its run and whether it adds to the selection; the last row, that more are
+# to be shown. The table is drawn anew at every change, so its place is put back.
 TABLE_SCRIPT = """
 let top = 0;
-const row = (event) => event.target.closest("tr[data-run]");
+const row = (event) => event.target.closest("tr[data-run], tr[data-more]");
 const tell = (event) => trigger("click", {
-  run: row(event).dataset.run,
+  run: row(event).dataset.run ?? null,
   add: Boolean(event.target.closest(".dl-pick")) || event.ctrlKey || event.metaKey,
 });
 element.addEventListener("click", (event) => { if (row(event)) tell(event); });
@@ -56,7 +56,8 @@ class Manage:
 
 @dataclass(frozen=True)
 class RunsTab:
-    """``sent`` is what the browser was sent last, so that nothing is sent twice."""
+    """``sent`` is what the browser was sent last, so that nothing is sent twice; ``most``: how
+    many runs the table shows."""
 
     table: gr.HTML
     message: gr.HTML
@@ -71,6 +72,7 @@ class RunsTab:
     difference: gr.HTML
     manage: Manage
     sent: gr.State
+    most: gr.State
 
     def follows_runs(self) -> list[Any]:
         """What shows the runs as they are now, in the order of ``tab_runs.refresh``."""
@@ -111,6 +113,7 @@ def lay_out() -> RunsTab:
         difference,
         manage=_lay_out_manage(),
         sent=gr.State({}),
+        most=gr.State(views.SHOWN_RUNS),
     )
 
 
