@@ -24,10 +24,10 @@ from pathlib import Path
 from dpo_lite.files import write_text
 from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs.folder import Run, create_run
+from dpo_lite.runs.tails import Tails
 from dpo_lite.ui import run_views as views
 from dpo_lite.ui import tab_runs
 from dpo_lite.ui.shared import Page
-from dpo_lite.ui.tails import Tails
 
 RUNS, UPDATES, REPEATS, IDLE_SECONDS = 200, 300, 20, 20
 CHROMIUM = "/usr/bin/chromium"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A file beside it, to be written and then put in its place; gone where that fails."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         yield partial
         os.replace(partial, path)

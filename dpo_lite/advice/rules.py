@@ -42,8 +42,8 @@ class Curves:
 
     def end_rate(self, key: str) -> Rate | None:
         """A share over the same updates, of all that it is of in them where that is logged."""
-        logged = [rate for s in self.steps if (rate := logged_rate(s, key))]
-        tail = logged[-max(5, len(logged) // 10) :]
+        measured = [s for s in self.steps if s.get(key) is not None]
+        tail = [logged_rate(s, key) for s in measured[-max(5, len(measured) // 10) :]]
         share = self.end(key)
         return None if share is None else pooled(tail) or Rate(share)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -16,12 +17,19 @@ runs_app = typer.Typer(
 )
 app.add_typer(runs_app, name="runs")
 
+NEWEST = 100  # runs of a list
 STYLES = {"good": "green", "warn": "yellow", "bad": "red", "info": "dim"}
 
 
 @runs_app.callback(invoke_without_command=True)
-def runs(context: typer.Context, folder: Annotated[str, typer.Option("--runs")] = "runs") -> None:
-    """All runs, newest first, read from disk.
+def runs(
+    context: typer.Context,
+    folder: Annotated[str, typer.Option("--runs")] = "runs",
+    every: Annotated[
+        bool, typer.Option("--all", help=f"Also those before the newest {NEWEST}.")
+    ] = False,
+) -> None:
+    """The runs, newest first, read from disk.
 
     Example:  dpo-lite runs
     """
@@ -29,13 +37,15 @@ def runs(context: typer.Context, folder: Annotated[str, typer.Option("--runs")] 
         return
     from dpo_lite.report.metrics import columns_of, number_text
     from dpo_lite.report.words import clock
-    from dpo_lite.runs.folder import list_runs
+    from dpo_lite.runs.folder import ACTIVE, list_runs
 
-    listed = list_runs(folder)
-    if not listed:
+    there = [(run, run.status()) for run in list_runs(folder)]
+    if not there:
         say(f"no runs in {folder}/ yet;  dpo-lite train quickstart")
         return
-    statuses = [run.status() for run in listed]
+    older = [] if every else there[NEWEST:]
+    at_work = [found for found in older if found[1]["state"] in ACTIVE]
+    listed, statuses = zip(*there[: len(there) - len(older)], *at_work, strict=True)
     numbers = columns_of(statuses)
     gap = 2 if len(numbers) < 4 else 1  # a terminal of 80 letters shows whole names
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
@@ -58,6 +68,8 @@ def runs(context: typer.Context, folder: Annotated[str, typer.Option("--runs")] 
             time.strftime("%d %b %H:%M", time.localtime(started)) if started else "–",
         )
     console.print(table)
+    if hidden := len(older) - len(at_work):
+        say(f"and {hidden:,} older;  dpo-lite runs --all")
 
 
 @runs_app.command()
@@ -76,13 +88,15 @@ def show(
     """
     from dpo_lite.rates import LOGGED_OF
     from dpo_lite.recipe import load_recipe
-    from dpo_lite.report.advise import advise_run
+    from dpo_lite.report.advise import advise
     from dpo_lite.report.words import clock, sparkline
     from dpo_lite.runs.folder import open_run
+    from dpo_lite.runs.lines import METRICS, updates
     from dpo_lite.tasks import TASKS
 
     opened = open_run(run, runs)
-    status, task = opened.status(), TASKS[load_recipe(opened.recipe_file).task]
+    loaded = load_recipe(opened.recipe_file)
+    status, task = opened.status(), TASKS[loaded.task]
     words = ["stopping" if status.get("stopping") else status["state"]]
     if "step" in status:
         words.append(f"{task.unit} {status['step']} of {status['max_steps']}")
@@ -93,7 +107,9 @@ def show(
     console.print(f"{opened.name}  {', '.join(words)}", markup=False, highlight=False)
     if task.composed:
         _print_steps(opened)
-    steps = opened.steps()
+    read = cache(opened.followed)
+    metrics = read(METRICS)
+    steps = updates(metrics.records)
     for key in task.in_small:
         values = [record[key] for record in steps if record.get(key) is not None]
         if values:
@@ -101,9 +117,10 @@ def show(
             pairs = steps[-1].get(LOGGED_OF.get(key, ""))
             curve += f" of {pairs:,}" if pairs else ""
             console.print(curve, markup=False, highlight=False)
-    for damage in opened.damages():
+    for damage in opened.damages(read):
         console.print(damage, markup=False, highlight=False, style="yellow")
-    for advice in advise_run(opened):
+    recipe = loaded.model_dump()
+    for advice in advise(recipe, status, metrics.records, opened.results()):
         console.print(f"[{STYLES[advice.kind]}]{escape(advice.text)}[/]", highlight=False)
     for line in opened.log_tail(lines):
         console.print(f"  {line}", markup=False, highlight=False, style="dim")

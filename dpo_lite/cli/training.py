@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated
 
 import typer
@@ -70,6 +72,7 @@ def train(
 
 
 def _start(recipe: str, overrides: list[str], verbose: bool):
+    from dpo_lite.jobs import launch
     from dpo_lite.recipe import load_recipe, recipe_stem
     from dpo_lite.runs.room import check_output
 
@@ -77,7 +80,9 @@ def _start(recipe: str, overrides: list[str], verbose: bool):
     loaded = load_recipe(recipe, overrides, say)
     # In a second, before the libraries take their time.
     ranks.of_first(lambda: check_output(loaded.run.folder, loaded.run.name))
-    return _runner(loaded).start(loaded, recipe_stem(recipe), _screen(verbose))
+    stem, screen = recipe_stem(recipe), _screen(verbose)
+    with _in_line(loaded, lambda: launch.device(f"dpo-lite train {stem}", screen.print)):
+        return _runner(loaded).start(loaded, stem, screen)
 
 
 def _resume(name: str, anyway: bool):
@@ -92,11 +97,27 @@ def _resume(name: str, anyway: bool):
         screen.print(text, markup=False, highlight=False)
 
     def work():
+        from dpo_lite.jobs import launch
         from dpo_lite.recipe import load_recipe
+        from dpo_lite.runs.room import check_output
 
-        return _runner(load_recipe(run.recipe_file)).resume(run, screen, anyway)
+        recipe = load_recipe(run.recipe_file)
+        ranks.of_first(lambda: check_output(run.path))
+        with _in_line(recipe, lambda: launch.turn(run, screen.print)):
+            return _runner(recipe).resume(run, screen, anyway)
 
     return recorded(run, work)
+
+
+def _in_line(recipe, device: Callable[[], AbstractContextManager[None]]):
+    """Wait for the device before the libraries are imported: fifty runs in line then take a
+    gigabyte in all, and not each a third of one.
+
+    A run of runs does not hold it, for its runs do; several processes settle it between them.
+    """
+    from dpo_lite.tasks import TASKS
+
+    return device() if ranks.alone() and not TASKS[recipe.task].composed else nullcontext()
 
 
 def _listen() -> None:

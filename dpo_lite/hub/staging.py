@@ -148,7 +148,7 @@ def checked_repo(repo: str | None) -> str:
 def _metrics_until(run: Run, step: int) -> dict[str, Any]:
     """What was measured up to a checkpoint: its training step and the last held-out scores."""
     measured: dict[str, Any] = {"sets": {}, "step": step}
-    for record in run.records("metrics.jsonl"):
+    for record in run.each("metrics.jsonl"):
         if record.get("step", 0) > step:
             continue
         if "loss" in record:

@@ -26,6 +26,16 @@ def device(owner: str, say: Callable[[str], None]) -> AbstractContextManager[Non
     return device_locks(devices if ranks.first() else (), owner, say)
 
 
+def turn(run: Run, say: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Hold the device for a run, whose status says for whom it waits."""
+
+    def waiting(text: str) -> None:
+        say(text)
+        run.update_status(doing=text)
+
+    return device(f"run {run.name}", waiting)
+
+
 def seen(run: Run) -> Run:
     """The run as this process has it: only the first one writes."""
     return run if ranks.first() else Watched(run.path)

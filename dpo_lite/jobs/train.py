@@ -85,12 +85,8 @@ def resume(run: Run, console: Console, anyway: bool = False) -> Run:
 
 
 def _resume(run: Run, console: Console, anyway: bool) -> Run:
-    def waiting(text: str) -> None:
-        console.print(text)
-        run.update_status(doing=text)
-
     ranks.of_first(lambda: check_output(run.path))
-    with launch.device(f"run {run.name}", waiting):
+    with launch.turn(run, console.print):
         run.claim("preparing", doing="preflight")
         recipe = load_recipe(run.recipe_file)
         begun = ranks.of_first(lambda: has_begun(run, anyway))
@@ -236,7 +232,7 @@ def execute(
         if scale := getattr(trainer, "scale", None):
             results[SKIPPED] = scale.skipped
         if keeper:
-            results[KEPT] = outcome(keeper, trainer.state, run.records("metrics.jsonl"))
+            results[KEPT] = outcome(keeper, trainer.state, run.each("metrics.jsonl"))
         run.update_status()  # that its seconds are all
         results["seconds"] = run.seconds()
         results["peak_memory"] = max(peak_memory(model.device), *peaks)

@@ -14,6 +14,7 @@ from dpo_lite.recipe import load_recipe
 from dpo_lite.report.kept import kept_step, kept_words
 from dpo_lite.report.metrics import split_eval
 from dpo_lite.runs.folder import UNTRAINED, Run
+from dpo_lite.runs.lines import METRICS, updates
 from dpo_lite.tasks import TASKS
 
 NOTHING = (
@@ -37,10 +38,9 @@ def advise(
     kept = kept_words(results, task.unit)
     if step := kept_step(results):  # what came later is not what the run is of
         metrics = [m for m in metrics if m["step"] <= step]
-    steps = {m["step"]: m for m in metrics if "loss" in m}  # of a repeated update the last counts
     sets = (results or {}).get("sets") or {}
     evals = _evals(metrics, results)
-    curves = Curves(recipe, status, [steps[k] for k in sorted(steps)], evals, sets)
+    curves = Curves(recipe, status, updates(metrics), evals, sets)
     if (results or {}).get(UNTRAINED):
         return [Advice("bad", NOTHING)]
     ending = [advice for rule in STATES if (advice := rule(curves))]
@@ -58,8 +58,7 @@ def advise(
 def advise_run(run: Run) -> list[Advice]:
     """The same for a run folder."""
     recipe = load_recipe(run.recipe_file).model_dump()
-    results = run.results()
-    return advise(recipe, run.status(), run.records("metrics.jsonl"), results)
+    return advise(recipe, run.status(), run.followed(METRICS).records, run.results())
 
 
 def _too_early(curves: Curves, unit: str) -> Advice:

@@ -11,6 +11,7 @@ from dpo_lite.recipe import load_recipe
 from dpo_lite.report.kept import kept_step
 from dpo_lite.report.pictures import panels
 from dpo_lite.runs.folder import Run
+from dpo_lite.runs.lines import METRICS, updates
 from dpo_lite.tasks import TASKS
 from dpo_lite.tasks.panels import Panel
 
@@ -23,7 +24,7 @@ def draw_curves(run: Run, file: Path | None = None) -> None:
     count = len(shown) + task.answers
     file = file or run.path / "curves.png"
     with panels(file, 2, -(-count // 2), (4.4, 3.2)) as (figure, axes):
-        records = run.steps()
+        records = updates(run.followed(METRICS).records)
         for axis, panel in zip(axes.flat, shown, strict=False):
             _draw_panel(axis, panel, records, task.unit)
             if kept := kept_step(results):

@@ -74,7 +74,7 @@ def _row(run: Run, values: dict[str, str]) -> SweepRow:
     sets = {name: _measures(scores, recipe.train.beta) for name, scores in results["sets"].items()}
     # Of answers sampled beside the updates; one that belongs to an update is of its own rollout.
     kl, last = TASKS[recipe.task].sampled_kl, kept_step(results)
-    sampled = [r for r in run.records("metrics.jsonl") if kl in r and "loss" not in r]
+    sampled = [r for r in run.each("metrics.jsonl") if kl in r and "loss" not in r]
     kls = [r[kl] for r in sampled if last is None or r["step"] <= last]
     return SweepRow(
         run.name,

@@ -24,6 +24,7 @@ from dpo_lite.files import cache_faults_told, cache_folder, write_json
 from dpo_lite.runs.system import is_alive, process_started
 
 POLL_SECONDS = 0.2
+SHOWN = 3  # names of those who wait
 
 # The lock of each folder that this process holds; it counts how often it was entered.
 _held: dict[Path, FileLock] = {}
@@ -122,8 +123,7 @@ def _acquire(folder: Path, owner: str, wait: bool, say: Callable[[str], None]) -
 def _wait_for_turn(folder: Path, ticket: Path, lock: FileLock, wait: bool, say) -> None:
     last_text = None
     while True:
-        line = _line(folder)
-        before = [facts["owner"] for path, facts in line if path.name < ticket.name]
+        before = [facts["owner"] for _, facts in _line(folder, ticket.name)]
         if not before and _try_lock(lock):
             return
         held_by = holder(folder)
@@ -133,11 +133,17 @@ def _wait_for_turn(folder: Path, ticket: Path, lock: FileLock, wait: bool, say) 
             )
         text = f"waiting for the device: {held_by or 'another process'} has it"
         if before:
-            text += f", {', '.join(before)} {'is' if len(before) == 1 else 'are'} next"
+            text += f", {_names(before)} {'is' if len(before) == 1 else 'are'} next"
         if text != last_text and (held_by or before):
             say(text)
             last_text = text
-        time.sleep(POLL_SECONDS)
+        # Whoever is further back looks less often, for looking takes longer there.
+        time.sleep(POLL_SECONDS * max(len(before), 1))
+
+
+def _names(waiting: list[str]) -> str:
+    rest = len(waiting) - SHOWN
+    return ", ".join(waiting[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _take_ticket(folder: Path, owner: str) -> Path:
@@ -147,10 +153,13 @@ def _take_ticket(folder: Path, owner: str) -> Path:
     return ticket
 
 
-def _line(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """The tickets of living processes, oldest first; those of dead ones are removed."""
+def _line(folder: Path, before: str = "u") -> list[tuple[Path, dict[str, Any]]]:
+    """The tickets of living processes, oldest first; those of dead ones are removed.
+
+    ``before``: only those that come before the ticket of that name; any comes before "u".
+    """
     line = []
-    for path in sorted(folder.glob("ticket-*.json")):
+    for path in sorted(path for path in folder.glob("ticket-*.json") if path.name < before):
         facts = _read(path)
         if facts is None:
             continue

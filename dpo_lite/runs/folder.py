@@ -16,19 +16,28 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dpo_lite.errors import UserError, disk_faults_told, in_words
-from dpo_lite.files import safe_name, write_json, write_text
+from dpo_lite.files import replaced, safe_name, write_json
 from dpo_lite.runs.checkpoints import complete
-from dpo_lite.runs.lines import METRICS, SAMPLES, append_line, lost_words, parsed
+from dpo_lite.runs.lines import (
+    METRICS,
+    SAMPLES,
+    append_line,
+    lost_words,
+    parsed,
+    sound_lines,
+    updates,
+)
 from dpo_lite.runs.mending import mend
 from dpo_lite.runs.room import refuse_taken
 from dpo_lite.runs.state import REBUILT, damaged_files, read_manifest, read_results, read_status
 from dpo_lite.runs.system import is_alive, process_started
+from dpo_lite.runs.tails import Tail
 
 # While a process is at work on a run: it waits for the device, is in its preflight, trains.
 ACTIVE = ("queued", "preparing", "running")
@@ -159,32 +168,42 @@ class Run:
         path = self.path / file
         return parsed(path.read_bytes(), file)[0] if path.is_file() else []
 
-    def damages(self) -> list[str]:
-        """Sentences about files of the run that cannot be read, and lines that were left out."""
-        words = damaged_files(self.path)
-        for file in (METRICS, SAMPLES):
-            path = self.path / file
-            lost = parsed(path.read_bytes(), file)[1] if path.is_file() else 0
-            words += [lost_words(file, lost)] if lost else []
-        return words
+    def each(self, file: str) -> Iterator[dict[str, Any]]:
+        """The same one by one, for files that may be as long as the run was."""
+        if (self.path / file).is_file():
+            yield from sound_lines(self.path / file)
+
+    def followed(self, file: str) -> Tail:
+        """The same with most of a long file's lines passed over (see dpo_lite.runs.tails), which
+        is enough to draw it, and how many were damaged."""
+        tail = Tail(self.path / file)
+        tail.read()
+        return tail
+
+    def damages(self, read: Callable[[str], Tail] | None = None) -> list[str]:
+        """Sentences about files of the run that cannot be read, and lines that were left out.
+
+        ``read``: gives a file that was read already.
+        """
+        counts = {file: (read or self.followed)(file).lost for file in (METRICS, SAMPLES)}
+        lines = [lost_words(file, lost) for file, lost in counts.items() if lost]
+        return damaged_files(self.path) + lines
 
     def forget_after(self, step: int) -> None:
         """Take out of the files what comes again when the run goes on from that update."""
         for file in (METRICS, SAMPLES):
-            records = self.records(file)
-            kept = [r for r in records if r.get("step", 0) <= step]
-            if len(kept) < len(records):
-                self.rewrite(file, kept)
+            if any(record.get("step", 0) > step for record in self.each(file)):
+                self.rewrite(file, (r for r in self.each(file) if r.get("step", 0) <= step))
 
     def rewrite(self, file: str, records: Iterable[dict[str, Any]]) -> None:
         """Replace all lines of a .jsonl file in one step."""
-        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-        write_text(self.path / file, "".join(lines))
+        with replaced(self.path / file) as partial, open(partial, "w", encoding="utf-8") as stream:
+            for record in records:
+                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def steps(self) -> list[dict[str, Any]]:
         """What was logged of each update, in order; of one that was repeated the last counts."""
-        by_step = {r["step"]: r for r in self.records("metrics.jsonl") if "loss" in r}
-        return [by_step[step] for step in sorted(by_step)]
+        return updates(self.each(METRICS))
 
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint by its name; whether it is whole, nobody has looked."""
@@ -271,13 +290,25 @@ def open_run(name: str | Path, folder: str | Path = "runs") -> Run:
 
 def list_runs(folder: str | Path = "runs") -> list[Run]:
     """All runs in a folder, newest first."""
+    return [Run(Path(folder, name)) for name in run_names(folder)]
+
+
+def run_names(folder: str | Path = "runs") -> list[str]:
+    """Their names, for whoever asks every other second: making paths would take longer."""
     dated = []
-    for path in Path(folder).iterdir() if Path(folder).is_dir() else ():
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
         with contextlib.suppress(OSError):  # deleted between two looks, or another user's
-            if is_run(path) and not path.name.startswith("."):
-                file = path / "recipe.yaml"
-                dated.append((-(file if file.exists() else path).stat().st_mtime, Run(path)))
-    return [run for _, run in sorted(dated, key=lambda pair: (pair[0], pair[1].name))]
+            if not name.startswith(".") and (made := _made(f"{folder}/{name}")) is not None:
+                dated.append((-made, name))
+    return [name for _, name in sorted(dated)]
+
+
+def _made(run: str) -> float | None:
+    """When a run was made; None where the folder is none."""
+    try:
+        return os.stat(f"{run}/recipe.yaml").st_mtime
+    except OSError:
+        return os.stat(run).st_mtime if is_run(Path(run)) else None
 
 
 def _at_work(status: dict[str, Any]) -> bool:

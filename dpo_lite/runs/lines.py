@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dpo_lite.errors import UserError
 
+Row = TypeVar("Row", bound=Mapping[str, Any])
+MOST = 2**63  # an integer in metrics.jsonl
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
 # What every line of a file has, for its readers to rely on.
 SHAPES: dict[str, dict[str, type]] = {
@@ -26,9 +29,23 @@ def parsed(text: bytes, file: str) -> tuple[list[dict[str, Any]], int]:
 
     ``file``: its name. A last line without its end is neither; only a line break ends a line.
     """
-    found = [_record(line, file) for line in text.split(b"\n")[:-1] if line.strip()]
+    found = [sound_record(line, file) for line in text.split(b"\n")[:-1] if line.strip()]
     sound = [record for record in found if record is not None]
     return sound, len(found) - len(sound)
+
+
+def sound_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The sound ones among the complete lines of a file, one by one."""
+    with open(path, "rb") as stream:
+        for line in stream:
+            if line.endswith(b"\n") and (record := sound_record(line[:-1], path.name)) is not None:
+                yield record
+
+
+def updates(records: Iterable[Row]) -> list[Row]:
+    """What was logged of each update, in order; of one that was repeated the last counts."""
+    by_step = {record["step"]: record for record in records if "loss" in record}
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def append_line(path: Path, line: str) -> None:
@@ -49,7 +66,7 @@ def mend_lines(path: Path) -> str | None:
     kept = text.rstrip(b"\0")
     whole, _, last = kept.rpartition(b"\n")
     whole += b"\n" * (b"\n" in kept)
-    if last and _record(last, path.name) is not None:
+    if last and sound_record(last, path.name) is not None:
         whole = kept + b"\n"
     if whole == text:
         return None
@@ -75,16 +92,26 @@ def lost_words(file: str, count: int) -> str:
     return f"{count:,} lines of {file} are damaged and left out."
 
 
-def _record(line: bytes, file: str) -> dict[str, Any] | None:
+def sound_record(line: bytes, file: str) -> dict[str, Any] | None:
+    """What a line says; None where it is damaged. ``file``: the name of what it stands in."""
     try:
         record = json.loads(line.strip(b"\0"))
     except (ValueError, RecursionError):
         return None
+    if not isinstance(record, dict):
+        return None
+    if file == METRICS and not all(map(_is_number, record.values())):
+        return None
     shape = SHAPES.get(file, {})
-    sound = isinstance(record, dict) and all(
-        isinstance(record.get(key), kind) for key, kind in shape.items()
-    )
+    sound = all(isinstance(record.get(key), kind) for key, kind in shape.items())
     return record if sound else None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it can be drawn, or is nothing: NaN can be told, an integer over all floats not."""
+    return (
+        value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < MOST)
+    )
 
 
 def _content(path: Path) -> bytes:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lite.runs.checkpoints import STATE, complete
-from dpo_lite.runs.lines import METRICS, parsed
+from dpo_lite.runs.lines import METRICS
+from dpo_lite.runs.tails import Tail
 
 STATES = "created queued preparing running finished stopped failed interrupted".split()
 REBUILT = "rebuilt"  # in a status that was told from the other files
@@ -78,10 +79,7 @@ def rebuilt_status(run: Path) -> Facts:
 
 def _progress(run: Path) -> Facts:
     """The last update that was logged, and how many there are to be."""
-    try:
-        records, _ = parsed((run / METRICS).read_bytes(), METRICS)
-    except OSError:
-        return {}
+    records = Tail(run / METRICS).read()
     checkpoint = next(reversed(complete(run / "checkpoints").values()), None)
     last = read_object(checkpoint / STATE) if checkpoint else None
     most = (last or {}).get("max_steps")

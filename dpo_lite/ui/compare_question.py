@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import gradio as gr
 from dpo_lite.compare.columns import REFERENCE, columns, prompts_of
 from dpo_lite.errors import UserError
 from dpo_lite.model.adapter_files import CONFIG, is_reward
-from dpo_lite.runs.folder import Run, list_runs, named_run
+from dpo_lite.runs.folder import Run, named_run, run_names
 from dpo_lite.ui import parts
 from dpo_lite.ui.compare_layout import CompareTab
 from dpo_lite.ui.shared import Page
@@ -60,10 +63,24 @@ def connect_question(page: Page, tab: CompareTab) -> None:
     )
 
 
-def answering(folder: Path) -> list[str]:
-    """Names of the runs whose adapter can answer, newest first."""
-    trained = [run for run in list_runs(folder) if (run.adapter / CONFIG).is_file()]
-    return [run.name for run in trained if not is_reward(run.adapter)]
+def answering(folder: Path, among: Iterable[str] | None = None) -> list[str]:
+    """Names of the runs whose adapter can answer, newest first; ``among`` these, if given."""
+    names = run_names(folder) if among is None else among
+    return [name for name in names if _answers(f"{folder}/{name}/adapter")]
+
+
+def _answers(adapter: str) -> bool:
+    """Whether there is an adapter, and no reward model; one that did not change is not read."""
+    try:
+        facts = os.stat(f"{adapter}/{CONFIG}")
+        return _policy(adapter, facts.st_mtime_ns, facts.st_size, facts.st_ino)
+    except (OSError, ValueError):  # gone between two looks, or damaged
+        return False
+
+
+@lru_cache(maxsize=10_000)
+def _policy(adapter: str, *version: int) -> bool:
+    return not is_reward(Path(adapter))
 
 
 def _of_run(page: Page, name: str | None) -> tuple[Any, Any]:

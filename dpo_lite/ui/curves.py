@@ -53,11 +53,12 @@ def grid(
     colors = colors or {name: i % 6 + 1 for i, name in enumerate(runs)}
     tasks = tasks or dict.fromkeys(runs, TASKS["dpo"])
     begun = any(runs.values())
+    held_out = {name: _dots(records, view) for name, records in runs.items()}
     panels = []
     for panel in shared_panels([tasks[name] for name in runs]):
         own = [name for name in runs if panel in tasks[name].panels]
         shown = _without_silent({name: _lines(runs[name], panel, view) for name in own})
-        dots = {name: _dots(runs[name], view) for name in own}
+        dots = {name: held_out[name] for name in own}
         if own and (_says_something(panel, shown, dots) if begun else panel.always):
             note = panel.note(runs[own[0]], tasks[own[0]].unit) if panel.note else ""
             chosen = {name: step for name, step in (kept or {}).items() if name in own}
@@ -276,7 +277,7 @@ def _dots(records: Sequence[Mapping[str, Any]], view: View) -> dict[tuple[str, s
     by_metric: dict[tuple[str, str], dict[float, float]] = {}
     for record in records:
         for key, value in record.items():
-            split = split_eval(key)
+            split = split_eval(key) if key.startswith("eval_") else None
             if split and _is_number(value):
                 by_metric.setdefault(split, {})[record["step"]] = value
     return {key: within(sorted(points.items()), view) for key, points in by_metric.items()}

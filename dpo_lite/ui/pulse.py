@@ -9,13 +9,17 @@ that nobody looks at asks nothing.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from dpo_lite.files import NAME
-from dpo_lite.ui import run_views, status, tab_compare
+from dpo_lite.ui import compare_question, run_views, status, tab_compare
 from dpo_lite.ui.shared import Page
+from dpo_lite.ui.together import Together
+
+SECOND = 1.0
 
 
 def serve(page: Page, app: FastAPI) -> None:
@@ -23,20 +27,31 @@ def serve(page: Page, app: FastAPI) -> None:
     guarded = next(r for r in app.routes if isinstance(r, APIRoute) and r.path == "/config")
 
     def pulse(runs: str = "") -> dict[str, str]:
-        return look(page, [name for name in runs.split(",") if NAME.match(name)])
+        return look(page, [name for name in runs.split(",") if NAME.match(name)], SECOND)
 
     route = APIRoute("/pulse", pulse, dependencies=guarded.dependencies)
     app.router.routes.insert(0, route)  # before Gradio's, which takes any name for a page's
 
 
-def look(page: Page, selected: list[str]) -> dict[str, str]:
-    """The line above the tabs, and a mark for each tab that follows what happens on disk."""
-    statuses = run_views.statuses(page.runs)
+def look(page: Page, selected: list[str], age: float = 0.0) -> dict[str, str]:
+    """The line above the tabs, and a mark for each tab that follows what happens on disk.
+
+    ``age``: how old it may be of what is the same for all browsers, in seconds.
+    """
+    statuses, answering = _same_for_all(page.runs, age)
     return {
         "line": status.show(page, statuses),
         "runs": _mark(run_views.signature(page.runs, statuses, selected)),
-        "compare": _mark(tab_compare.facts(page)),
+        "compare": _mark(tab_compare.facts(page, answering)),
     }
+
+
+def _look(runs: Path) -> tuple[run_views.Statuses, list[str]]:
+    found = run_views.statuses(runs)
+    return found, compare_question.answering(runs, found)
+
+
+_same_for_all = Together(_look)
 
 
 def _mark(value: object) -> str:

@@ -11,13 +11,13 @@ from dpo_lite.ui import run_views as views
 from dpo_lite.ui.curve_script import CURVES_SCRIPT
 from dpo_lite.ui.run_next import LABELS
 
-# A click on a row tells its run and whether it adds to the selection. The table is drawn anew at
-# every change, so its place is put back.
+# A click on a row tells its run and whether it adds to the selection; the last row, that more are
+# to be shown. The table is drawn anew at every change, so its place is put back.
 TABLE_SCRIPT = """
 let top = 0;
-const row = (event) => event.target.closest("tr[data-run]");
+const row = (event) => event.target.closest("tr[data-run], tr[data-more]");
 const tell = (event) => trigger("click", {
-  run: row(event).dataset.run,
+  run: row(event).dataset.run ?? null,
   add: Boolean(event.target.closest(".dl-pick")) || event.ctrlKey || event.metaKey,
 });
 element.addEventListener("click", (event) => { if (row(event)) tell(event); });
@@ -75,7 +75,8 @@ class Manage:
 @dataclass(frozen=True)
 class RunsTab:
     """``sent`` is what the browser was sent last, so that nothing is sent twice; ``said`` what a
-    button said last (see run_messages); ``next``: a button for each of ``run_next.STEPS``."""
+    button said last (see run_messages); ``most``: how many runs the table shows; ``next``: a button
+    for each of ``run_next.STEPS``."""
 
     table: gr.HTML
     message: gr.HTML
@@ -92,6 +93,7 @@ class RunsTab:
     manage: Manage
     sent: gr.State
     said: gr.State
+    most: gr.State
 
     def follows_runs(self) -> list[Any]:
         """What shows the runs as they are now, in the order of ``tab_runs.refresh``."""
@@ -167,6 +169,7 @@ def lay_out() -> RunsTab:
         manage=_lay_out_manage(),
         sent=gr.State({}),
         said=gr.State(None),
+        most=gr.State(views.SHOWN_RUNS),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -18,38 +19,48 @@ from dpo_lite.report.metrics import METRICS, Number, columns_of, number_text
 from dpo_lite.report.rlhf import PICTURE, POINTS
 from dpo_lite.report.words import clock
 from dpo_lite.runs import processes
-from dpo_lite.runs.folder import ACTIVE, ANSWERED_BY, Run, list_runs
+from dpo_lite.runs.folder import ACTIVE, ANSWERED_BY, Run, run_names
 from dpo_lite.runs.lines import SHAPES, lost_words
 from dpo_lite.runs.state import damaged_files
+from dpo_lite.runs.tails import Tails
 from dpo_lite.tasks import TASKS, Task
 from dpo_lite.ui import curves, parts, rlhf_views
 from dpo_lite.ui.parts import esc
-from dpo_lite.ui.tails import Tails
+from dpo_lite.ui.together import Together
 
 LOG_LINES = 40
 SHOWN_PROMPTS = 6
+SHOWN_RUNS = 100  # and as many more at a click
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
 
 Statuses = dict[str, dict[str, Any]]
 TAILS = Tails()
-_statuses: dict[Path, tuple[int, dict[str, Any]]] = {}
+_statuses: dict[str, tuple[tuple[int, int, int], dict[str, Any]]] = {}
 _recipes: dict[Path, tuple[int, dict[str, Any]]] = {}
 
 
 def statuses(folder: Path) -> Statuses:
     """Every run's status by name, newest first; what has not changed on disk is not read again."""
+    return _looked(folder)
+
+
+def _look(folder: Path) -> Statuses:
     by_name = {}
-    for run in list_runs(folder):
-        path = run.path / "status.json"
+    for name in run_names(folder):
+        path = f"{folder}/{name}/status.json"
         try:
-            changed = path.stat().st_mtime_ns
-        except FileNotFoundError:
-            changed = 0
+            facts = os.stat(path)
+            version = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        except OSError:
+            version = (0, 0, 0)
         cached = _statuses.get(path)
-        if cached is None or cached[0] != changed or cached[1]["state"] in ACTIVE:
-            cached = _statuses[path] = (changed, run.status())
-        by_name[run.name] = cached[1]
+        if cached is None or cached[0] != version or cached[1]["state"] in ACTIVE:
+            cached = _statuses[path] = (version, Run(folder / name).status())
+        by_name[name] = cached[1]
     return by_name
+
+
+_looked = Together(_look)
 
 
 def signature(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
@@ -67,8 +78,11 @@ def signature(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
     return f"{hash(tuple(shown))} {list(selected)} {sizes}"
 
 
-def run_table(by_name: Statuses, selected: Sequence[str]) -> str:
-    """All runs as rows that can be clicked; the box in front adds to what is selected."""
+def run_table(by_name: Statuses, selected: Sequence[str], most: int = SHOWN_RUNS) -> str:
+    """Runs as rows that can be clicked; the box in front adds to what is selected.
+
+    ``most``: so many of the newest; of those before them the selected and the active ones.
+    """
     if not by_name:
         return parts.empty(
             "No runs yet",
@@ -87,7 +101,15 @@ def run_table(by_name: Statuses, selected: Sequence[str]) -> str:
             ("started", ""),
         )
     )
-    rows = "".join(_row(name, status, selected, numbers) for name, status in by_name.items())
+    shown = [
+        (name, status)
+        for place, (name, status) in enumerate(by_name.items())
+        if place < most or name in selected or status["state"] in ACTIVE
+    ]
+    rows = "".join(_row(name, status, selected, numbers) for name, status in shown)
+    if hidden := len(by_name) - len(shown):
+        older = f"{hidden:,} older run{'s' * (hidden > 1)}: show {min(hidden, SHOWN_RUNS)} more"
+        rows += f'<tr data-more tabindex="0"><td colspan="{6 + len(numbers)}">{older}</td></tr>'
     return (
         '<div class="dl-scroll dl-runs"><table class="dl-table">'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"

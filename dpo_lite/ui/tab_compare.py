@@ -69,11 +69,13 @@ def _refresh(page: Page, sent: list | None, run: str | None, selected: list[str]
     ]
 
 
-def facts(page: Page) -> list[Any]:
-    """What is shown of things that others change; equal where nothing did."""
+def facts(page: Page, runs: list[str] | None = None) -> list[Any]:
+    """What is shown of things that others change; equal where nothing did. ``runs``: those that
+    answer, where somebody has looked."""
     votes = read_votes(page.runs)
     last = votes[-1]["time"] if votes else 0
-    return [answering(page.runs), page.worker.state()["loaded"], len(votes), last]
+    names = answering(page.runs) if runs is None else runs
+    return [names, page.worker.state()["loaded"], len(votes), last]
 
 
 def _first(names: list[str], selected: list[str] | None) -> str | None:

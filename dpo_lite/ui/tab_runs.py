@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -45,11 +45,13 @@ def _connect_refresh(page: Page, tab: RunsTab) -> None:
         window: dict[str, Any] | None,
         said: Said | None,
         sent: dict,
+        most: int,
     ) -> Any:
-        return refresh(page, selected, _view(smooth, log, window, selected), said, sent)
+        view = _view(smooth, log, window, selected)
+        return refresh(page, selected, view, said, sent, most)
 
     look = tab.look
-    inputs = [page.selected, *look.inputs(), tab.said, tab.sent]
+    inputs = [page.selected, *look.inputs(), tab.said, tab.sent, tab.most]
     outputs = tab.follows_runs()
     at_once = {**parts.QUIET, "concurrency_limit": None}
     changed("runs").click(tick, inputs, outputs, trigger_mode="always_last", **at_once)
@@ -65,6 +67,7 @@ def _connect_refresh(page: Page, tab: RunsTab) -> None:
     )
     look.whole.click(lambda: None, None, look.window, **parts.QUIET)
     page.selected.change(tick, inputs, outputs, **at_once)
+    tab.most.change(tick, inputs, outputs, **at_once)
 
 
 def refresh(
@@ -73,6 +76,7 @@ def refresh(
     view: View,
     said: Said | None,
     sent: dict,
+    most: int = views.SHOWN_RUNS,
 ) -> Any:
     """New values for ``RunsTab.follows_runs()``; what has not changed since it was sent is skipped.
 
@@ -80,16 +84,17 @@ def refresh(
     """
     statuses = views.statuses(page.runs)
     selected = [name for name in selected or [] if name in statuses][:MOST_SELECTED]
-    signature = f"{views.signature(page.runs, statuses, selected)} {view}"
+    signature = f"{views.signature(page.runs, statuses, selected)} {view} {most}"
     if sent.get("signature") == signature:
         return gr.skip()
+    folder = page.runs
     texts = {
-        "table": views.run_table(statuses, selected),
-        "detail": views.detail(page.runs, statuses, selected),
-        "curves": views.curve_grid(page.runs, selected, view),
-        "samples": views.samples(page.runs, selected),
-        "log": views.log_tail(page.runs, selected),
-        "difference": views.recipe_difference(page.runs, selected),
+        "table": views.run_table(statuses, selected, most),
+        "detail": _said(lambda: views.detail(folder, statuses, selected)),
+        "curves": _said(lambda: views.curve_grid(folder, selected, view)),
+        "samples": _said(lambda: views.samples(folder, selected)),
+        "log": _said(lambda: views.log_tail(folder, selected)),
+        "difference": _said(lambda: views.recipe_difference(folder, selected)),
     }
     buttons = _buttons(page, statuses, selected)
     manage = bool(selected) and statuses[selected[0]]["state"] not in ACTIVE
@@ -102,6 +107,20 @@ def refresh(
     changes = [gr.skip() if sent.get(key) == marks[key] else value for key, value in values.items()]
     messages = shown(said, selected, statuses).values()
     return [*changes, *messages, marks | {"signature": signature}]
+
+
+def _said(view: Callable[[], str]) -> str:
+    """What a view shows. One that fails is a sentence: the browser keeps what is selected, so a
+    damaged run would else empty the tab until somebody forgets it there."""
+    try:
+        return view()
+    except Exception as error:
+        kind = type(error).__name__
+        return parts.note(
+            f"A file of the run is damaged ({kind}), so this cannot be shown; `dpo-lite runs show`"
+            " says more, and another run can be selected.",
+            "bad",
+        )
 
 
 def _buttons(
@@ -155,8 +174,10 @@ def _view(
 
 
 def _connect_selection(page: Page, tab: RunsTab) -> None:
-    def pick(selected: list[str] | None, event: gr.EventData) -> list[str]:
-        return select(selected or [], event.run, event.add)
+    def pick(selected: list[str] | None, most: int, event: gr.EventData) -> tuple[Any, Any]:
+        if event.run is None:
+            return gr.skip(), most + views.SHOWN_RUNS
+        return select(selected or [], event.run, event.add), gr.skip()
 
     def in_curves(selected: list[str] | None, event: gr.EventData) -> tuple[Any, Any]:
         if hasattr(event, "run"):
@@ -164,7 +185,8 @@ def _connect_selection(page: Page, tab: RunsTab) -> None:
         return gr.skip(), {"of": selected, "ends": event.window} if event.window else None
 
     at_once = {**parts.QUIET, "concurrency_limit": None}
-    tab.table.click(pick, page.selected, page.selected, **at_once)
+    chosen = [page.selected, tab.most]
+    tab.table.click(pick, chosen, chosen, **at_once)
     tab.curves.click(in_curves, page.selected, [page.selected, tab.look.window], **at_once)
 
 

@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from dpo_lite.errors import UserError
+from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs import device_lock as lock
+from dpo_lite.runs.folder import create_run
 
 HOLD = """
 import sys
@@ -89,6 +91,42 @@ def test_first_come_first_served(hold):
     second.communicate("\n")
     assert "has it\n" in iter(third.stdout.readline, "")
     assert lock.waiters() == []
+
+
+def test_a_long_line_is_told_by_its_first():
+    assert lock._names(["run a", "run b"]) == "run a, run b"
+    assert lock._names([f"run {n}" for n in "abcde"]) == "run a, run b, run c and 2 more"
+
+
+IN_LINE = """
+import sys
+from dpo_lite.cli import main
+from dpo_lite.runs import device_lock
+class InLine(BaseException):
+    pass
+def acquire(folder, owner, *others):
+    print(owner, sorted({"torch", "transformers", "numpy"} & set(sys.modules)), flush=True)
+    raise InLine
+device_lock._acquire = acquire
+try:
+    main(["train", *sys.argv[1:]])
+except InLine:
+    pass
+"""
+
+
+@pytest.mark.parametrize("how", ["start", "resume"])
+def test_who_waits_has_not_imported_what_is_heavy(tmp_path, how):
+    """Fifty runs in line would else take a third of a gigabyte each."""
+    run = create_run(tmp_path, "one", "one")
+    run.recipe_file.write_text(to_yaml(load_recipe("quickstart", [f"run.folder={tmp_path}"])))
+    run.update_status(state="stopped")
+    words = {"start": ["quickstart", f"run.folder={tmp_path}"], "resume": ["--resume", run.path]}
+    done = subprocess.run(
+        [sys.executable, "-c", IN_LINE, *words[how]], capture_output=True, text=True, check=True
+    )
+    owner = {"start": "dpo-lite train quickstart", "resume": "run one"}[how]
+    assert done.stdout.splitlines()[-1] == f"{owner} []"
 
 
 def test_the_dead_hold_and_wait_for_nothing(hold):

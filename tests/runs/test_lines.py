@@ -7,7 +7,7 @@ import pytest
 from dpo_lite.errors import UserError
 from dpo_lite.runs.folder import Run
 from dpo_lite.runs.lines import append_line, mend_lines, mend_text, parsed
-from dpo_lite.ui.tails import Tails
+from dpo_lite.runs.tails import Tails
 
 ONE, TWO = {"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}
 

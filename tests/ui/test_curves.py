@@ -7,9 +7,9 @@ import re
 
 import pytest
 
+from dpo_lite.runs.tails import Tails
 from dpo_lite.tasks import TASKS
 from dpo_lite.ui import axes, curves
-from dpo_lite.ui.tails import Tails
 
 
 def lines(count, loss=0.7):

@@ -136,3 +136,31 @@ def test_a_reward_model_is_offered_nothing_that_it_cannot_do(tmp_path):
 def test_metrics_as_a_table_of_all_runs():
     path = metrics_csv({"a": [{"step": 1, "loss": 0.1}], 'b"': [{"step": 1, "kl": 1e-7}]})
     assert path.read_text().splitlines() == ["run,step,loss,kl", "a,1,0.1,", '"b""",1,,1e-07']
+
+
+def test_of_many_runs_the_newest_are_shown_and_those_that_matter(tmp_path):
+    by_name = {
+        f"r{number:03}": {"state": "running" if number == 240 else "finished"}
+        for number in range(250)
+    }
+    html = views.run_table(by_name, ["r200"])
+    assert html.count("data-run=") == 102
+    assert 'data-run="r099"' in html
+    assert 'data-run="r100"' not in html
+    assert 'data-run="r200"' in html
+    assert 'data-run="r240"' in html
+    assert "148 older runs: show 100 more" in html
+    assert "data-more" not in views.run_table(by_name, [], 250)
+
+
+@pytest.mark.parametrize("view", ["detail", "curve_grid", "samples", "log_tail"])
+def test_a_view_that_fails_leaves_the_others(folder, monkeypatch, view):
+    """The browser keeps the selection, so it would fail at every look."""
+
+    def fails(*anything):
+        raise KeyError("step")
+
+    monkeypatch.setattr(views, view, fails)
+    texts = tab_runs.refresh(SimpleNamespace(runs=folder), ["one"], View(), None, {})[:6]
+    assert ["(KeyError)" in text for text in texts].count(True) == 1
+    assert 'data-run="two"' in texts[0]
