@@ -16,7 +16,7 @@ from dpo_lite.runs.progress import doing
 if TYPE_CHECKING:
     from dpo_lite.runs.folder import Run
 
-KINDS = ("peft", "gguf")
+KINDS = ("peft", "gguf", "gguf-adapter", "vllm")
 
 
 @app.command()
@@ -27,7 +27,10 @@ def export(
     ] = None,
     to: Annotated[
         str,
-        typer.Option(help="peft: the adapter. gguf: a model for llama.cpp, Ollama, LM Studio."),
+        typer.Option(
+            help="peft: the adapter. gguf: a model for llama.cpp, Ollama, LM Studio. gguf-adapter:"
+            " LoRA for llama.cpp. vllm: LoRA for vLLM and SGLang."
+        ),
     ] = "peft",
     quant: Annotated[
         str, typer.Option(help="Levels of --to gguf, with commas between: f16, q8_0, q4_k_m, …")
@@ -47,7 +50,7 @@ def export(
     ] = True,
     runs: RunsFolder = "runs",
 ) -> None:
-    """The result for other programs: as GGUF, or as an adapter at another strength.
+    """The result for other programs: as GGUF, for vLLM, or as an adapter at another strength.
 
     Example:  dpo-lite export quickstart-1 --to gguf --quant q8_0,q4_k_m
     """
@@ -66,6 +69,16 @@ def export(
         _strength(trained, out, strength, measure)
     elif to == "gguf":
         _gguf(trained, out, quant, base, measure)
+    else:
+        _adapter(trained, out, to, base)
+
+
+def _adapter(trained: Run, out: Path, to: str, base: str | None) -> None:
+    with quick_imports():
+        from dpo_lite.export.as_adapter import export_gguf_adapter, export_vllm
+    done = (export_vllm if to == "vllm" else export_gguf_adapter)(trained, out, base)
+    for line in (str(done.path), *done.commands):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _gguf(trained: Run, out: Path, quant: str, base: str | None, measure: bool) -> None:
