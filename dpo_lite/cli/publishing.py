@@ -1,4 +1,4 @@
-"""What brings a trained adapter to others: `push`, `whoami`, `merge`, `export`."""
+"""What brings a trained adapter to others: `push`, `whoami`, `merge`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from dpo_lite.cli.common import RunsFolder, app, console
 from dpo_lite.imports import quick_imports
@@ -141,46 +140,3 @@ def merge(
         console.print("to run in llama.cpp's folder, one after the other:")
     for line in done.commands:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-@app.command()
-def export(
-    run: str,
-    out: Annotated[Path, typer.Argument(help="A new folder for the adapter.")],
-    strength: Annotated[
-        float, typer.Option(help="What the adapter adds is multiplied by it: 1 leaves it as it is.")
-    ],
-    measure: Annotated[
-        bool,
-        typer.Option(
-            "--measure/--no-measure", help="Score held-out rows before and after, and the KL."
-        ),
-    ] = True,
-    runs: RunsFolder = "runs",
-) -> None:
-    """The adapter at another strength, for plain PEFT: weaker below 1, stronger above.
-
-    Example:  dpo-lite export quickstart-1 adapters/gentle --strength 0.5
-    """
-    from dpo_lite.export.strength import export_run
-    from dpo_lite.runs.device_lock import device_lock
-    from dpo_lite.runs.folder import open_run
-
-    trained = open_run(run, runs)
-    with doing(console, "scaling") as spinner, device_lock("export", say=spinner.update):
-        done = export_run(trained, out, strength, measure, spinner.update)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("held-out set")
-    table.add_column("measure")
-    for column in ("reference", "strength 1", f"strength {strength:g}"):
-        table.add_column(column, justify="right")
-    for row in done.rows:
-        table.add_row(*row)
-    if done.rows:
-        console.print(table)
-    if done.kl:
-        console.print(
-            "KL to the reference, nats per answer:  {:.2f} → {:.2f}".format(*done.kl),
-            highlight=False,
-        )
-    console.print(f"adapter  {done.folder}", markup=False, highlight=False)

@@ -119,7 +119,7 @@ def read_deltas(
     for layer in sorted({name.partition(".lora_")[0] for name in tensors}):
         deltas[tensor_of(layer, files)] = _of_layer(layer, tensors, settings)
         if (bias := tensors.get(f"{layer}.lora_B.bias")) is not None:
-            scale = _scale(settings, layer, tensors[f"{layer}.lora_A.weight"].shape[0])
+            scale = scale_of(settings, layer, tensors[f"{layer}.lora_A.weight"].shape[0])
             deltas[_bias_of(layer, files)] = Shift(scale * bias.float())
     return deltas
 
@@ -144,7 +144,7 @@ def _of_layer(layer: str, tensors: dict[str, torch.Tensor], settings: dict[str, 
     return Delta(
         up,
         down,
-        _scale(settings, layer, down.shape[0]),
+        scale_of(settings, layer, down.shape[0]),
         embedding or bool(settings.get("fan_in_fan_out")),
         None if lengths is None else lengths.float(),
     )
@@ -168,7 +168,8 @@ def _bias_of(layer: str, files: FileNames) -> str:
     return files.found(f"{layer}.bias", f"layer {layer}")
 
 
-def _scale(settings: dict[str, Any], layer: str, rank: int) -> float:
+def scale_of(settings: dict[str, Any], layer: str, rank: int) -> float:
+    """What B·A is multiplied by in a layer, ``rank`` being its own."""
     from peft.utils.other import get_pattern_key
 
     pattern = settings.get("alpha_pattern") or {}

@@ -64,7 +64,7 @@ def merge(
         )
     places = weight_places(source)
     files = file_names(source, list(places), trusted)
-    deltas = read_deltas(folder, files, lambda name: _read(source, *places[name]))
+    deltas = read_deltas(folder, files, lambda name: read_weight(source, *places[name]))
     tied = files.tied()
     apart = tied and {tensor_of(layer, files) for layer in tied} & set(deltas)
     partial = out.with_name(f".{out.name}.partial")
@@ -187,7 +187,7 @@ def _untie_head(
     write_json(target / "config.json", config)
 
 
-def _read(folder: Path, file: str, place: Place) -> torch.Tensor:
+def read_weight(folder: Path, file: str, place: Place) -> torch.Tensor:
     """One tensor of a base's files."""
     if place.dtype not in DTYPES:
         raise UserError(f"A weight of the base is stored as {place.dtype}, not in 16 or 32 bits.")
@@ -206,7 +206,7 @@ def _write_head(
 ) -> None:
     """A shard with the head: the unchanged embedding, and what the adapter adds to the head."""
     place = places[embedding][1]
-    weight = _read(source, *places[embedding])
+    weight = read_weight(source, *places[embedding])
     if delta is not None:
         _check_fits(HEAD, place, delta)
         weight = delta.merged(weight.float(), 0, place.shape[0]).to(weight.dtype)

@@ -137,10 +137,10 @@ def _rendered(tokenizer: Any, turns: str, **options) -> str:
     """What Ollama's template must write: not the BOS that llama.cpp puts before it by itself."""
     messages = [TURNS[turn] for turn in turns]
     text = tokenizer.apply_chat_template(messages, tokenize=False, **options)
-    return text.removeprefix(tokenizer.bos_token) if _adds_begin(tokenizer) else text
+    return text.removeprefix(tokenizer.bos_token) if adds_begin(tokenizer) else text
 
 
-def _adds_begin(tokenizer: Any) -> bool:
+def adds_begin(tokenizer: Any) -> bool:
     """Whether the tokenizer, and so llama.cpp, puts a BOS before every text."""
     return bool(tokenizer.bos_token) and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
 
@@ -172,6 +172,6 @@ def write_modelfile(folder: Path, weights: str) -> str | None:
 
 def _say_who_writes_begin(config: Path, tokenizer: Any) -> None:
     """Whether llama.cpp is to put a BOS before a text, which it would guess otherwise."""
-    settings, adds = read_json(config) or {}, _adds_begin(tokenizer)
+    settings, adds = read_json(config) or {}, adds_begin(tokenizer)
     if settings.get("add_bos_token") != adds:
         write_json(config, settings | {"add_bos_token": adds})

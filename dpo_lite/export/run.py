@@ -44,21 +44,14 @@ def merge_run(
 
     ``measure`` reports the change of log-probabilities (only for the finished adapter).
     """
-    refuse_composed(run)
-    recipe, manifest = load_recipe(run.recipe_file), run.manifest()
-    if TASKS[recipe.task].head:
-        instead = "its adapter is loaded as its card says (`dpo-lite push --dry-run`)"
-        raise UserError(
-            f"{run.name} is a reward model, whose head no language model has; {instead}."
-        )
+    wanted, revision = source_of(run, base)
+    recipe = load_recipe(run.recipe_file)
     if checkpoint is None and not run.adapter.is_dir():
         raise UserError(
             f"{run.path} has no adapter yet ({run.status()['state']}); finish it, or merge what "
             "there is with --checkpoint last."
         )
     adapter = run.adapter if checkpoint is None else find_checkpoint(run, checkpoint)[0]
-    wanted = base or manifest.get("quantised_from") or recipe.model.base
-    revision = manifest.get("base_revision") if wanted == recipe.model.base else None
     done = merge(wanted, revision, str(adapter), out, say, recipe.model.trust_remote_code)
     for name in TOKENIZER:  # the run's own, where it differs from the base's
         if (run.adapter / name).is_file():
@@ -75,3 +68,19 @@ def merge_run(
         notes += [f"Modelfile: {note}"] if note else []
         commands.append(f"ollama create {out.name.lower()} -f {out / 'Modelfile'}")
     return Merged(out, wanted, done["changed"], change, commands, notes)
+
+
+def source_of(run: Run, base: str | None = None) -> tuple[str, str | None]:
+    """The 16-bit base that a run's adapter is merged into, and its revision.
+
+    Raises UserError for a run whose adapter is no language model's.
+    """
+    refuse_composed(run)
+    recipe, manifest = load_recipe(run.recipe_file), run.manifest()
+    if TASKS[recipe.task].head:
+        instead = "its adapter is loaded as its card says (`dpo-lite push --dry-run`)"
+        raise UserError(
+            f"{run.name} is a reward model, whose head no language model has; {instead}."
+        )
+    wanted = base or manifest.get("quantised_from") or recipe.model.base
+    return wanted, manifest.get("base_revision") if wanted == recipe.model.base else None

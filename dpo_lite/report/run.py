@@ -8,6 +8,7 @@ from dpo_lite.files import write_text
 from dpo_lite.memory.parts import LIBRARIES, TOGETHER
 from dpo_lite.rates import explained
 from dpo_lite.recipe import load_recipe
+from dpo_lite.report import exports
 from dpo_lite.report.advise import NOTHING
 from dpo_lite.report.curves import draw_curves
 from dpo_lite.report.kept import kept_words
@@ -60,6 +61,7 @@ def write_report(run: Run) -> None:
         lines += ["## Answers", ""]
     for prompt, answers in answered(run):
         lines += [f"**{prompt}**", "", *(f"- {who}: {text}" for who, text in answers.items()), ""]
+    lines += exports.lines(run)
     lines += [
         "## Cost",
         "",

@@ -1,0 +1,106 @@
+"""Levels of quantisation by llama.cpp's names: which tensor gets which type, and its bytes.
+
+A level of k-quants is a mixture: weights that lose most by rounding get more bits, as llama.cpp's
+``llama-quantize`` deals them out. A row whose width no block of the type divides gets the nearest
+type that does.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from dpo_lite.errors import UserError
+from dpo_lite.export import k_quants
+
+OWN = {"Q4_K": k_quants.q4_k, "Q5_K": k_quants.q5_k, "Q6_K": k_quants.q6_k}
+NARROWER = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}  # blocks of 32 in place of 256
+
+
+@dataclass(frozen=True)
+class Level:
+    """``file_type`` is general.file_type, by which programs name the file."""
+
+    name: str
+    file_type: int
+    usual: str
+    better: str | None = None  # of the weights that lose most
+
+
+LEVELS = {
+    level.name: level
+    for level in (
+        Level("f32", 0, "F32"),
+        Level("f16", 1, "F16"),
+        Level("bf16", 32, "BF16"),
+        Level("q8_0", 7, "Q8_0"),
+        Level("q6_k", 18, "Q6_K"),
+        Level("q5_k_m", 17, "Q5_K", "Q6_K"),
+        Level("q4_k_m", 15, "Q4_K", "Q6_K"),
+        Level("q4_0", 2, "Q4_0"),
+    )
+}
+
+
+def levels(text: str) -> list[Level]:
+    """``q8_0,q4_k_m`` as levels. Raises UserError for a name that is none."""
+    found = []
+    for name in dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()):
+        if name not in LEVELS:
+            raise UserError(
+                f"--quant {name}: there is no such level here; there are {', '.join(LEVELS)}."
+                " For others quantise an f16 file by llama.cpp's llama-quantize."
+            )
+        found.append(LEVELS[name])
+    if not found:
+        raise UserError(f"--quant names no level; there are {', '.join(LEVELS)}.")
+    return found
+
+
+def type_of(level: Level, name: str, shape: tuple[int, ...], layers: int, tied: bool) -> str:
+    """The type, by its name in GGUF, of the tensor ``name``. ``tied``: the embedding is the head.
+
+    Vectors stay in fp32: they are small, and norms multiply all.
+    """
+    if len(shape) < 2:
+        return "F32"
+    wanted = level.usual
+    head = "token_embd.weight" if tied else "output.weight"
+    if level.better and (name == head or _loses_most(name, layers)):
+        wanted = level.better
+    elif level.name == "q4_0" and name == head:
+        wanted = "Q6_K"
+    if wanted in OWN and shape[-1] % 256:
+        wanted = NARROWER[wanted]
+    return "F16" if wanted.startswith("Q") and shape[-1] % 32 else wanted
+
+
+def _loses_most(name: str, layers: int) -> bool:
+    """Values and the products out of the hidden layer, in the first and the last eighth of the
+    layers and in every third between."""
+    found = re.fullmatch(r"blk\.(\d+)\.(attn_v|ffn_down)\.weight", name)
+    if found is None:
+        return False
+    layer, eighth = int(found[1]), layers // 8
+    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
+
+
+def packed(tensor: torch.Tensor, kind: str) -> np.ndarray:
+    """fp32 (rows, width) as the type's bytes; F32 and F16 as numbers."""
+    import gguf
+
+    if kind in OWN:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return OWN[kind](tensor.to(device)).cpu().numpy()
+    return gguf.quantize(tensor.numpy(), gguf.GGMLQuantizationType[kind])
+
+
+def unpacked(data: np.ndarray, kind: Any) -> torch.Tensor:
+    """A tensor of a file as fp32; ``kind`` as gguf's reader has it."""
+    import gguf
+
+    return torch.from_numpy(np.array(gguf.dequantize(data, kind)))
