@@ -5,7 +5,7 @@ An example of context L has a prompt of L/2 tokens and two responses of L/2, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
@@ -13,6 +13,7 @@ from benchmarks.gpu.bench import PACKED, Bench
 from benchmarks.gpu.figures import GIB, MIB, Figure, at_least, told
 from dpo_lite.data.packing import Encoded
 from dpo_lite.memory.capacity import free_memory, seconds_per_epoch, speed_here
+from dpo_lite.memory.longest import furthest
 from dpo_lite.memory.of_model import apply_plan, costs_here
 from dpo_lite.memory.plan import MemoryPlan, choose_plan
 from dpo_lite.model import roles
@@ -92,15 +93,6 @@ def example(context: int) -> Encoded:
         "prompt_ids": [5] * half,
         "response_ids": [[6] * (context - half), [7] * (context - half)],
     }
-
-
-def furthest(fits: Callable[[int], bool], most: int, step: int) -> int:
-    """The largest multiple of ``step`` up to ``most`` that fits, by bisection; 0: none does."""
-    low, high = 0, most // step
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle * step) else (low, middle - 1)
-    return low * step
 
 
 def _trains(model, of_context: Encoded, objective: Objective, bench: Bench) -> bool:

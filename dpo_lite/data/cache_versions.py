@@ -116,7 +116,7 @@ SCORING = Algorithm(
 
 FOREST = Algorithm(
     "FOREST",  # a config to whether its code may run over packed rows
-    version=2,
+    version=3,
     first_key="version 1",
     modules=(
         "dpo_lite.data.packing",
@@ -126,11 +126,12 @@ FOREST = Algorithm(
         "dpo_lite.model.forest_verdict",
         "dpo_lite.model.hybrid_forest",
         "dpo_lite.model.small_twin",
+        "dpo_lite.model.tiles",
         "dpo_lite.model.tree_convolution",
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="b49aeb6b17afcabceaa7c0ce67b057955a644501a2cbaef616ecee27ad9e9627",
+    recorded="c76782db9910dcc24d898ff2d1b75f3c48401b4d754a122e6fe106a88c2e6861",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)

@@ -13,6 +13,7 @@ from dpo_lite.memory.plan import MemoryPlan, choose_plan, largest_update
 from dpo_lite.model import roles
 from dpo_lite.model.device_memory import told
 from dpo_lite.model.dry_run import Costs, costs_of_model
+from dpo_lite.model.forest_verdict import forest_verdict
 from dpo_lite.model.host_embedding import park_embedding, return_embedding
 from dpo_lite.model.precision import dtype_of
 from dpo_lite.model.recompute import recompute
@@ -23,6 +24,7 @@ from dpo_lite.model.scoring import (
     micro_batches,
     shortened,
 )
+from dpo_lite.model.tiles import in_tiles
 from dpo_lite.recipe import Recipe
 
 MEASURED = 64  # tokens of a prompt or response by which memory per token is measured
@@ -40,9 +42,16 @@ def plan_run(
 def apply_plan(model: PeftModel, plan: MemoryPlan) -> None:
     """Make the model do what the plan gives up."""
     recompute(model, plan.choice.recompute, plan.choice.recomputed)
+    tile(model, plan.choice.tile)
     move = park_embedding if plan.choice.embeddings == "cpu" else return_embedding
     move(causal_lm(model))
     model.train()
+
+
+def tile(model: PeftModel, tokens: int) -> None:
+    """Let what acts on single tokens in a layer do so many at a time; 0: all of them."""
+    lm = causal_lm(model)
+    in_tiles(model, tokens, forest_verdict(lm.config, lm).per_token if tokens else ())
 
 
 def costs_here(model: PeftModel, examples: list[Encoded], way: Way) -> Costs:

@@ -15,6 +15,7 @@ import numpy as np
 from dpo_lite.model.dry_run import Costs
 from dpo_lite.model.logprobs import CHUNK_ELEMENTS
 from dpo_lite.model.recompute import Recompute
+from dpo_lite.model.tiles import TILE
 from dpo_lite.recipe import Recipe
 
 CPU_BUDGET = 2048
@@ -31,6 +32,7 @@ class Choice:
     recomputed: int = 0  # layers, the first ones
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     embeddings: Literal["gpu", "cpu"] = "gpu"
+    tile: int = 0  # tokens that a layer's parts of single tokens do at a time; 0: all
 
     def words(self, layers: int) -> str:
         """What is given up, as a clause."""
@@ -44,6 +46,8 @@ class Choice:
             "offload": "every layer recomputed from the host's memory",
         }
         parts = [clauses[self.recompute]]
+        if self.tile:
+            parts.append(f"MLPs and norms {self.tile:,} tokens at a time")
         if self.optimizer == "adamw_8bit":
             parts.append("optimiser in 8 bits")
         if self.embeddings == "cpu":
@@ -63,6 +67,7 @@ class MemoryPlan:
     budget: int
     choice: Choice
     layers: int
+    on_host: int = 0  # bytes of layers' inputs that wait in the host's memory
 
     @property
     def parts(self) -> dict[str, int]:
@@ -93,22 +98,41 @@ def predict(costs: Costs, choice: Choice, budget: int, factor: float = 1.0) -> M
     ``factor``: what a measured update took, against what was predicted of its changing parts.
     """
     head = min(CHUNK_ELEMENTS, budget * costs.vocabulary) * (8 + 2 * costs.element)
-    # A layer's widest product: its 4-bit weight unpacked twice, and the gradients of its tokens.
     # It comes when the head is done and takes the head's place, so what is more than that counts.
-    workspace = 2 * costs.element * costs.widest + 3 * costs.element * budget * costs.broadest
+    workspace = _workspace(costs, choice, budget)
+    inputs = costs.layers * costs.hidden * costs.element * budget
     return MemoryPlan(
         weights=costs.weights - (costs.embedding if choice.embeddings == "cpu" else 0),
         adapter_and_optimizer=costs.trained * (4 + 4 + MOMENTS[choice.optimizer]),
-        activations=int(factor * _kept_per_token(costs, choice) * budget),
+        activations=int(factor * _kept_per_token(costs, choice, budget) * budget),
         head=int(factor * head),
         workspace=int(factor * max(workspace - head, 0)),
         budget=budget,
         choice=choice,
         layers=costs.layers,
+        on_host=inputs if choice.recompute == "offload" else 0,
     )
 
 
-def _kept_per_token(costs: Costs, choice: Choice) -> float:
+def _workspace(costs: Costs, choice: Choice, budget: int) -> int:
+    """A layer's widest product: its 4-bit weight unpacked twice, and the gradients of its tokens.
+
+    In tiles these are a tile's, with what it keeps; or those of the widest product outside of
+    tiles, which has all tokens, if they are more.
+    """
+    unpacked, gradients = 2 * costs.element * costs.widest, 3 * costs.element
+    if not _is_tiled(costs, choice, budget):
+        return unpacked + gradients * costs.broadest * budget
+    in_tile = costs.layer - costs.tiled + gradients * costs.broadest
+    outside = gradients * costs.broadest_outside * budget
+    return int(max(unpacked + choice.tile * in_tile, outside))
+
+
+def _is_tiled(costs: Costs, choice: Choice, budget: int) -> bool:
+    return bool(costs.tiled and choice.tile and budget > choice.tile)
+
+
+def _kept_per_token(costs: Costs, choice: Choice, budget: int) -> float:
     """Bytes at the moment when most is held: the forward pass is over, or a layer is run again."""
     inputs = costs.hidden * costs.element  # of one layer
     if choice.recompute == "none":
@@ -117,11 +141,12 @@ def _kept_per_token(costs: Costs, choice: Choice) -> float:
         # The layer that is run again has its kept part already.
         kept = costs.layers * (inputs + costs.selective)
         return costs.rest + kept + max(costs.layer - costs.selective, 0)
+    layer = costs.tiled if _is_tiled(costs, choice, budget) else costs.layer
     if choice.recompute == "offload":
-        return costs.rest + 2 * inputs + costs.layer
+        return costs.rest + 2 * inputs + layer
     # The last layers are kept whole and let go before the first ones are run again.
     whole = (costs.layers - choice.recomputed) * costs.layer
-    return costs.rest + choice.recomputed * inputs + max(whole, costs.layer)
+    return costs.rest + choice.recomputed * inputs + max(whole, layer)
 
 
 def choose_plan(
@@ -144,12 +169,12 @@ def choose_plan(
     limit = max(most or GPU_BUDGETS[0], longest)
     if memory is None:
         budget = max(CPU_BUDGET if wanted == "auto" else wanted, longest)
-        return predict(costs, next(choices(costs, recipe)), min(budget, limit), factor)
+        return predict(costs, next(choices(costs, recipe, 0)), min(budget, limit), factor)
     budgets = [wanted] if wanted != "auto" else list(GPU_BUDGETS)
     budgets = sorted({min(max(budget, longest), limit) for budget in budgets}, reverse=True)
     enough = min(max(ROOMY, longest), budgets[0]) if wanted == "auto" else budgets[0]
     best = smallest = None
-    for choice in choices(costs, recipe):
+    for choice in choices(costs, recipe, longest):
         for budget in budgets:
             if choice.recompute != "none" and budget > enough:
                 continue
@@ -169,10 +194,11 @@ def largest_update(lengths: np.ndarray, batch_size: int) -> int:
     return int(np.sort(lengths)[-batch_size:].sum())
 
 
-def choices(costs: Costs, recipe: Recipe) -> Iterator[Choice]:
+def choices(costs: Costs, recipe: Recipe, longest: int) -> Iterator[Choice]:
     """What may be given up, in the order of what it costs; what the recipe says stays.
 
-    Selective recomputation costs a tenth of the time, each recomputed layer its forward pass. Then
+    Selective recomputation costs a tenth of the time, each recomputed layer its forward pass. Tiles
+    cost next to nothing, but gain something only where the longest example is longer than one. Then
     come the optimiser's precision, the embedding's place, and copies over the bus.
     """
     checkpointing = recipe.train.checkpointing if costs.recomputable else False
@@ -194,6 +220,9 @@ def choices(costs: Costs, recipe: Recipe) -> Iterator[Choice]:
     start = Choice(optimizer=optimizer, embeddings=where)
     yield from (replace(start, recompute=how, recomputed=count) for how, count in steps)
     last = replace(start, recompute=steps[-1][0], recomputed=steps[-1][1])
+    if costs.tiled and longest > TILE and last.recompute in ("layers", "offload"):
+        last = replace(last, tile=TILE)
+        yield last
     if recipe.train.optimizer == "auto":
         last = replace(last, optimizer="adamw_8bit")
         yield last

@@ -12,10 +12,10 @@ no more room for it than for two layers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -29,6 +29,7 @@ from dpo_lite.model import brought
 from dpo_lite.model.attach import attach
 from dpo_lite.model.base import disable_dropout
 from dpo_lite.model.experts import shape_of, use_own_products
+from dpo_lite.model.forest_verdict import forest_verdict
 from dpo_lite.model.four_bits import would_pack
 from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.host_embedding import parkable_numbers
@@ -46,7 +47,8 @@ from dpo_lite.model.scoring import (
     scoring_context,
 )
 from dpo_lite.model.text_model import from_config
-from dpo_lite.model.weights import Held, foretold_bytes, held, multiplied, nbytes
+from dpo_lite.model.tiles import parts_of, tiles_for_a_while
+from dpo_lite.model.weights import Held, Multiplied, foretold_bytes, held, multiplied, nbytes
 from dpo_lite.recipe import Recipe
 
 # What does not run is tried in another way or told in a sentence, without PyTorch's own traceback.
@@ -65,10 +67,12 @@ class Costs:
     recomputable: bool  # whether a layer can be run again in the backward pass
     layer: float  # kept for the backward pass, per token and layer
     selective: float  # of that the outputs of products and attention
+    tiled: float  # kept of a layer whose parts that act on single tokens run in tiles; 0: none do
     rest: float  # kept outside of the layers, per token
     hidden: int  # size of the hidden state
     widest: int  # parameters that are unpacked at a time, of the largest product
     broadest: int  # the larger side of that product
+    broadest_outside: int  # of the largest product that does not run in tiles
     vocabulary: int
     embedding: int  # bytes of the embeddings that can live on the host
     element: int  # bytes of a number in the forward pass
@@ -87,15 +91,17 @@ def costs_of_config(
 
     ``fuse``: with the fused attention of an NVIDIA card.
     """
-    tokens = laid_out_tokens(examples, way)
+    tokens, run = laid_out_tokens(examples, way), _Run(examples, way, dtype, fuse)
+    run = replace(run, per_token=forest_verdict(config).per_token)
     try:
-        total, rest = _dry_by_kind(config, recipe, dtype, examples, way, fuse)
+        total, rest = _dry_by_kind(config, recipe, run)
     except Exception:  # its code needs all of its layers; what is truly wrong shows again
-        total, rest = _all_layers(config, recipe, dtype, examples, way, fuse), 0.0
+        total, rest = _all_layers(config, recipe, run), 0.0
     model, packed = _on_meta(config, recipe, dtype)
     lm, element = causal_lm(model), torch.finfo(dtype).bits // 8
     weights = foretold_bytes(lm, packed, element, brought.method(config)) + start_bytes(model)
-    return _costs(model, weights, total.per(tokens), rest / tokens, element, held(lm, packed))
+    per_token, held_then = total.per(tokens), held(lm, packed)
+    return _costs(model, weights, per_token, rest / tokens, element, held_then, run.per_token)
 
 
 def costs_of_model(
@@ -105,42 +111,65 @@ def costs_of_model(
 
     Raises torch.OutOfMemoryError where not even these have room.
     """
-    tokens = laid_out_tokens(examples, way)
-    batch = lay_out(examples, way).to(model.device)
+    tokens, lm = laid_out_tokens(examples, way), causal_lm(model)
+    run = _Run(examples, way, dtype)
+    if model.device.type == "cuda":  # without a card nothing is given up for memory
+        run = replace(run, per_token=forest_verdict(lm.config, lm).per_token)
 
     def measure() -> Kept:
-        return _kept(model, batch, dtype, way)
+        return _kept(model, run)
 
     try:
-        total, rest = _by_kind(causal_lm(model), measure)
+        total, rest = _by_kind(lm, measure)
     except torch.OutOfMemoryError:
         raise
     except Exception:  # its code needs all of its layers; what is truly wrong shows again
         total, rest = measure(), 0.0
     weights = sum(nbytes(p) for p in model.parameters() if not p.requires_grad)
     weights += start_bytes(model)
-    element, held_now = torch.finfo(dtype).bits // 8, held(causal_lm(model))
-    return _costs(model, weights, total.per(tokens), rest / tokens, element, held_now)
+    element, held_now = torch.finfo(dtype).bits // 8, held(lm)
+    per_token = total.per(tokens)
+    return _costs(model, weights, per_token, rest / tokens, element, held_now, run.per_token)
 
 
 class Kept(NamedTuple):
-    """Bytes of the layers that the backward pass needs: all, and by ``selective`` alone."""
+    """Bytes that the backward pass needs of the layers: all; by ``selective`` alone; by tiles."""
 
     all: float
     selective: float
+    tiled: float
 
     def per(self, count: int) -> Kept:
-        return Kept(self.all / count, self.selective / count)
+        return Kept(*(size / count for size in self))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a model is run on, and how."""
+
+    examples: Sequence[Encoded]
+    way: Way
+    dtype: torch.dtype
+    fuse: bool | None = None
+    per_token: Collection[str] = ()  # classes of the parts that may run in tiles
 
 
 def _costs(
-    model: PeftModel, weights: int, kept: Kept, rest: float, element: int, weights_held: Held
+    model: PeftModel,
+    weights: int,
+    kept: Kept,
+    rest: float,
+    element: int,
+    weights_held: Held,
+    tiled: Collection[str],
 ) -> Costs:
     lm = causal_lm(model)
     layers = lm.config.get_text_config().num_hidden_layers
     head = lm.get_output_embeddings().weight
     products = multiplied(lm)
     widest = max(products, key=lambda p: p.at_once)
+    inside = {id(p) for part in parts_of(lm, tiled) for p in part.parameters()}
+    outside = [p for p in products if id(p.weight) not in inside]
     return Costs(
         weights=weights,
         trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -150,15 +179,22 @@ def _costs(
         recomputable=bool(decoder_layers(lm)),
         layer=kept.all / layers,
         selective=kept.selective / layers,
+        tiled=kept.tiled / layers,
         rest=rest,
         hidden=head.shape[1],
         widest=widest.at_once,
-        broadest=max(shape_of(widest.weight)[-2:]),
+        broadest=_side(widest),
+        broadest_outside=_side(max(outside, key=lambda p: p.at_once)) if outside else 0,
         vocabulary=head.shape[0],
         embedding=parkable_numbers(lm) * element,
         element=element,
         held=weights_held,
     )
+
+
+def _side(product: Multiplied) -> int:
+    """The larger side of a product."""
+    return max(shape_of(product.weight)[-2:])
 
 
 def _by_kind(lm: torch.nn.Module, measure: Callable[[], Kept]) -> tuple[Kept, float]:
@@ -173,34 +209,32 @@ def _by_kind(lm: torch.nn.Module, measure: Callable[[], Kept]) -> tuple[Kept, fl
             return measure()
 
     least = measured(once)
-    total, outside = Kept(0.0, 0.0), least.all
+    total, outside = Kept(0.0, 0.0, 0.0), least.all
     for places in alike:
         more = measured(sorted([*once, places[-1]]))
-        share = Kept(more.all - least.all, more.selective - least.selective)
+        share = Kept(*(m - a for m, a in zip(more, least, strict=True)))
         total = Kept(*(t + len(places) * s for t, s in zip(total, share, strict=True)))
         outside -= share.all
     return total, outside
 
 
-def _dry_by_kind(
-    config, recipe: Recipe, dtype: torch.dtype, examples, way: Way, fuse: bool
-) -> tuple[Kept, float]:
-    model, _ = _on_meta(config, recipe, dtype)
+def _dry_by_kind(config, recipe: Recipe, run: _Run) -> tuple[Kept, float]:
+    model, _ = _on_meta(config, recipe, run.dtype)
 
     def measure() -> Kept:
         _from_meta(model)
-        return _kept(model.train(), lay_out(examples, way), dtype, way, fuse)
+        return _kept(model.train(), run)
 
     with FakeTensorMode(allow_non_fake_inputs=True):
         return _by_kind(causal_lm(model), measure)
 
 
-def _all_layers(config, recipe: Recipe, dtype: torch.dtype, examples, way: Way, fuse: bool) -> Kept:
-    model, _ = _on_meta(config, recipe, dtype)
+def _all_layers(config, recipe: Recipe, run: _Run) -> Kept:
+    model, _ = _on_meta(config, recipe, run.dtype)
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             _from_meta(model)
-            return _kept(model.train(), lay_out(examples, way), dtype, way, fuse)
+            return _kept(model.train(), run)
     except UserError:
         raise
     except Exception as error:
@@ -233,13 +267,17 @@ def _cut(
         vars(text).update(before)
 
 
-def _kept(
-    model: PeftModel, batch: Batch, dtype: torch.dtype, way: Way, fuse: bool | None = None
-) -> Kept:
-    """Bytes that autograd keeps, and of these what ``selective`` would, by one forward pass."""
+def _kept(model: PeftModel, run: _Run) -> Kept:
+    """Bytes that autograd keeps, and of these what ``selective`` and tiles would, by forward
+    passes."""
+    batch = lay_out(run.examples, run.way).to(model.device)
+    how = batch, run.dtype, run.way, run.fuse
     with count_selective(model) as counter:
-        everything = kept_bytes(model, batch, dtype, way, fuse)
-    return Kept(everything, counter.bytes)
+        everything = kept_bytes(model, *how)
+    if not run.per_token:
+        return Kept(everything, counter.bytes, 0.0)
+    with tiles_for_a_while(model, batch.input_ids.numel() // 2, run.per_token):
+        return Kept(everything, counter.bytes, kept_bytes(model, *how))
 
 
 def kept_bytes(

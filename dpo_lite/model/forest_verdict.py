@@ -31,10 +31,12 @@ from dpo_lite.model.hybrid_forest import torch_functions
 from dpo_lite.model.recompute import recompute
 from dpo_lite.model.scoring import response_token_logps
 from dpo_lite.model.small_twin import small_config, small_twin
+from dpo_lite.model.tiles import per_token_kinds, tiles_for_a_while
 
 # Prompts of one token and of more than a chunk of any recurrence (64 tokens at most).
 LENGTHS: Sequence[tuple[int, tuple[int, ...]]] = ((67, (5, 19)), (1, (4,)))
 LOGP_LIMIT = 1e-4  # nats, the largest of all tokens; rounding costs 1e-5, a leak 1e-3 and more
+TILE = 32  # tokens of a tile here: two and more in most rows
 GRADIENT_LIMIT = 1e-3  # of the gradient's norm; rounding costs 1e-5
 
 
@@ -43,6 +45,7 @@ class Verdict:
     fits: bool
     reason: str  # in words; empty where it fits
     parts: tuple[str, ...] = ()  # the classes of the twin's modules, which the trial stands for
+    per_token: tuple[str, ...] = ()  # those that may run in tiles (dpo_lite.model.tiles)
 
 
 def forest_verdict(config: PreTrainedConfig, model: PreTrainedModel | None = None) -> Verdict:
@@ -95,7 +98,8 @@ def _kept(key: str, asked: _Asked) -> Verdict:
     path = cache_folder() / "forest" / f"{key}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
         if known := read_json(path):
-            return Verdict(known["fits"], known["reason"], tuple(known["parts"]))
+            lists = {name: tuple(known[name]) for name in ("parts", "per_token")}
+            return Verdict(known["fits"], known["reason"], **lists)
     verdict = tried(asked.config, asked.model_class)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +109,7 @@ def _kept(key: str, asked: _Asked) -> Verdict:
 
 def tried(config: PreTrainedConfig, model_class: type | None = None) -> Verdict:
     """Try it now."""
+    per_token: tuple[str, ...] = ()
     try:
         twin = small_twin(config, model_class).train()
         with torch.enable_grad(), torch.autocast("cpu", enabled=False), torch_functions(twin):
@@ -116,21 +121,35 @@ def tried(config: PreTrainedConfig, model_class: type | None = None) -> Verdict:
                 for example in examples
                 for answer in example["response_ids"]
             ]
-            truth, expected = _scored(twin, alone)
+            truth = _scored(twin, alone)
             recompute(twin, "layers")
-            logps, gradient = _scored(twin, [pack(examples)])
+            kinds = per_token_kinds(twin)
+            with tiles_for_a_while(twin, TILE, kinds):
+                if not _differs(_scored(twin, alone), truth):
+                    per_token = tuple(sorted(kinds))
+            difference = _differs(_scored(twin, [pack(examples)]), truth)
     except Exception as error:  # the architecture's own code, over rows that it does not expect
-        return Verdict(False, f"its code does not run over them ({_first_line(error)})")
-    off = (logps - truth).abs().max().item()
-    turned = ((gradient - expected).norm() / expected.norm()).item()
-    # Written so that NaN fails.
-    if not (off <= LOGP_LIMIT and turned <= GRADIENT_LIMIT):
-        by = f"by up to {off:.0e} per token, its gradient by {turned:.0e}"
-        return Verdict(False, f"a small copy of it scores otherwise there ({by})", parts)
-    return Verdict(True, "", parts)
+        reason = f"its code does not run over them ({_first_line(error)})"
+        return Verdict(False, reason, per_token=per_token)
+    if difference:
+        reason = f"a small copy of it scores otherwise there ({difference})"
+        return Verdict(False, reason, parts, per_token)
+    return Verdict(True, "", parts, per_token)
 
 
-def _scored(twin: PreTrainedModel, batches: Sequence[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
+Scored = tuple[torch.Tensor, torch.Tensor]
+
+
+def _differs(found: Scored, truth: Scored) -> str:
+    """By how much log-probabilities and gradient differ, in words; empty where it is rounding."""
+    off = (found[0] - truth[0]).abs().max().item()
+    turned = ((found[1] - truth[1]).norm() / truth[1].norm()).item()
+    if off <= LOGP_LIMIT and turned <= GRADIENT_LIMIT:  # false for NaN
+        return ""
+    return f"by up to {off:.0e} per token, its gradient by {turned:.0e}"
+
+
+def _scored(twin: PreTrainedModel, batches: Sequence[Batch]) -> Scored:
     """Log-probabilities of all scored tokens (N,), and the gradient of a smooth function of them.
 
     Twice differentiable and different for every token, so that no two errors cancel.

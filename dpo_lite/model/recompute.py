@@ -3,7 +3,7 @@
     none        everything is kept
     selective   the outputs of matrix products and of attention are kept, the rest is cheap to redo
     layers      a layer keeps only its input and is run again
-    offload     the same, and the inputs wait in the host's memory
+    offload     the same, and the inputs wait in the host's memory (dpo_lite.model.offload)
 
 The gradient is the same in all four. ``layers`` can be had for a part of the layers: the first
 ones, since theirs wait longest. transformers calls the function that is set here in place of its
@@ -27,6 +27,7 @@ from torch.utils.checkpoint import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from dpo_lite.model.layers import decoder_of
+from dpo_lite.model.offload import Lane
 from dpo_lite.model.scoring import causal_lm
 
 Recompute = Literal["none", "selective", "layers", "offload"]
@@ -37,7 +38,7 @@ def recompute(model: torch.nn.Module, how: Recompute, count: int | None = None) 
     ways = {
         "selective": partial(_selective, lora_rank(model)),
         "layers": _whole,
-        "offload": _offloaded,
+        "offload": Lane(),
     }
     for number, layer in enumerate(decoder_layers(model)):
         layer.gradient_checkpointing = how != "none" and (count is None or number < count)
@@ -91,40 +92,6 @@ def is_kept(rank: int, operation, arguments: tuple) -> bool:
     if name in ("aten::mm", "aten::addmm"):
         return arguments[-1].shape[0] > rank
     return name.startswith(("aten::_scaled_dot_product", "aten::_flash_attention_forward"))
-
-
-def _offloaded(run: Callable, hidden: torch.Tensor, *others: Any):
-    """As ``_whole``, but the layer's input waits in the host's memory.
-
-    What else a layer is given (masks, positions, keys that layers share) is there once for many
-    layers and stays. Copying is a thousandth of a layer's own time (16 MB a layer at 4,096 tokens
-    of an 8B model), so it shares the stream of the computation, which also keeps both in order.
-    """
-
-    place, shape = hidden.data_ptr(), hidden.shape  # not itself: hooks outlive the pass they made
-
-    def park(tensor: torch.Tensor) -> torch.Tensor | _Parked:
-        is_input = tensor.data_ptr() == place and tensor.shape == shape
-        return _Parked(tensor) if is_input else tensor
-
-    def fetch(kept: torch.Tensor | _Parked) -> torch.Tensor:
-        return kept.fetch() if isinstance(kept, _Parked) else kept
-
-    # Only the layer's inputs are saved under these hooks: inside it the checkpoint has its own.
-    with torch.autograd.graph.saved_tensors_hooks(park, fetch):
-        return _whole(run, hidden, *others)
-
-
-class _Parked:
-    """A copy of a tensor on the host."""
-
-    def __init__(self, tensor: torch.Tensor):
-        on_card = tensor.device.type == "cuda"
-        copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=on_card)
-        self.device, self.copy = tensor.device, copy.copy_(tensor, non_blocking=True)
-
-    def fetch(self) -> torch.Tensor:
-        return self.copy.to(self.device, non_blocking=True)
 
 
 class _Counter(TorchDispatchMode):

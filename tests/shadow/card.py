@@ -16,8 +16,8 @@ import types
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from unittest.mock import patch
+from contextlib import ExitStack, contextmanager, nullcontext
+from unittest.mock import Mock, patch
 
 assert "torch" not in sys.modules, "the shadow's backend must be there before torch is"
 ctypes.CDLL(os.environ["SHADOW_BACKEND"], mode=ctypes.RTLD_GLOBAL)
@@ -268,6 +268,10 @@ def at_hand(card: Card) -> Iterator[Card]:
         "synchronize": lambda *device: None,
         "manual_seed_all": lambda seed: None,
         "is_current_stream_capturing": lambda: False,
+        # Streams: one after the other, as if each waited for the others.
+        "Stream": lambda *device: Mock(),
+        "current_stream": lambda *device: Mock(),
+        "stream": lambda stream: nullcontext(),
     }
 
     def tolist(tensor):
@@ -278,6 +282,7 @@ def at_hand(card: Card) -> Iterator[Card]:
         for name, answer in says.items():
             stack.enter_context(patch.object(torch.cuda, name, answer))
         stack.enter_context(patch.object(FakeTensor, "tolist", tolist))
+        stack.enter_context(patch.object(torch.Tensor, "record_stream", lambda *given: None))
         stack.enter_context(patch.object(F, "scaled_dot_product_attention", sdpa))
         common = torch.cuda.amp.common
         stack.enter_context(patch.object(common, "amp_definitely_not_available", lambda: False))
