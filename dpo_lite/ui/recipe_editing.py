@@ -193,6 +193,9 @@ def _show_fields(
         if key != typing and not (known and form_field.shown(before.value(key)) == text):
             offered = [name for name, _ in form_field.choices]
             changes["value"] = text if form_field.kind != "choice" or text in offered else None
+        offered_now = after.offers(key)
+        if not (known and before.offers(key) == offered_now) and key != typing:
+            changes["visible"] = offered_now
         fault = after.faults.get(key)
         if not known or before.faults.get(key) != fault:
             changes["info"] = plain(fault) if fault else form_field.help
