@@ -43,7 +43,8 @@ EDIT = {
 }
 
 
-def connect_edits(page: Page, tab: RecipesTab) -> None:
+def connect_edits(page: Page, tab: RecipesTab) -> list[Any]:
+    """Returns the events in which one of the three first questions is answered."""
     outputs = tab.shows_draft()
 
     def picked_card(draft: Draft | None, event: gr.EventData) -> Updates:
@@ -79,9 +80,10 @@ def connect_edits(page: Page, tab: RecipesTab) -> None:
         component = tab.form.inputs[form_field.key]
         typed = _typed_field(page, tab, form_field)
         component.input(typed, [tab.draft, component], outputs, **EDIT)
-    connect_start(page, tab, partial(show_draft, page, tab, cards=True), EDIT)
+    answered = connect_start(page, tab, partial(show_draft, page, tab, cards=True), EDIT)
     page.blocks.load(opened_page, tab.browser_copy, outputs, **EDIT)
     page.wanted_data.change(took_data, [tab.draft, page.wanted_data], outputs, **EDIT)
+    return answered
 
 
 def _typed_field(page: Page, tab: RecipesTab, form_field: FormField) -> Callable[..., Updates]:
