@@ -159,7 +159,7 @@ def choose_data(draft: Draft, source: str, keys: Sequence[str], task: str) -> Dr
     now = check_text(text).value("task")
     if (now if now is not UNSET else "dpo") != task:
         text = with_task(text, task)
-        if task == "ppo":
+        if "ppo" in TASKS[task].sections:
             text = set_key(text, "ppo.reward", "reward-quickstart-1")
     return replace(draft, text=with_data(text, source, list(keys)))
 
@@ -230,7 +230,7 @@ def missing_reward(
     if "/" in name:
         return None
     stem = re.sub(r"-\d+\Z", "", name)
-    rewards = [e for e in entries if e.recipe and e.recipe.task == "reward"]
+    rewards = [e for e in entries if e.recipe and TASKS[e.recipe.task].head]
     same_base = [e for e in rewards if e.base == recipe.model.base]
     entry = next((e for e in rewards if e.name == stem), None) or next(iter(same_base), None)
     why = f"there is no run {name} yet" if name else "ppo.reward names none yet"
