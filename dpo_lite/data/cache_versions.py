@@ -69,7 +69,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="ff2e9ea011e34cf4dae96a555286853c91639176d88f92628ca9b64d21aa6523",
+    recorded="21d0f8c1810ca93c8bbb0670e48bb3d7fcc5786205f964a50371bc1d4c70154d",
 )
 
 SCORING = Algorithm(

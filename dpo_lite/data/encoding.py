@@ -24,6 +24,7 @@ from dpo_lite.data.cache import cached_folder
 from dpo_lite.data.cache_versions import ENCODING
 from dpo_lite.data.echoes import repeats_prompt, without_echo
 from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Reason
+from dpo_lite.data.files import LeftOut, Reading
 from dpo_lite.data.format_rules import Format
 from dpo_lite.data.pairs import examples_of, pair_labelled, prompt_text
 from dpo_lite.data.recognition import recognise
@@ -75,6 +76,10 @@ class Options:
     pairs: str = "best_worst"
     limit: int | None = None
     strip_prompt: bool = False
+
+
+def reading_of(section: DataSection) -> Reading:
+    return Reading(section.encoding, tuple(section.leave_out))
 
 
 def options_of(section: DataSection, part: OneSource) -> Options:
@@ -143,7 +148,8 @@ def _write(
     columns = options.columns or same_but_spelling(first)
     sample = [renamed(row, columns) for row in first]
     _check_columns("data.where", options.where or {}, sample, source.name)
-    matched = recognise(sample, options.format, source.name, options.pairs == PROMPTS)
+    sample_read = [row for row in sample if not isinstance(row, LeftOut)]
+    matched = recognise(sample_read, options.format, source.name, options.pairs == PROMPTS)
     dropped: list[Dropped] = []
     later = (renamed(row, columns) for row in rows)
     counter = _Counter(chain(sample, later), source.name, say)
@@ -184,6 +190,8 @@ def _examples(
     labelled = []
     for number, row in rows:
         try:
+            if isinstance(row, LeftOut):
+                raise BadRow(Reason.LEFT_OUT, row.line)
             if not keeps(row):
                 raise BadRow(Reason.WHERE)
             other = matched.barred(row) if options.format == "auto" else []

@@ -31,6 +31,7 @@ class Reason(str, Enum):
     UNLABELLED = "not said whether the answer is good or bad"
     BAD = "labelled as bad, so no demonstration"
     WHERE = "left out by data.where"
+    LEFT_OUT = "a line left out by name (data.leave_out)"
     TEMPLATE = "the chat template refuses the conversation"
     UNSAID = "the chat template does not say what the row says"
     SPECIAL = "a special token of the model stands in the text"

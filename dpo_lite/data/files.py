@@ -18,7 +18,8 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, dropwhile, zip_longest
+from dataclasses import dataclass
+from itertools import dropwhile, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,11 +38,44 @@ CELL_LIMIT = 1 << 26
 MAX_LINE = 1 << 28
 MAX_UNPACKED = 1 << 31  # of what must be unpacked whole
 
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # begin with those of UTF-32 alike
+UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+
 DECODE = json.JSONDecoder()
 OBJECT = ()  # what JSON has none of; skimming keeps it in place of each object
 SKIM = json.JSONDecoder(object_hook=lambda members: OBJECT)
 
 Values = Iterator[tuple[Any, int]]  # JSON values, and where in the text each begins
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files of text are read: ``encoding`` where they are not UTF-8, and lines to leave out by
+    name, as in ``pairs.jsonl:17`` (the first line is 1)."""
+
+    encoding: str | None = None
+    leave_out: tuple[str, ...] = ()
+
+    def lines(self, path: Path) -> set[int]:
+        """The numbers of the lines that are named of this file."""
+        named = (name.rpartition(":") for name in self.leave_out)
+        return {int(number) for file, _, number in named if file in (path.name, str(path))}
+
+    @property
+    def key(self) -> str:
+        """Changes with what is read; empty where nothing is said."""
+        return repr((self.encoding, sorted(self.leave_out))) if self != PLAIN else ""
+
+
+PLAIN = Reading()
+
+
+class LeftOut(dict):
+    """The empty row in place of a line that was left out by name."""
+
+    def __init__(self, line: str):
+        super().__init__()
+        self.line = line
 
 
 def file_kind(path: Path) -> str | None:
@@ -71,8 +105,9 @@ def content_hash(paths: Sequence[Path]) -> str:
     return whole.hexdigest()[:32]
 
 
-def read_rows(path: Path) -> Iterator[DataRow]:
-    """The file's rows in their order; only the row in hand is held, and the text of a .json.
+def read_rows(path: Path, reading: Reading = PLAIN) -> Iterator[DataRow]:
+    """The file's rows in their order; only the row in hand is held, and the text of a .json or of
+    a file that is not UTF-8. A line that is left out by name is a ``LeftOut``.
 
     Raises UserError in one sentence: at the first row, or as late as the line that is broken.
     """
@@ -85,9 +120,15 @@ def read_rows(path: Path) -> Iterator[DataRow]:
             raise UserError(
                 f"data: {path} is only Git LFS's note of a file; `git lfs pull` gets the file."
             )
-        for row in _READERS[kind](path, file):
+        named = reading.lines(path)
+        if named and kind not in (".jsonl", ".csv", ".tsv"):
+            raise UserError(f"data.leave_out: {path} has no rows by line; take the row out of it.")
+        for row in _READERS[kind](path, _as_utf8(path, file, kind, reading.encoding), named):
             any_row = True
             yield row
+        if named:
+            line = min(named)
+            raise UserError(f"data.leave_out: {path} has no line {line}; take it out of the list.")
     if not any_row:
         with _opened(path) as file:
             blank = not any(line.strip(codecs.BOM_UTF8 + b" \t\r\n") for line in file)
@@ -120,6 +161,11 @@ def _bad_line(path: Path, number: int, problem: str) -> UserError:
     return UserError(f"data: {path} line {number} {problem}.")
 
 
+def _or_leave_out(path: Path, number: int) -> str:
+    """How a line of a file of lines is left out by name."""
+    return f", or leave it out: data.leave_out='[{path.name}:{number}]'"
+
+
 def _decode(path: Path, raw: bytes, number: int = 1) -> str:
     """The text of ``raw``, whose first line is line ``number`` of the file."""
     raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
@@ -127,11 +173,46 @@ def _decode(path: Path, raw: bytes, number: int = 1) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         number += raw.count(b"\n", 0, error.start)
-        raise _bad_line(path, number, "is not UTF-8; save the file as UTF-8") from None
+        problem = "is not UTF-8; save the file as UTF-8, or say its encoding with data.encoding"
+        raise _bad_line(path, number, problem) from None
     if "\0" in text:  # UTF-16 without a mark, or a file that a crash cut short
         number += text.count("\n", 0, text.index("\0"))
         raise _bad_line(path, number, "holds a NUL byte; save the file anew as UTF-8 text")
     return text
+
+
+def _as_utf8(path: Path, file: BinaryIO, kind: str, encoding: str | None) -> BinaryIO:
+    """The file's text as UTF-8: of UTF-16 and UTF-32 with a mark, and of ``encoding``, where one is
+    named and the text is not UTF-8."""
+    if kind == ".parquet":
+        return file
+    start = file.read(4)
+    file.seek(0)
+    marked = "utf-32" if start in UTF_32 else "utf-16" if start.startswith(UTF_16) else None
+    if marked is None and encoding is None:
+        return file
+    raw = _whole(path, file)
+    if marked is None and _is_utf8(raw):
+        return io.BytesIO(raw)
+    try:
+        return io.BytesIO(raw.decode(marked or encoding).encode())
+    except UnicodeError as error:
+        place = raw.count(b"\n", 0, getattr(error, "start", 0)) + 1
+        problem = f"is not {marked or encoding}; say its encoding with data.encoding"
+        raise _bad_line(path, place, problem) from None
+    except LookupError:
+        raise UserError(
+            f"data.encoding: there is no {encoding}; write utf-8, cp1252, latin-1, shift_jis or"
+            " another of Python's."
+        ) from None
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, str]]:
@@ -170,13 +251,22 @@ def _whole(path: Path, file: BinaryIO) -> bytes:
     return raw
 
 
-def _jsonl_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
+def _left_out(path: Path, number: int, named: set[int]) -> LeftOut:
+    """The row in place of a line; what is then left of ``named`` was not met."""
+    named.remove(number)
+    return LeftOut(f"{path.name}:{number}")
+
+
+def _jsonl_rows(path: Path, file: BinaryIO, named: set[int]) -> Iterator[DataRow]:
     for number, line in _lines(path, file):
+        if number in named:
+            yield _left_out(path, number, named)
+            continue
         line = line.rstrip()
         yield from _objects(path, line, _in_sequence(line, _skip(line, 0)), number)
 
 
-def _json_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
+def _json_rows(path: Path, file: BinaryIO, named: set[int]) -> Iterator[DataRow]:
     text = _decode(path, _whole(path, file)).rstrip()
     yield from _objects(path, text, _json_values(text))
 
@@ -189,12 +279,15 @@ def _objects(path: Path, text: str, values: Values, line: int | None = None) -> 
             if not isinstance(row, dict):
                 number += text.count("\n", 0, at)
                 problem = "is no JSON object" + ("" if line else f" (element {element})")
-                raise _bad_line(path, number, f"{problem}; put it right or remove it")
+                out = _or_leave_out(path, number) if line else ""
+                raise _bad_line(path, number, f"{problem}; put it right or remove it{out}")
             yield row
     except json.JSONDecodeError as error:
         number += error.lineno - 1
         problem = f"is no valid JSON: {error.msg.rstrip(': ')} (column {error.colno})"
-        raise _bad_line(path, number, f"{problem}; put that line right or remove it") from None
+        out = _or_leave_out(path, number) if line else ""
+        problem = f"{problem}; put that line right or remove it{out}"
+        raise _bad_line(path, number, problem) from None
 
 
 def _json_values(text: str) -> Values:
@@ -269,7 +362,7 @@ def _skip(text: str, at: int) -> int:
     return JSON_SPACE.match(text, at).end()
 
 
-def _csv_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
+def _csv_rows(path: Path, file: BinaryIO, named: set[int]) -> Iterator[DataRow]:
     # The limit is the whole process's, so it is raised and never lowered.
     csv.field_size_limit(max(csv.field_size_limit(), CELL_LIMIT))
     lines = _lines(path, file)
@@ -277,27 +370,45 @@ def _csv_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
     said = re.fullmatch(r"sep=(.)", line.strip())  # what Excel writes where a comma is a decimal's
     if said:
         number, line = next(lines, (2, ""))
-    above = number - 1
     delimiter = said[1] if said else _delimiter(line, "\t" if file_kind(path) == ".tsv" else ",")
-    rows = chain([line], (line for _, line in lines))
-    reader = csv.reader(rows, delimiter=delimiter, strict=True)
+    at, gone = number, []  # the line in hand, and what was left out on the way to it
+
+    def rows() -> Iterator[str]:
+        nonlocal at
+        yield line
+        for at, text in lines:
+            if at in named:
+                gone.append(_left_out(path, at, named))
+            else:
+                yield text
+
+    reader = csv.reader(rows(), delimiter=delimiter, strict=True)
     header: list[str] = []
     try:
         for cells in reader:  # which began on line ``number``
+            number += len(gone)
+            yield from gone
+            gone.clear()
             if not header:
                 header = _checked_header(path, number, cells)
             elif len(cells) > len(header):
                 problem = f"has {len(cells)} cells and the header {len(header)}"
-                raise _bad_line(path, number, f"{problem}; quote cells that hold the delimiter")
+                out = _or_leave_out(path, number)
+                raise _bad_line(
+                    path, number, f"{problem}; quote cells that hold the delimiter{out}"
+                )
             elif cells:
                 yield dict(zip_longest(header, cells))
-            number = above + reader.line_num + 1
+            number = at + 1
+        yield from gone
     except csv.Error as error:
+        number += len(gone)
         reason = _reason(error).partition(" - ")[0]
         reason = {"unexpected end of data": "a quote is never closed"}.get(reason, reason)
         problem = f"begins a row that is no valid CSV: {reason}"
+        out = _or_leave_out(path, number)
         raise _bad_line(
-            path, number, f"{problem}; quote the cell, with each quote in it doubled"
+            path, number, f"{problem}; quote the cell, with each quote in it doubled{out}"
         ) from None
 
 
@@ -321,7 +432,7 @@ def _checked_header(path: Path, number: int, names: list[str]) -> list[str]:
     return names
 
 
-def _parquet_rows(path: Path, file: BinaryIO) -> Iterator[DataRow]:
+def _parquet_rows(path: Path, file: BinaryIO, named: set[int]) -> Iterator[DataRow]:
     import pyarrow
     from pyarrow import parquet
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dpo_lite.data.cleaning import keys_of, repeated
-from dpo_lite.data.encoding import EncodedSource, encode_source, options_of
+from dpo_lite.data.encoding import EncodedSource, encode_source, options_of, reading_of
 from dpo_lite.data.examples import Reason
 from dpo_lite.data.files import file_kind, split_name
 from dpo_lite.data.pool import Pool, Selection
@@ -100,7 +100,7 @@ def _encoded(
     say: Callable[[str], None],
 ) -> EncodedSource:
     try:
-        source = read_source(spec, section.revision)
+        source = read_source(spec, section.revision, reading_of(section))
         return encode_source(source, options_of(section, part), encoder, say)
     except UserError as error:
         text = "data.eval: " + str(error).removeprefix("data: ")

@@ -14,7 +14,7 @@ from typing import Any
 from datasets import Dataset
 
 from dpo_lite.data.cleaning import repeated
-from dpo_lite.data.encoding import encode_source, options_of
+from dpo_lite.data.encoding import encode_source, options_of, reading_of
 from dpo_lite.data.examples import Reason
 from dpo_lite.data.findings import rendered, report_of
 from dpo_lite.data.held_out_sets import drawn, held_out_sets
@@ -79,7 +79,9 @@ def prepare(
     data cannot be understood.
     """
     encoder = encoder_of(tokenizer, section, vocabulary)
-    sources = [read_source(part.source, section.revision) for part in section.sources]
+    sources = [
+        read_source(part.source, section.revision, reading_of(section)) for part in section.sources
+    ]
     encoded = [
         encode_source(source, options_of(section, part), encoder, say)
         for source, part in zip(sources, section.sources, strict=True)

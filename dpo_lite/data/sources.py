@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_lite.data.examples import DataRow
-from dpo_lite.data.files import KINDS, content_hash, file_kind, read_rows, split_name
+from dpo_lite.data.files import (
+    KINDS,
+    PLAIN,
+    Reading,
+    content_hash,
+    file_kind,
+    read_rows,
+    split_name,
+)
 from dpo_lite.errors import UserError
 
 BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "builtin"
@@ -50,8 +58,8 @@ class Source:
         return f"{self.head}:{split}"
 
 
-def read_source(spec: str, revision: str | None = None) -> Source:
-    """Find a builtin, a file, a folder or a data set on the Hub.
+def read_source(spec: str, revision: str | None = None, reading: Reading = PLAIN) -> Source:
+    """Find a builtin, a file, a folder or a data set on the Hub, read as ``reading`` says.
 
     ``builtin:name[:split]``, a file, ``folder[:split]``, ``org/name[@revision][:config][:split]``.
     A folder holds one file (or the shards of one) per split, or is one of ``save_to_disk``.
@@ -66,15 +74,15 @@ def read_source(spec: str, revision: str | None = None) -> Source:
             folders = sorted(BUILTIN_FOLDER.glob("*/data"))
             known = ", ".join(f"builtin:{path.parent.name}" for path in folders)
             raise UserError(f"data: there is no {spec}; the builtin data are {known}.")
-        return _folder(spec, f"builtin:{name}", folder, split)
+        return _folder(spec, f"builtin:{name}", folder, split, PLAIN)
     path = Path(spec).expanduser()
     if path.is_dir():
-        return _folder(spec, spec, path, "")
+        return _folder(spec, spec, path, "", reading)
     if path.is_file():
-        return _files(spec, spec, [path], split_name(path), [split_name(path)])
+        return _files(spec, spec, [path], split_name(path), [split_name(path)], reading)
     head, _, split = spec.rpartition(":")
     if head and Path(head).expanduser().is_dir():
-        return _folder(spec, head, Path(head).expanduser(), split)
+        return _folder(spec, head, Path(head).expanduser(), split, reading)
     if file_kind(path) or spec.startswith((".", "/", "~")):
         near = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, near, n=1)
@@ -83,7 +91,7 @@ def read_source(spec: str, revision: str | None = None) -> Source:
     return _hub(spec, revision)
 
 
-def _folder(spec: str, head: str, folder: Path, split: str) -> Source:
+def _folder(spec: str, head: str, folder: Path, split: str, reading: Reading) -> Source:
     # A data set's own dataset_info.json has a state.json beside it; LLaMA-Factory's names files.
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return _saved_to_disk(spec, head, folder, split)
@@ -97,7 +105,7 @@ def _folder(spec: str, head: str, folder: Path, split: str) -> Source:
         raise UserError(f"data: {folder} holds no {', '.join(KINDS)} file.")
     split = choose_split(head, list(files), split)
     _check_whole(folder, split, files[split])
-    return _files(spec, head, files[split], split, list(files))
+    return _files(spec, head, files[split], split, list(files), reading)
 
 
 def _check_whole(folder: Path, split: str, paths: list[Path]) -> None:
@@ -131,15 +139,17 @@ def choose_split(head: str, splits: list[str], wanted: str) -> str:
     )
 
 
-def _files(spec: str, head: str, paths: list[Path], split: str, splits: list[str]) -> Source:
+def _files(
+    spec: str, head: str, paths: list[Path], split: str, splits: list[str], reading: Reading
+) -> Source:
     def rows() -> Iterator[DataRow]:
         for path in paths:
-            yield from read_rows(path)
+            yield from read_rows(path, reading)
 
     for path in paths:
         if file_kind(path) is None:
             raise UserError(f"data: {path} is no {', '.join(KINDS)} file.")
-    return Source(spec, head, split, splits, rows, content_hash(paths))
+    return Source(spec, head, split, splits, rows, content_hash(paths) + reading.key)
 
 
 def _saved_to_disk(spec: str, head: str, folder: Path, split: str) -> Source:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dpo_lite.data.encoding import EncodedSource, encode_source, options_of
+from dpo_lite.data.encoding import EncodedSource, encode_source, options_of, reading_of
 from dpo_lite.data.lengths import lengths_of
 from dpo_lite.data.sources import read_source
 from dpo_lite.data.tokens import Encoder
@@ -116,7 +116,8 @@ def encode_rows(recipe: Recipe, encoder: Encoder, say: Say) -> EncodedSource:
     (part,) = recipe.data.sources
     section = recipe.data
     options = replace(options_of(section, part), pairs="keep")
-    return encode_source(read_source(part.source, section.revision), options, encoder, say)
+    source = read_source(part.source, section.revision, reading_of(section))
+    return encode_source(source, options, encoder, say)
 
 
 def score_source(

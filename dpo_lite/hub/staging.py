@@ -51,14 +51,18 @@ def stage(
     base_id: str | None = None,
     checkpoint: str | None = None,
     private: bool | None = None,
+    looking: bool = False,
 ) -> Staged:
     """Fill ``folder`` with what belongs on the Hub. Raises UserError where it must not go there.
 
     ``checkpoint`` is a number of updates or ``last``; without it the run must have finished.
+    ``looking``: nothing goes up, so that an adapter of a base that is not on the Hub may be looked
+    at too; a note says why it could not be pushed.
     """
-    subject = choose(run, base_id, checkpoint)
+    subject = choose(run, base_id, checkpoint, looking)
     recipe = subject.recipe
-    repo = checked_repo(repo or recipe.hub.repo)
+    named = repo or recipe.hub.repo
+    repo = checked_repo(f"user/{run.name}" if looking and not named else named)
     shutil.copyfile(subject.adapter / WEIGHTS, folder / "adapter_model.safetensors")
     config = read_json(subject.adapter / "adapter_config.json")
     config |= {
@@ -88,7 +92,7 @@ def stage(
     return Staged(repo, recipe.hub.private if private is None else private, files, card, notes)
 
 
-def choose(run: Run, base_id: str | None, checkpoint: str | None) -> Subject:
+def choose(run: Run, base_id: str | None, checkpoint: str | None, looking: bool = False) -> Subject:
     """The finished adapter or a checkpoint, over a base that others can load."""
     refuse_composed(run)
     recipe = load_recipe(run.recipe_file)
@@ -112,7 +116,7 @@ def choose(run: Run, base_id: str | None, checkpoint: str | None) -> Subject:
             f"{adapter} says what the base says (nothing in it was trained), so there is nothing "
             "to publish; train for more updates, or with a higher train.lr."
         )
-    base = public_base(recipe, base_id)
+    base = recipe.model.base if looking and not base_id else public_base(recipe, base_id)
     same = base == recipe.model.base
     revision = manifest.get("base_revision") if same else None
     return Subject(run, recipe, adapter, base, revision, step, results)

@@ -19,6 +19,8 @@ OF_DATA = (
     "data.revision",
     "data.format",
     "data.columns",
+    "data.encoding",
+    "data.leave_out",
     "data.where",
     "data.strip_prompt",
     "eval.prompts",

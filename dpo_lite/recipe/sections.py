@@ -199,6 +199,16 @@ class DataSection(Section):
     columns: dict[Line, Line] | None = Field(
         None, description="Our column names mapped to yours, for example {prompt: question}."
     )
+    encoding: Line | None = Field(
+        None,
+        description="Of files whose text is not UTF-8: `cp1252` (Windows, Western Europe),"
+        " `latin-1`, `shift_jis`, …; UTF-16 is known by its mark.",
+    )
+    leave_out: list[Line] = Field(
+        default_factory=list,
+        description="Broken lines to leave out by name, as in [pairs.jsonl:17]; the report lists"
+        " them.",
+    )
     where: dict[Line, str | float | bool] | None = Field(
         None,
         description="Keep only rows whose columns have these values, for example"
@@ -239,6 +249,16 @@ class DataSection(Section):
         description="Use only the first N rows per source.",
         json_schema_extra=COMMON,
     )
+
+    @field_validator("leave_out")
+    @classmethod
+    def names_a_line(cls, names: list[str]) -> list[str]:
+        """A file and the number of a line in it, the first of which is 1."""
+        for name in names:
+            file, _, line = name.rpartition(":")
+            if not file or not line.isdecimal() or not 0 < int(line) <= MAX_ROWS:
+                raise ValueError(f"has {name}; write file:line, as in pairs.jsonl:17")
+        return names
 
     @field_validator("eval", mode="before")
     @classmethod

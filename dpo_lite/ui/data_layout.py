@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from dpo_lite.ui import parts
+from dpo_lite.ui.column_menus import ColumnMenus, lay_out_menus
 from dpo_lite.ui.uploads import ACCEPTED
 
 BUILTIN = "builtin:myths"
@@ -40,6 +41,8 @@ class DataTab:
     """``report`` is the doctor's report as JSON, ``place`` the number of the example shown."""
 
     source: Source
+    menus: ColumnMenus
+    seen: gr.HTML
     upload: gr.UploadButton
     examine: gr.Button
     use: gr.Button
@@ -54,6 +57,8 @@ class DataTab:
 def lay_out(command: str) -> DataTab:
     """``command``: the command line that stands there at first."""
     source = _lay_out_source()
+    menus = lay_out_menus("data")
+    seen = gr.HTML(elem_id="data-seen")
     with gr.Row():
         upload = gr.UploadButton(
             "Upload a file",
@@ -76,6 +81,8 @@ def lay_out(command: str) -> DataTab:
         )
     return DataTab(
         source,
+        menus,
+        seen,
         upload,
         examine,
         use,

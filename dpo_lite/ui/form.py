@@ -22,6 +22,7 @@ from dpo_lite.recipe.faults import LEAST_SAID, by_key
 from dpo_lite.recipe.one_of import OneOf
 from dpo_lite.runs.rlhf_steps import first_look
 from dpo_lite.tasks import sections_of_tasks
+from dpo_lite.ui.labels import label, suits
 
 TITLES = {
     "": "Task",
@@ -60,7 +61,7 @@ class FormField:
 
     @property
     def label(self) -> str:
-        return self.key.rpartition(".")[2]
+        return label(self.key)
 
     def shown(self, value: Any) -> str:
         """A value of the YAML as the field's text; ``UNSET`` shows the default."""
@@ -121,6 +122,12 @@ class Checked:
             or (DEFAULT_TASK if task is UNSET else task) in OF_TASK[section]
             or bool((self.values or {}).get(section))
         )
+
+    def offers(self, key: str) -> bool:
+        """Whether a key's field is of use to the task, or is filled in and must be seen."""
+        task = self.value("task")
+        named = task if isinstance(task, str) else DEFAULT_TASK
+        return suits(key, named) or self.value(key) is not UNSET
 
     @property
     def reason(self) -> str:

@@ -62,6 +62,7 @@ class PublishTab:
     everything: gr.Row
     account: gr.HTML
     ask_account: gr.Button
+    log_in: gr.Button
     form: Form
     show_preview: gr.Button
     push: gr.Button
@@ -73,12 +74,15 @@ class PublishTab:
     preview: Preview
 
 
-def lay_out() -> PublishTab:
+def lay_out(login: bool) -> PublishTab:
+    """``login``: whether the page offers to log in on the Hub."""
     nothing_yet = gr.HTML(NOTHING, elem_id="publish-empty")
     with gr.Row(equal_height=False, visible=False, elem_id="publish-body") as everything:
         with gr.Column(min_width=330, scale=2):
             account = gr.HTML(min_height=40, elem_id="publish-account")
-            ask_account = gr.Button("Who is logged in?", size="sm", elem_id="publish-whoami")
+            with gr.Row():
+                ask_account = gr.Button("Who is logged in?", size="sm", elem_id="publish-whoami")
+                log_in = gr.Button("Log in", size="sm", elem_id="publish-login", visible=login)
             form = _lay_out_form()
             with gr.Row():
                 show = gr.Button("Preview", elem_id="publish-preview", min_width=120)
@@ -95,6 +99,7 @@ def lay_out() -> PublishTab:
         everything,
         account,
         ask_account,
+        log_in,
         form,
         show,
         push,
@@ -114,8 +119,8 @@ def _lay_out_form() -> Form:
         repo=gr.Textbox(label="Repository", placeholder="user/name", elem_id="publish-repo"),
         private=gr.Checkbox(True, label="Private, if it is new", elem_id="publish-private"),
         base_id=gr.Textbox(
-            label="The base's id on the Hub",
-            info="Only where the recipe's base is a folder of yours.",
+            label="The model's id on the Hub",
+            info="Where the recipe names a folder or a builtin model that is there too.",
             placeholder="user/base",
             elem_id="publish-base",
         ),

@@ -9,6 +9,7 @@ import gradio as gr
 
 from dpo_lite.errors import UserError
 from dpo_lite.hub.push import preview, push
+from dpo_lite.recipe import load_recipe
 from dpo_lite.ui import parts
 from dpo_lite.ui import publish_views as views
 from dpo_lite.ui.publish_layout import PublishTab
@@ -52,9 +53,11 @@ def _preview(
 ) -> Iterator[Updates]:
     yield {tab.outcome: parts.note("Putting the files together …")}
     try:
-        staged = preview(views.known_run(page.runs, run), **options)
+        chosen = views.known_run(page.runs, run)
+        staged = preview(chosen, looking=True, **options)
+        refused = views.not_for_the_hub(load_recipe(chosen.recipe_file), options["base_id"])
     except UserError as error:
-        yield {tab.outcome: parts.note(error, "bad")}
+        yield {tab.outcome: parts.note(views.in_fields(error), "bad")}
         return
     metadata, text = views.card_parts(staged.card)
     yield {
@@ -62,7 +65,9 @@ def _preview(
         tab.preview.fold: gr.Accordion(visible=True),
         tab.preview.metadata: metadata,
         tab.preview.card: gr.Markdown(text, visible=True),
-        tab.outcome: parts.note("Dry run: nothing was uploaded."),
+        tab.outcome: parts.note(refused, "warn")
+        if refused
+        else parts.note("Dry run: nothing was uploaded."),
     }
 
 
@@ -73,7 +78,7 @@ def _push(
     try:
         published = push(views.known_run(page.runs, run), **options)
     except UserError as error:
-        yield {tab.outcome: parts.note(error, "bad")}
+        yield {tab.outcome: parts.note(views.in_fields(error), "bad")}
         return
     yield {
         tab.preview.files: views.files_table(published.staged),

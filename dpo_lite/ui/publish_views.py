@@ -10,9 +10,11 @@ from pathlib import Path
 from dpo_lite.errors import UserError
 from dpo_lite.files import NAME
 from dpo_lite.hub.account import Account
+from dpo_lite.hub.login import Code
 from dpo_lite.hub.push import Published
-from dpo_lite.hub.staging import TOKENIZER, Staged
+from dpo_lite.hub.staging import TOKENIZER, Staged, public_base
 from dpo_lite.model.adapter_files import REWARD_FILE
+from dpo_lite.recipe import Recipe
 from dpo_lite.runs.checkpoints import complete
 from dpo_lite.runs.folder import UNTRAINED, Run, list_runs, named_run
 from dpo_lite.ui import parts
@@ -61,6 +63,51 @@ def files_table(staged: Staged) -> str:
         f"{len(staged.files)} files</p>"
     )
     return head + parts.table(("file", "size"), rows) + notes
+
+
+# What the command line calls what is a field of the page.
+FIELDS = {
+    "give --base-id user/name (hub.base_id in the recipe)": "write that name below, as its id on"
+    " the Hub",
+    "Give --repo user/name, or set hub.repo in the recipe.": "Write user/name into Repository.",
+    "go on with `dpo-lite train --resume": "resume it in Runs (`dpo-lite train --resume",
+    "or publish what there is with --checkpoint last.": "or choose a checkpoint under What of it.",
+    "--repo ": "The repository ",
+}
+
+
+def in_fields(error: object) -> str:
+    """A fault in the page's words instead of the command line's."""
+    text = str(error)
+    for flag, words in FIELDS.items():
+        text = text.replace(flag, words)
+    return text
+
+
+def not_for_the_hub(recipe: Recipe, base_id: str | None) -> str:
+    """Why what is looked at could not be pushed; empty where it could."""
+    try:
+        public_base(recipe, base_id)
+    except UserError:
+        base = recipe.model.base
+        return (
+            f"To look at only: the model {base} is not on the Hub, so nobody could load this"
+            " adapter from there. Download it or merge it here; if the model is on the Hub under"
+            " another name, write that name below, as its id on the Hub."
+        )
+    return ""
+
+
+def login_html(code: Code) -> str:
+    """The code and where it is typed."""
+    return (
+        '<div class="dl-card dl-login"><p>Open the Hub, log in there and confirm this code:</p>'
+        f'<p class="dl-code">{parts.esc(code.text)}</p>'
+        f'<p><a href="{parts.esc(code.address)}" target="_blank" rel="noopener noreferrer">'
+        f"{parts.esc(code.address)}</a></p>"
+        '<p class="dl-muted dl-small">huggingface_hub keeps the token, as `hf auth login` does;'
+        " this page does not see it.</p></div>"
+    )
 
 
 def size_text(size: int) -> str:

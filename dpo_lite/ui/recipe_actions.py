@@ -24,7 +24,8 @@ from dpo_lite.ui.start import THIS_MACHINE
 ASK = {**parts.QUIET, "concurrency_limit": 4}
 
 
-def connect_actions(page: Page, tab: RecipesTab) -> None:
+def connect_actions(page: Page, tab: RecipesTab, answered: Sequence[Any]) -> None:
+    """``answered`` are the events of the first questions; after each the plan is made anew."""
     actions = tab.actions
 
     def check(copy: Any, yaml: str, shown: str) -> Iterator[Updates]:
@@ -50,9 +51,14 @@ def connect_actions(page: Page, tab: RecipesTab) -> None:
     outputs = [actions.outcome, actions.cancel, actions.summary]
     how = {"js": AT_CLICK, **ASK}
     checking = actions.check.click(check, at_click, outputs, **how)
-    planning = actions.plan.click(plan, [*at_click, tab.start.card], outputs, **how)
+    planned = [*at_click, tab.start.card]
+    planning = [actions.plan.click(plan, planned, outputs, **how)]
+    proposing = {**how, "trigger_mode": "always_last"}
+    planning += [event.success(plan, planned, outputs, **proposing) for event in answered]
     cleared = outputs[:2]
-    actions.cancel.click(clear, None, cleared, cancels=[checking, planning], show_progress="hidden")
+    actions.cancel.click(
+        clear, None, cleared, cancels=[checking, *planning], show_progress="hidden"
+    )
     started = [actions.outcome, page.tabs, page.selected]
     actions.launch.click(start, at_click, started, trigger_mode="once", **how)
 

@@ -43,7 +43,8 @@ EDIT = {
 }
 
 
-def connect_edits(page: Page, tab: RecipesTab) -> None:
+def connect_edits(page: Page, tab: RecipesTab) -> list[Any]:
+    """Returns the events in which one of the three first questions is answered."""
     outputs = tab.shows_draft()
 
     def picked_card(draft: Draft | None, event: gr.EventData) -> Updates:
@@ -79,9 +80,10 @@ def connect_edits(page: Page, tab: RecipesTab) -> None:
         component = tab.form.inputs[form_field.key]
         typed = _typed_field(page, tab, form_field)
         component.input(typed, [tab.draft, component], outputs, **EDIT)
-    connect_start(page, tab, partial(show_draft, page, tab, cards=True), EDIT)
+    answered = connect_start(page, tab, partial(show_draft, page, tab, cards=True), EDIT)
     page.blocks.load(opened_page, tab.browser_copy, outputs, **EDIT)
     page.wanted_data.change(took_data, [tab.draft, page.wanted_data], outputs, **EDIT)
+    return answered
 
 
 def _typed_field(page: Page, tab: RecipesTab, form_field: FormField) -> Callable[..., Updates]:
@@ -193,6 +195,9 @@ def _show_fields(
         if key != typing and not (known and form_field.shown(before.value(key)) == text):
             offered = [name for name, _ in form_field.choices]
             changes["value"] = text if form_field.kind != "choice" or text in offered else None
+        offered_now = after.offers(key)
+        if not (known and before.offers(key) == offered_now) and key != typing:
+            changes["visible"] = offered_now
         fault = after.faults.get(key)
         if not known or before.faults.get(key) != fault:
             changes["info"] = plain(fault) if fault else form_field.help

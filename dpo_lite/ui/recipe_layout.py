@@ -30,7 +30,8 @@ PICK_SCRIPT = """element.addEventListener("click", (event) => {
 class Start:
     """Three questions: which model, which data, which card; and the data's first row as read.
 
-    ``advice`` says what the recipe still needs, and ``needed`` does it.
+    ``repair`` gets past a fault of the file; ``advice`` says what the recipe still needs, and
+    ``needed`` does it.
     """
 
     model: gr.Dropdown
@@ -38,6 +39,7 @@ class Start:
     upload: gr.UploadButton
     card: gr.Dropdown
     seen: gr.HTML
+    repair: gr.Button
     menus: ColumnMenus
     advice: gr.HTML
     needed: gr.Button
@@ -115,6 +117,7 @@ class RecipesTab:
             self.start.data,
             self.start.card,
             self.start.seen,
+            self.start.repair,
             self.start.advice,
             self.start.needed,
             *self.start.menus.shown(),
@@ -186,9 +189,10 @@ def _lay_out_start() -> Start:
             )
         menus = lay_out_menus("recipes")
         seen = gr.HTML(elem_id="recipes-seen")
+        repair = gr.Button(visible=False, elem_id="recipes-repair", size="sm")
         advice = gr.HTML(elem_id="recipes-advice")
         needed = gr.Button(visible=False, elem_id="recipes-needed", size="sm")
-    return Start(model, data, upload, card, seen, menus, advice, needed)
+    return Start(model, data, upload, card, seen, repair, menus, advice, needed)
 
 
 def _lay_out_actions() -> Actions:
@@ -262,6 +266,7 @@ def _component(form_field: FormField) -> gr.Textbox | gr.Dropdown:
         "elem_id": f"recipes-{form_field.key.replace('.', '-')}",
         "elem_classes": ["dl-field"],
         "min_width": 150,
+        "visible": AT_FIRST.offers(form_field.key),
     }
     text = form_field.shown(AT_FIRST.value(form_field.key))
     if form_field.kind == "choice":

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from dpo_lite.data.files import PLAIN, Reading
 from dpo_lite.data.glance import Glance, glance
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe, library
@@ -51,10 +52,12 @@ def show_start(page: Page, tab: RecipesTab, draft: Draft, checked: Checked) -> U
     columns = checked.value("data.columns")
     base = checked.value("model.base")
     fixed = columns if isinstance(columns, dict) else {}
+    found = start.repair(seen.fault) if seen else None
     return {
         tab.start.model: gr.update(value=base if isinstance(base, str) else None),
         tab.start.data: gr.update(value=source),
         tab.start.seen: column_menus.seen_html(seen),
+        tab.start.repair: gr.update(visible=bool(found), value=found[0] if found else ""),
         **column_menus.show_menus(tab.start.menus, seen, fixed),
         **_show_needed(page, tab, checked.recipe),
     }
@@ -77,26 +80,46 @@ def _source(checked: Checked) -> str | None:
 def _seen(checked: Checked) -> Glance | None:
     """The first row of a source on this machine; None of one on the Hub, or of several."""
     source = _source(checked)
-    columns, wanted = checked.value("data.columns"), checked.value("data.format")
     if source is None:
         return None
+    columns, wanted = checked.value("data.columns"), checked.value("data.format")
     return look(
         source,
         columns if isinstance(columns, dict) else None,
         wanted if isinstance(wanted, str) else "auto",
+        _reading(checked),
     )
 
 
-def look(source: str, columns: dict[str, str] | None = None, wanted: str = "auto") -> Glance | None:
+def seen_of(draft: Draft) -> Glance | None:
+    return _seen(check_text(draft.text))
+
+
+def _reading(checked: Checked) -> Reading:
+    encoding, lines = checked.value("data.encoding"), checked.value("data.leave_out")
+    named = lines if isinstance(lines, list) and checked.recipe else []
+    return Reading(encoding if isinstance(encoding, str) else None, tuple(named))
+
+
+def look(
+    source: str,
+    columns: dict[str, str] | None = None,
+    wanted: str = "auto",
+    reading: Reading = PLAIN,
+) -> Glance | None:
+    """What the first rows of a source on this machine are; None where it is not on it."""
     try:
-        return _look(source, will_train.stamp(source), tuple((columns or {}).items()), wanted)
+        stamp = will_train.stamp(source)
+        return _look(source, stamp, tuple((columns or {}).items()), wanted, reading)
     except (UserError, OSError):
         return None
 
 
 @lru_cache(maxsize=32)
-def _look(source: str, stamp: tuple, columns: tuple, wanted: str) -> Glance | None:
-    found = will_train.local_source(source)
+def _look(
+    source: str, stamp: tuple, columns: tuple, wanted: str, reading: Reading
+) -> Glance | None:
+    found = will_train.local_source(source, reading)
     return None if found is None else glance(found, dict(columns), wanted)
 
 
@@ -117,15 +140,18 @@ def _show_needed(page: Page, tab: RecipesTab, recipe: Recipe | None) -> Updates:
 def new_data(draft: Draft, source: str, columns: dict[str, str] | None = None) -> Draft:
     """The draft for a source that was chosen: with the columns that its names propose, and the task
     that it is for."""
-    seen = look(source, columns)
+    checked = check_text(draft.text)
+    reading = _reading(checked) if source == _source(checked) else PLAIN
+    seen = look(source, columns, reading=reading)
     if columns is None and seen is not None and seen.fault:
         columns = column_menus.proposal(seen)
-        seen = look(source, columns) if columns else seen
-    now = check_text(draft.text).value("task")
+        seen = look(source, columns, reading=reading) if columns else seen
+    now = checked.value("task")
     task = now if isinstance(now, str) else DEFAULT
     if seen is not None and seen.format:
         task = start.task_for(seen.format, task)
-    return start.choose_data(draft, source, column_menus.columns_key(columns or {}), task)
+    keys = [*column_menus.columns_key(columns or {}), *start.reading_keys(reading)]
+    return start.choose_data(draft, source, keys, task)
 
 
 def connect_start(page: Page, tab: RecipesTab, show: Any, edit: dict[str, Any]) -> list[Any]:
@@ -181,6 +207,15 @@ def connect_start(page: Page, tab: RecipesTab, show: Any, edit: dict[str, Any]) 
             return parts.note(error, "bad"), gr.skip(), gr.skip()
         return "", gr.Tabs(selected="runs"), [run.name]
 
+    def repaired(draft: Draft) -> Updates:
+        checked = check_text(draft.text)
+        seen = _seen(checked)
+        found = start.repair(seen.fault) if seen else None
+        if found is None:
+            return {}
+        return show(draft, replace(draft, text=start.repaired(draft.text, found[1])))
+
+    tab.start.repair.click(repaired, tab.draft, outputs, **edit)
     menus = list(tab.start.menus.menus.values())
     events = [
         tab.start.model.input(chose_model, [tab.draft, tab.start.model], outputs, **edit),

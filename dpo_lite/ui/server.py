@@ -55,6 +55,7 @@ def serve(
         recipes=Path(recipes),
         worker=Worker(runs),
         allow_code=allow_code or password is None,
+        local=password is None,
     )
     blocks = build(page)
     blocks.queue(max_size=64, default_concurrency_limit=8)

@@ -28,6 +28,7 @@ class Page:
     recipes: Path
     worker: Worker
     allow_code: bool = True  # whether a recipe may run Python code of its base or its reward
+    local: bool = True  # whether only this machine can reach the page
     blocks: gr.Blocks | None = None
     tabs: gr.Tabs | None = None
     selected: gr.BrowserState | None = None

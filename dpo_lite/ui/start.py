@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dpo_lite.data.sources import BUILTIN_FOLDER, file_kind
+from dpo_lite.data.files import Reading, file_kind
+from dpo_lite.data.sources import BUILTIN_FOLDER
 from dpo_lite.errors import UserError
 from dpo_lite.files import NAME
 from dpo_lite.memory.cards import card_named
@@ -158,9 +159,38 @@ def choose_data(draft: Draft, source: str, keys: Sequence[str], task: str) -> Dr
     now = check_text(text).value("task")
     if (now if now is not UNSET else "dpo") != task:
         text = with_task(text, task)
-        if task == "ppo":
+        if "ppo" in TASKS[task].sections:
             text = set_key(text, "ppo.reward", "reward-quickstart-1")
     return replace(draft, text=with_data(text, source, list(keys)))
+
+
+def reading_keys(reading: Reading) -> list[str]:
+    """The overrides that say how a source's files are read."""
+    keys = [f"data.encoding={inline(reading.encoding)}"] if reading.encoding else []
+    lines = list(reading.leave_out)
+    return [*keys, *([f"data.leave_out={inline(lines)}"] if lines else [])]
+
+
+def repair(fault: str) -> tuple[str, tuple[str, str]] | None:
+    """What a button says that gets past a file's fault, and the key and value that do it.
+
+    A broken line is left out by its name; a file that is not UTF-8 is read as Windows writes it in
+    Western Europe, which is what most such files are and what the first row then shows.
+    """
+    if line := re.search(r"data\.leave_out='\[(.+?)\]'", fault):
+        return f"Leave out line {line[1].rpartition(':')[2]}", ("data.leave_out", line[1])
+    if "say its encoding with data.encoding" in fault and "is not UTF-8" in fault:
+        return "Read it as Western European text (cp1252)", ("data.encoding", "cp1252")
+    return None
+
+
+def repaired(text: str, key_value: tuple[str, str]) -> str:
+    """The recipe's text with a repair; lines to leave out gather."""
+    key, value = key_value
+    if key != "data.leave_out":
+        return set_key(text, key, value)
+    lines = check_text(text).value(key)
+    return set_key(text, key, [*(lines if isinstance(lines, list) else []), value])
 
 
 def own_data(draft: Draft) -> tuple[str, list[str]] | None:
@@ -200,7 +230,7 @@ def missing_reward(
     if "/" in name:
         return None
     stem = re.sub(r"-\d+\Z", "", name)
-    rewards = [e for e in entries if e.recipe and e.recipe.task == "reward"]
+    rewards = [e for e in entries if e.recipe and TASKS[e.recipe.task].head]
     same_base = [e for e in rewards if e.base == recipe.model.base]
     entry = next((e for e in rewards if e.name == stem), None) or next(iter(same_base), None)
     why = f"there is no run {name} yet" if name else "ppo.reward names none yet"

@@ -11,8 +11,10 @@ from typing import Any
 import gradio as gr
 
 from dpo_lite.errors import UserError
-from dpo_lite.ui import data_views, parts
+from dpo_lite.recipe.loading import read_override
+from dpo_lite.ui import column_menus, data_views, parts
 from dpo_lite.ui.data_layout import BUILTIN, DataTab, lay_out
+from dpo_lite.ui.recipe_start import look
 from dpo_lite.ui.shared import Page, Updates
 from dpo_lite.ui.uploads import keep_upload
 
@@ -25,6 +27,7 @@ def build(page: Page) -> None:
     fields = tab.source.fields()
     for field in fields:
         field.change(_command, fields, tab.command, trigger_mode="always_last", **QUIET)
+    _connect_columns(tab)
     _connect_examine(page, tab)
     _connect_examples(tab)
     _connect_upload(page, tab)
@@ -51,6 +54,54 @@ def split(keys: str) -> list[str]:
         return shlex.split(keys)
     except ValueError:
         raise UserError("Further keys: a quotation mark is not closed.") from None
+
+
+# --- which column is what -------------------------------------------------------------------------
+
+
+def _connect_columns(tab: DataTab) -> None:
+    """The menus and the first row follow the source; what the menus say goes to the keys."""
+
+    def named(source: str, keys: str) -> Updates:
+        return _show_columns(tab, source.strip(), columns_of(keys))
+
+    def mapped(source: str, keys: str, *texts: str | None) -> Updates:
+        columns = column_menus.chosen_columns(texts)
+        try:
+            new = with_columns(keys, columns)
+        except UserError:
+            return {}
+        return {tab.source.keys: new, **_show_columns(tab, source.strip(), columns)}
+
+    menus = list(tab.menus.menus.values())
+    outputs = [tab.seen, *tab.menus.shown()]
+    fields = [tab.source.name, tab.source.keys]
+    tab.source.name.change(named, fields, outputs, trigger_mode="always_last", **QUIET)
+    for menu in menus:
+        menu.input(mapped, [*fields, *menus], [tab.source.keys, *outputs], **QUIET)
+
+
+def _show_columns(tab: DataTab, source: str, columns: dict[str, str]) -> Updates:
+    seen = look(source, columns) if source and not source.startswith("builtin:") else None
+    shown = column_menus.show_menus(tab.menus, seen, columns)
+    return {tab.seen: column_menus.seen_html(seen), **shown}
+
+
+def columns_of(keys: str) -> dict[str, str]:
+    """The mapping that the further keys say; empty where they say none or cannot be read."""
+    try:
+        written = [key for key in split(keys) if key.startswith("data.columns=")]
+        _, value = read_override(written[-1]) if written else ("", None)
+    except UserError:
+        return {}
+    pairs = value.items() if isinstance(value, dict) else ()
+    return {str(ours): str(theirs) for ours, theirs in pairs}
+
+
+def with_columns(keys: str, columns: dict[str, str]) -> str:
+    """The further keys with another mapping. Raises UserError where they cannot be read."""
+    others = [key for key in split(keys) if not key.startswith("data.columns=")]
+    return shlex.join([*others, *column_menus.columns_key(columns)])
 
 
 # --- examining ------------------------------------------------------------------------------------

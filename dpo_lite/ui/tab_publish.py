@@ -1,15 +1,18 @@
 """The Publish tab: look at what would go up, push it, merge it, take it home.
 
-There is no field for a token: the page shows whose token huggingface_hub finds.
+There is no field for a token: the page shows whose token huggingface_hub finds. Where nobody but
+whoever sits at the machine can reach the page, it offers to log in by a code typed on the Hub.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from dpo_lite.errors import UserError
+from dpo_lite.hub import login
 from dpo_lite.hub.push import logged_in
 from dpo_lite.ui import parts
 from dpo_lite.ui import publish_views as views
@@ -24,7 +27,7 @@ SAVE = "() => setTimeout(() => document.querySelector('#publish-archive').click(
 
 
 def build(page: Page) -> None:
-    tab = lay_out()
+    tab = lay_out(login=page.local and login.offered())
     _connect_arrival(page, tab)
     _connect_choice(page, tab)
     connect_push(page, tab)
@@ -49,6 +52,7 @@ def _connect_arrival(page: Page, tab: PublishTab) -> None:
     page.tabs.select(opened_tab, inputs, outputs, **parts.QUIET)
     page.blocks.load(loaded_page, inputs, outputs, **parts.QUIET)
     tab.ask_account.click(_account, None, tab.account, **parts.QUIET)
+    tab.log_in.click(_log_in, None, tab.account, concurrency_limit=1, **parts.QUIET)
 
 
 def _show_runs(
@@ -70,6 +74,17 @@ def _account() -> str:
         return views.account_line(logged_in())
     except UserError as error:
         return parts.note(error, "warn")
+
+
+def _log_in() -> Iterator[str]:
+    try:
+        code = login.ask_code()
+        yield views.login_html(code)
+        for _ in login.wait_for(code):
+            yield views.login_html(code)
+        yield _account()
+    except UserError as error:
+        yield parts.note(error, "bad")
 
 
 def _connect_choice(page: Page, tab: PublishTab) -> None:

@@ -1,4 +1,4 @@
-"""The Recipes tab: pick one, change it as a form or as YAML, look before, launch.
+"""The Recipes tab: model, data and card, or a recipe; change it, look before, launch.
 
 The server keeps each browser tab's draft and makes changes to it one after the other, so that two
 quick ones never overwrite each other; the browser keeps a copy, so that a reload loses nothing.
@@ -15,6 +15,6 @@ from dpo_lite.ui.shared import Page
 
 def build(page: Page) -> None:
     tab = lay_out()
-    connect_edits(page, tab)
-    connect_actions(page, tab)
+    answered = connect_edits(page, tab)
+    connect_actions(page, tab, answered)
     connect_saving(page, tab)

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from dpo_lite.data.files import PLAIN, Reading
 from dpo_lite.data.sources import BUILTIN_FOLDER, Source, read_source
 from dpo_lite.errors import UserError
 from dpo_lite.names import last_name
@@ -34,7 +35,8 @@ def words(recipe: Recipe, origin: str = "", time: str = "") -> str:
     where nothing differs that the time depends on.
     """
     data = " + ".join(source_name(part.source) for part in recipe.data.sources)
-    counts = [row_count(part.source) for part in recipe.data.sources]
+    reading = Reading(recipe.data.encoding, tuple(recipe.data.leave_out))
+    counts = [row_count(part.source, reading) for part in recipe.data.sources]
     rows = ""
     if all(count is not None for count in counts):
         read = [min(count, recipe.data.limit or count) for count in counts]
@@ -74,25 +76,25 @@ def head_time(recipe: Recipe, origin: str) -> str:
     return library.head(path.read_text(encoding="utf-8")).get("time", "")
 
 
-def local_source(source: str) -> Source | None:
+def local_source(source: str, reading: Reading = PLAIN) -> Source | None:
     """A source that lies on this machine; None for one of the Hub. Raises UserError as reading."""
     folder = source.rpartition(":")[0] or source
     here = source.startswith("builtin:") or Path(source).exists() or Path(folder).exists()
-    return read_source(source) if here else None
+    return read_source(source, None, reading) if here else None
 
 
-def row_count(source: str) -> int | None:
+def row_count(source: str, reading: Reading = PLAIN) -> int | None:
     """How many rows a source on this machine has, at most MOST_ROWS; None where it is not known."""
     try:
-        return _counted(source, stamp(source))
+        return _counted(source, stamp(source), reading)
     except (UserError, OSError):
         return None
 
 
 @lru_cache(maxsize=64)
-def _counted(source: str, stamp: tuple[Any, ...]) -> int | None:
-    found = local_source(source)
-    return None if found is None else sum(1 for _ in islice(found.rows(), MOST_ROWS))
+def _counted(source: str, stamp: tuple[Any, ...], reading: Reading) -> int | None:
+    found = local_source(source, reading)
+    return None if found is None else sum(bool(row) for row in islice(found.rows(), MOST_ROWS))
 
 
 def stamp(source: str) -> tuple[Any, ...]:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from dpo_lite.errors import UserError
+from dpo_lite.hub.login import Code
 from dpo_lite.hub.push import preview
+from dpo_lite.recipe import load_recipe
 from dpo_lite.ui import publish_views as views
 from tests.hub.conftest import hub, make_run, run  # noqa: F401  (fixtures)
 from tests.ui.conftest import serve
@@ -50,6 +52,32 @@ def test_what_is_shown_is_escaped(make_run):  # noqa: F811
     metadata, text = views.card_parts(staged.card)
     assert "library_name: peft" in metadata
     assert "curves.png" not in text
+
+
+def test_an_adapter_of_the_builtin_model_can_be_looked_at(make_run):  # noqa: F811
+    run = make_run(model={"base": "builtin:myths"})  # noqa: F811
+    with pytest.raises(UserError, match="not on the Hub"):
+        preview(run, repo="me/demo")
+    staged = preview(run, looking=True)
+    assert staged.repo == "user/demo-1"
+    assert "builtin:myths" in views.card_parts(staged.card)[1]
+    recipe = load_recipe(run.recipe_file)
+    assert "Download it or merge it" in views.not_for_the_hub(recipe, None)
+    assert views.not_for_the_hub(recipe, "me/base") == ""
+
+
+def test_a_fault_speaks_of_fields_and_not_of_flags(run):  # noqa: F811
+    for options in ({}, {"repo": "demo"}, {"repo": "me/demo", "checkpoint": "7"}):
+        with pytest.raises(UserError) as fault:
+            preview(run, **options)
+        assert "--" not in views.in_fields(fault.value)
+
+
+def test_the_code_to_log_in_with_is_escaped():
+    html = views.login_html(Code("<b>", 'https://hub.example/?a="b"', {}))
+    assert "<b>" not in html
+    assert 'rel="noopener noreferrer"' in html
+    assert '"b"' not in html
 
 
 def test_the_command_lines():

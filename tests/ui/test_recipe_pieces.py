@@ -9,7 +9,7 @@ import pytest
 
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import RECIPES_FOLDER, library, load_recipe, parse_yaml
-from dpo_lite.ui import data_views, recipe_views
+from dpo_lite.ui import data_views, recipe_views, tab_data
 from dpo_lite.ui.form import check_text, fields
 from dpo_lite.ui.recipe_draft import (
     START,
@@ -213,3 +213,11 @@ def test_a_report_on_prompts_alone_speaks_of_no_answers(tmp_path):
     example = data_views.example(found, 0)
     assert "The prompt alone" in example
     assert "<mark>" not in example
+
+
+def test_the_data_tab_s_menus_write_one_key_among_the_others():
+    keys = tab_data.with_columns("data.limit=5 data.columns='{prompt: a}'", {"prompt": "my q"})
+    assert tab_data.split(keys) == ["data.limit=5", "data.columns={prompt: my q}"]
+    assert tab_data.columns_of(keys) == {"prompt": "my q"}
+    assert tab_data.with_columns(keys, {}) == "data.limit=5"
+    assert tab_data.columns_of("data.columns='{") == tab_data.columns_of("data.columns=x") == {}

@@ -7,7 +7,7 @@ import pytest
 
 from dpo_lite.recipe import RECIPES_FOLDER, library, load_recipe
 from dpo_lite.runs.folder import Run
-from dpo_lite.ui import column_menus, recipe_start, recipe_views, start, will_train
+from dpo_lite.ui import column_menus, labels, recipe_start, recipe_views, start, will_train
 from dpo_lite.ui.form import check_text, fields
 from dpo_lite.ui.recipe_draft import (
     START,
@@ -144,6 +144,27 @@ def test_columns_are_proposed_by_their_names_and_shown(tmp_path):
     assert column_menus.chosen_columns(["Question", "chosen", "(none)"]) == {"prompt": "Question"}
 
 
+def test_a_broken_line_and_an_old_encoding_are_one_click_each(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_bytes(
+        "prompt,chosen,rejected\na,b,c,d\ne,f,g,h\nGröße?,groß,klein\n".encode("cp1252")
+    )
+    draft = recipe_start.new_data(open_draft(START, tmp_path), str(path))
+    said = []
+    while found := start.repair(recipe_start.seen_of(draft).fault):
+        said.append(found[0])
+        draft = replace(draft, text=start.repaired(draft.text, found[1]))
+    assert said[:2] == ["Leave out line 2", "Leave out line 3"]
+    assert "cp1252" in said[2]
+    recipe = recipe_of(draft)
+    assert (recipe.data.encoding, recipe.data.leave_out) == ("cp1252", ["mine.csv:2", "mine.csv:3"])
+    assert recipe_start.seen_of(draft).first.responses == ["groß", "klein"]
+    assert will_train.words(recipe).endswith("mine.csv, 1 row")
+    columns = {"prompt": "chosen", "chosen": "prompt"}
+    mapped = recipe_of(recipe_start.new_data(draft, str(path), columns))
+    assert mapped.data.leave_out == recipe.data.leave_out
+
+
 # --- beside Launch --------------------------------------------------------------------------------
 
 
@@ -208,3 +229,30 @@ def test_a_card_says_that_a_reward_model_comes_first():
     assert recipe_views.needs(by_name["ppo-quickstart"]) == "a reward model (reward-quickstart)"
     assert recipe_views.needs(by_name["quickstart"]) == ""
     assert recipe_views.needs(by_name["rlhf-quickstart"]) == ""
+
+
+# --- the form's words -----------------------------------------------------------------------------
+
+
+def test_common_keys_have_plain_words_with_their_name_in_brackets():
+    keys = {f.key: f for f in fields()}
+    assert set(labels.LABELS) | set(labels.OF_TASKS) <= set(keys)
+    assert all(f.label.endswith(")") for f in keys.values() if f.common and f.section != "rlhf")
+    assert keys["train.lr"].label == "Learning rate (lr)"
+
+
+def test_a_key_is_offered_to_the_tasks_that_it_is_for(tmp_path):
+    shown = {
+        name: {
+            f.key
+            for f in fields()
+            if check_text(open_draft(f"shipped:{name}", tmp_path).text).offers(f.key)
+        }
+        for name in ("quickstart", "sft-quickstart", "kto-quickstart", "reward-quickstart")
+    }
+    assert "train.loss" in shown["quickstart"]
+    assert "train.beta" not in shown["sft-quickstart"]
+    assert "train.desirable_weight" in shown["kto-quickstart"] - shown["quickstart"]
+    assert "train.centering" in shown["reward-quickstart"] - shown["quickstart"]
+    filled = check_text("task: sft\ntrain: {beta: 0.3}\n")
+    assert filled.offers("train.beta")
