@@ -30,10 +30,13 @@ def serve(page: Page, app: FastAPI) -> None:
 
 
 def look(page: Page, selected: list[str]) -> dict[str, str]:
-    """The line above the tabs, and a mark for each tab that follows what happens on disk."""
+    """The line above the tabs, what the title says, and a mark for each tab that follows what
+    happens on disk."""
     statuses = run_views.statuses(page.runs)
     return {
         "line": status.show(page, statuses),
+        "title": status.title(statuses),
+        "ended": status.last_ended(statuses),
         "runs": _mark(run_views.signature(page.runs, statuses, selected)),
         "compare": _mark(tab_compare.facts(page)),
     }
