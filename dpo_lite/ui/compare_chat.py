@@ -33,6 +33,8 @@ from dpo_lite.ui.compare_layout import CompareTab
 from dpo_lite.ui.compare_sampling import read_sampling
 from dpo_lite.ui.shared import Page, Updates
 
+SAME_AGAIN = "At temperature 0 the same words come again; raise it under Sampling for others."
+
 
 def connect_chat(page: Page, tab: CompareTab) -> None:
     _connect_turns(page, tab)
@@ -89,7 +91,7 @@ def next_turn(page: Page, tab: CompareTab, again: bool, *values: Any) -> Iterato
             for grown, words in _answers(page, chat, group, sampling):
                 chat = grown
                 yield _shown(tab, chat, words)
-        end = ""
+        end = parts.note(SAME_AGAIN) if again and not sampling["temperature"] else ""
     except UserError as error:
         end = parts.note(error, "bad")
     yield {**_shown(tab, chat, ""), part.message: end} | _busy(tab, False)

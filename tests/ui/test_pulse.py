@@ -1,7 +1,5 @@
 """What the browser asks every other second: a mark changes with what is shown, and only then."""
 
-import os
-
 import gradio as gr
 import pytest
 from gradio.routes import App
@@ -36,7 +34,8 @@ def test_marks_change_with_what_they_stand_for(page):
 def test_the_title_says_how_far_a_run_is_and_how_it_ended(page):
     run = create_run(page.runs, None, "demo")
     assert (pulse.look(page, [])["title"], pulse.look(page, [])["ended"]) == ("", "")
-    run.update_status(state="running", step=31, max_steps=50, pid=os.getpid())
+    run.recipe_file.write_text("task: dpo\n")
+    run.claim("running", step=31, max_steps=50)
     assert pulse.look(page, [])["title"] == f"62 % {run.name}"
     run.update_status(state="finished")
     now = pulse.look(page, [])
