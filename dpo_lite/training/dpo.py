@@ -37,6 +37,7 @@ from dpo_lite.training.comparing import (
     share_counts,
 )
 from dpo_lite.training.method import STARTS_APART, Loaded, Objective, Rehearsal, Sets
+from dpo_lite.training.most_wrong import most_wrong
 from dpo_lite.training.offline import Offline
 
 # Policy and reference run the same kernels on the same weights; what is left is rounding.
@@ -86,6 +87,14 @@ class DPO(Offline):
 
     def check_data(self, recipe: Recipe, data: PreparedData) -> None:
         check_responses(recipe, data)
+
+    def most_wrong(self, rows: Sequence[Encoded], outcome: Any, tokenizer: Any) -> Any:
+        margins = outcome.rewards_first - outcome.rewards_last
+
+        def decode(ids: Sequence[int]) -> str:
+            return tokenizer.decode(ids, skip_special_tokens=True)
+
+        return most_wrong(rows, margins, decode)
 
     def score(
         self,

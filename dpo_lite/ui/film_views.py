@@ -63,6 +63,23 @@ def filmstrip(strips: Mapping[str, Frames]) -> str:
     )
 
 
+def most_wrong(sets: Mapping[str, Mapping[str, Any]]) -> str:
+    """The held-out pair that the run gets most wrong, over all sets; of results.json."""
+    found = [(own["most_wrong"], name) for name, own in sets.items() if own.get("most_wrong")]
+    if not found:
+        return ""
+    wrong, name = min(found, key=lambda pair: pair[0]["margin"])
+    rows = "".join(
+        f'<tr><th scope="row">{what}</th><td>{esc(wrong[what])}</td></tr>'
+        for what in ("prompt", "chosen", "rejected")
+    )
+    return (
+        f'<p class="dl-title dl-prompt">The held-out pair it gets most wrong: of {esc(name)}, by a'
+        f" margin of {wrong['margin']:+.3g}</p>"
+        f'<table class="dl-table dl-wrong"><tbody>{rows}</tbody></table>'
+    )
+
+
 def _frames(frames: Frames) -> str:
     """What differs from the frame before is marked; an equal answer says so."""
     before, drawn = None, []

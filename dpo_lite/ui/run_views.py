@@ -262,7 +262,8 @@ def samples(folder: Path, selected: Sequence[str]) -> str:
     if task.composed or not strips:
         return parts.empty(*task.no_answers)
     several = f'<p class="dl-title">{esc(selected[0])}</p>' if len(selected) > 1 else ""
-    return several + film_views.filmstrip(strips)
+    sets = Run(folder / selected[0]).results().get("sets") or {}
+    return several + film_views.filmstrip(strips) + film_views.most_wrong(sets)
 
 
 def recipe_difference(folder: Path, selected: Sequence[str]) -> str:

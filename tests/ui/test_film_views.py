@@ -2,7 +2,7 @@
 
 import re
 
-from dpo_lite.ui.film_views import films, filmstrip
+from dpo_lite.ui.film_views import films, filmstrip, most_wrong
 
 SAMPLES = [
     {"when": "before", "prompt": "<p>", "answer": "bats are blind"},
@@ -25,3 +25,12 @@ def test_what_is_new_is_marked_and_the_same_is_said_to_be():
     assert "bats <mark>can see</mark>" in html
     assert "<p>" not in html
     assert re.findall(r'<section class="dl-film"( hidden)?>', html) == ["", " hidden"]
+
+
+def test_the_most_wrong_pair_of_all_sets_is_told():
+    pair = {"prompt": "<p>", "chosen": "right", "rejected": "wrong"}
+    sets = {"one": {"most_wrong": pair | {"margin": -0.5}}, "two": {"loss": 0.1}}
+    html = most_wrong(sets | {"three": {"most_wrong": pair | {"margin": -2.25}}})
+    assert "of three, by a margin of -2.25" in html
+    assert "<p>" not in html.replace("<p class", "")
+    assert most_wrong({"two": {"loss": 0.1}}) == ""
