@@ -63,12 +63,22 @@ def filmstrip(strips: Mapping[str, Frames]) -> str:
     )
 
 
+def _is_pair(pair: Any) -> bool:
+    """Whether a file that may be damaged holds what is shown."""
+    texts = ("prompt", "chosen", "rejected")
+    return (
+        isinstance(pair, dict)
+        and all(isinstance(pair.get(key), str) for key in texts)
+        and isinstance(pair.get("margin"), int | float)
+    )
+
+
 def most_wrong(sets: Mapping[str, Mapping[str, Any]]) -> str:
-    """The held-out pair that the run gets most wrong, over all sets; of results.json."""
-    found = [(own["most_wrong"], name) for name, own in sets.items() if own.get("most_wrong")]
-    if not found:
+    """The held-out pair that the run gets most wrong, over all sets; of most_wrong.json."""
+    whole = {name: pair for name, pair in sets.items() if _is_pair(pair)}
+    if not whole:
         return ""
-    wrong, name = min(found, key=lambda pair: pair[0]["margin"])
+    name, wrong = min(whole.items(), key=lambda pair: pair[1]["margin"])
     rows = "".join(
         f'<tr><th scope="row">{what}</th><td>{esc(wrong[what])}</td></tr>'
         for what in ("prompt", "chosen", "rejected")

@@ -18,9 +18,9 @@ from dpo_lite.report.metrics import METRICS, Number, columns_of, number_text
 from dpo_lite.report.rlhf import PICTURE, POINTS
 from dpo_lite.report.words import clock
 from dpo_lite.runs import processes
-from dpo_lite.runs.folder import ACTIVE, Run, list_runs
+from dpo_lite.runs.folder import ACTIVE, MOST_WRONG, Run, list_runs
 from dpo_lite.runs.lines import SHAPES, lost_words
-from dpo_lite.runs.state import damaged_files
+from dpo_lite.runs.state import damaged_files, read_object
 from dpo_lite.tasks import TASKS, Task
 from dpo_lite.ui import curves, drift, film_views, parts, rlhf_views
 from dpo_lite.ui.parts import esc
@@ -262,8 +262,8 @@ def samples(folder: Path, selected: Sequence[str]) -> str:
     if task.composed or not strips:
         return parts.empty(*task.no_answers)
     several = f'<p class="dl-title">{esc(selected[0])}</p>' if len(selected) > 1 else ""
-    sets = Run(folder / selected[0]).results().get("sets") or {}
-    return several + film_views.filmstrip(strips) + film_views.most_wrong(sets)
+    wrong = read_object(folder / selected[0] / MOST_WRONG) or {}
+    return several + film_views.filmstrip(strips) + film_views.most_wrong(wrong)
 
 
 def recipe_difference(folder: Path, selected: Sequence[str]) -> str:

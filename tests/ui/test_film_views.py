@@ -29,8 +29,8 @@ def test_what_is_new_is_marked_and_the_same_is_said_to_be():
 
 def test_the_most_wrong_pair_of_all_sets_is_told():
     pair = {"prompt": "<p>", "chosen": "right", "rejected": "wrong"}
-    sets = {"one": {"most_wrong": pair | {"margin": -0.5}}, "two": {"loss": 0.1}}
-    html = most_wrong(sets | {"three": {"most_wrong": pair | {"margin": -2.25}}})
+    html = most_wrong({"one": pair | {"margin": -0.5}, "three": pair | {"margin": -2.25}})
     assert "of three, by a margin of -2.25" in html
     assert "<p>" not in html.replace("<p class", "")
-    assert most_wrong({"two": {"loss": 0.1}}) == ""
+    assert most_wrong({}) == ""
+    assert most_wrong({"one": {"margin": -1.0}, "two": 3}) == ""  # a damaged file
