@@ -15,11 +15,12 @@ from typing import Any, Literal
 from dpo_lite.compare.votes import BAD, LETTERS, TIE, Asked, Vote, asked_key, read_votes, votes_file
 from dpo_lite.errors import UserError, disk_faults_told
 from dpo_lite.files import write_text
-from dpo_lite.recipe import Recipe, load_recipe
+from dpo_lite.recipe import load_recipe
 from dpo_lite.recipe.other_task import keys_for
 
 OF_THE_DATA = ("eval", "revision", "columns", "where", "limit")
 Kind = Literal["pairs", "answers"]  # for DPO, or one by one for KTO
+TASK_OF: dict[Kind, str] = {"pairs": "dpo", "answers": "kto"}  # which learns from such rows
 AGAIN = "voted on again later"
 
 
@@ -175,16 +176,9 @@ def training_keys(
     own += ["data.format=auto"] if data.format != "auto" and not data.raw else []
     return [
         *(f"run.name={free_run(folder, f'{run}-votes')}", f"run.folder={folder}"),
-        *(f"data.train={file}", *own, *_task_keys(recipe, kind)),
+        *(f"data.train={file}", *own, *keys_for(recipe, TASK_OF[kind])),
         *(f"model.adapter={path / 'adapter'}", "reference=start"),
     ]
-
-
-def _task_keys(recipe: Recipe, kind: Kind) -> list[str]:
-    """The task that learns from such rows, where the run's own does not."""
-    if kind == "answers":
-        return keys_for(recipe, "kto")
-    return [] if recipe.task == "dpo" else keys_for(recipe, "dpo")
 
 
 def free_run(folder: str | Path, stem: str) -> str:

@@ -11,12 +11,14 @@ from rich.console import Console
 from dpo_lite.data.markers import has_markers
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.evaluate.held_out import answer_all, answer_held_out, generation_rate
+from dpo_lite.files import write_json
 from dpo_lite.rates import COUNTS, Rate
 from dpo_lite.recipe import Recipe
-from dpo_lite.runs.folder import ANSWERED_BY, Run
+from dpo_lite.runs.folder import ANSWERED_BY, MOST_WRONG, Run
 from dpo_lite.runs.lines import SAMPLES
 from dpo_lite.runs.progress import progress_bar
 from dpo_lite.tasks import TASKS
+from dpo_lite.training import ranks
 from dpo_lite.training.method import Loaded, Objective
 from dpo_lite.training.reference_cache import ReferenceCache
 
@@ -116,6 +118,10 @@ def evaluate_run(
         results["sets"] = method.evaluate(
             loaded, sets, objective, budget, references, lambda count: bar.advance(task, count)
         )
+    # Beside the results, which are published: these are texts of somebody's data.
+    wrong = {n: own.pop("most_wrong") for n, own in results["sets"].items() if "most_wrong" in own}
+    if ranks.first() and (wrong or (run.path / MOST_WRONG).exists()):
+        write_json(run.path / MOST_WRONG, wrong)
     if not TASKS[loaded.recipe.task].answers:
         return results
     after = ask_all(run, loaded, "policy", "after", console)

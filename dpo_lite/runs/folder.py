@@ -4,7 +4,7 @@
     manifest.json   versions, base, data, device   metrics.jsonl  one object per logged step
     samples.jsonl   answers, by ANSWERED_BY        log.txt        what the terminal showed
     checkpoints/    to resume from                 adapter/       the result
-    report.md, curves.png
+    report.md, curves.png                          most_wrong.json  held-out pairs, of some
 
 Files are replaced atomically or appended to line by line, so a reader may look at any time.
 """
@@ -44,6 +44,7 @@ ACTIVE = ("queued", "preparing", "running")
 # Whose answers those of samples.jsonl are, by when they were given: the reference's and, where the
 # policy starts apart from it, the policy's before the training, and the policy's after it.
 ANSWERED_BY = {"before": "reference", "start": "start", "after": "policy"}
+MOST_WRONG = "most_wrong.json"  # by held-out set, texts of the data; never published
 UNTRAINED = "untrained"  # in results.json, where the adapter of the end changes nothing
 SKIPPED = "skipped"  # in results.json of a run in fp16: updates whose gradient overflowed
 START_SECONDS = 60.0  # a launched process that has not said its number by then never will

@@ -45,6 +45,7 @@ from dpo_lite.training.comparing import (
     share_counts,
 )
 from dpo_lite.training.method import STARTS_APART, Loaded, Objective, Rehearsal, Sets
+from dpo_lite.training.most_wrong import most_wrong
 from dpo_lite.training.offline import Offline
 from dpo_lite.training.trainer import MOVING_FILE
 from dpo_lite.training.update import joined, scored_parts
@@ -130,6 +131,14 @@ class DPO(Offline):
         margin = joined(parts).margin(objective.beta)
         beta = moved_beta(objective.beta, objective.dynamic_beta, margin, objective.mean_margin)
         return replace(objective, beta=beta)
+
+    def most_wrong(self, rows: Sequence[Encoded], outcome: Any, tokenizer: Any) -> Any:
+        margins = outcome.rewards_first - outcome.rewards_last
+
+        def decode(ids: Sequence[int]) -> str:
+            return tokenizer.decode(ids, skip_special_tokens=True)
+
+        return most_wrong(rows, margins, decode)
 
     def score(
         self,

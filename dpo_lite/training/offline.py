@@ -54,7 +54,13 @@ class Offline(Method):
             outcome = evaluate_examples(model, rows, objective, budget, progress, references)
             beside = self.measured_beside(model, rows, objective, budget, outcome)
             sets[name] = outcome.metrics() | beside
+            if wrong := self.most_wrong(rows, outcome, loaded.tokenizer):
+                sets[name]["most_wrong"] = wrong
         return sets
+
+    def most_wrong(self, rows: Sequence[Encoded], outcome: Any, tokenizer: Any) -> Any:
+        """The pair that is ranked most wrongly; None where none is, or nothing is ranked."""
+        return None
 
     def measured_beside(
         self,

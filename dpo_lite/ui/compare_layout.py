@@ -10,13 +10,14 @@ import gradio as gr
 from dpo_lite.compare.columns import REFERENCE
 from dpo_lite.compare.votes import BAD, LETTERS, TIE
 from dpo_lite.ui import parts
+from dpo_lite.ui.compare_chat_layout import ChatPart, lay_out_chat
 from dpo_lite.ui.compare_round_layout import RoundPart, lay_out_round
 from dpo_lite.ui.compare_sampling import lay_out_sampling
 from dpo_lite.ui.compare_views import SAID_SCRIPT
 
 MOST_COLUMNS = 4
-ONE, ROUND = "One prompt", "A round of votes"
-MODES = (ONE, ROUND)
+ONE, ROUND, CHAT = "One prompt", "A round of votes", "Chat"
+MODES = (ONE, ROUND, CHAT)
 NOTHING = parts.empty(
     "Nothing to compare yet",
     "Train a recipe first. A finished run stands here beside the model that it came from.",
@@ -91,6 +92,7 @@ class CompareTab:
     mode: gr.Radio
     ways: dict[str, gr.Column]  # what is shown in each mode
     round: RoundPart
+    chat: ChatPart
     controls: Controls
     message: gr.HTML
     answers_html: gr.HTML
@@ -137,6 +139,8 @@ def lay_out() -> CompareTab:
             command = gr.HTML("", padding=False, elem_id="compare-command")
         with gr.Column(visible=False, elem_id="compare-round") as several:
             voting = lay_out_round()
+        with gr.Column(visible=False, elem_id="compare-chat") as talking:
+            chat = lay_out_chat()
         strength.render()
         with gr.Row(equal_height=True):
             loaded = gr.HTML("", padding=False, elem_id="compare-loaded")
@@ -151,8 +155,9 @@ def lay_out() -> CompareTab:
         everything,
         question,
         mode,
-        {ONE: one, ROUND: several},
+        {ONE: one, ROUND: several, CHAT: talking},
         voting,
+        chat,
         controls,
         message,
         answers_html,

@@ -41,7 +41,7 @@ def answer_cards(
         if tokens and not hidden and column.get("tokens"):
             body = _tokens(column["tokens"], largest)
         elif differences and len(columns) > 1:
-            body = _marked(column["text"], columns[1 if place == 0 else 0]["text"])
+            body = marked(column["text"], columns[1 if place == 0 else 0]["text"])
         else:
             body = esc(column["text"])
         letter = LETTERS[place]
@@ -101,7 +101,7 @@ def _legend() -> str:
     )
 
 
-def _marked(text: str, other: str) -> str:
+def marked(text: str, other: str) -> str:
     """The text with the words marked that the other one does not have at this place."""
     mine, theirs = _words(text), _words(other)
     pieces = []

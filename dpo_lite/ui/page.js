@@ -90,6 +90,33 @@ document.addEventListener("keydown", (event) => {
   if (place >= 0 && buttons[place] && !buttons[place].disabled) buttons[place].click();
 });
 
+// The browser's tab says how far a run is and how it ended, with a sound where that was asked for.
+let seen = null, runs = false, told = "";
+const SOUND = "dl-sound";
+window.dlSound = (on) => {
+  localStorage.setItem(SOUND, on ? "on" : "");
+  if (on) ring();
+};
+function ring() {
+  const context = new AudioContext(), end = context.currentTime + 0.5;
+  const tone = context.createOscillator(), volume = context.createGain();
+  volume.gain.setValueAtTime(0.15, context.currentTime);
+  volume.gain.exponentialRampToValueAtTime(0.001, end);
+  tone.connect(volume).connect(context.destination);
+  tone.start();
+  tone.stop(end);
+}
+function tell(title, ended) {
+  if (seen !== null && ended !== seen && runs) {
+    told = ended;
+    if (localStorage.getItem(SOUND)) ring();
+  }
+  seen = ended;
+  runs = Boolean(title);
+  if (title) told = "";
+  document.title = [title || told, "dpo-lite"].filter(Boolean).join(" · ");
+}
+
 // Every other second: what runs, and which of the tabs shows something that has changed since.
 const marks = {};
 
@@ -97,7 +124,8 @@ async function pulse() {
   const runs = new URL(location).searchParams.get("runs") || "";
   const answer = await fetch(`pulse?runs=${encodeURIComponent(runs)}`);
   if (!answer.ok) return;
-  const {line, ...now} = await answer.json();
+  const {line, title, ended, ...now} = await answer.json();
+  tell(title, ended);
   const bar = document.querySelector("#status-bar .dl-top");
   if (bar && marks.line !== line) bar.outerHTML = line;
   marks.line = line;

@@ -34,13 +34,16 @@ def serve(page: Page, app: FastAPI) -> None:
 
 
 def look(page: Page, selected: list[str], age: float = 0.0) -> dict[str, str]:
-    """The line above the tabs, and a mark for each tab that follows what happens on disk.
+    """The line above the tabs, what the title says, and a mark for each tab that follows what
+    happens on disk.
 
     ``age``: how old it may be of what is the same for all browsers, in seconds.
     """
     statuses, answering = _same_for_all(page.runs, age)
     return {
         "line": status.show(page, statuses),
+        "title": status.title(statuses),
+        "ended": status.last_ended(statuses),
         "runs": _mark(run_views.signature(page.runs, statuses, selected)),
         "compare": _mark(tab_compare.facts(page, answering)),
     }

@@ -9,6 +9,7 @@ import gradio as gr
 
 from dpo_lite.ui import run_views as views
 from dpo_lite.ui.curve_script import CURVES_SCRIPT
+from dpo_lite.ui.film_views import SCRIPT as FILM_SCRIPT
 from dpo_lite.ui.run_next import LABELS
 
 # A click on a row tells its run and whether it adds to the selection; the last row, that more are
@@ -139,6 +140,14 @@ def lay_out() -> RunsTab:
             scale=0,
             min_width=150,
         )
+        sound = gr.Checkbox(
+            label="Sound when a run ends",
+            elem_id="runs-sound",
+            container=False,
+            min_width=200,
+            scale=0,
+        )
+        sound.input(None, sound, js="(on) => window.dlSound(on)")
         csv = gr.Button("Metrics as CSV", size="sm", elem_id="runs-csv", scale=0, min_width=150)
         file = gr.DownloadButton(visible="hidden", elem_id="runs-csv-file")
     curves = gr.HTML(
@@ -148,7 +157,7 @@ def lay_out() -> RunsTab:
     with gr.Accordion("What the metrics mean", open=False, elem_id="runs-help"):
         gr.HTML(views.explanations())
     with gr.Accordion("Answers over time", open=True, elem_id="runs-samples-fold"):
-        samples = gr.HTML(elem_id="runs-samples")
+        samples = gr.HTML(elem_id="runs-samples", js_on_load=FILM_SCRIPT)
     with gr.Accordion("Log", open=False, elem_id="runs-log-fold"):
         logged = gr.HTML(elem_id="runs-log", js_on_load=LOG_SCRIPT)
     with gr.Accordion("Difference of the recipes", open=False, elem_id="runs-difference-fold"):

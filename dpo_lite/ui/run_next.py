@@ -13,6 +13,7 @@ from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.recipe.other_task import keys_for
 from dpo_lite.report.words import counted
 from dpo_lite.tasks import TASKS
+from dpo_lite.tasks.spec import PAIRWISE
 from dpo_lite.ui import parts
 
 FACTORS = (0.3, 1, 3)  # of beta or of the learning rate, in the sweep that is offered
@@ -76,14 +77,15 @@ def free_file(recipes: Path, name: str) -> Path:
 def _judge(folder: Path, name: str, recipe: Recipe, status: dict[str, Any]) -> Next:
     """A reward model of the run's pairs, and of a reward model's run the PPO that obeys it."""
     named = [f"run.folder={folder}"]
-    if recipe.task == "reward":
+    task = TASKS[recipe.task]
+    if task.head:
         label = "PPO with this reward"
         if status["state"] != "finished":
             return Next(label, why_not=f"{name} is {status['state']}; it judges nothing yet.")
         keys = [*keys_for(recipe, "ppo"), f"ppo.reward={folder / name}"]
         return Next(label, [f"run.name={free_run(folder, f'{name}-ppo')}", *named, *keys])
     label = LABELS["judge"]
-    if recipe.task != "dpo":
+    if task.pairs != PAIRWISE:
         return Next(label, why_not=f"{name} is {recipe.task}; a reward model learns from pairs.")
     keys = [f"run.name={free_run(folder, f'{name}-reward')}", *named, *keys_for(recipe, "reward")]
     return Next(label, keys)
@@ -93,7 +95,8 @@ def _sweep(folder: Path, name: str, recipe: Recipe) -> Next:
     """Beta where the task has one, else the learning rate, below and above the run's value."""
     if why := TASKS[recipe.task].not_swept:
         return Next(LABELS["sweep"], why_not=f"{name} is no point of a sweep: {why}.")
-    key = "lr" if recipe.task in ("sft", "reward") else "beta"
+    facts = TASKS[recipe.task].facts(recipe.model_dump())
+    key = "beta" if any(fact.startswith("beta") for fact in facts) else "lr"
     value = getattr(recipe.train, key)
     values = ",".join(f"{factor * value:.3g}" for factor in FACTORS)
     words = ["dpo-lite", "sweep", str(folder / name / "recipe.yaml"), f"train.{key}={values}"]

@@ -19,17 +19,16 @@ from dpo_lite.report.metrics import METRICS, Number, columns_of, number_text
 from dpo_lite.report.rlhf import PICTURE, POINTS
 from dpo_lite.report.words import clock
 from dpo_lite.runs import processes
-from dpo_lite.runs.folder import ACTIVE, ANSWERED_BY, Run, run_names
+from dpo_lite.runs.folder import ACTIVE, ANSWERED_BY, MOST_WRONG, Run, run_names
 from dpo_lite.runs.lines import SHAPES, lost_words
-from dpo_lite.runs.state import damaged_files
+from dpo_lite.runs.state import damaged_files, read_object
 from dpo_lite.runs.tails import Tails
 from dpo_lite.tasks import TASKS, Task
-from dpo_lite.ui import curves, parts, rlhf_views
+from dpo_lite.ui import curves, drift, film_views, parts, rlhf_views
 from dpo_lite.ui.parts import esc
 from dpo_lite.ui.together import Together
 
 LOG_LINES = 40
-SHOWN_PROMPTS = 6
 SHOWN_RUNS = 100  # and as many more at a click
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
 
@@ -145,6 +144,13 @@ def _left(status: Mapping[str, Any]) -> str:
     return clock(left) if left and status["state"] == "running" else "–"
 
 
+def _end(status: Mapping[str, Any]) -> str:
+    """When it will be done, on today's clock; of a run that goes over days with the day."""
+    end = status.get("updated", time.time()) + status["seconds_left"]
+    same_day = time.localtime(end)[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M" if same_day else "%d %b %H:%M", time.localtime(end))
+
+
 def _when(moment: float | None) -> str:
     return time.strftime("%d %b %H:%M", time.localtime(moment)) if moment else "–"
 
@@ -159,7 +165,7 @@ def detail(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
     if status.get("step") is not None:
         words.append(f"{TASKS[recipe['task']].unit} {status['step']:,} of {status['max_steps']:,}")
     if _left(status) != "–":
-        words.append(f"{_left(status)} left")
+        words.append(f"{_left(status)} left, ends about {_end(status)}")
     if status.get("doing") and status["state"] in ACTIVE:
         words.append(esc(status["doing"]))
     facts = _facts(run, recipe)
@@ -171,6 +177,7 @@ def detail(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
     )
     notes = "".join(parts.note(words, "warn") for words in _damages(run))
     notes += "".join(parts.note(hide_tokens(a.text), a.kind) for a in advice)
+    notes += _drift(run, TASKS[recipe["task"]])
     line = ["dpo-lite", "runs", "show", run.name, *parts.runs_option(run.path.parent)]
     if status["state"] in ("stopped", "failed", "interrupted"):
         line = processes.command(run)
@@ -179,6 +186,15 @@ def detail(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
         f'<span class="dl-muted">{" · ".join(words)}</span></div>'
         f'<p class="dl-muted dl-small">{esc(facts)}</p>{notes}{parts.command(line)}'
     )
+
+
+def _drift(run: Run, task: Task) -> str:
+    """KL, reward and length in a sentence each."""
+    measured = TAILS.read(run.path / "metrics.jsonl")
+    found = drift.sentences(
+        measured, TAILS.read(run.path / "samples.jsonl"), task.unit, task.sampled_kl
+    )
+    return "".join(f'<p class="dl-small dl-drift">{esc(sentence)}</p>' for sentence in found)
 
 
 def _damages(run: Run) -> list[str]:
@@ -263,26 +279,13 @@ def samples(folder: Path, selected: Sequence[str]) -> str:
     """What reference and policy answered, and the policy while it learned, prompt by prompt."""
     if not selected:
         return ""
-    answers: dict[str, dict[str, str]] = {}
     task = task_of(folder, selected[0])
-    for record in TAILS.read(folder / selected[0] / "samples.jsonl"):
-        during = record["when"] == "during"
-        who = f"{task.unit} {record['step']:,}" if during else ANSWERED_BY.get(record["when"], "")
-        answers.setdefault(record["prompt"], {})[who] = record["answer"]
-    if task.composed or not answers:
+    strips = film_views.films(TAILS.read(folder / selected[0] / "samples.jsonl"), task.unit)
+    if task.composed or not strips:
         return parts.empty(*task.no_answers)
-    shown = sorted(answers.items(), key=lambda item: -len(item[1]))[:SHOWN_PROMPTS]
-    blocks = []
-    for prompt, by_when in shown:
-        rows = "".join(
-            f'<tr><th scope="row">{esc(who)}</th><td>{esc(answer)}</td></tr>'
-            for who, answer in by_when.items()
-        )
-        blocks.append(
-            f'<p class="dl-title dl-prompt">{esc(prompt)}</p>'
-            f'<table class="dl-table dl-answers"><tbody>{rows}</tbody></table>'
-        )
-    return "".join(blocks)
+    several = f'<p class="dl-title">{esc(selected[0])}</p>' if len(selected) > 1 else ""
+    wrong = read_object(folder / selected[0] / MOST_WRONG) or {}
+    return several + film_views.filmstrip(strips) + film_views.most_wrong(wrong)
 
 
 def recipe_difference(folder: Path, selected: Sequence[str]) -> str:

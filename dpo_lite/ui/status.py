@@ -29,6 +29,21 @@ def show(page: Page, by_name: Statuses) -> str:
     return f'<div class="dl-top"><h1>dpo-lite</h1>{spans}</div>'
 
 
+def title(by_name: Statuses) -> str:
+    """What the browser's tab says: how far the run is that has the device."""
+    for name, status in by_name.items():
+        if status["state"] == "running" and status.get("step") is not None:
+            return f"{100 * status['step'] // max(status['max_steps'], 1)} % {name}"
+    return ""
+
+
+def last_ended(by_name: Statuses) -> str:
+    """The run that came to its end last, and how it ended."""
+    ended = {n: s for n, s in by_name.items() if s["state"] not in ACTIVE and s.get("updated")}
+    name = max(ended, key=lambda name: ended[name]["updated"], default=None)
+    return f"{name} {ended[name]['state']}" if name else ""
+
+
 def _running(states: Statuses) -> str:
     """The run that has the device, and how many wait."""
     if not states:

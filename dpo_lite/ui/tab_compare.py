@@ -8,6 +8,7 @@ import gradio as gr
 
 from dpo_lite.compare.votes import read_votes, win_rates
 from dpo_lite.ui import parts
+from dpo_lite.ui.compare_chat import connect_chat
 from dpo_lite.ui.compare_export import connect_export
 from dpo_lite.ui.compare_generate import connect_generate
 from dpo_lite.ui.compare_layout import NOTHING, CompareTab, lay_out
@@ -25,6 +26,7 @@ def build(page: Page) -> None:
     connect_generate(page, tab)
     connect_votes(page, tab)
     connect_rounds(page, tab)
+    connect_chat(page, tab)
     tab.mode.change(
         lambda mode: [gr.Column(visible=mode == name) for name in tab.ways],
         tab.mode,

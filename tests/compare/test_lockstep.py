@@ -232,3 +232,20 @@ def test_runs_that_cannot_stand_side_by_side(runs, tmp_path):
         columns(unfinished, ["policy"], folder)
     found = columns(runs["one"], ["policy", "one", "reference", "two.b"], folder)
     assert len({column.fingerprint for column in found}) == 3
+
+
+@pytest.mark.slow
+def test_a_prompt_that_is_being_read_is_stopped_and_the_model_stays_as_it_was(shared_base, runs):
+    before = said(shared_base, runs, ["reference", "policy"])
+    run, asked = runs["one"], []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 2
+
+    wanted = columns(run, ["reference", "policy"], run.path.parent)
+    shown = []
+    assert ask(shared_base, run, wanted, PROMPT, Sampling(), shown.append, stop) == []
+    assert shown == []  # not a token was drawn
+    assert len(asked) == 4  # two layers, the one that was not computed, and the end
+    assert said(shared_base, runs, ["reference", "policy"]) == before

@@ -293,6 +293,25 @@ def test_thumbs_and_one_preference_on_open_answers(page, folder):
     assert (len(pair["columns"]), pair["verdict"], pair["blind"]) == (2, "A", False)
 
 
+def test_a_conversation_goes_on_from_the_preferred_answer(page, folder):
+    choose(page, "one")
+    page.click("#compare-mode label:has-text('Chat')")
+    page.fill("#chat-user textarea", "Are bats blind?")
+    page.click("#chat-send")
+    page.click("#chat-shown button[data-do=best][data-place='1']")
+    page.wait_for_selector("#chat-shown .dl-won")
+    (_, preferred) = page.locator("#chat-shown .dl-said").all_inner_texts()
+    page.fill("#chat-user textarea", "Do fish sleep?")
+    page.click("#chat-send:not([disabled])")
+    page.click("#chat-shown button[data-turn='1'][data-do=good][data-place='0']")
+    page.wait_for_selector("#chat-shown button[data-turn='1'][aria-pressed=true]")
+    votes = (folder / "runs" / "votes.jsonl").read_text().splitlines()
+    pair, thumb = (json.loads(line) for line in votes[-2:])
+    assert pair["prompt"] == [{"role": "user", "content": "Are bats blind?"}]
+    assert [turn["role"] for turn in thumb["prompt"]] == ["user", "assistant", "user"]
+    assert thumb["prompt"][1]["content"].split() == preferred.split()
+
+
 def test_free_ends_what_is_loaded(page):
     generate(page)
     page.click("#compare-free")

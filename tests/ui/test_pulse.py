@@ -31,6 +31,17 @@ def test_marks_change_with_what_they_stand_for(page):
     assert pulse.look(page, [run.name])["runs"] != begun["runs"]
 
 
+def test_the_title_says_how_far_a_run_is_and_how_it_ended(page):
+    run = create_run(page.runs, None, "demo")
+    assert (pulse.look(page, [])["title"], pulse.look(page, [])["ended"]) == ("", "")
+    run.recipe_file.write_text("task: dpo\n")
+    run.claim("running", step=31, max_steps=50)
+    assert pulse.look(page, [])["title"] == f"62 % {run.name}"
+    run.update_status(state="finished")
+    now = pulse.look(page, [])
+    assert (now["title"], now["ended"]) == ("", f"{run.name} finished")
+
+
 def test_it_answers_whom_gradio_would_answer(page):
     with gr.Blocks() as blocks:
         gr.HTML()
@@ -38,7 +49,7 @@ def test_it_answers_whom_gradio_would_answer(page):
     pulse.serve(page, app)
     browser = TestClient(app)
     answer = browser.get("/pulse", params={"runs": "one,../etc,two"})
-    assert set(answer.json()) == {"line", "runs", "compare"}
+    assert set(answer.json()) == {"line", "title", "ended", "runs", "compare"}
     app.auth = {"dpo-lite": "correct horse"}
     blocks.auth_message = ""
     assert browser.get("/pulse").status_code == 401

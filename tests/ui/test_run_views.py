@@ -39,7 +39,7 @@ def test_what_models_and_logs_say_is_text(folder):
     ):
         assert "<img" not in html
     assert "update 5" in views.samples(folder, ["one"])
-    assert '<th scope="row">reference</th>' in views.samples(folder, ["one"])
+    assert "<header>reference</header>" in views.samples(folder, ["one"])
     assert "hf_abc" not in views.log_tail(folder, ["one"])
 
 
