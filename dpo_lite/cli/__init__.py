@@ -15,7 +15,7 @@ from rich.markup import escape
 # isort: off
 from dpo_lite.cli import before, training, sweeping, trained, judging, drawing  # noqa: F401
 from dpo_lite.cli import comparing  # noqa: F401
-from dpo_lite.cli import publishing, exporting, runs, recipes, importing, doctor, ui  # noqa: F401
+from dpo_lite.cli import publishing, exporting, verifying, runs, recipes, importing, doctor, ui  # noqa: F401
 
 # isort: on
 from dpo_lite.cli.common import app

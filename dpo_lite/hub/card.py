@@ -13,6 +13,7 @@ from dpo_lite.names import is_public, repository
 from dpo_lite.rates import Rate, explained
 from dpo_lite.report.kept import kept_words
 from dpo_lite.report.metrics import measured_text
+from dpo_lite.report.replay import verified, verified_words
 from dpo_lite.report.run import answered
 from dpo_lite.tasks import TASKS, Task
 from dpo_lite.tasks.card import Card, Facts
@@ -253,7 +254,8 @@ def _versions(subject: Subject) -> str:
     manifest = subject.run.manifest()
     versions = {"dpo_lite": manifest.get("dpo_lite"), **manifest.get("versions", {})}
     listed = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
-    return f"## Versions\n\n{listed}"
+    told = verified_words(verified(subject.run.path)) if subject.step is None else ""
+    return f"## Versions\n\n{listed}" + (f"\n\n{told}" if told else "")
 
 
 def _limits(subject: Subject) -> str:

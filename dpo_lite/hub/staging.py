@@ -23,6 +23,7 @@ from dpo_lite.model.adds_nothing import adds_nothing
 from dpo_lite.names import is_public
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.report.curves import draw_curves
+from dpo_lite.report.replay import REPLAY, replay_facts
 from dpo_lite.runs.checkpoints import find_checkpoint
 from dpo_lite.runs.folder import Run
 from dpo_lite.runs.rlhf_steps import refuse_composed
@@ -79,6 +80,7 @@ def stage(
     text, notes = public_recipe(recipe, subject.base)
     write_text(folder / "recipe.yaml", text)
     write_json(folder / "metrics.json", subject.results)
+    write_json(folder / REPLAY, replay_facts(run))
     if subject.step is None and (run.path / "curves.png").is_file():
         shutil.copyfile(run.path / "curves.png", folder / "curves.png")
     else:

@@ -12,6 +12,7 @@ from dpo_lite.report import exports
 from dpo_lite.report.advise import NOTHING
 from dpo_lite.report.curves import draw_curves
 from dpo_lite.report.kept import kept_words
+from dpo_lite.report.replay import verified, verified_words
 from dpo_lite.report.words import counted
 from dpo_lite.runs.folder import ANSWERED_BY, SKIPPED, UNTRAINED, Run
 from dpo_lite.tasks import TASKS
@@ -62,6 +63,8 @@ def write_report(run: Run) -> None:
     for prompt, answers in answered(run):
         lines += [f"**{prompt}**", "", *(f"- {who}: {text}" for who, text in answers.items()), ""]
     lines += exports.lines(run)
+    if words := verified_words(verified(run.path)):
+        lines += ["## Replayed", "", words, ""]
     lines += [
         "## Cost",
         "",

@@ -26,6 +26,10 @@ MODELS = {
 }
 
 
+SHORT = ("llama", "qwen3")
+LONG = [pytest.mark.long, pytest.mark.slow]
+
+
 def rounding(quantise, kind, rows):
     """The root of the mean squared error, as a share of the weights'."""
     back = gguf.dequantize(quantise(rows).numpy(), kind)
@@ -49,7 +53,10 @@ def test_k_quants_as_gguf_reads_them(quantise, kind, most):
     assert not np.any(gguf.dequantize(quantise(torch.zeros(1, 256)).numpy(), kind))
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    "kind",
+    [*SHORT, *(pytest.param(k, marks=LONG) for k in MODELS if k not in SHORT)],
+)
 def test_the_file_says_what_the_folder_says(tmp_path, kind):
     tokenizer = byte_level("qwen2" if kind.startswith("qwen") else "llama-bpe")
     keys = MODELS[kind]

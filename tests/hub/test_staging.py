@@ -16,6 +16,7 @@ LISTED = [
     "curves.png",
     "metrics.json",
     "recipe.yaml",
+    "replay.json",
 ]
 
 
