@@ -73,7 +73,7 @@ ENCODING = Algorithm(
 
 SCORING = Algorithm(
     "SCORING",  # token ids to the reference's log-probabilities
-    version=3,
+    version=4,
     first_key="2d7f67f5d835569c25870035732f3c03750021589b698da11ce97f0612716468",
     modules=(
         "dpo_lite.data.packing",
@@ -90,6 +90,11 @@ SCORING = Algorithm(
         "dpo_lite.model.forest",
         "dpo_lite.model.four_bits",
         "dpo_lite.model.fresh",
+        "dpo_lite.model.fused_kernels",
+        "dpo_lite.model.fused_lora",
+        "dpo_lite.model.fused_modules",
+        "dpo_lite.model.fused_ops",
+        "dpo_lite.model.fused_rotary",
         "dpo_lite.model.host_embedding",
         "dpo_lite.model.hybrid_forest",
         "dpo_lite.model.known_layers",
@@ -110,7 +115,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="dbe073afe60bbdce5c97a333f1b0ec226835c3bdf21b6e37de8f23ff1b7a2a1c",
+    recorded="d499c458a1c4d425436146f35ec5df7caffae51b743aae02804e5553786efe3a",
 )
 
 FOREST = Algorithm(
