@@ -25,6 +25,7 @@ from dpo_lite.model.adapter_names import checkpoint_renamings, layers_of, renami
 from dpo_lite.model.dora import wear_dora
 from dpo_lite.model.expert_adapter import ParamWrapper
 from dpo_lite.model.experts import expert_modules
+from dpo_lite.model.fused_lora import fuse_adapters
 from dpo_lite.model.scoring import causal_lm
 from dpo_lite.model.targets import plain_name, shortest
 from dpo_lite.model.text_model import tower_modules
@@ -70,6 +71,7 @@ def attach(model: torch.nn.Module, config: Config, name: str, fresh: bool = True
             # By this PEFT refuses DoRA rows beside others, which its layers can do by now.
             module.use_dora[name] = False
     wear_dora(found, name, fresh)
+    fuse_adapters(found)
     return found
 
 

@@ -29,6 +29,7 @@ from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.model.brought import check_brought
 from dpo_lite.model.experts import use_own_products
 from dpo_lite.model.four_bits import our_loaders, reads_while_training
+from dpo_lite.model.fused_modules import fuse_modules
 from dpo_lite.model.known_layers import make_known
 from dpo_lite.model.suited import check_suited, check_whole
 from dpo_lite.model.tensor_files import damaged, refuse_pointers
@@ -208,6 +209,7 @@ def as_trained(model: PreTrainedModel) -> PreTrainedModel:
     keep_cpu_gradients_right(model)
     disable_dropout(model)
     model.requires_grad_(False)
+    fuse_modules(model)
     model.config.use_cache = False
     if hasattr(model.config, "rescale_every"):
         # RWKV halves weights where it answers and doubles them where it learns, against fp16's

@@ -32,6 +32,7 @@ from dpo_lite.model.experts import shape_of, use_own_products
 from dpo_lite.model.forest_verdict import forest_verdict
 from dpo_lite.model.four_bits import would_pack
 from dpo_lite.model.fresh import fresh_config
+from dpo_lite.model.fused_modules import fuse_modules
 from dpo_lite.model.host_embedding import parkable_numbers
 from dpo_lite.model.known_layers import make_known
 from dpo_lite.model.layers import decoder_of, kinds, layer_lists
@@ -315,6 +316,7 @@ def _on_meta(config, recipe: Recipe, dtype: torch.dtype) -> tuple[PeftModel, set
         make_known(base)
         use_own_products(base)
         disable_dropout(base)
+        fuse_modules(base)
         packed = would_pack(base, recipe.model.quantization == "nf4")
         model = attach(base, fresh_config(base, recipe.adapter), POLICY)
         for parameter in model.parameters():

@@ -85,7 +85,7 @@ def is_kept(rank: int, operation, arguments: tuple) -> bool:
     The adapter's product with B is as large as the base's and costs next to nothing: recomputed.
     """
     name = operation.name()
-    if name in ("bitsandbytes::gemm_4bit", "torch_attn::_varlen_attn"):
+    if name in ("dpo_lite::lora_product", "bitsandbytes::gemm_4bit", "torch_attn::_varlen_attn"):
         return True
     if name == "dpo_lite::expert_product":
         return arguments[0].shape[1] > rank

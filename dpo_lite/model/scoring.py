@@ -27,6 +27,7 @@ from dpo_lite.data.packing import (
     tree_tokens,
 )
 from dpo_lite.model.forest import open_forest
+from dpo_lite.model.fused_rotary import fused_rotation
 from dpo_lite.model.layers import decoder_of
 from dpo_lite.model.logprobs import CHUNK_ELEMENTS, frozen_head, sum_by_response, token_logps
 
@@ -83,10 +84,11 @@ def scoring_context(
 
     Stay inside until the backward pass is over. ``fuse`` as in ``open_forest``.
     """
-    kind = batch.input_ids.device.type
+    device = batch.input_ids.device
     with (
         open_forest(causal_lm(model), batch, fuse),
-        torch.autocast(kind, dtype, enabled=dtype != torch.float32),
+        fused_rotation(causal_lm(model), device),
+        torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
     ):
         yield
 

@@ -39,6 +39,7 @@ FREE = set(
     "_reshape_alias split split_with_sizes unbind as_strided lift_fresh empty empty_like "
     "empty_strided new_empty new_empty_strided diagonal unfold".split()
 )
+MAYBE_VIEWS = {"reshape", "to", "contiguous"}
 WAITS = {"_local_scalar_dense", "nonzero", "equal", "bincount", "_unique2", "masked_select"}
 # A card's tensor may be taken apart by indices that lie on the host, and copied from and to it.
 MAY_MIX = {"_to_copy", "copy_", "index", "index_put", "index_put_", "lift_fresh"}
@@ -122,6 +123,11 @@ class Card(TorchDispatchMode):
         if name == "gemm_4bit":
             with self:
                 return unpacked_product(*args, **kwargs)
+        if name == "lora_product":  # several kernels in one operation
+            from dpo_lite.model.fused_lora import lora_product
+
+            with self:
+                return lora_product(*args, **kwargs)
         if name in WAITS:
             self.waits[line()] += 1
         if name == "bincount":  # of a size that is not to be known
@@ -134,7 +140,7 @@ class Card(TorchDispatchMode):
         for made in tree_leaves(result):
             if isinstance(made, torch.Tensor):
                 self.track(made)
-        if name not in FREE:
+        if name not in FREE and not (name in MAYBE_VIEWS and shares(result, args[0])):
             self.kernels[name] += 1
         return result
 
@@ -167,6 +173,10 @@ class Card(TorchDispatchMode):
 def remembered(tensor: torch.Tensor) -> torch.Tensor | None:
     """What the host had put there, of whole numbers."""
     return getattr(tensor, "known", None)
+
+
+def shares(result: torch.Tensor, given: torch.Tensor) -> bool:
+    return result.untyped_storage()._cdata == given.untyped_storage()._cdata
 
 
 def half_of(index: torch.Tensor | None) -> torch.Tensor | None:

@@ -10,13 +10,15 @@ import torch
 from bitsandbytes.functional import QuantState
 from torch.utils._python_dispatch import _disable_current_modes
 
-from dpo_lite.model import roles
+from dpo_lite.model import fused_ops, roles
 from dpo_lite.model.base import compute_dtype, disable_dropout
 from dpo_lite.model.four_bits import would_pack
+from dpo_lite.model.fused_modules import fuse_modules
 from dpo_lite.model.scoring import causal_lm
 from dpo_lite.model.text_model import from_config
 
 CARD = torch.device("cuda", 0)
+fused_ops.has_triton = lambda: True  # it comes with PyTorch's builds for cards
 
 
 def on_card(config, recipe, head=False):
@@ -30,6 +32,7 @@ def on_card(config, recipe, head=False):
         base.requires_grad_(False)
         base.config.use_cache = False
         disable_dropout(base)
+        fuse_modules(base)
         wanted, packed = would_pack(base, recipe.model.quantization == "nf4"), {}
         for module in list(base.modules()):
             for name, child in list(module.named_children()):

@@ -7,37 +7,29 @@ computed. The scenes (tests/shadow/scenes.py) are played in a process of their o
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+from tests.shadow.build import build, cannot
+
+ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")
 def backend(tmp_path_factory):
-    """The compiled library. A compiler takes some seconds; without one nothing is tried."""
-    compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
-    if torch.version.cuda or torch.version.hip:
-        pytest.skip("this torch has a backend of its own for cards")
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("there is no C++ compiler to build the shadow card with")
-    home, built = Path(torch.__file__).parent, tmp_path_factory.mktemp("shadow") / "backend.so"
-    headers = [home / "include", home / "include/torch/csrc/api/include"]
-    libraries = [f"-L{home / 'lib'}", f"-Wl,-rpath,{home / 'lib'}", "-lc10", "-ltorch_cpu"]
-    command = [compiler, "-shared", "-fPIC", "-std=c++20", *(f"-I{path}" for path in headers)]
-    command += [str(HERE / "backend.cpp"), "-o", str(built), *libraries]
-    done = subprocess.run(command, capture_output=True, text=True)
+    """The compiled library; without a compiler nothing is tried."""
+    if why := cannot():
+        pytest.skip(why)
+    folder = tmp_path_factory.mktemp("shadow")
+    done = build(folder)
     if "Python.h" in done.stderr or "file not found" in done.stderr:
         pytest.skip(f"headers are missing: {done.stderr.splitlines()[0]}")
     assert done.returncode == 0, done.stderr
-    return built
+    return folder / "backend.so"
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +76,7 @@ def test_the_shadow_sees_what_a_card_would(see):
 
 # Kernels of a micro-batch by task: outside of the layers, and of each layer (its passes forward and
 # back, of the reference too). They may only fall.
-KERNELS = {"dpo": (81, 339), "sft": (31, 278), "reward": (57, 278), "ppo": (67, 278)}
+KERNELS = {"dpo": (73, 211), "sft": (30, 180), "reward": (56, 180), "ppo": (63, 180)}
 # How often the host waits for the card in a micro-batch, to read what it logs. Never in a layer.
 WAITS = {"dpo": 5, "sft": 3, "reward": 3, "ppo": 2}
 
