@@ -110,7 +110,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="dbe073afe60bbdce5c97a333f1b0ec226835c3bdf21b6e37de8f23ff1b7a2a1c",
+    recorded="793651eb46c35b31136e6b20c3b77bd0106609f4a29af548dd4fd8a7226209c8",
 )
 
 FOREST = Algorithm(
@@ -130,7 +130,7 @@ FOREST = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="c76782db9910dcc24d898ff2d1b75f3c48401b4d754a122e6fe106a88c2e6861",
+    recorded="a8fd01e57bf9da1dd4df9536017d6e6de3db5e06de966c69c9f4b8cab3798247",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)
