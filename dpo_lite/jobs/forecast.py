@@ -12,6 +12,7 @@ from dpo_lite.data.report import held_out_words
 from dpo_lite.errors import UserError
 from dpo_lite.memory.capacity import GIB, card, free_memory, seconds_per_epoch, speed_here
 from dpo_lite.memory.cards import card_named, of_memory
+from dpo_lite.memory.longest import longest_example
 from dpo_lite.memory.plan import MemoryPlan, advice, bar, choose_plan, largest_update
 from dpo_lite.model.base import compute_device, compute_dtype, load_config
 from dpo_lite.model.dry_run import Costs, costs_of_config
@@ -32,6 +33,7 @@ class Forecast:
     advice: list[str]
     epochs: dict[str, tuple[float, float]]  # seconds from best to worst, by card; "" is this one
     notes: list[str]
+    longest: MemoryPlan | None = None  # for the longest example that a card has room for
 
     @property
     def fits(self) -> bool:
@@ -49,10 +51,22 @@ class Forecast:
             lines += [f"   {'usable on the card':<22} {usable / GIB:6.2f} GiB", ""]
             lines.append(bar(plan.parts.values(), usable))
         lines += ["", plan.words()]
+        if plan.on_host:
+            lines.append(f"the layers' inputs wait in {plan.on_host / GIB:.1f} GiB of RAM")
         lines.append(self.costs.held.words())
         lines += _times(self.epochs)
+        if self.longest:
+            lines += _room(self.longest)
         lines.append("it fits" if self.fits else "it does not fit; change one of these:")
         return [*lines, *(f"  - {way}" for way in self.advice), *self.notes]
+
+
+def _room(longest: MemoryPlan) -> list[str]:
+    """How long an example may be, and what that takes."""
+    words = longest.choice.words(longest.layers)
+    on_host = f", {longest.on_host / GIB:.1f} GiB of RAM" if longest.on_host else ""
+    tokens = f"{longest.budget:,} tokens, prompt and responses together"
+    return [f"longest example that fits: {tokens} ({words}{on_host})"]
 
 
 def _times(epochs: dict[str, tuple[float, float]]) -> list[str]:
@@ -116,7 +130,8 @@ def forecast(
         }
         if gpu and not epochs:
             notes.append(f"no time is told: the speed of {gpu} in bf16 is not known")
-    return Forecast(plan, costs, memory, ways, epochs, notes)
+    room = longest_example(costs, recipe, memory) if memory is not None else None
+    return Forecast(plan, costs, memory, ways, epochs, notes, room)
 
 
 def _alike(gpu: str | None) -> list[str]:

@@ -117,14 +117,14 @@ def predict(costs: Costs, choice: Choice, budget: int, factor: float = 1.0) -> M
 def _workspace(costs: Costs, choice: Choice, budget: int) -> int:
     """A layer's widest product: its 4-bit weight unpacked twice, and the gradients of its tokens.
 
-    In tiles these are a tile's, with what it keeps; or those of the widest product outside of
-    tiles, which has all tokens, if they are more.
+    In tiles these are a tile's, with what it keeps; or what attention has of all tokens in its
+    backward pass, if that is more: queries, answers and the gradients of both.
     """
     unpacked, gradients = 2 * costs.element * costs.widest, 3 * costs.element
     if not _is_tiled(costs, choice, budget):
         return unpacked + gradients * costs.broadest * budget
     in_tile = costs.layer - costs.tiled + gradients * costs.broadest
-    outside = gradients * costs.broadest_outside * budget
+    outside = 4 * costs.element * costs.broadest_outside * budget
     return int(max(unpacked + choice.tile * in_tile, outside))
 
 

@@ -23,10 +23,12 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from dpo_lite.data.packing import Tree
 
 HALF = (torch.bfloat16, torch.float16)
+MOST_SCORES = 2**26  # of a mask, or of all heads where scores are written out: 256 MB in fp32
 
 
 @dataclass(frozen=True)
@@ -135,20 +137,46 @@ def blocked(
         key = key.repeat_interleave(groups, dim=1)
         value = value.repeat_interleave(groups, dim=1)
     outputs = []
-    for queries, prompt, response in branches(trees):
-        q = query[:, :, queries.start : queries.stop]
-        k, v = (_keys(x, prompt, response) for x in (key, value))
-        whole = len(queries) == k.shape[2]
-        if whole and sight == Sight() and softcap is None and sinks is None:
-            output = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
-        else:
-            mask = visible(len(queries), k.shape[2], sight, q.device)
-            if softcap is None and sinks is None:
-                output = F.scaled_dot_product_attention(q, k, v, mask, scale=scaling)
-            else:
-                output = _explicit(q, k, v, mask, scaling, softcap, sinks)
-        outputs.append(output)
+    # The gradient of a slice is written among zeros for all that it was cut from: first the trees
+    # are split from each other, where nothing is written, then the branches cut from their tree.
+    sizes = [tree.prompt + sum(tree.responses) for tree in trees]
+    split = (x.split(sizes, dim=2) for x in (query, key, value))
+    for tree, own_query, own_key, own_value in zip(trees, *split, strict=True):
+        for queries, prompt, response in branches([Tree(0, tree.prompt, tree.responses)]):
+            q = own_query[:, :, queries.start : queries.stop]
+            k, v = (_keys(x, prompt, response) for x in (own_key, own_value))
+            outputs.append(_branch(q, k, v, scaling, sight, softcap, sinks))
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()
+
+
+def _branch(q, k, v, scaling: float, sight: Sight, softcap, sinks) -> torch.Tensor:
+    """Attention of a branch's queries, which stand at the end of its keys.
+
+    Without a mask where none is needed. Masks, and scores that are written out, grow with queries
+    times keys; where that is a lot, some queries go at a time, and again in the backward pass.
+    """
+    plain = softcap is None and sinks is None
+    queries, keys = q.shape[2], k.shape[2]
+    if plain and queries == keys and sight == Sight():
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
+
+    def attended(q, k, v):
+        mask = visible(q.shape[2], k.shape[2], sight, q.device)
+        if plain:
+            return F.scaled_dot_product_attention(q, k, v, mask, scale=scaling)
+        return _explicit(q, k, v, mask, scaling, softcap, sinks)
+
+    step = max(1, MOST_SCORES // (keys * (1 if plain else q.shape[1])))
+    if queries <= step:
+        return attended(q, k, v)
+    outputs: list[torch.Tensor] = []
+    for part in q.split(step, dim=2):
+        last = keys - queries + sum(output.shape[2] for output in outputs) + part.shape[2]
+        far = None if sight.chunk is not None else sight.window
+        first = 0 if far is None else max(0, last - part.shape[2] - far + 1)
+        seen = (part, k[:, :, first:last], v[:, :, first:last])
+        outputs.append(checkpoint(attended, *seen, use_reentrant=False, preserve_rng_state=False))
+    return torch.cat(outputs, dim=2)
 
 
 def _keys(x: torch.Tensor, prompt: range, response: range) -> torch.Tensor:

@@ -18,12 +18,14 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json
+from dpo_lite.memory.of_model import tile
 from dpo_lite.model.checkpoints import load_checkpoint, write_start
 from dpo_lite.model.device_memory import until_it_fits
 from dpo_lite.model.precision import to_fp32
 from dpo_lite.model.recompute import decoder_layers, recompute
 from dpo_lite.model.roles import trainable_parameters
 from dpo_lite.model.scoring import batch_tokens
+from dpo_lite.model.tiles import TILE
 from dpo_lite.objectives.preference import moved_mean
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.checkpoints import rotate
@@ -259,6 +261,7 @@ class PreferenceTrainer(AdapterTrainer):
             ) from error
         self.offloaded = True
         recompute(model, "offload")
+        tile(model, TILE)
         self.say("out of memory: going on with every layer recomputed from the host's memory")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

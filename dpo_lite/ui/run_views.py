@@ -19,7 +19,7 @@ from dpo_lite.report.metrics import METRICS, Number, columns_of, number_text
 from dpo_lite.report.rlhf import PICTURE, POINTS
 from dpo_lite.report.words import clock
 from dpo_lite.runs import processes
-from dpo_lite.runs.folder import ACTIVE, ANSWERED_BY, MOST_WRONG, Run, run_names
+from dpo_lite.runs.folder import ACTIVE, MOST_WRONG, Run, run_names
 from dpo_lite.runs.lines import SHAPES, lost_words
 from dpo_lite.runs.state import damaged_files, read_object
 from dpo_lite.runs.tails import Tails

@@ -8,9 +8,11 @@ from transformers import LlamaConfig
 
 from dpo_lite.errors import UserError
 from dpo_lite.memory.capacity import GIB, card, passes, seconds_per_epoch
-from dpo_lite.memory.plan import Choice, advice, choose_plan, predict
+from dpo_lite.memory.longest import longest_example
+from dpo_lite.memory.plan import Choice, advice, choices, choose_plan, predict
 from dpo_lite.memory.trial import AFTER_FAILURE, Trial, settle
 from dpo_lite.model.dry_run import costs_of_config
+from dpo_lite.model.tiles import TILE
 from dpo_lite.recipe import Recipe
 
 EXAMPLES = [
@@ -106,6 +108,52 @@ def test_eight_gib(costs):
     held = choose_plan(costs, recipe(model_embeddings="gpu", train_optimizer="adamw"), 1024, memory)
     assert held.choice == Choice("offload", LAYERS)  # what it says stays, so all else goes
     assert held.total <= memory
+
+
+def test_tiles_only_where_an_example_is_longer_than_one(costs):
+    """All layers recomputed come first, the optimiser's precision after them."""
+    for longest, tiles in ((TILE, False), (TILE + 64, True)):
+        found = list(choices(costs, recipe(), longest))
+        assert [choice.tile for choice in found if choice.tile] == [TILE] * 4 * tiles
+        first = next((number for number, choice in enumerate(found) if choice.tile), None)
+        if first is not None:
+            assert found[first - 1] == Choice("layers", LAYERS)
+            assert found[first] == Choice("layers", LAYERS, tile=TILE)
+            assert found[first + 1].optimizer == "adamw_8bit"
+    asked = recipe(train_checkpointing="selective")
+    assert not any(choice.tile for choice in choices(costs, asked, 2 * TILE))
+    assert not any(c.tile for c in choices(replace(costs, tiled=0.0), recipe(), 2 * TILE))
+
+
+def test_a_tile_has_what_a_whole_row_would(costs):
+    """Of a row shorter than a tile nothing changes; each further token costs what attention keeps,
+    and no MLP: less than half."""
+    whole, tiled = Choice("offload", LAYERS), Choice("offload", LAYERS, tile=TILE)
+    assert predict(costs, tiled, TILE).parts == predict(costs, whole, TILE).parts
+
+    def each(choice):
+        more, less = (predict(costs, choice, count * TILE).total for count in (16, 8))
+        return (more - less) / (8 * TILE)
+
+    assert each(tiled) < 0.5 * each(whole)
+
+
+@pytest.mark.parametrize(
+    ("memory", "tokens"), [("8GB", 8_000), ("12GB", 24_000), ("16GB", 45_000), ("24GB", 80_000)]
+)
+def test_how_long_an_example_may_be(costs, memory, tokens):
+    """On each card more than twice as long as without tiles; one step longer does not fit."""
+    usable = card(memory)[0]
+    room = longest_example(costs, recipe(), usable)
+    assert room.budget > tokens
+    assert room.total <= usable
+    assert room.on_host == LAYERS * 2 * 4096 * room.budget
+    assert choose_plan(costs, recipe(), room.budget + 256, usable).total > usable
+    assert longest_example(replace(costs, tiled=0.0), recipe(), usable).budget < room.budget / 1.9
+
+
+def test_a_base_that_does_not_fit_has_no_longest_example(costs):
+    assert longest_example(costs, recipe(), card("5GB")[0]) is None
 
 
 def test_what_the_recipe_says_stays(costs):

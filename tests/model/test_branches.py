@@ -138,6 +138,34 @@ def test_branches_equal_one_mask(stand_in, way, window, size):
     assert torch.allclose(found, expected.transpose(1, 2), atol=1e-6)
 
 
+CAPPED = {"softcap": 1.5}
+SINKS = {"sinks": torch.tensor([0.3, -0.2])}
+
+
+@pytest.mark.parametrize("more", [{}, CAPPED, SINKS], ids=["plain", "capped", "sinks"])
+@pytest.mark.parametrize("sight", [Sight(), Sight(window=3), Sight(chunk=4)])
+def test_of_long_branches_some_queries_go_at_a_time(monkeypatch, sight, more):
+    """No mask is larger than it may be, and outputs and gradients are as before."""
+    results, sizes = [], []
+
+    def noted(queries, keys, *others):
+        sizes.append(queries * keys)
+        return visible(queries, keys, *others)
+
+    monkeypatch.setattr("dpo_lite.model.branches.visible", noted)
+    for most in (10**6, 24):
+        monkeypatch.setattr("dpo_lite.model.branches.MOST_SCORES", most)
+        sizes.clear()
+        torch.manual_seed(0)
+        inputs = [torch.randn(1, 2, 29, 8, requires_grad=True) for _ in range(3)]
+        output = blocked(*inputs, TREES, 0.3, sight, **more)
+        upstream = torch.cos(torch.arange(output.numel())).view_as(output)
+        results.append([output, *torch.autograd.grad((output * upstream).sum(), inputs)])
+    assert max(sizes) <= 24
+    for whole, parts in zip(*results, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", sorted(set(FOREST) - {"gemma2"}))  # capped scores are not fused
 def test_a_fused_model_has_the_same_gradients(stand_in, kind):
     model = with_lora(small_model(kind))

@@ -16,7 +16,7 @@ import gc
 import torch
 from transformers import LlamaConfig, Qwen2Config
 
-from dpo_lite.memory.of_model import costs_here
+from dpo_lite.memory.of_model import costs_here, tile
 from dpo_lite.memory.plan import Choice, predict
 from dpo_lite.model import roles
 from dpo_lite.model.choosing import choose_way
@@ -24,6 +24,7 @@ from dpo_lite.model.device_memory import release
 from dpo_lite.model.precision import dtype_of
 from dpo_lite.model.recompute import recompute
 from dpo_lite.model.scoring import laid_out_tokens
+from dpo_lite.model.tiles import TILE
 from dpo_lite.recipe import PPOSection, Recipe
 from dpo_lite.training import ppo, ppo_learning
 from dpo_lite.training.loss_scale import LossScale
@@ -175,6 +176,34 @@ def memory_8b():
     return peaks(LLAMA_8B, "nf4", 4096)
 
 
+def long_rows():
+    """Measured and planned bytes of an update on one long example, in tiles, for all layers of an
+    8B model; and kernels of the tiles."""
+    found, tokens = {}, 12_288
+    for layers in (2, 3):
+        with at_hand(Card(80)) as card:
+            model = on_card(with_layers(LLAMA_8B, layers), recipe())
+            few, long = examples(3), [pair(tokens // 2, tokens // 4, tokens // 4)]
+            update_gradient(model, few, objective(), tokens)  # what is tried once, gradients
+            costs = costs_here(model, few, "forest")
+            for how in ("layers", "offload"):
+                choice = Choice(how, layers, tile=TILE)
+                recompute(model, how)
+                tile(model, TILE)
+                release()
+                card.reset_peak()
+                update_gradient(model, long, objective(), tokens)
+                plan = predict(costs, choice, tokens)
+                moments = plan.adapter_and_optimizer - 8 * costs.trained
+                found[how, layers] = (card.peak, plan.total - moments)
+    whole = LLAMA_8B.num_hidden_layers
+    return {
+        how: [two + (whole - 2) * (three - two) for two, three in zip(*pairs, strict=True)]
+        for how in ("layers", "offload")
+        for pairs in [(found[how, 2], found[how, 3])]
+    }
+
+
 def before_the_plan():
     """The preflight of two layers of an 8B: its own peaks over the weights, and what is left."""
     with at_hand(Card(24)) as card:
@@ -207,8 +236,15 @@ def runs_out():
         model = on_card(with_layers(SMALL, 2), recipe())
         batch = examples(6)
         update_gradient(model, batch[:1], objective(), 4096)  # what is tried once is tried
-        for how, share in (("none", 0.5), ("selective", 0.97), ("layers", 0.97), ("offload", 0.97)):
-            recompute(model, how)
+        for how, share in (
+            ("none", 0.5),
+            ("selective", 0.97),
+            ("layers", 0.97),
+            ("offload", 0.97),
+            ("offload in tiles", 0.97),
+        ):
+            recompute(model, how.split()[0])
+            tile(model, 256 if "tiles" in how else 0)
             model.zero_grad(set_to_none=True)
             release()
             idle = card.live
@@ -245,7 +281,7 @@ def attempt(model, batch):
 
 SCENES = {
     scene.__name__: scene
-    for scene in (updates, turing, memory_half_b, memory_8b, before_the_plan, runs_out)
+    for scene in (updates, turing, memory_half_b, memory_8b, long_rows, before_the_plan, runs_out)
 }
 if __name__ == "__main__":
     print(json.dumps({name: SCENES[name]() for name in sys.argv[1:]}))

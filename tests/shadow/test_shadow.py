@@ -119,6 +119,15 @@ def test_the_peak_of_a_small_models_update_is_the_plans(see):
     is_planned(see("scenes", "memory_half_b")["memory_half_b"])
 
 
+@pytest.mark.long
+def test_the_peak_of_a_long_row_in_tiles_is_the_plans(see):
+    """An example of 12,288 tokens: three tiles, the layers' inputs on the card or on the host."""
+    found = see("scenes", "long_rows")["long_rows"]
+    for how, (measured, planned) in found.items():
+        assert planned == pytest.approx(measured, rel=0.1), how
+    assert found["offload"][0] < found["layers"][0] - 2.5 * 2**30  # 30 inputs of 96 MiB
+
+
 def test_the_preflight_needs_less_than_an_update_and_leaves_nothing(played):
     """Of examples of 3,072 tokens, every layer of the update recomputed."""
     found = played["before_the_plan"]
