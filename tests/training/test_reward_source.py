@@ -4,11 +4,11 @@ import pytest
 
 from dpo_lite.errors import UserError
 from dpo_lite.names import is_function
-from dpo_lite.training.reward_source import called, load_function
+from dpo_lite.training.reward_function import called, load_function
 
 EXAMPLES = [
-    {"prompt": "a?", "response_ids": [[1, 2], [3]], "chosen_markers": ["x"]},
-    {"prompt": "b?", "response_ids": [[4], [5, 6]], "chosen_markers": ["y"]},
+    {"row": 7, "prompt": "a?", "response_ids": [[1, 2], [3]], "chosen_markers": ["x"]},
+    {"row": 9, "prompt": "b?", "response_ids": [[4], [5, 6]], "chosen_markers": ["y"]},
 ]
 
 
@@ -42,10 +42,38 @@ def test_it_is_called_as_trl_does(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("def score(**k): return [1.0]", "for each of the 4 completions; it returned 1"),
-        ("def score(**k): return [1.0, 2.0, float('nan'), 0.0]", "finite number"),
-        ("def score(**k): return 1 / 0", "failed: ZeroDivisionError"),
-        ("def score(**k): return ['good'] * 4", "failed: ValueError"),
+        (
+            "def score(**k): return [1.0]",
+            "judge.py:score must return a number for each of the 4 completions that it is given"
+            " (row 7 ('a?') and on); it returned 1.",
+        ),
+        (
+            "def score(**k): return [1.0, 2.0, float('nan'), 0.0]",
+            "judge.py:score must return a finite number for each completion, and gave nan on row 9"
+            " ('b?').",
+        ),
+        ("def score(**k): return [1.0, float('inf'), 0.0, 0.0]", "gave inf on row 7 ('a?')"),
+        (
+            "def score(**k): return 1 / 0",
+            "judge.py:score failed on row 7 ('a?'): ZeroDivisionError",
+        ),
+        (
+            "def score(completions, **k): return [1 / (c != '4') for c in completions]",
+            "judge.py:score failed on row 9 ('b?'): ZeroDivisionError",
+        ),
+        (
+            "def score(completions, **k): return (1 / (c != '4') for c in completions)",
+            "judge.py:score failed on row 9 ('b?'): ZeroDivisionError",
+        ),
+        (
+            "def score(completions, **k): return [1.0] if len(completions) == 1 else 1 / 0",
+            "judge.py:score failed: ZeroDivisionError",  # on no single row
+        ),
+        ("def score(**k): return ['1.0'] * 4", "gave '1.0' on row 7 ('a?')"),
+        ("def score(**k): return [1.0, None, 2.0, 3.0]", "gave None on row 7 ('a?')"),
+        ("def score(**k): return 3.0", "a list with a number for each of the 4 completions, not 3"),
+        ("def score(**k): return 'good'", "not 'good'"),
+        ("def score(**k): pass", "not None"),
         ("other = 1", "has no function score"),
         ("def score(:", "does not load: SyntaxError"),
         ("import sys; sys.exit(1)", "does not load: SystemExit"),
