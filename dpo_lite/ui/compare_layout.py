@@ -82,6 +82,7 @@ class CompareTab:
     message: gr.HTML
     answers_html: gr.HTML
     ballot: Ballot
+    drawn: gr.Button
     command: gr.HTML
     loaded: gr.HTML
     free: gr.Button
@@ -113,6 +114,9 @@ def lay_out() -> CompareTab:
         answers_html = gr.HTML("", padding=False, elem_id="compare-answers", min_height=130)
         strength.render()
         ballot = _lay_out_ballot()
+        drawn = gr.Button(
+            "Next drawn pair", visible=False, size="sm", elem_id="compare-drawn", min_width=180
+        )
         command = gr.HTML("", padding=False, elem_id="compare-command")
         with gr.Row(equal_height=True):
             loaded = gr.HTML("", padding=False, elem_id="compare-loaded")
@@ -130,6 +134,7 @@ def lay_out() -> CompareTab:
         message,
         answers_html,
         ballot,
+        drawn,
         command,
         loaded,
         free,

@@ -15,7 +15,7 @@ from typing import Any
 from dpo_lite.rates import LOGGED_OF, Rate
 from dpo_lite.report.metrics import split_eval
 from dpo_lite.tasks import TASKS, Task
-from dpo_lite.tasks.panels import Panel
+from dpo_lite.tasks.panels import Panel, unfolded
 from dpo_lite.ui.parts import esc
 
 WIDTH, HEIGHT = 360, 190
@@ -40,8 +40,10 @@ def grid(
     colors = colors or {name: i % 6 + 1 for i, name in enumerate(runs)}
     tasks = tasks or dict.fromkeys(runs, TASKS["dpo"])
     panels = []
-    for panel in shared_panels([tasks[name] for name in runs]):
-        own = [name for name in runs if panel in tasks[name].panels]
+    logged = {name: list(dict.fromkeys(k for r in runs[name] for k in r)) for name in runs}
+    has = {name: unfolded(tasks[name].panels, logged[name]) for name in runs}
+    for panel in shared_panels(has.values()):
+        own = [name for name in runs if panel in has[name]]
         shown = {name: {key: series(runs[name], key) for key in panel.keys} for name in own}
         dots = {name: _dots(runs[name]) for name in own}
         if own and (panel.always or _says_something(panel, shown, dots)):
@@ -51,9 +53,9 @@ def grid(
     return f'<div class="dl-curves">{"".join(panels)}</div>'
 
 
-def shared_panels(tasks: Iterable[Task]) -> list[Panel]:
-    """The panels on the page of any of the tasks, each once, in the tasks' own order."""
-    return list(dict.fromkeys(p for task in tasks for p in task.panels if p.on_page))
+def shared_panels(panels: Iterable[Sequence[Panel]]) -> list[Panel]:
+    """The panels on the page of any of the runs, each once, in the runs' own order."""
+    return list(dict.fromkeys(p for own in panels for p in own if p.on_page))
 
 
 def _says_something(panel: Panel, shown, dots) -> bool:

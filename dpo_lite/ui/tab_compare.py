@@ -6,8 +6,10 @@ from typing import Any
 
 import gradio as gr
 
+from dpo_lite.compare.ballots import ENDING
 from dpo_lite.compare.votes import read_votes, win_rates
 from dpo_lite.ui import parts
+from dpo_lite.ui.compare_drawn import button_of, connect_drawn, waiting_for
 from dpo_lite.ui.compare_export import connect_export
 from dpo_lite.ui.compare_generate import connect_generate
 from dpo_lite.ui.compare_layout import CompareTab, lay_out
@@ -23,6 +25,7 @@ def build(page: Page) -> None:
     connect_question(page, tab)
     connect_generate(page, tab)
     connect_votes(page, tab)
+    connect_drawn(page, tab)
     _connect_free(page, tab)
     connect_export(page, tab)
 
@@ -35,7 +38,7 @@ def _connect_refresh(page: Page, tab: CompareTab) -> None:
 
     run = tab.question.run
     inputs = [tab.sent, run, page.selected]
-    outputs = [tab.sent, tab.nothing_yet, tab.everything, run, tab.loaded, tab.rates]
+    outputs = [tab.sent, tab.nothing_yet, tab.everything, run, tab.loaded, tab.rates, tab.drawn]
     page.blocks.load(refresh, inputs, outputs, **parts.QUIET)
     changed("compare").click(
         refresh, inputs, outputs, trigger_mode="always_last", concurrency_limit=None, **parts.QUIET
@@ -48,8 +51,9 @@ def _refresh(page: Page, sent: list | None, run: str | None, selected: list[str]
     if now == sent:
         return gr.skip()
     names, loaded, *_ = now
+    run = run if run in names else None
     # What is chosen there already is left alone: by now it may be another one.
-    value = {} if run in names else {"value": _first(names, selected)}
+    value = {} if run else {"value": _first(names, selected)}
     menu = gr.Dropdown(choices=names, **value)
     return [
         now,
@@ -58,6 +62,7 @@ def _refresh(page: Page, sent: list | None, run: str | None, selected: list[str]
         menu if not sent or names != sent[0] else gr.skip(),
         _loaded(loaded),
         win_table(*win_rates(read_votes(page.runs))),
+        button_of(waiting_for(page, run)),
     ]
 
 
@@ -65,7 +70,8 @@ def facts(page: Page) -> list[Any]:
     """What is shown of things that others change; equal where nothing did."""
     votes = read_votes(page.runs)
     last = votes[-1]["time"] if votes else 0
-    return [answering(page.runs), page.worker.state()["loaded"], len(votes), last]
+    drawn = sum(file.stat().st_size for file in page.runs.glob(f"*{ENDING}"))
+    return [answering(page.runs), page.worker.state()["loaded"], len(votes), last, drawn]
 
 
 def _first(names: list[str], selected: list[str] | None) -> str | None:
