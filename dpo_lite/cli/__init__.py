@@ -13,7 +13,7 @@ from rich.markup import escape
 
 # The order in which --help lists the commands.
 # isort: off
-from dpo_lite.cli import before, training, sweeping, trained, judging, drawing  # noqa: F401
+from dpo_lite.cli import before, training, sweeping, trained, judging, asking, drawing  # noqa: F401
 from dpo_lite.cli import comparing  # noqa: F401
 from dpo_lite.cli import publishing, exporting, verifying, runs, recipes, importing, doctor, ui  # noqa: F401
 

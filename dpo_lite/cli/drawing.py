@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -22,9 +22,19 @@ if TYPE_CHECKING:
     from dpo_lite.studies.rounds import Round
 
 Reward = Annotated[
-    str, typer.Option(help="Who judges: a reward run, its adapter, or file.py:function.")
+    str | None,
+    typer.Option(help="Who rewards: a reward run, its adapter, file.py:function, or judge."),
 ]
-Answers = Annotated[int, typer.Option("--n", min=2, max=10_000, help="Answers to draw per prompt.")]
+Answers = Annotated[
+    int | None,
+    typer.Option(
+        "--n", min=2, max=10_000, help="Answers to draw per prompt: 8, of compared ones 4."
+    ),
+]
+JudgeKeys = Annotated[
+    list[str] | None,
+    typer.Argument(help="Keys of the judge: judge.url=http://127.0.0.1:8000/v1 judge.model=…"),
+]
 Margin = Annotated[
     float,
     typer.Option(
@@ -41,9 +51,14 @@ Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED)]
 @app.command()
 def draw(
     run: Annotated[str, typer.Argument(help="A run, whose policy answers its own prompts.")],
-    reward: Reward,
     out: Annotated[Path, typer.Option(help="A new file of JSON lines; given again, it goes on.")],
-    n: Answers = 8,
+    changes: JudgeKeys = None,
+    reward: Reward = None,
+    judge: Annotated[
+        Literal["model"] | None,
+        typer.Option(help="In place of --reward: the model of the section judge compares answers."),
+    ] = None,
+    n: Answers = None,
     prompts: Annotated[
         int | None,
         typer.Option(
@@ -64,6 +79,8 @@ def draw(
     beside the pairs; the next round draws from that run.
 
     Example:  dpo-lite draw quickstart-1 --reward reward-quickstart-1 --out round-1.jsonl
+    Example:  dpo-lite draw quickstart-1 --judge model judge.url=http://127.0.0.1:8000/v1 \\
+        judge.model=qwen3-8b --out round-1.jsonl
     """
     from dpo_lite.runs.folder import open_run
 
@@ -77,33 +94,37 @@ def draw(
             load_drawing,
             recipe_of_pairs,
         )
+    from dpo_lite.evaluate.preferences import judging_recipe
     from dpo_lite.model.adapter_files import trained_adapter
-    from dpo_lite.recipe import load_recipe, to_yaml
+    from dpo_lite.recipe import to_yaml
     from dpo_lite.runs.device_lock import device_lock
 
-    recipe = load_recipe(trained.recipe_file)
+    by = _who(reward, judge, margin)
+    recipe = judging_recipe(trained, changes or [])
     if data:
         recipe.data = type(recipe.data)(train=data, template=recipe.data.template)
-    section = {"reward": reward, "answers": n, "max_new_tokens": max_new_tokens}
+    section = _section(by, reward, n, max_new_tokens)
     adapter = trained_adapter(trained)
     asked = drawing_recipe(recipe, adapter, section, seed)
     with doing(console, "loading") as spinner, device_lock("draw", say=spinner.update):
-        drawing = load_drawing(asked, prompts, spinner.update)
+        drawing = load_drawing(asked, prompts, spinner.update, out=out, by=by)
         spinner.stop()
         with progress_bar(console) as bar:
             task: Any = bar.add_task("drawing", total=len(drawing.prompts), note="")
             tally = draw_pairs(drawing, out, margin, lambda count: bar.advance(task, count))
     console.print(f"{counted(tally.pairs, 'pair')} in {out}", markup=False, highlight=False)
     for count, why in (
-        (tally.alike, f"best and worst within {margin:g} of each other"),
+        (tally.alike, _alike(by, margin)),
+        (tally.unread, "the judge did not say which is better"),
         (tally.unfinished, "fewer than two different answers came to their end"),
         (tally.tools, "names tools, which such a row cannot"),
     ):
         if count:
             told = f"  {counted(count, 'prompt')} left out: {why}"
             console.print(told, style="dim", markup=False, highlight=False)
-    rewards = f"mean reward of {tally.answers:,} answers: {tally.mean_reward:+.2f}"
-    console.print(rewards, highlight=False)
+    if tally.mean_reward is not None:
+        rewards = f"mean reward of {tally.answers:,} answers: {tally.mean_reward:+.2f}"
+        console.print(rewards, highlight=False)
     if not tally.pairs:
         raise UserError("No pair came of it; draw more answers, or take another judge.")
     following = out.with_suffix(".yaml")
@@ -116,12 +137,20 @@ def draw(
 @app.command()
 def rounds(
     run: Annotated[str, typer.Argument(help="The run that the rounds begin with.")],
-    reward: Reward,
     changes: Annotated[
-        list[str] | None, typer.Argument(help="Keys of each round's training: train.epochs=1")
+        list[str] | None,
+        typer.Argument(help="Keys of each round's training, train.epochs=1, and of the judge."),
+    ] = None,
+    reward: Reward = None,
+    judge: Annotated[
+        Literal["model", "votes"] | None,
+        typer.Option(
+            help="In place of --reward: the model of the section judge compares answers, or you"
+            " do, by blind votes on the page."
+        ),
     ] = None,
     count: Annotated[int, typer.Option("--rounds", min=1, max=1000)] = 3,
-    n: Answers = 8,
+    n: Answers = None,
     prompts: Annotated[
         int | None,
         typer.Option(
@@ -137,32 +166,69 @@ def rounds(
 ) -> None:
     """On-policy rounds: draw, judge, train, and again from the new policy.
 
-    The same command again goes on where it was: what is whole is passed over.
+    The same command again goes on where it was: what is whole is passed over. With --judge votes
+    a round stops when it has drawn, and goes on when you have voted.
 
     Example:  dpo-lite rounds quickstart-1 --reward reward-quickstart-1 --rounds 3
+    Example:  dpo-lite rounds quickstart-1 --judge votes --prompts 20
     """
     from dpo_lite.runs.folder import open_run
 
     first = open_run(run, runs)
     with quick_imports():
-        from dpo_lite.studies.rounds import Asked, go
+        from dpo_lite.studies.rounds import Asked, WaitsForVotes, go
 
-    section = {"reward": reward, "answers": n, "max_new_tokens": max_new_tokens}
-    asked = Asked(count, section, prompts, margin, seed, tuple(changes or ()))
+    by = _who(reward, judge, margin)
+    of_judge = [change for change in changes or () if change.startswith("judge.")]
+    asked = Asked(
+        count,
+        _section(by, reward, n, max_new_tokens),
+        prompts,
+        margin,
+        seed,
+        tuple(change for change in changes or () if change not in of_judge),
+        by,
+        tuple(of_judge),
+    )
     with progress_bar(console) as shown:
 
         def bar(what: str, total: int) -> Callable[[int], None]:
             task: Any = shown.add_task(what, total=total, note="")
             return lambda done: shown.advance(task, done)
 
-        done = go(first, asked, say, bar)
-    _print_rounds(done, count)
-    if len(done) <= count:
+        try:
+            done = go(first, asked, say, bar)
+        except WaitsForVotes as waits:
+            console.print(str(waits), markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(130) from None
+    _print_rounds(done)
+    if len(done) < count or (done[-1].run and done[-1].run.status()["state"] != "finished"):
         console.print("stopped and saved. The same command goes on.")
         raise typer.Exit(130)
 
 
-def _print_rounds(done: Sequence[Round], count: int) -> None:
+def _who(reward: str | None, judge: str | None, margin: float) -> Any:
+    """Whose word picks best and worst."""
+    if (reward is None) == (judge is None):
+        raise UserError("Say who judges: either --reward or --judge.")
+    if judge and margin:
+        raise UserError("--margin is in units of --reward; leave it away with --judge.")
+    return judge or "reward"
+
+
+def _section(by: str, reward: str | None, n: int | None, longest: int) -> dict[str, Any]:
+    """Keys of ppo, as a drawing takes them; where nothing is rewarded any name does."""
+    answers = n or (8 if by == "reward" else 4)
+    return {"reward": reward or "none", "answers": answers, "max_new_tokens": longest}
+
+
+def _alike(by: str, margin: float) -> str:
+    if by == "reward":
+        return f"best and worst within {margin:g} of each other"
+    return "none is preferred in both orders"
+
+
+def _print_rounds(done: Sequence[Round]) -> None:
     """What each policy's own answers were worth, and what it says of held-out data."""
     from dpo_lite.studies.rounds import held_out_words
 
@@ -172,8 +238,9 @@ def _print_rounds(done: Sequence[Round], count: int) -> None:
         table.add_column(column, justify="right")
     table.add_column("held out, the policy that came of it")
     for each in done:
-        last = each.number > count
         words = "" if each.run is None else held_out_words(each.run)
-        pairs = "" if last else str(each.drawn.pairs)
-        table.add_row(Text(each.policy), f"{each.drawn.mean_reward:+.2f}", pairs, words)
+        pairs = "" if each.run is None else str(each.drawn.pairs)
+        mean = each.drawn.mean_reward
+        reward = "–" if mean is None else f"{mean:+.2f}"
+        table.add_row(Text(each.policy), reward, pairs, words)
     console.print(table)

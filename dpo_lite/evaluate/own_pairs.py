@@ -2,7 +2,8 @@
 
 A preference learned from answers that the policy gives itself corrects what it does now, and can be
 learned again from what it does then (Xu et al. 2023, arXiv:2312.16682; Guo et al. 2024,
-arXiv:2402.04792). The judge is a reward model or a Python function, as PPO's.
+arXiv:2402.04792). The judge is a reward, as PPO's, or a language model that compares the answers
+(dpo_lite.evaluate.preferences).
 
 The file grows batch by batch, each drawn from random numbers that follow from the seed and its
 number: one that was left in the middle goes on to the same lines. What decides them stands in a
@@ -15,14 +16,17 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
 
 from dpo_lite.data.sources import read_source
 from dpo_lite.errors import UserError, disk_faults_told
+from dpo_lite.evaluate.preferences import best_and_worst
 from dpo_lite.files import read_json, write_json, write_text
+from dpo_lite.judge.questions import conversation_of
+from dpo_lite.judge.replies import Judge, open_judge
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import WEIGHTS
 from dpo_lite.model.base import load_base
@@ -33,10 +37,11 @@ from dpo_lite.recipe import Recipe, validate_recipe
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.loaded import Loaded, how_to_score
 from dpo_lite.training.ppo import draw_answers
-from dpo_lite.training.ppo_evaluation import Ruler, ruler_of
+from dpo_lite.training.ppo_evaluation import Ruler, ruler_of, unrewarded
 from dpo_lite.training.recipe_data import load_data
 
 LEARNS = "dpo"  # the task of a round's training
+By = Literal["reward", "model", "votes"]  # a judge that compares them, or a vote of yours
 PROMPTS_AT_ONCE = 16  # of a batch, after which the lines are written
 
 
@@ -48,30 +53,43 @@ class Tally:
     alike: int = 0  # best and worst no further apart than the margin
     unfinished: int = 0  # fewer than two different answers that came to their end
     tools: int = 0  # a prompt that names tools, which a row of this kind cannot
+    unread: int = 0  # a judge that was to compare them did not say
     rewards: float = 0.0  # sum over all answers
-    answers: int = 0
+    answers: int = 0  # that had one; none where they are compared
 
     @property
-    def mean_reward(self) -> float:
-        return self.rewards / max(self.answers, 1)
+    def mean_reward(self) -> float | None:
+        return self.rewards / self.answers if self.answers else None
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Two answers to a prompt; ``rewards``: of the best and the worst, where they have any."""
+
+    best: str
+    worst: str
+    rewards: list[float] | None = None
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """``recipe``: as ``drawing_recipe`` makes it."""
+    """``recipe``: as ``drawing_recipe`` makes it. ``judge``: who compares the answers, None where
+    their rewards do."""
 
     recipe: Recipe
     ruler: Ruler
     prompts: Dataset
     first: int = 0  # which of the data's prompts they begin with
+    judge: Judge | None = None
+    ballots: bool = False  # two answers to each prompt, for a vote of yours, and no rewards
 
 
 def drawing_recipe(recipe: Recipe, adapter: Path, ppo: dict[str, Any], seed: int) -> Recipe:
-    """The run's recipe as one that draws: its base and data, the adapter, and who judges.
+    """The run's recipe as one that draws: its base, data and judge, the adapter, and who rewards.
 
     ``ppo``: reward, answers and max_new_tokens of the section of that name.
     """
-    values = recipe.model_dump(include={"model", "data"}, exclude_unset=True)
+    values = recipe.model_dump(include={"model", "data", "judge"}, exclude_unset=True)
     values["model"] = values.get("model", {}) | {"adapter": str(adapter)}
     values["data"].pop("pairs", None)
     return validate_recipe(
@@ -103,10 +121,21 @@ def recipe_of_pairs(recipe: Recipe, adapter: Path, out: Path) -> Recipe:
 
 
 def load_drawing(
-    recipe: Recipe, limit: int | None, say: Callable[[str], None], turn: int = 0
+    recipe: Recipe,
+    limit: int | None,
+    say: Callable[[str], None],
+    turn: int = 0,
+    out: Path | None = None,
+    by: By = "reward",
 ) -> Drawing:
     """The policy and its judge on one base, and ``limit`` prompts: the first ones, with ``turn``
-    (from 0) the next ones, and behind the last the first again."""
+    (from 0) the next ones, and behind the last the first again.
+
+    ``out``: the file to be drawn; what a language model says as a judge is kept beside it.
+    ``by``: whose word picks them.
+    """
+    replies = None if out is None else replies_of(out)
+    judge = open_judge(recipe.judge, replies, say) if by == "model" else None
     tokenizer, data = load_data(recipe, say)
     say(f"loading {recipe.model.base}")
     model = roles.load_policy(load_base(recipe.model), Path(recipe.model.adapter or ""))
@@ -114,7 +143,9 @@ def load_drawing(
     count = min(limit or len(data.train), len(data.train))
     places = [place % len(data.train) for place in range(turn * count, (turn + 1) * count)]
     some = data.train.select(places)
-    return Drawing(recipe, ruler_of(loaded, *how_to_score(loaded)), some, places[0])
+    how = how_to_score(loaded)
+    ruler = ruler_of(loaded, *how, replies, say) if by == "reward" else unrewarded(loaded, *how)
+    return Drawing(recipe, ruler, some, places[0], judge, by == "votes")
 
 
 def draw_pairs(
@@ -151,50 +182,109 @@ def _pairs_of(
         return draw_answers(ruler.model, batch, ruler.ppo, ruler.ends, at_once, roles.policy)
 
     drawn, _ = halving(draw, BATCH)
-    rewards = ruler.rewarder(drawn, ruler.budget).view(len(batch), -1)
-    tally.rewards += rewards.sum().item()
-    tally.answers += rewards.numel()
+    if drawing.ballots:
+        picked = [_first_two(ruler, example) for example in drawn]
+    elif drawing.judge:
+        picked = _compared(drawing, drawn)
+    else:
+        picked = _ranked(drawing, drawn, margin, tally)
     rows = []
-    for example, own in zip(drawn, rewards.tolist(), strict=True):
-        row = _row(drawing, example, own, margin)
-        if isinstance(row, str):
-            setattr(tally, row, getattr(tally, row) + 1)
+    for example, found in zip(drawn, picked, strict=True):
+        if isinstance(found, str):
+            setattr(tally, found, getattr(tally, found) + 1)
             continue
         tally.pairs += 1
-        rows.append(row)
+        rows.append(_row(drawing, example, found))
     return rows
 
 
-def _row(
-    drawing: Drawing, example: dict[str, Any], rewards: Sequence[float], margin: float
-) -> dict[str, Any] | str:
-    """The pair as TRL writes conversations, or under which name of the tally it is counted."""
+def _ranked(
+    drawing: Drawing, drawn: Sequence[dict[str, Any]], margin: float, tally: Tally
+) -> list[Picked | str]:
+    """Best and worst of each prompt's answers by their rewards, or how the prompt is counted."""
+    rewards = drawing.ruler.rewarder(drawn, drawing.ruler.budget).total.view(len(drawn), -1)
+    tally.rewards += rewards.sum().item()
+    tally.answers += rewards.numel()
+    return [
+        _by_reward(drawing.ruler, example, own, margin)
+        for example, own in zip(drawn, rewards.tolist(), strict=True)
+    ]
+
+
+def _by_reward(
+    ruler: Ruler, example: dict[str, Any], rewards: Sequence[float], margin: float
+) -> Picked | str:
+    places = _whole(ruler, example)
+    if isinstance(places, str):
+        return places
+    worth = {text: rewards[place] for text, place in places.items()}
+    best, worst = max(worth, key=worth.__getitem__), min(worth, key=worth.__getitem__)
+    if worth[best] - worth[worst] <= margin:
+        return "alike"
+    return Picked(best, worst, [round(worth[best], 5), round(worth[worst], 5)])
+
+
+def _compared(drawing: Drawing, drawn: Sequence[dict[str, Any]]) -> list[Picked | str]:
+    """The same by a judge that compares every two of them."""
+    found: list[Picked | str | list[str]] = []
+    for example in drawn:
+        places = _whole(drawing.ruler, example)
+        found.append(places if isinstance(places, str) else list(places))
+    asked = [n for n, texts in enumerate(found) if isinstance(texts, list)]
+    ends = best_and_worst(
+        drawing.judge, [conversation_of(drawn[n]) for n in asked], [found[n] for n in asked]
+    )
+    for n, outcome in zip(asked, ends, strict=True):
+        found[n] = outcome if isinstance(outcome, str) else Picked(*outcome)
+    return found
+
+
+def _first_two(ruler: Ruler, example: dict[str, Any]) -> Picked | str:
+    places = _whole(ruler, example)
+    return places if isinstance(places, str) else Picked(*list(places)[:2])
+
+
+def _whole(ruler: Ruler, example: dict[str, Any]) -> dict[str, int] | str:
+    """The different answers that came to their end, each with the place of its last drawing; or
+    under which name of the tally the prompt is counted."""
     if example["before"] is None:
         return "tools"
-    ruler = drawing.ruler
     ended = {
-        ruler.tokenizer.decode(ids, skip_special_tokens=True).strip(): reward
-        for ids, reward in zip(example["response_ids"], rewards, strict=True)
+        ruler.tokenizer.decode(ids, skip_special_tokens=True).strip(): place
+        for place, ids in enumerate(example["response_ids"])
         if ids[-1] in ruler.ends
     }
     ended.pop("", None)
-    if len(ended) < 2:
-        return "unfinished"
-    best, worst = max(ended, key=ended.__getitem__), min(ended, key=ended.__getitem__)
-    if ended[best] - ended[worst] <= margin:
-        return "alike"
-    rounded = {"rewards": [round(ended[best], 5), round(ended[worst], 5)]}
+    return ended if len(ended) >= 2 else "unfinished"
+
+
+def _row(drawing: Drawing, example: dict[str, Any], found: Picked) -> dict[str, Any]:
+    """The pair as TRL writes conversations, or as dpo_lite.compare.ballots reads it."""
+    if drawing.ballots:
+        policy = Path(drawing.recipe.model.adapter or "").parent.name
+        turns = {"prompt": example["prompt"], "conversation": conversation_of(example)}
+        return {"policy": policy} | turns | {"answers": [found.best, found.worst]}
+    rewards = {"rewards": found.rewards} if found.rewards else {}
     if drawing.recipe.data.raw:
-        return {"prompt": example["prompt"], "chosen": best, "rejected": worst} | rounded
-    earlier = json.loads(example["before"] or "[]")
+        pair = {"chosen": found.best, "rejected": found.worst}
+        return {"prompt": example["prompt"]} | pair | rewards
     return {
-        "prompt": [*earlier, {"role": "user", "content": example["prompt"]}],
-        "chosen": [{"role": "assistant", "content": best}],
-        "rejected": [{"role": "assistant", "content": worst}],
-    } | rounded
+        "prompt": conversation_of(example),
+        "chosen": [{"role": "assistant", "content": found.best}],
+        "rejected": [{"role": "assistant", "content": found.worst}],
+    } | rewards
 
 
 # --- a drawing that goes on -----------------------------------------------------------------------
+
+
+def files_of(out: Path) -> list[Path]:
+    """A drawing's lines, what is known of it, and what a judge replied."""
+    return [out, _beside(out), replies_of(out)]
+
+
+def replies_of(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.judge.jsonl")
 
 
 def _beside(out: Path) -> Path:
@@ -211,12 +301,25 @@ def _settings(drawing: Drawing, margin: float) -> dict[str, Any]:
         "data": recipe.data.model_dump(mode="json", exclude_unset=True),
         "prompts": len(drawing.prompts),
         "first": drawing.first,
-        "reward": recipe.ppo.reward,
+        "reward": recipe.ppo.model_dump(mode="json")["reward"],
         "answers": recipe.ppo.answers,
         "max_new_tokens": recipe.ppo.max_new_tokens,
         "margin": margin,
         "seed": recipe.train.seed,
-    }
+    } | _judged_by(drawing)
+
+
+def _judged_by(drawing: Drawing) -> dict[str, Any]:
+    """What of the judge decides the lines, where one is asked."""
+    section = drawing.recipe.judge
+    if drawing.ballots:
+        return {"by": "votes"}
+    if drawing.judge is None and not any(one.is_judge for one in drawing.recipe.ppo.rewards):
+        return {}
+    keys = {"url", "model", "criteria", "max_tokens", "temperature", "body"}
+    return {"judge": section.model_dump(mode="json", include=keys)} | (
+        {"compared": True} if drawing.judge else {}
+    )
 
 
 def _note(out: Path, settings: dict[str, Any], tally: Tally, done: int) -> None:
@@ -242,4 +345,4 @@ def _so_far(out: Path, settings: dict[str, Any]) -> tuple[Tally, int]:
         raise UserError(f"{out} is shorter than it was; remove it and {_beside(out)}.")
     with disk_faults_told():
         write_text(out, kept.decode())
-    return Tally(**{key: note[key] for key in asdict(Tally())}), note["done"]
+    return Tally(**{key: note.get(key, 0) for key in asdict(Tally())}), note["done"]

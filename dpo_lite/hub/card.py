@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dpo_lite.files import read_json
 from dpo_lite.hub.licence import base_licence
 from dpo_lite.hub.subject import Subject
+from dpo_lite.judge.verdicts import markdown, read_verdicts
 from dpo_lite.model.adapter_files import REWARD_FILE
 from dpo_lite.names import is_public, repository
 from dpo_lite.rates import Rate, explained
@@ -32,6 +33,7 @@ def model_card(subject: Subject, repo: str, own_tokenizer: bool = False) -> str:
         _what(subject, repo),
         _training(subject),
         _results(subject),
+        _judged(subject),
         _samples(subject),
         _card(subject).use(_facts(subject), repo, repo if own_tokenizer else subject.base),
         _versions(subject),
@@ -237,6 +239,12 @@ def _results(subject: Subject) -> str:
         return curves
     table = "\n".join([*lines, "", explained(lines)]).rstrip()
     return f"## Measured\n\n| measure | value |\n| --- | --- |\n{table}\n\n{curves}"
+
+
+def _judged(subject: Subject) -> str:
+    """What judges said of the adapter of the end; of a checkpoint nothing is known."""
+    entries = read_verdicts(subject.run.path) if subject.step is None else []
+    return "\n".join(markdown(entries, public=True)).rstrip()
 
 
 def _samples(subject: Subject) -> str:

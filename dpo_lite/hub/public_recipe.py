@@ -28,8 +28,14 @@ def public_recipe(recipe: Recipe, base: str) -> tuple[str, list[str]]:
     values.model.base = base
     if values.model.adapter:
         values.model.adapter = shortened("model.adapter", values.model.adapter)
-    if values.ppo.reward:
+    if isinstance(values.ppo.reward, str):
         values.ppo.reward = shortened("ppo.reward", values.ppo.reward)
+    elif values.ppo.reward:
+        for one in values.ppo.reward:
+            one.source = shortened("ppo.reward", one.source)
+    if values.judge.url:
+        values.judge.url = None
+        notes.append("judge.url: an address of the author's, left out")
     values.data.train = _sources("data.train", values.data.train, shortened)
     if values.data.eval is not None:
         values.data.eval = _sources("data.eval", values.data.eval, shortened)

@@ -26,11 +26,22 @@ from dpo_lite.training.checkpoints import step_of
 from dpo_lite.training.method import Loaded
 
 SAME, CHANGED = "same", "went_on_anyway"  # in manifest.json
-DECIDING = ("task", "reference", "adapter.", "train.", "ppo.", "eval.", "model.quantization")
+DECIDING = (
+    "task",
+    "reference",
+    "adapter.",
+    "train.",
+    "ppo.",
+    "eval.",
+    "judge.",
+    "model.quantization",
+)
 # Of these: what is the program's business, what only looks on, and what a hash stands for.
 NOT_DECIDING = (
     *("train.save_steps", "train.eval_steps", "train.token_budget", "train.checkpointing"),
     *("train.reference_cache", "eval.sample_steps", "ppo.reward"),
+    *("judge.url", "judge.at_once", "judge.timeout", "judge.retries"),
+    *("judge.price_in", "judge.price_out"),
 )
 # Keys that explain why a hash differs.
 DATA, BASE, START, REWARD = "the data", "the base's weights", "the start adapter", "the reward"
@@ -64,10 +75,11 @@ def facts_of(run: Run, loaded: Loaded) -> Facts:
 
 def deciding_keys(recipe: Recipe) -> list[str]:
     """The keys that change what comes of a run."""
-    aside = set(NOT_DECIDING)
+    aside, keys = set(NOT_DECIDING), _flat(recipe.model_dump(mode="json"))
     if recipe.train.looks:  # evaluations choose which update is kept, so when they are counts
         aside.remove("train.eval_steps")
-    keys = _flat(recipe.model_dump(mode="json"))
+    if not any(one.is_judge for one in recipe.ppo.rewards):
+        aside |= {key for key in keys if key.startswith("judge.")}
     return [key for key in keys if _is(key, DECIDING) and key not in aside]
 
 

@@ -205,9 +205,14 @@ def add_start(model: PeftModel, adapter: str | Path) -> None:
     model.set_adapter(POLICY)
 
 
-def add_reward(model: PeftModel, adapter: str | Path) -> None:
+def reward_role(number: int) -> str:
+    """What the reward models beside a policy are called, from 0; the first as the only one is."""
+    return f"{REWARD}{number + 1}" if number else REWARD
+
+
+def add_reward(model: PeftModel, adapter: str | Path, number: int = 0) -> None:
     """Load a frozen reward model beside the policy; raises UserError where it does not fit."""
-    _load_headed(model, adapter, REWARD, trained=False)
+    _load_headed(model, adapter, reward_role(number), trained=False)
 
 
 def add_value(model: PeftModel, section: AdapterSection, adapter: str | Path | None) -> None:
@@ -249,9 +254,9 @@ def policy(model: PeftModel) -> AbstractContextManager[None]:
     return _worn(model, POLICY)
 
 
-def reward(model: PeftModel) -> AbstractContextManager[None]:
-    """Score as the frozen reward model that stands beside a policy."""
-    return _worn(model, REWARD, frozen=True)
+def reward(model: PeftModel, number: int = 0) -> AbstractContextManager[None]:
+    """Score as a frozen reward model that stands beside a policy."""
+    return _worn(model, reward_role(number), frozen=True)
 
 
 def value(model: PeftModel) -> AbstractContextManager[None]:

@@ -5,6 +5,7 @@
 ``tables`` lists the keys.
 """
 
+from dpo_lite.recipe.judge_section import JudgeSection
 from dpo_lite.recipe.loading import (
     MAX_RECIPE_BYTES,
     RECIPES_FOLDER,
@@ -19,6 +20,7 @@ from dpo_lite.recipe.loading import (
     to_yaml,
     validate_recipe,
 )
+from dpo_lite.recipe.rewards import JUDGE, OneReward
 from dpo_lite.recipe.schema import Recipe
 from dpo_lite.recipe.sections import (
     AdapterSection,
@@ -35,14 +37,17 @@ from dpo_lite.recipe.tables import default_text, keys_table, known_keys
 from dpo_lite.recipe.training_sections import PPOSection, RLHFSection, TrainSection
 
 __all__ = [
+    "JUDGE",
     "MAX_RECIPE_BYTES",
     "RECIPES_FOLDER",
     "AdapterSection",
     "DataSection",
     "EvalSection",
     "HubSection",
+    "JudgeSection",
     "MixedSource",
     "ModelSection",
+    "OneReward",
     "OneSource",
     "PPOSection",
     "RLHFSection",

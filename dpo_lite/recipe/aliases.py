@@ -72,7 +72,8 @@ ALIASES: dict[str, str] = {
         "train.checkpointing": "gradient_checkpointing gradient_checkpointing_kwargs "
         "use_gradient_checkpointing disable_gradient_checkpointing",
         "train.reference_cache": "precompute_ref_log_probs precompute_ref_batch_size",
-        "ppo.reward": "reward_model reward_model_path reward_funcs reward_model_type",
+        "ppo.reward": "reward_model reward_model_path reward_model_type reward_funcs"
+        " reward_weights",
         "ppo.answers": "num_generations num_return_sequences rloo_k",
         "ppo.max_new_tokens": "response_length max_response_length",
         "ppo.passes": "num_ppo_epochs ppo_epochs num_iterations",

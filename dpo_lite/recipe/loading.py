@@ -16,6 +16,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.recipe.faults import sentences, short
 from dpo_lite.recipe.kinds import MAX_DEPTH, MAX_ENTRIES
 from dpo_lite.recipe.replaced import in_words, outdated, remove
+from dpo_lite.recipe.rewards import JUDGE, OneReward, settled
 from dpo_lite.recipe.schema import Recipe
 
 HERE = Path(__file__).resolve().parent
@@ -221,8 +222,18 @@ def validate_recipe(values: dict, where: str) -> Recipe:
     if recipe.model.adapter:
         recipe.model.adapter = _adapter_of_run(recipe.model.adapter, recipe.run.folder)
     if recipe.ppo.reward:
-        recipe.ppo.reward = _adapter_of_run(recipe.ppo.reward, recipe.run.folder)
+        recipe.ppo.reward = _rewards_of_runs(recipe.ppo.reward, recipe.run.folder)
     return recipe
+
+
+def _rewards_of_runs(value: str | list[str | OneReward], runs: str) -> str | list[str | OneReward]:
+    if isinstance(value, str):
+        return value if value == JUDGE else _adapter_of_run(value, runs)
+    found: list[str | OneReward] = []
+    for one in settled(value):
+        source = one.source if one.is_judge else _adapter_of_run(one.source, runs)
+        found.append(one.model_copy(update={"source": source}))
+    return found
 
 
 def _adapter_of_run(name: str, runs: str) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.recipe.judge_section import JudgeSection
 from dpo_lite.recipe.kinds import impossible
 from dpo_lite.recipe.one_of import OneOf
 from dpo_lite.recipe.sections import (
@@ -51,6 +52,7 @@ class Recipe(Section):
     ppo: PPOSection = Field(default_factory=PPOSection)
     rlhf: RLHFSection = Field(default_factory=RLHFSection)
     eval: EvalSection = Field(default_factory=EvalSection)
+    judge: JudgeSection = Field(default_factory=JudgeSection)
     hub: HubSection = Field(default_factory=HubSection)
 
     @property

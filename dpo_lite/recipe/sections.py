@@ -20,7 +20,7 @@ from dpo_lite.recipe.kinds import (
 )
 
 # The keys that most people change: a form shows them first and folds the rest.
-COMMON = {"common": True}
+COMMON: dict[str, Any] = {"common": True}
 
 
 class Section(BaseModel):

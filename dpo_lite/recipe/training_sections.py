@@ -15,6 +15,7 @@ from dpo_lite.recipe.kinds import (
     Line,
 )
 from dpo_lite.recipe.one_of import OneOrSum, is_sum
+from dpo_lite.recipe.rewards import MOST, OneReward, fault_of, in_words, settled
 from dpo_lite.recipe.sections import COMMON, Section
 
 
@@ -231,11 +232,16 @@ class TrainSection(Section):
         return f"{self.loss}, beta {self.beta:g}{moves}{own}{extra}"
 
 
+Rewards = Annotated[list[Line | OneReward], Field(min_length=1, max_length=MOST)]
+
+
 class PPOSection(Section):
-    reward: Line | None = Field(
+    reward: Line | Rewards | None = Field(
         None,
         description="What answers are rewarded by: a reward run's name, the folder or Hub id of its"
-        " adapter, or `file.py:function`, called with prompts and completions.",
+        " adapter, `file.py:function`, called with prompts and completions, or `judge`, the section"
+        " of that name; or a list of such, or of {source, weight, name}, whose weighted sum is"
+        " trained.",
         json_schema_extra=COMMON,
     )
     estimator: Literal["ppo", "rloo", "grpo"] = Field(
@@ -327,6 +333,21 @@ class PPOSection(Section):
         description="Nats per answer that the KL is steered to by changing beta, at most 2 % per"
         " rollout; default: beta stays as it is.",
     )
+
+    @property
+    def rewards(self) -> list[OneReward]:
+        """Every reward with its weight and its name."""
+        return settled(self.reward)
+
+    @property
+    def rewards_fault(self) -> str:
+        """Why they cannot be added up, as a clause; empty where they can."""
+        return fault_of(self.rewards)
+
+    @property
+    def rewards_words(self) -> str:
+        """What is added up."""
+        return in_words(self.rewards)
 
 
 Keys = dict[str, Any]

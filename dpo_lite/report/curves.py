@@ -13,18 +13,18 @@ from dpo_lite.report.pictures import panels
 from dpo_lite.runs.folder import Run
 from dpo_lite.runs.lines import METRICS, updates
 from dpo_lite.tasks import TASKS
-from dpo_lite.tasks.panels import Panel
+from dpo_lite.tasks.panels import Panel, unfolded
 
 
 def draw_curves(run: Run, file: Path | None = None) -> None:
     """Draw a run's panels and, where it answers something, the shares of what it then says."""
     task = TASKS[load_recipe(run.recipe_file).task]
-    shown = [panel for panel in task.panels if panel.in_picture]
-    results = run.results()
+    records, results = updates(run.followed(METRICS).records), run.results()
+    logged = dict.fromkeys(key for record in records for key in record)
+    shown = [panel for panel in unfolded(task.panels, logged) if panel.in_picture]
     count = len(shown) + task.answers
     file = file or run.path / "curves.png"
     with panels(file, 2, -(-count // 2), (4.4, 3.2)) as (figure, axes):
-        records = updates(run.followed(METRICS).records)
         for axis, panel in zip(axes.flat, shown, strict=False):
             _draw_panel(axis, panel, records, task.unit)
             if kept := kept_step(results):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from dpo_lite.rates import LOGGED_OF, logged_rate
 
 NONE = "–"
+PART = re.compile(r"eval_(.+)_(rewards/[^/]+/mean)")  # of several rewards one
 METRICS = {
     "loss": "What is minimised. DPO starts at ln 2 = 0.693, where policy and reference are equal; "
     "so does a reward model, whose rewards are all 0. Lower means that the chosen answers win by "
@@ -36,6 +38,11 @@ METRICS = {
     "ones, and never below 0.",
     "reward": "Of PPO: what the reward model or function gives the drawn answers, on average over "
     "a rollout. It should rise, and then flatten.",
+    "rewards/<name>/mean": "Of several rewards (ppo.reward) one alone, before its weight, on "
+    "average over a rollout; `rewards/<name>/std` how far it lies apart. One that rises while the "
+    "others fall is what the policy found easiest: change the weights.",
+    "judge/unread": "Share of the answers whose judge's reply held no score; they count as the "
+    "mean of the others. The replies stand in the run's `judge/rewards.jsonl`.",
     "frac_reward_zero_std": "Prompts whose answers all earned the same: they teach nothing. "
     "Near 1, take harder or easier prompts, or a reward that tells answers apart.",
     "reward_std": "How far the rewards of one rollout lie apart. Where all answers earn the same "
@@ -127,4 +134,5 @@ def split_eval(key: str) -> tuple[str, str] | None:
     for metric in METRICS:
         if key.endswith(f"_{metric}") and len(key) > len(f"eval__{metric}"):
             return key[5 : -len(metric) - 1], metric
-    return None
+    part = PART.fullmatch(key)
+    return (part[1], part[2]) if part else None

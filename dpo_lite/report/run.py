@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dpo_lite.files import write_text
+from dpo_lite.judge.verdicts import markdown, read_verdicts, reward_words
 from dpo_lite.memory.parts import LIBRARIES, TOGETHER
 from dpo_lite.rates import explained
 from dpo_lite.recipe import load_recipe
@@ -57,7 +58,7 @@ def write_report(run: Run) -> None:
         lines += ["", f"![{file.partition('.')[0]}]({file})"]
     for remark in task.remarks(results):
         lines += ["", remark]
-    lines.append("")
+    lines += ["", *reward_words(run.path, recipe.judge), *markdown(read_verdicts(run.path))]
     if task.answers:
         lines += ["## Answers", ""]
     for prompt, answers in answered(run):

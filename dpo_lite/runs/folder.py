@@ -74,7 +74,11 @@ class Run:
     @property
     def reward(self) -> Path:
         """The reward model that the policy was trained on, where it was an adapter."""
-        return self.path / "reward"
+        return self.reward_copy(0)
+
+    def reward_copy(self, number: int) -> Path:
+        """The same of several, from 0: ``reward``, ``reward-2``, …"""
+        return self.path / (f"reward-{number + 1}" if number else "reward")
 
     @property
     def checkpoints(self) -> Path:

@@ -5,7 +5,7 @@ A task lists the panels that it has; nothing else knows which curves belong to w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
@@ -19,7 +19,9 @@ class Panel:
 
     ``where``: on the page, in the picture, or in both. ``legend`` stands for the title on the page,
     where no line is named otherwise; ``empty`` where there is no curve yet; ``note``: what must be
-    known to read the curve, from the logged updates and the word for one. Panels of several tasks
+    known to read the curve, from the logged updates and the word for one. ``each``: what gives the
+    name of a metric that the panel is of, empty for others: it stands for a panel of each metric
+    that was logged and has a name (see ``unfolded``). Panels of several tasks
     that are equal but for where they stand are one, in which runs of all of them are drawn.
     """
 
@@ -33,6 +35,7 @@ class Panel:
     always: bool = True  # also where nothing was measured, or the same from first to last
     empty: str = field(default="nothing yet", compare=False)
     note: Callable[[Sequence[Mapping[str, Any]], str], str] | None = None
+    each: Callable[[str], str] | None = None
 
     @property
     def on_page(self) -> bool:
@@ -41,6 +44,27 @@ class Panel:
     @property
     def in_picture(self) -> bool:
         return self.where != "page"
+
+
+def unfolded(panels: Iterable[Panel], logged: Iterable[str]) -> list[Panel]:
+    """The panels, with one for each metric of a panel that stands for many; ``logged``: all
+    metrics there are."""
+    found: list[Panel] = []
+    for panel in panels:
+        if panel.each is None:
+            found.append(panel)
+            continue
+        for key in logged:
+            if name := panel.each(key):
+                title = f"{panel.title} {name}"
+                found.append(replace(panel, title=title, keys=(key,), each=None))
+    return found
+
+
+def part_of(key: str) -> str:
+    """The name of the reward whose mean over a rollout a metric is; empty for any other metric."""
+    name = key.removeprefix("rewards/").removesuffix("/mean")
+    return name if key == f"rewards/{name}/mean" else ""
 
 
 def accuracy_note(records: Sequence[Mapping[str, Any]], unit: str, things: str = "pairs") -> str:
@@ -105,6 +129,7 @@ KL = Panel(
     noisy=False,
     empty="set eval.sample_steps to measure it",
 )
+REWARD_PARTS = Panel("reward by", (), "both", always=False, each=part_of)
 LEARNING_RATE = Panel("learning rate", ("learning_rate",), "both", zero=True, noisy=False)
 MEMORY = Panel("memory, GiB", ("memory",), zero=True, noisy=False)
 

@@ -34,6 +34,7 @@ class PPO(Task):
             "both",
             legend="reward, objective (dashed)",
         ),
+        panels.REWARD_PARTS,
         Panel("held out: chosen claim", ("truthful",), zero=True, top=1.0, always=False),
         Panel("KL to the reference, nats per answer", ("kl",), "picture"),
         replace(panels.KL, empty="nothing yet"),
@@ -74,7 +75,12 @@ class PPO(Task):
         ppo = recipe.ppo
         refuse_losses(self, recipe, ("sigmoid",), ("sft_weight", "label_smoothing"))
         if not ppo.reward:
-            raise ValueError("task: ppo needs ppo.reward, a reward run or file.py:function")
+            raise ValueError("task: ppo needs ppo.reward, a reward run, file.py:function or judge")
+        if fault := ppo.rewards_fault:
+            raise ValueError(f"ppo.reward {fault}")
+        asked, judge = any(one.is_judge for one in ppo.rewards), recipe.judge
+        if asked and not (judge.url and judge.model):
+            raise ValueError("ppo.reward: judge needs judge.url and judge.model, who judges")
         estimator = ESTIMATORS[ppo.estimator]
         ppo.answers = estimator.answers if ppo.answers is None else ppo.answers
         ppo.kl_in = ppo.kl_in or estimator.kl_in
@@ -87,13 +93,12 @@ class PPO(Task):
     def objective(self, recipe: Recipe) -> str:
         ppo = recipe.ppo
         held = f"steered to a KL of {ppo.kl_target:g}" if ppo.kl_target else "fixed"
-        return f"{ppo.estimator} on {ppo.reward}, beta {recipe.train.beta:g} {held}"
+        return f"{ppo.estimator} on {ppo.rewards_words}, beta {recipe.train.beta:g} {held}"
 
     def facts(self, recipe: Mapping[str, Any]) -> list[str]:
         ppo, beta = recipe["ppo"], f"beta {recipe['train']['beta']:g}"
         held = f" steered to a KL of {ppo['kl_target']:g}" if ppo["kl_target"] else ""
-        reward = last_name(ppo["reward"] or "?").removesuffix("/adapter")
-        return [f"{ppo['estimator']} on {reward}", beta + held]
+        return [f"{ppo['estimator']} on {_rewarded_by(ppo['reward'])}", beta + held]
 
     def examples_per_step(self, recipe: Recipe) -> int:
         """A minibatch's answers."""
@@ -110,12 +115,27 @@ class PPO(Task):
             shares = [logged_rate(role, "truthful") for role in (before, after)]
             rows.append(rate_row("chosen claim, drawn", shares))
         rows.append(("reward, drawn", *(f"{role['reward']:+.2f}" for role in (before, after))))
+        for name in (key for key in after if panels.part_of(key)):
+            parts = (f"{role[name]:+.2f}" for role in (before, after))
+            rows.append((f"reward by {panels.part_of(name)}, drawn", *parts))
         kl = f"{after['kl']:.2f} ± {after['kl_error']:.2f}"
         rows.append(("KL, nats per answer", "0", kl))
         return rows
 
     def well(self, curves: Curves) -> Advice:
         return advice.well(curves)
+
+
+def _rewarded_by(reward: str | list[Any] | None) -> str:
+    """``ppo.reward`` of a recipe as nested dicts, in few words."""
+    parts = reward if isinstance(reward, list) else [reward or "?"]
+    found = []
+    for part in parts:
+        one = {"source": part} if isinstance(part, str) else part
+        name = one.get("name") or last_name(one["source"]).removesuffix("/adapter")
+        weight = one.get("weight", 1.0)
+        found.append(name if weight == 1 else f"{weight:g} × {name}")
+    return " + ".join(found)
 
 
 def _refuse_others_keys(ppo: Any) -> None:

@@ -35,7 +35,7 @@ class PPOCard(Card):
         passes = f"{ppo.passes} pass{'es' * (ppo.passes != 1)}"
         return [
             ("objective", f"`{ppo.estimator}`: {GOAL}, by {ESTIMATORS[ppo.estimator].how}"),
-            ("reward r", reward_name(ppo.reward)),
+            ("reward r", _rewards(facts.recipe)),
             ("β", beta),
             ("reference π_ref", facts.manifest.get("reference", facts.recipe.reference)),
             (
@@ -96,8 +96,18 @@ def _of_the_group(ppo: Any) -> list[tuple[str, str]]:
     ]
 
 
-def reward_name(reward: str) -> str:
+def _rewards(recipe: Any) -> str:
+    """What is added up, each with its weight where that says something."""
+    each = [(one, reward_name(one.source, recipe.judge.model)) for one in recipe.ppo.rewards]
+    if [one.weight for one, _ in each] == [1.0]:
+        return each[0][1]
+    return " + ".join(f"{one.weight:g} × {name}" for one, name in each)
+
+
+def reward_name(reward: str, judge: str | None = None) -> str:
     """What rewarded the answers, never with a path of this machine."""
+    if reward == "judge":
+        return f"the score of `{judge}`, a language model that judges answers"
     if is_function(reward):
         return f"the Python function `{last_name(reward)}`"
     if is_public(reward) and "/" in reward:

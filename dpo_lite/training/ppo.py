@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -41,8 +41,20 @@ from dpo_lite.recipe import PPOSection, Recipe
 from dpo_lite.training.method import Objective
 
 Examples = Sequence[dict[str, Any]]
-# Examples with their answers, and tokens per packed batch -> (A,) on the CPU.
-Rewarder = Callable[[Examples, int], torch.Tensor]
+
+
+class Earned(NamedTuple):
+    """What A answers earn, on the CPU: the weighted ``total`` (A,), and of several rewards each by
+    itself, ``parts`` (A, S) in the order of ``ppo.rewards``; ``unread``: whether a judge's reply
+    to an answer held no score (A,), None without a judge."""
+
+    total: torch.Tensor
+    parts: torch.Tensor | None = None
+    unread: torch.Tensor | None = None
+
+
+# Examples with their answers, and tokens per packed batch.
+Rewarder = Callable[[Examples, int], Earned]
 
 
 @dataclass(frozen=True)
@@ -53,12 +65,14 @@ class Rollout:
     """
 
     examples: list[dict[str, Any]]  # P, each with its K answers
-    rewards: torch.Tensor  # (A,) of the reward model or function
+    rewards: torch.Tensor  # (A,) that are trained on: of several the weighted sum
     ended: torch.Tensor  # (A,) whether the answer came to its end
     mask: torch.Tensor  # (A, T)
     policy_logps: torch.Tensor  # (A, T) of the policy that drew them
     reference_logps: torch.Tensor  # (A, T)
     values: torch.Tensor  # (A, T) before each token; zeros where no value function is trained
+    parts: torch.Tensor | None = None  # (A, S) of each reward, where there are several
+    unread: torch.Tensor | None = None  # (A,) whether a judge's reply held no score
 
     def scores(self, ppo: PPOSection) -> torch.Tensor:
         """The rewards, less what an answer without an end pays: (A,)."""
@@ -162,14 +176,17 @@ def judge_answers(
                     scores[name][row] = own
     padded = {name: pad_sequence(rows, batch_first=True) for name, rows in scores.items()}
     lengths = torch.tensor([len(ids) for ids in answers])
+    earned = rewarder(examples, budget)
     return Rollout(
         examples=examples,
-        rewards=rewarder(examples, budget),
+        rewards=earned.total,
         ended=torch.tensor([ids[-1] in ends for ids in answers]),
         mask=torch.arange(int(lengths.max())) < lengths[:, None],
         policy_logps=padded["policy"],
         reference_logps=padded["reference"],
         values=padded.get("value", torch.zeros_like(padded["policy"])),
+        parts=earned.parts,
+        unread=earned.unread,
     )
 
 
@@ -194,7 +211,21 @@ def rollout_metrics(rollout: Rollout, ppo: PPOSection, beta: float) -> dict[str,
         "completions/mean_length": lengths.mean().item(),
         "completions/ended": rollout.ended.float().mean().item(),
         **compared,
+        **part_metrics(rollout, ppo),
     }
+
+
+def part_metrics(rollout: Rollout, ppo: PPOSection) -> dict[str, float]:
+    """Mean and deviation of each of several rewards under TRL's names, before its weight; and how
+    often a judge's reply was not read."""
+    found = {}
+    for place, one in enumerate(ppo.rewards if rollout.parts is not None else []):
+        own = rollout.parts[:, place]
+        found[f"rewards/{one.label}/mean"] = own.mean().item()
+        found[f"rewards/{one.label}/std"] = own.std(unbiased=False).item()
+    if rollout.unread is not None:
+        found["judge/unread"] = rollout.unread.float().mean().item()
+    return found
 
 
 def rollouts(recipe: Recipe, prompts: int) -> int:

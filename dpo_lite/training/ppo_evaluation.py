@@ -6,8 +6,9 @@ same answers are what PPO and DPO trade against each other.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +21,9 @@ from dpo_lite.model.device_memory import halving
 from dpo_lite.model.generation import BATCH, all_ends
 from dpo_lite.recipe import PPOSection
 from dpo_lite.training.method import Objective
-from dpo_lite.training.ppo import Rewarder, Rollout, draw_answers, judge_answers
+from dpo_lite.training.ppo import Earned, Rewarder, Rollout, draw_answers, judge_answers
 from dpo_lite.training.ppo_split import own_prompts, own_seed, rolled_together
-from dpo_lite.training.reward_source import reward_folder, rewarder
+from dpo_lite.training.reward_source import add_rewards, reward_folders, rewarder
 
 if TYPE_CHECKING:
     from dpo_lite.training.method import Loaded
@@ -45,15 +46,33 @@ class Ruler:
     budget: int
 
 
-def ruler_of(loaded: Loaded, objective: Objective, budget: int) -> Ruler:
-    """The ruler of a recipe of PPO; its reward model joins the loaded roles where it is missing."""
+def ruler_of(
+    loaded: Loaded,
+    objective: Objective,
+    budget: int,
+    replies: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Ruler:
+    """The ruler of a recipe of PPO; reward models join the loaded roles where they are missing.
+
+    ``replies``: where a judge's are kept, the run's own file if not given. ``say`` is told where it
+    is asked again.
+    """
     model, recipe, tokenizer = loaded.model, loaded.recipe, loaded.tokenizer
-    adapter = reward_folder(recipe)
-    if adapter and roles.REWARD not in model.peft_config:
-        roles.add_reward(model, adapter)
-    ends = all_ends(model, encoder_of(tokenizer, recipe.data))
-    judged_by = rewarder(model, recipe, objective, tokenizer)
-    return Ruler(model, tokenizer, recipe.ppo, judged_by, ends, objective, budget)
+    add_rewards(model, reward_folders(recipe))
+    judged_by = rewarder(model, recipe, objective, tokenizer, replies, say)
+    return replace(unrewarded(loaded, objective, budget), rewarder=judged_by)
+
+
+def unrewarded(loaded: Loaded, objective: Objective, budget: int) -> Ruler:
+    """The same where somebody else says what answers are worth: all of them earn 0."""
+    ends = all_ends(loaded.model, encoder_of(loaded.tokenizer, loaded.recipe.data))
+
+    def nothing(examples: Sequence[dict[str, Any]], budget: int) -> Earned:
+        return Earned(torch.zeros(sum(len(example["response_ids"]) for example in examples)))
+
+    ppo = loaded.recipe.ppo
+    return Ruler(loaded.model, loaded.tokenizer, ppo, nothing, ends, objective, budget)
 
 
 def measure(
@@ -92,6 +111,10 @@ def measure(
         "prompts": len(counted),
         "answers": len(rollout.rewards),
     }
+    if rollout.parts is not None:
+        means = rollout.parts.mean(0).tolist()
+        labels = [f"rewards/{one.label}/mean" for one in ruler.ppo.rewards]
+        measured |= dict(zip(labels, means, strict=True))
     if has_markers(counted):
         measured["truthful"] = chosen_share(rollout.examples, ruler.tokenizer)
     return measured

@@ -18,29 +18,29 @@ from dpo_lite.data.tokens import encoder_of
 from dpo_lite.memory.plan import MemoryPlan
 from dpo_lite.memory.trial import Trial
 from dpo_lite.model import roles
-from dpo_lite.names import is_function
 from dpo_lite.objectives.estimators import ESTIMATORS
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.training import ranks
+from dpo_lite.training.judge_reward import try_judge
 from dpo_lite.training.method import STARTS_APART, Loaded, Method, Objective, Sets
 from dpo_lite.training.ppo import rollouts
 from dpo_lite.training.ppo_evaluation import ROLES, measure, ruler_of
 from dpo_lite.training.ppo_trainer import VALUE_FILE, PolicyTrainer
 from dpo_lite.training.ppo_trial import Drawing, rollout_seconds, try_rollout
-from dpo_lite.training.reward_source import function_print, keep_reward, reward_folder
+from dpo_lite.training.reward_source import add_rewards, keep_reward, reward_folders, reward_print
 
 
 class PPO(Method):
     untimed = "drawing answers takes most of it, and it was not tried"
 
     def load(self, recipe: Recipe) -> PeftModel:
-        reward = reward_folder(recipe)  # looked for before the base is loaded
+        folders = reward_folders(recipe)  # all looked for before the base is loaded
+        try_judge(recipe)
         model = super().load(recipe)
-        if reward:
-            roles.add_reward(model, reward)
+        add_rewards(model, folders)
         if ESTIMATORS[recipe.ppo.estimator].valued:
-            roles.add_value(model, recipe.adapter, reward)
+            roles.add_value(model, recipe.adapter, next(iter(folders), None))
         return model
 
     def compares(self, recipe: Recipe) -> bool:
@@ -96,7 +96,7 @@ class PPO(Method):
         keep_reward(run, recipe)
 
     def manifest(self, recipe: Recipe) -> dict[str, Any]:
-        return {"reward_print": function_print(recipe)}
+        return {"reward_print": reward_print(recipe)}
 
     def checkpoint_files(self, recipe: Recipe) -> list[str]:
         apart = ("scheduler.pt", "rng_state.pth")  # one lies in optimizer.pt, of the other none is
@@ -114,7 +114,7 @@ class PPO(Method):
         held_out: Sets,
         rehearsal: Drawing | None,
     ) -> PolicyTrainer:
-        ruler = ruler_of(loaded, objective, budget)
+        ruler = ruler_of(loaded, objective, budget, say=recorder.console.print)
 
         def evaluate() -> dict[str, float]:
             return {
@@ -155,6 +155,6 @@ class PPO(Method):
 
     def beside(self, recipe: Recipe) -> tuple[int, int]:
         """The value function is trained, reward model and start adapter lie frozen."""
-        reward = not is_function(recipe.ppo.reward)
+        adapters = sum(one.is_adapter for one in recipe.ppo.rewards)
         start = recipe.reference == "start"
-        return int(ESTIMATORS[recipe.ppo.estimator].valued), reward + start
+        return int(ESTIMATORS[recipe.ppo.estimator].valued), adapters + start

@@ -48,7 +48,8 @@ def joined_rollouts(parts: Sequence[Rollout]) -> Rollout:
     rows = [place * each + number for place in order for number in range(each)]
     examples = [example for part in parts for example in part.examples]
     tensors = {}
-    for name in [field.name for field in fields(Rollout) if field.name != "examples"]:
+    names = [field.name for field in fields(Rollout) if field.name != "examples"]
+    for name in [name for name in names if getattr(parts[0], name) is not None]:
         answers = [row for part in parts for row in getattr(part, name)]
         stacked = (
             pad_sequence(answers, batch_first=True) if answers[0].ndim else torch.stack(answers)

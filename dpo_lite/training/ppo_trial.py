@@ -116,6 +116,7 @@ def rollout_seconds(
 ) -> float:
     """Of a whole rollout, given the seconds of one gradient over all its tokens."""
     forward = gradient_seconds / 2
-    judged = 2 + (roles.REWARD in model.peft_config) + (roles.VALUE in model.peft_config)
+    judges = sum(one.is_adapter for one in recipe.ppo.rewards)
+    judged = 2 + judges + (roles.VALUE in model.peft_config)
     learned = recipe.ppo.passes * 2 * (1 + (roles.VALUE in model.peft_config))
     return drawing.seconds + forward * (judged + learned)

@@ -1,30 +1,21 @@
-"""What answers are rewarded by: a reward adapter beside the policy, or a Python function.
+"""What answers are rewarded by: reward adapters beside the policy, Python functions, a judge.
 
-A function is called as TRL calls its reward functions, with lists of the same length,
-
-    def shorter_is_better(prompts, completions, **columns):
-        return [-len(text.split()) for text in completions]
-
-and returns a number per completion. ``columns`` are those of the data that are no prompt: at
-present ``chosen_markers`` and ``rejected_markers``.
+Of several the weighted sum is trained on, and each is measured by itself.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.util
-import math
+import json
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 
 from dpo_lite.errors import UserError
+from dpo_lite.judge.verdicts import Places
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import (
     CONFIG,
@@ -35,26 +26,33 @@ from dpo_lite.model.adapter_files import (
     is_reward,
 )
 from dpo_lite.model.heads import read_mean
+from dpo_lite.model.identity import files_hash
 from dpo_lite.model.safetensors_header import tensor_places
-from dpo_lite.names import is_function
-from dpo_lite.recipe import Recipe
+from dpo_lite.recipe import OneReward, Recipe
 from dpo_lite.runs.folder import Run
+from dpo_lite.training.judge_reward import scorer
 from dpo_lite.training.method import Objective
-from dpo_lite.training.ppo import pieces
+from dpo_lite.training.ppo import Earned, Rewarder, pieces
+from dpo_lite.training.reward_function import called, function_print, load_function
 from dpo_lite.training.reward_model import rewards_of
 
-COLUMNS = ("chosen_markers", "rejected_markers")
-Function = Callable[..., Sequence[float]]
+# Examples with answers, and tokens per packed batch: (A,), NaN where a judge said nothing.
+Source = Callable[[Sequence[dict[str, Any]], int], torch.Tensor]
 
 
-def reward_folder(recipe: Recipe) -> Path | None:
-    """The folder of the reward adapter that the recipe names, None where it names a function.
+# --- reward adapters ------------------------------------------------------------------------------
 
-    Raises UserError in words where it is no reward model of this base.
+
+def reward_folders(recipe: Recipe) -> list[Path]:
+    """The folders of the reward adapters that the recipe names, in their order.
+
+    Raises UserError in words where one is no reward model of this base.
     """
-    name = recipe.ppo.reward
-    if is_function(name):
-        return None
+    return [_folder(recipe, one) for one in recipe.ppo.rewards if one.is_adapter]
+
+
+def _folder(recipe: Recipe, one: OneReward) -> Path:
+    name = one.source
     try:
         folder = adapter_folder(name)
         if not is_reward(folder):
@@ -79,111 +77,136 @@ def _check_head(folder: Path, name: str) -> None:
         )
 
 
+def add_rewards(model: torch.nn.Module, folders: Sequence[Path]) -> None:
+    """Put the reward adapters beside the policy that are not there yet."""
+    for number, folder in enumerate(folders):
+        if roles.reward_role(number) not in model.peft_config:
+            roles.add_reward(model, folder, number)
+
+
 def keep_reward(run: Run, recipe: Recipe) -> None:
-    """Copy the reward adapter into the run's folder: its source may go away before a resume."""
-    source = reward_folder(recipe)
-    if source:
-        run.reward.mkdir(exist_ok=True)
+    """Copy the reward adapters into the run's folder: a source may go away before a resume."""
+    for number, source in enumerate(reward_folders(recipe)):
+        copy = run.reward_copy(number)
+        copy.mkdir(exist_ok=True)
         for name in (CONFIG, WEIGHTS, REWARD_FILE):
             if (source / name).is_file():
-                shutil.copyfile(source / name, run.reward / name)
+                shutil.copyfile(source / name, copy / name)
 
 
-def kept_reward(run: Run, recipe: Recipe) -> str | None:
-    """Where the reward is now: in the run's folder, or where the recipe says."""
-    return str(run.reward) if (run.reward / CONFIG).is_file() else recipe.ppo.reward
+def kept_reward(run: Run, recipe: Recipe) -> str | list[str | OneReward] | None:
+    """``ppo.reward`` with the adapters where they are now: in the run's folder, or where the
+    recipe says."""
+    found, number = [], 0
+    for one in recipe.ppo.rewards:
+        if one.is_adapter:
+            copy = run.reward_copy(number)
+            number += 1
+            if (copy / CONFIG).is_file():
+                one = one.model_copy(update={"source": str(copy)})
+        found.append(one)
+    if isinstance(recipe.ppo.reward, str):
+        return found[0].source
+    return found or None
+
+
+def reward_print(recipe: Recipe) -> str | None:
+    """What a resumed run must be rewarded by again, as a hash: the file of a function alone, None
+    of an adapter alone, whose copy is in the run's folder; of several all of it and the weights."""
+    if isinstance(recipe.ppo.reward, str):
+        one = recipe.ppo.rewards[0]
+        return None if one.is_adapter or one.is_judge else function_print(one.source)
+
+    def content(one: OneReward) -> str:
+        if one.is_adapter:
+            return files_hash([_folder(recipe, one) / WEIGHTS])
+        return one.source if one.is_judge else function_print(one.source)
+
+    facts = [[one.weight, content(one)] for one in recipe.ppo.rewards]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+# --- rewards of answers ---------------------------------------------------------------------------
 
 
 def rewarder(
-    model: torch.nn.Module, recipe: Recipe, objective: Objective, tokenizer
-) -> Callable[[Sequence[dict[str, Any]], int], torch.Tensor]:
-    """What gives answers their rewards: examples with answers, and tokens per packed batch of the
-    reward model -> (A,), on the CPU."""
-    if folder := reward_folder(recipe):
-        mean = read_mean(folder)
+    model: torch.nn.Module,
+    recipe: Recipe,
+    objective: Objective,
+    tokenizer,
+    replies: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Rewarder:
+    """What gives answers their rewards, by all sources of ``ppo.reward``.
 
-        def by_model(examples: Sequence[dict[str, Any]], budget: int) -> torch.Tensor:
-            way, dtype = objective.way, objective.dtype
-            parts = pieces(examples, range(len(examples)), way, budget)
-            packed = [part.example for part in parts]
-            rewards = rewards_of(model, packed, way, dtype, budget, role=roles.reward)
-            return torch.tensor([score for scores in rewards for score in scores]) - mean
+    ``replies``: where a judge's are kept; the run's own file if not given, and where there is no
+    run yet nowhere. ``say`` is told where a judge is asked again.
+    """
+    rewards = recipe.ppo.rewards
+    sources = _sources(model, recipe, objective, tokenizer, replies or _of_run(recipe), say)
+    weights = torch.tensor([one.weight for one in rewards])
 
-        return by_model
-    name = recipe.ppo.reward
-    function = load_function(name)
+    def earned(examples: Sequence[dict[str, Any]], budget: int) -> Earned:
+        columns = [source(examples, budget).float() for source in sources]
+        unread = None
+        for place, one in enumerate(rewards):
+            if one.is_judge:
+                unread = columns[place].isnan()
+                columns[place] = columns[place].where(~unread, columns[place].nanmean())
+        parts = torch.stack(columns, 1)
+        return Earned(parts @ weights, parts if len(rewards) > 1 else None, unread)
+
+    return earned
+
+
+def _sources(
+    model: torch.nn.Module,
+    recipe: Recipe,
+    objective: Objective,
+    tokenizer,
+    replies: Path | None,
+    say: Callable[[str], None],
+) -> list[Source]:
+    """A function for each reward, in their order."""
 
     def plain(ids: Sequence[int]) -> str:
         return tokenizer.decode(ids, skip_special_tokens=True)
 
-    return lambda examples, budget: called(function, name, examples, plain)
+    found: list[Source] = []
+    folders = iter(enumerate(reward_folders(recipe)))
+    for one in recipe.ppo.rewards:
+        if one.is_adapter:
+            found.append(_by_adapter(model, objective, *next(folders)))
+        elif one.is_judge:
+            found.append(scorer(recipe.judge, plain, replies, say))
+        else:
+            found.append(_by_function(one.source, plain))
+    return found
 
 
-def function_file(reward: str) -> Path:
-    """The file that holds the function, in or under the current folder."""
-    file = reward.rpartition(":")[0]
-    path = Path(file).resolve()
-    if not path.is_relative_to(Path.cwd()) or not path.is_file():
-        raise UserError(f"ppo.reward: there is no file {file} in or under the current folder.")
-    return path
+def _by_adapter(model: torch.nn.Module, objective: Objective, number: int, folder: Path) -> Source:
+    mean = read_mean(folder)
 
-
-def function_print(recipe: Recipe) -> str | None:
-    """A hash of the file that rewards, for a resumed run must be rewarded by the same code."""
-    if not is_function(recipe.ppo.reward):
-        return None
-    return hashlib.sha256(function_file(recipe.ppo.reward).read_bytes()).hexdigest()
-
-
-def load_function(reward: str) -> Function:
-    """The function that ``file.py:function`` names; what its file imports may lie beside it."""
-    path = function_file(reward)
-    file, _, name = reward.rpartition(":")
-    module = _module(file, path, path.read_bytes())
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise UserError(f"ppo.reward: {file} has no function {name}.")
-    return function
-
-
-@functools.cache
-def _module(file: str, path: Path, code: bytes) -> ModuleType:
-    """The file as a module, run once as long as its ``code`` is the same: it may load a model."""
-    spec = importlib.util.spec_from_file_location(f"ppo_reward_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look for their module there
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise UserError(f"ppo.reward: {file} does not load: {error!r}.") from error
-    return module
-
-
-def called(
-    function: Function, name: str, examples: Sequence[dict[str, Any]], decode: Callable
-) -> torch.Tensor:
-    """The function's rewards of all answers of the examples, in their order: (A,), fp32.
-
-    Raises UserError where it fails, or does not return a finite number per answer.
-    """
-    arguments: dict[str, list] = {"prompts": [], "completions": []}
-    arguments |= {column: [] for column in COLUMNS if column in examples[0]}
-    for example in examples:
-        for ids in example["response_ids"]:
-            arguments["prompts"].append(example["prompt"])
-            arguments["completions"].append(decode(ids))
-            for column in arguments.keys() & set(COLUMNS):
-                arguments[column].append(example[column])
-    try:
-        rewards = [float(value) for value in function(**arguments)]
-    except Exception as error:
-        raise UserError(f"ppo.reward: {name} failed: {error!r}.") from error
-    count = len(arguments["completions"])
-    if len(rewards) != count or not all(map(math.isfinite, rewards)):
-        raise UserError(
-            f"ppo.reward: {name} must return a finite number for each of the {count} completions; "
-            f"it returned {len(rewards)}, such as {rewards[:3]}."
+    def by_model(examples: Sequence[dict[str, Any]], budget: int) -> torch.Tensor:
+        way, dtype = objective.way, objective.dtype
+        parts = pieces(examples, range(len(examples)), way, budget)
+        packed = [part.example for part in parts]
+        rewards = rewards_of(
+            model, packed, way, dtype, budget, role=lambda model: roles.reward(model, number)
         )
-    return torch.tensor(rewards)
+        return torch.tensor([score for scores in rewards for score in scores]) - mean
+
+    return by_model
+
+
+def _by_function(name: str, decode: Callable[[Sequence[int]], str]) -> Source:
+    function = load_function(name)
+    return lambda examples, budget: called(function, name, examples, decode)
+
+
+def _of_run(recipe: Recipe) -> Path | None:
+    """Where the run keeps what its judge replied, if there is such a run by now."""
+    if not recipe.run.name:
+        return None
+    folder = Path(recipe.run.folder) / recipe.run.name
+    return Places(folder).rewards if (folder / "recipe.yaml").is_file() else None

@@ -111,7 +111,7 @@ def generate(
         "sampling": sampling,
     }
     view = (tokens, differences)
-    yield _screen(tab, parts.note("asking the worker"), answers, *view) | _busy(tab, True)
+    yield screen(tab, parts.note("asking the worker"), answers, *view) | _busy(tab, True)
     task = page.worker.run("generate", run=run, columns=labels, prompt=prompt, sampling=sampling)
     with contextlib.closing(task) as events:
         yield from _follow(tab, events, answers, *view)
@@ -135,10 +135,10 @@ def _follow(
             texts = [column["text"] for column in event["result"]]
             same = len(texts) > 1 and len(set(texts)) == 1
             message = parts.note(ALL_THE_SAME) if same else ""
-            yield _screen(tab, message, answers, tokens, differences) | _busy(tab, False)
+            yield screen(tab, message, answers, tokens, differences) | _busy(tab, False)
         elif kind == "error":
             message = parts.note(event["text"], "bad")
-            yield _screen(tab, message, answers, tokens, differences) | _busy(tab, False)
+            yield screen(tab, message, answers, tokens, differences) | _busy(tab, False)
         else:  # once a second at least: Gradio can close this only where it says something
             progress = f"{event['text']} … {event.get('seconds', 0):.0f} s"
             begun = any(column["text"] for column in answers["columns"])
@@ -173,7 +173,7 @@ def _growing(tab: CompareTab, message: str, answers: Answers) -> Updates:
     return {tab.message: message, tab.answers_html: html, tab.answers: answers}
 
 
-def _screen(
+def screen(
     tab: CompareTab, message: str, answers: Answers, tokens: bool, differences: bool
 ) -> Updates:
     """The screen at the start and at the end of generating; votes only on whole answers."""

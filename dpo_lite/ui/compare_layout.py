@@ -97,6 +97,7 @@ class CompareTab:
     message: gr.HTML
     answers_html: gr.HTML
     ballot: Ballot
+    drawn: gr.Button
     command: gr.HTML
     loaded: gr.HTML
     free: gr.Button
@@ -136,6 +137,9 @@ def lay_out() -> CompareTab:
                 js_on_load=SAID_SCRIPT,
             )
             ballot = _lay_out_ballot()
+            drawn = gr.Button(
+                "Next drawn pair", visible=False, size="sm", elem_id="compare-drawn", min_width=180
+            )
             command = gr.HTML("", padding=False, elem_id="compare-command")
         with gr.Column(visible=False, elem_id="compare-round") as several:
             voting = lay_out_round()
@@ -162,6 +166,7 @@ def lay_out() -> CompareTab:
         message,
         answers_html,
         ballot,
+        drawn,
         command,
         loaded,
         free,

@@ -18,7 +18,7 @@ from typing import Any
 from dpo_lite.rates import LOGGED_OF, Rate
 from dpo_lite.report.metrics import split_eval
 from dpo_lite.tasks import TASKS, Task
-from dpo_lite.tasks.panels import Panel
+from dpo_lite.tasks.panels import Panel, unfolded
 from dpo_lite.ui.axes import labels, log_ticks, short, ticks
 from dpo_lite.ui.parts import esc
 
@@ -55,8 +55,10 @@ def grid(
     begun = any(runs.values())
     held_out = {name: _dots(records, view) for name, records in runs.items()}
     panels = []
-    for panel in shared_panels([tasks[name] for name in runs]):
-        own = [name for name in runs if panel in tasks[name].panels]
+    logged = {name: list(dict.fromkeys(k for r in runs[name] for k in r)) for name in runs}
+    has = {name: unfolded(tasks[name].panels, logged[name]) for name in runs}
+    for panel in shared_panels(has.values()):
+        own = [name for name in runs if panel in has[name]]
         shown = _without_silent({name: _lines(runs[name], panel, view) for name in own})
         dots = {name: held_out[name] for name in own}
         if own and (_says_something(panel, shown, dots) if begun else panel.always):
@@ -66,9 +68,9 @@ def grid(
     return f'<div class="dl-curves">{"".join(panels)}</div>'
 
 
-def shared_panels(tasks: Iterable[Task]) -> list[Panel]:
-    """The panels on the page of any of the tasks, each once, in the tasks' own order."""
-    return list(dict.fromkeys(p for task in tasks for p in task.panels if p.on_page))
+def shared_panels(panels: Iterable[Sequence[Panel]]) -> list[Panel]:
+    """The panels on the page of any of the runs, each once, in the runs' own order."""
+    return list(dict.fromkeys(p for own in panels for p in own if p.on_page))
 
 
 def _lines(records: Sequence[Mapping[str, Any]], panel: Panel, view: View) -> dict[str, Points]:

@@ -34,6 +34,7 @@ TITLES = {
     "ppo": "PPO",
     "rlhf": "RLHF",
     "eval": "Evaluation",
+    "judge": "Judge",
     "hub": "Publishing",
 }
 OF_TASK = sections_of_tasks()  # which tasks the sections are for that some tasks alone have

@@ -6,9 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from dpo_lite.compare.ballots import ENDING
 from dpo_lite.compare.votes import read_votes, win_rates
 from dpo_lite.ui import parts
 from dpo_lite.ui.compare_chat import connect_chat
+from dpo_lite.ui.compare_drawn import button_of, connect_drawn, waiting_for
 from dpo_lite.ui.compare_export import connect_export
 from dpo_lite.ui.compare_generate import connect_generate
 from dpo_lite.ui.compare_layout import NOTHING, CompareTab, lay_out
@@ -25,6 +27,7 @@ def build(page: Page) -> None:
     connect_question(page, tab)
     connect_generate(page, tab)
     connect_votes(page, tab)
+    connect_drawn(page, tab)
     connect_rounds(page, tab)
     connect_chat(page, tab)
     tab.mode.change(
@@ -45,7 +48,7 @@ def _connect_refresh(page: Page, tab: CompareTab) -> None:
 
     run = tab.question.run
     inputs = [tab.sent, run, page.selected]
-    outputs = [tab.sent, tab.nothing_yet, tab.everything, run, tab.loaded, tab.rates]
+    outputs = [tab.sent, tab.nothing_yet, tab.everything, run, tab.loaded, tab.rates, tab.drawn]
     page.blocks.load(refresh, inputs, outputs, **parts.QUIET)
     changed("compare").click(
         refresh, inputs, outputs, trigger_mode="always_last", concurrency_limit=None, **parts.QUIET
@@ -58,8 +61,9 @@ def _refresh(page: Page, sent: list | None, run: str | None, selected: list[str]
     if now == sent:
         return gr.skip()
     names, loaded, *_ = now
+    run = run if run in names else None
     # What is chosen there already is left alone: by now it may be another one.
-    value = {} if run in names else {"value": _first(names, selected)}
+    value = {} if run else {"value": _first(names, selected)}
     menu = gr.Dropdown(choices=names, **value)
     return [
         now,
@@ -68,6 +72,7 @@ def _refresh(page: Page, sent: list | None, run: str | None, selected: list[str]
         menu if not sent or names != sent[0] else gr.skip(),
         _loaded(loaded),
         win_table(*win_rates(read_votes(page.runs))),
+        button_of(waiting_for(page, run)),
     ]
 
 
@@ -77,7 +82,8 @@ def facts(page: Page, runs: list[str] | None = None) -> list[Any]:
     votes = read_votes(page.runs)
     last = votes[-1]["time"] if votes else 0
     names = answering(page.runs) if runs is None else runs
-    return [names, page.worker.state()["loaded"], len(votes), last]
+    drawn = sum(file.stat().st_size for file in page.runs.glob(f"*{ENDING}"))
+    return [names, page.worker.state()["loaded"], len(votes), last, drawn]
 
 
 def _first(names: list[str], selected: list[str] | None) -> str | None:

@@ -153,11 +153,15 @@ def test_earlier_turns_come_back_and_prompts_with_tools_are_counted(trained):
     of = own_pairs.Drawing(load_recipe(trained.recipe_file), Ruler(), None)
     system = [{"role": "system", "content": "Be kind."}]
     example = {"prompt": "So?", "before": json.dumps(system), "response_ids": [[0, 2], [1, 2]]}
-    row = own_pairs._row(of, example, [0.5, 2.0], 0.0)
+
+    def by_reward(example, rewards, margin):
+        return own_pairs._by_reward(Ruler(), example, rewards, margin)
+
+    row = own_pairs._row(of, example, by_reward(example, [0.5, 2.0], 0.0))
     assert row["prompt"] == [*system, {"role": "user", "content": "So?"}]
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("yes", "no")
-    assert own_pairs._row(of, example, [0.5, 2.0], 1.5) == "alike"
-    assert own_pairs._row(of, example | {"before": None}, [0.5, 2.0], 0.0) == "tools"
-    assert own_pairs._row(of, example | {"response_ids": [[0, 2], [1]]}, [1.0, 2.0], 0.0) == (
-        "unfinished"
-    )
+    assert row["rewards"] == [2.0, 0.5]
+    assert by_reward(example, [0.5, 2.0], 1.5) == "alike"
+    assert by_reward(example | {"before": None}, [0.5, 2.0], 0.0) == "tools"
+    unended = example | {"response_ids": [[0, 2], [1]]}
+    assert by_reward(unended, [1.0, 2.0], 0.0) == "unfinished"

@@ -18,7 +18,7 @@ from dpo_lite.recipe import load_recipe, to_yaml, validate_recipe
 from dpo_lite.training import ppo_trainer, ppo_trial
 from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.training.loaded import load_model
-from dpo_lite.training.reward_source import reward_folder
+from dpo_lite.training.reward_source import reward_folders
 from tests.cats import write_cats
 
 CONSOLE = Console(quiet=True)
@@ -324,7 +324,7 @@ def test_a_reward_adapter_of_another_maker(tiny_base, reward_run, tmp_path):
         shutil.copytree(reward_run.adapter, folder)
         save_file(changed, folder / "adapter_model.safetensors")
         with pytest.raises(UserError, match=r"^ppo\.reward: .* has another head"):
-            reward_folder(recipe_for(tiny_base, "d", tmp_path, folder))
+            reward_folders(recipe_for(tiny_base, "d", tmp_path, folder))
     folder = tmp_path / "layers"
     shutil.copytree(reward_run.adapter, folder)
     renamed = {name.replace("layers.0.", "blocks.0."): t for name, t in tensors.items()}
@@ -373,4 +373,4 @@ def test_a_policy_is_no_reward(tiny_base, cats, reward_run, plain, tmp_path):
     (of_another / "adapter_config.json").write_text(json.dumps(config))
     recipe = recipe_for("someone/base", cats, tmp_path, of_another)
     with pytest.raises(UserError, match=r"ppo\.reward: .* was trained on someone/else"):
-        reward_folder(recipe)
+        reward_folders(recipe)

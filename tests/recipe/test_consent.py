@@ -21,6 +21,12 @@ REWARD = {"reward": "judge.py:score"}
     [
         ({"model": TRUSTED}, "model.trust_remote_code"),
         ({"task": "ppo", "ppo": REWARD}, "ppo.reward"),
+        ({"task": "ppo", "ppo": {"reward": ["a-run", "judge.py:score"]}}, "ppo.reward"),
+        ({"task": "ppo", "ppo": {"reward": [{"source": "judge.py:score"}]}}, "ppo.reward"),
+        (
+            {"task": "rlhf", "rlhf": {"ppo": {"ppo": {"reward": [{"source": "judge.py:score"}]}}}},
+            "rlhf.ppo.ppo.reward",
+        ),
         ({"task": "rlhf", "rlhf": {"ppo": {"ppo": REWARD}}}, "rlhf.ppo.ppo.reward"),
         ({"task": "rlhf", "rlhf": {"sft": {"model": TRUSTED}}}, "rlhf.sft.model.trust_remote_code"),
     ],
@@ -43,3 +49,16 @@ def test_code_is_found_and_refused_by_its_key(sections, key):
 def test_a_recipe_without_code_passes(sections):
     assert code_in(recipe(**sections)) is None
     refuse_code(recipe(**sections))
+
+
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ({"judge": {"url": "http://127.0.0.1:1/v1"}}, "judge.url"),
+        ({"task": "rlhf", "rlhf": {"ppo": {"judge": {"url": "x"}}}}, "rlhf.ppo.judge.url"),
+    ],
+)
+def test_an_address_that_a_recipe_names_is_not_asked(sections, key):
+    assert code_in(recipe(**sections)) is None
+    with pytest.raises(UserError, match=f"^{key}: .*asks no judge.*--allow-code"):
+        refuse_code(recipe(**sections))

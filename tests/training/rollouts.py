@@ -7,7 +7,7 @@ from dpo_lite.model.base import load_base
 from dpo_lite.model.scoring import causal_lm
 from dpo_lite.recipe import AdapterSection, ModelSection, PPOSection
 from dpo_lite.training.method import Objective
-from dpo_lite.training.ppo import draw_answers, judge_answers
+from dpo_lite.training.ppo import Earned, draw_answers, judge_answers
 from tests.model.small_models import random_examples
 
 END = 2
@@ -43,7 +43,7 @@ def head_rewards(model):
                 for answer in example["response_ids"]:
                     ids = torch.tensor([example["prompt_ids"] + answer])
                     found.append(lm.score(lm.base_model(ids).last_hidden_state[0, -1]).item())
-        return torch.tensor(found)
+        return Earned(torch.tensor(found))
 
     return rewards
 

@@ -3,12 +3,16 @@
 import pytest
 
 from dpo_lite.errors import UserError
+from dpo_lite.judge.client import KEY
 from dpo_lite.names import is_function
-from dpo_lite.training.reward_source import called, load_function
+from dpo_lite.recipe import validate_recipe
+from dpo_lite.training.reward_function import called, load_function
+from dpo_lite.training.reward_source import reward_print, rewarder
+from tests.judge.stand_in import stand_in
 
 EXAMPLES = [
-    {"prompt": "a?", "response_ids": [[1, 2], [3]], "chosen_markers": ["x"]},
-    {"prompt": "b?", "response_ids": [[4], [5, 6]], "chosen_markers": ["y"]},
+    {"row": 7, "prompt": "a?", "response_ids": [[1, 2], [3]], "chosen_markers": ["x"]},
+    {"row": 9, "prompt": "b?", "response_ids": [[4], [5, 6]], "chosen_markers": ["y"]},
 ]
 
 
@@ -42,10 +46,38 @@ def test_it_is_called_as_trl_does(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("def score(**k): return [1.0]", "for each of the 4 completions; it returned 1"),
-        ("def score(**k): return [1.0, 2.0, float('nan'), 0.0]", "finite number"),
-        ("def score(**k): return 1 / 0", "failed: ZeroDivisionError"),
-        ("def score(**k): return ['good'] * 4", "failed: ValueError"),
+        (
+            "def score(**k): return [1.0]",
+            "judge.py:score must return a number for each of the 4 completions that it is given"
+            " (row 7 ('a?') and on); it returned 1.",
+        ),
+        (
+            "def score(**k): return [1.0, 2.0, float('nan'), 0.0]",
+            "judge.py:score must return a finite number for each completion, and gave nan on row 9"
+            " ('b?').",
+        ),
+        ("def score(**k): return [1.0, float('inf'), 0.0, 0.0]", "gave inf on row 7 ('a?')"),
+        (
+            "def score(**k): return 1 / 0",
+            "judge.py:score failed on row 7 ('a?'): ZeroDivisionError",
+        ),
+        (
+            "def score(completions, **k): return [1 / (c != '4') for c in completions]",
+            "judge.py:score failed on row 9 ('b?'): ZeroDivisionError",
+        ),
+        (
+            "def score(completions, **k): return (1 / (c != '4') for c in completions)",
+            "judge.py:score failed on row 9 ('b?'): ZeroDivisionError",
+        ),
+        (
+            "def score(completions, **k): return [1.0] if len(completions) == 1 else 1 / 0",
+            "judge.py:score failed: ZeroDivisionError",  # on no single row
+        ),
+        ("def score(**k): return ['1.0'] * 4", "gave '1.0' on row 7 ('a?')"),
+        ("def score(**k): return [1.0, None, 2.0, 3.0]", "gave None on row 7 ('a?')"),
+        ("def score(**k): return 3.0", "a list with a number for each of the 4 completions, not 3"),
+        ("def score(**k): return 'good'", "not 'good'"),
+        ("def score(**k): pass", "not None"),
         ("other = 1", "has no function score"),
         ("def score(:", "does not load: SyntaxError"),
         ("import sys; sys.exit(1)", "does not load: SystemExit"),
@@ -85,6 +117,57 @@ def test_the_file_runs_once(tmp_path, monkeypatch):
     write(tmp_path, code + "# another\n")
     load_function(name)
     assert (tmp_path / "ran").read_text() == "xx"
+
+
+def earned(folder, reward, **keys):
+    """What rewards without a model of their own make of the examples."""
+    values = {"model": {"base": "x"}, "data": {"train": "x"}, "task": "ppo"}
+    recipe = validate_recipe(values | {"ppo": {"reward": reward}} | keys, "test")
+
+    class Tokenizer:
+        decode = staticmethod(lambda ids, skip_special_tokens: decode(ids))
+
+    return recipe, rewarder(None, recipe, None, Tokenizer())(EXAMPLES, 0)
+
+
+def test_several_are_added_by_their_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two.py").write_text(
+        "def letters(completions, **k): return [len(c) for c in completions]\n"
+        "def fives(completions, **k): return ['5' in c for c in completions]\n"
+    )
+    both = ["two.py:letters", {"source": "two.py:fives", "weight": -2.5, "name": "no-fives"}]
+    recipe, found = earned(tmp_path, both)
+    assert found.parts.tolist() == [[3, 0], [1, 0], [1, 0], [3, 1]]
+    assert found.total.tolist() == [3, 1, 1, 0.5]  # 3 - 2.5
+    assert [one.label for one in recipe.ppo.rewards] == ["letters", "no-fives"]
+    assert "1 × letters + -2.5 × no-fives" in recipe.objective
+    _, alone = earned(tmp_path, "two.py:letters")
+    assert (alone.parts, alone.total.tolist()) == (None, [3, 1, 1, 3])
+    first = reward_print(recipe)
+    assert first != reward_print(earned(tmp_path, [*both[:1], "two.py:fives"])[0])  # a weight
+    (tmp_path / "two.py").write_text((tmp_path / "two.py").read_text() + "# another\n")
+    assert first != reward_print(recipe)
+
+
+def test_a_judge_scores_and_what_it_did_not_score_counts_as_the_others(tmp_path, monkeypatch):
+    """Answers "1 2", "3", "4", "5 6": the judge gives 9, nothing, 4 and 5 of 10."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(KEY, raising=False)
+    (tmp_path / "one.py").write_text("def one(completions, **k): return [1.0] * len(completions)\n")
+    said = {"1 2": "SCORE: 9", "3": "I would rather not.", "4": "SCORE: 4", "5 6": "SCORE: 5"}
+
+    def reply(body):
+        text = body["messages"][0]["content"]
+        return next(own for answer, own in said.items() if f"]\n{answer}\n[end of ans" in text)
+
+    with stand_in(reply) as server:
+        judge = {"url": server.url, "model": "x"}
+        _, found = earned(tmp_path, "judge", judge=judge)
+        assert found.total.tolist() == pytest.approx([0.9, 0.6, 0.4, 0.5])
+        assert found.unread.tolist() == [False, True, False, False]
+        _, found = earned(tmp_path, ["judge", {"source": "one.py:one", "weight": 2}], judge=judge)
+        assert found.total.tolist() == pytest.approx([2.9, 2.6, 2.4, 2.5])
 
 
 @pytest.mark.parametrize("name", ["none.py:score", "../judge.py:score"])

@@ -31,7 +31,8 @@ def test_every_key_has_a_field_and_few_stand_in_front():
         ("run.name", "text", ""),
         ("rlhf.ppo", "yaml", ""),
         ("rlhf.ppo_betas", "yaml", "default [0.1]"),
-        ("ppo.reward", "text", ""),
+        ("ppo.reward", "yaml", ""),
+        ("judge.url", "text", ""),
     ],
 )
 def test_kinds_and_bounds_come_from_the_types(key, kind, hint):
