@@ -39,6 +39,7 @@ SHORT = [
     "killed at a checkpoint, half of optimizer.pt",
     "killed at the evaluation",
     "killed at manifest.json, before it is there",
+    "a disk full at 70,000 bytes a file",
 ]
 
 
