@@ -216,7 +216,7 @@ def test_blocks_of_both_kinds_are_found():
     assert commands("a b  # c\n# d\ne && f 'g h'\n") == [["a", "b"], ["e"], ["f", "g h"]]
 
 
-# --- docs/security.md names the tests that hold it, and none of them waits to be asked for ---------
+# --- docs/security.md names the tests that hold it; none of them waits to be asked for ------------
 
 HELD_BY = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/security.md").read_text())
 APART = {"long", "browser", "gpu", "real"}
