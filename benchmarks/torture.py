@@ -3,19 +3,22 @@
     python -m benchmarks.torture [--only WORD] [--work FOLDER]
 
 A small run is trained whole, and stopped near its end. For every case a copy of the stopped one is
-damaged, or a run is killed at a named write, and then resumed in this process. It is well where the
-adapter has the bytes, and metrics and answers the content, of the run that nobody stopped, or where
-a sentence was said in place of that; a traceback, or another result without a word, is not.
+damaged, or a run is killed at a named write or finds its disk full, and then resumed in this
+process. It is well where the adapter has the bytes, and metrics and answers the content, of the run
+that nobody stopped, or where a sentence was said in place of that; a traceback, or another result
+without a word, is not.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ from unittest.mock import patch
 
 from rich.console import Console
 
-from benchmarks.torture_cases import CASES, Case, Kill
+from benchmarks.torture_cases import CASES, EITHER, Case, Kill
 from dpo_lite.errors import in_words
 from dpo_lite.jobs import train as job
 from dpo_lite.model.adapter_files import WEIGHTS
@@ -112,7 +115,11 @@ def tried(case: Case, stage: Stage) -> Outcome:
         cache = place / "cache"
         shutil.copytree(stage.cache, cache)
         with cache_at(cache):
-            if case.kill:
+            if case.full:
+                run = Run(place / "killed")
+                if not told_full(lambda: _train(stage, place), case.full):
+                    return Outcome(WRONG, "a full disk was no sentence")
+            elif case.kill:
                 run = Run(place / "killed")
                 if not killed(lambda: _train(stage, place), case.kill):
                     return Outcome(WRONG, "the run was never there")
@@ -126,7 +133,8 @@ def tried(case: Case, stage: Stage) -> Outcome:
 
 
 def is_well(case: Case, outcome: Outcome) -> bool:
-    return outcome.verdict == case.expected and case.line(outcome.words) is not None
+    expected = (SAME, SAID) if case.expected == EITHER else (case.expected,)
+    return outcome.verdict in expected and case.line(outcome.words) is not None
 
 
 def resumed(run: Run, whole: Run, anyway: bool = False) -> Outcome:
@@ -175,6 +183,25 @@ def killed(work: Callable[[], None], kill: Kill) -> bool:
             os._exit(1)
     _, status = os.waitpid(child, 0)
     return os.WIFSIGNALED(status)
+
+
+def told_full(work: Callable[[], None], size: int) -> bool:
+    """Do the work in a process whose files cannot grow over a size; whether it ended well or in one
+    sentence. To a program a limit of its own is a disk that is full, and needs no disk."""
+    child = os.fork()
+    if child == 0:
+        told = False
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            work()
+            told = True
+        except Exception as error:
+            told = "\n" not in (in_words(error) or "\n")
+            if not told:
+                traceback.print_exc()
+        finally:
+            os._exit(0 if told else 1)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def told_to_end(stage: Stage, place: Path, at: Kill) -> Run:

@@ -20,6 +20,7 @@ from dpo_lite.runs import whole
 from dpo_lite.runs.folder import Run
 
 SAME, SAID = "same bytes", "one sentence"
+EITHER = f"{SAME} or {SAID}"
 WEIGHTS = "adapter_model.safetensors"
 OF_CHECKPOINT = (
     *(WEIGHTS, "adapter_config.json", "optimizer.pt", "scheduler.pt", "rng_state.pth"),
@@ -66,6 +67,7 @@ class Case:
     kill: Kill | None = None
     expected: str = SAME
     words: str = ""  # that must be said, as a regular expression
+    full: int | None = None  # bytes beyond which no file grows while it trains
 
     def line(self, said: str) -> str | None:
         """The line that had to be said, of those that were; None where it was not."""
@@ -331,6 +333,9 @@ KILLS = {
     "report.md, before it is there": (Kill(REPLACE, to("report.md")), SAME),
 }
 
+# From a status that is not written whole to an optimizer's moments that are not.
+FULL_AT = (100, 1_000, 10_000, 70_000, 100_000, 200_000, 400_000, 1_000_000, 2_000_000, 5_000_000)
+
 # --- all of them ----------------------------------------------------------------------------------
 
 PASSED = r"checkpoint-5 is passed over: .*; going on from checkpoint-4"
@@ -393,6 +398,9 @@ def _cases() -> Iterator[Case]:
 
     for name, (kill, expected) in KILLS.items():
         yield Case(f"killed at {name}", None, kill, expected)
+
+    for size in FULL_AT:
+        yield Case(f"a disk full at {size:,} bytes a file", expected=EITHER, full=size)
 
 
 CASES = list(_cases())

@@ -5,6 +5,7 @@ machine that has a small Qwen/Qwen3-4B. The shipped recipes stand there under th
 few updates: what a command does is tried here, what comes of it elsewhere.
 """
 
+import ast
 import json
 import re
 import shlex
@@ -213,3 +214,33 @@ def test_the_first_table_is_what_the_recipes_say():
 def test_blocks_of_both_kinds_are_found():
     assert any("train.beta=0.03,0.1,0.3" in body for _, body in blocks("docs/concepts.md"))
     assert commands("a b  # c\n# d\ne && f 'g h'\n") == [["a", "b"], ["e"], ["f", "g h"]]
+
+
+# --- docs/security.md names the tests that hold it; none of them waits to be asked for ------------
+
+HELD_BY = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/security.md").read_text())
+APART = {"long", "browser", "gpu", "real"}
+
+
+def marks(nodes):
+    """The marks among decorators, or in what ``pytestmark`` is."""
+    return {n.attr for node in nodes for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+
+
+@pytest.mark.parametrize(("file", "name"), HELD_BY)
+def test_a_test_that_is_named_runs_always(file, name):
+    tree = ast.parse((ROOT / file).read_text())
+    of_all = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and [*map(ast.unparse, node.targets)] == ["pytestmark"]
+    ]
+    (test,) = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name]
+    assert not marks([*of_all, *test.decorator_list]) & APART
+
+
+def test_every_line_of_the_table_names_one():
+    assert len(HELD_BY) > 15
+    table = (ROOT / "docs/security.md").read_text().partition("## What holds it")[2]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    assert all("::test_" in row for row in rows)

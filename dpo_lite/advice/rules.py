@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,8 @@ class Curves:
         for name, points in self.evals.items():
             if points.get(key):
                 of = [n for step, n in points.get(LOGGED_OF[key], []) if step == points[key][-1][0]]
-                rates[name] = Rate(points[key][-1][1], int(of[-1]) if of else None)
+                known = of and math.isfinite(of[-1])
+                rates[name] = Rate(points[key][-1][1], int(of[-1]) if known else None)
         return rates
 
     def start(self, key: str) -> float | None:

@@ -47,7 +47,22 @@ def adapter_folder(name: str) -> Path:
 
 def is_reward(folder: Path) -> bool:
     """Whether an adapter is a reward model: it has a scalar head and no words to say."""
-    return (read_json(folder / CONFIG) or {}).get("task_type") == HEADED
+    return config_of(folder).get("task_type") == HEADED
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """An adapter's configuration, empty where it has none. Raises UserError where it is damaged."""
+    try:
+        config = read_json(folder / CONFIG) or {}
+        saved = list(config.get("modules_to_save") or ())
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        raise UserError(
+            f"{folder / CONFIG} is damaged (it is no JSON object); copy it again."
+        ) from None
+    names = [config.get("base_model_name_or_path") or "", *saved]
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"{folder / CONFIG} is damaged (names in it are no text); copy it again.")
+    return config
 
 
 def judges_only(name: str, instead: str) -> str:
@@ -60,7 +75,7 @@ def check_adapter(folder: Path, base: str | None, name: str, head: bool = False)
 
     ``head``: whether it may be, or is to become, a reward model.
     """
-    config = read_json(folder / CONFIG) or {}
+    config = config_of(folder)
     if is_reward(folder) and not head:
         raise UserError(judges_only(name, "name the adapter of a policy"))
     if why := refusal(config):

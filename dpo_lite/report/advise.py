@@ -114,6 +114,6 @@ def _evals(
                 )
     for name, scores in ((results or {}).get("sets") or {}).items():
         for key in ("loss", "rewards/accuracies", "rewards/margins", "pairs"):
-            if scores.get(key) is not None:
+            if isinstance(scores.get(key), int | float):
                 evals.setdefault(name, {}).setdefault(key, []).append((last, scores[key]))
     return evals

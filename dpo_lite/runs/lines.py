@@ -44,7 +44,7 @@ def sound_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def updates(records: Iterable[Row]) -> list[Row]:
     """What was logged of each update, in order; of one that was repeated the last counts."""
-    by_step = {record["step"]: record for record in records if "loss" in record}
+    by_step = {record["step"]: record for record in records if record.get("loss") is not None}
     return [by_step[step] for step in sorted(by_step)]
 
 

@@ -99,7 +99,9 @@ def read_manifest(folder: Path) -> Facts | None:
     """What manifest.json of a run or a checkpoint says; None where it is missing or damaged."""
     found = read_object(folder / "manifest.json")
     data = (found or {}).get("data")
-    sound = isinstance(data, dict) and "fingerprint" in data and "examples" in data
+    sound = (
+        isinstance(data, dict) and "fingerprint" in data and _fits(data.get("examples", ""), int)
+    )
     return found if sound else None
 
 

@@ -13,7 +13,7 @@ import gradio as gr
 
 from dpo_lite.compare.columns import REFERENCE, columns, prompts_of
 from dpo_lite.errors import UserError
-from dpo_lite.model.adapter_files import CONFIG, is_reward
+from dpo_lite.model.adapter_files import CONFIG, WEIGHTS, is_reward
 from dpo_lite.runs.folder import Run, named_run, run_names
 from dpo_lite.ui import parts
 from dpo_lite.ui.compare_layout import CompareTab
@@ -72,9 +72,10 @@ def answering(folder: Path, among: Iterable[str] | None = None) -> list[str]:
 def _answers(adapter: str) -> bool:
     """Whether there is an adapter, and no reward model; one that did not change is not read."""
     try:
+        os.stat(f"{adapter}/{WEIGHTS}")
         facts = os.stat(f"{adapter}/{CONFIG}")
         return _policy(adapter, facts.st_mtime_ns, facts.st_size, facts.st_ino)
-    except (OSError, ValueError):  # gone between two looks, or damaged
+    except (OSError, UserError):  # gone between two looks, or damaged
         return False
 
 

@@ -4,11 +4,13 @@ A page on 127.0.0.1 is open to every web site that the same browser visits: by a
 to 127.0.0.1 (DNS rebinding), by a form that posts across sites, by a frame. So the host must be one
 of ours, which Starlette sees to, a request that changes something must come from our own page,
 nobody may frame it, and the browser is told to load nothing from elsewhere, whatever text a model
-writes.
+writes. What is no request of the page at all is told so, in one line of the log.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -27,6 +29,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+MOST_SHOWN = 100  # letters of a refused request in the log
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -43,11 +46,34 @@ class Guard:
             return
         fault = self.fault(scope)
         if fault is None:
-            await self.app(scope, receive, _with_headers(send))
+            await self._pass(scope, receive, _with_headers(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
             await _refuse(_with_headers(send), fault)
+
+    async def _pass(self, scope, receive, send):
+        """Have the page answer. Gradio takes for granted that its own script asks: a body that is
+        no such thing, an event or a part that there is not, are exceptions of all kinds there, and
+        Starlette prints each at length."""
+        begun = False
+
+        async def sending(message):
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Exception as error:
+            if scope["type"] != "http" or os.environ.get("DPO_LITE_DEBUG"):
+                raise
+            what = f"{scope['method']} {scope['path']}"[:MOST_SHOWN]
+            print(f"{what!r} was refused: {type(error).__name__}", file=sys.stderr, flush=True)
+            if begun:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await _refuse(send, "This is no request that the page makes.", 400)
 
     def fault(self, scope) -> str | None:
         """Why a request is refused; None for a good one."""
@@ -69,7 +95,10 @@ class Guard:
 
 def _authority(origin: str) -> str:
     """``host[:port]`` of an origin; `` `` for the opaque ``null``, which equals no host."""
-    return urlsplit(origin).netloc.lower() if "://" in origin else ""
+    try:
+        return urlsplit(origin).netloc.lower() if "://" in origin else ""
+    except ValueError:  # half an address in brackets
+        return ""
 
 
 def _with_headers(send):
@@ -83,7 +112,7 @@ def _with_headers(send):
     return sending
 
 
-async def _refuse(send, fault: str) -> None:
+async def _refuse(send, fault: str, status: int = 403) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": fault.encode()})

@@ -8,6 +8,7 @@ import gradio as gr
 
 from dpo_lite.files import NAME
 from dpo_lite.ui import parts, status, tab_compare, tab_data, tab_publish, tab_recipes, tab_runs
+from dpo_lite.ui.blocks import Blocks, remembered_names
 from dpo_lite.ui.shared import Page
 
 TABS = {
@@ -23,9 +24,9 @@ BROWSER_SECRET = "dpo-lite"
 
 def build(page: Page) -> gr.Blocks:
     """The whole page. Nothing is read from disk before a browser asks."""
-    with gr.Blocks(title="dpo-lite", analytics_enabled=False, fill_width=True) as blocks:
+    with Blocks(title="dpo-lite", analytics_enabled=False, fill_width=True) as blocks:
         status_line = status.build(page)
-        selected = gr.BrowserState([], storage_key="dl-selected-runs", secret=BROWSER_SECRET)
+        selected = remembered_names(storage_key="dl-selected-runs", secret=BROWSER_SECRET)
         page = replace(page, blocks=blocks, selected=selected, wanted_data=gr.State(None))
         address = [gr.Textbox(visible=False), gr.Textbox(visible=False)]
         with gr.Tabs(elem_id="tabs", selected="recipes") as tabs:  # only tabs may stand in here

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -169,12 +168,12 @@ def merged_note(done: dict) -> str:
     return parts.note(text, "good") + shown + "".join(map(parts.command, done["commands"]))
 
 
-def zipped(run: Run) -> Path:
-    """The run's adapter with its recipe as one archive, in a temporary folder."""
+def zipped(run: Run, folder: Path) -> Path:
+    """The run's adapter with its recipe as one archive in a folder."""
     files = [run.adapter / name for name in DOWNLOADED if (run.adapter / name).is_file()]
     if not files:
         raise UserError(f"{run.name} has no finished adapter to download.")
-    path = Path(tempfile.mkdtemp(prefix="dpo-lite-")) / f"{run.name}.zip"
+    path = folder / f"{run.name}.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for file in [*files, run.recipe_file]:
             archive.write(file, f"{run.name}/{file.name}")

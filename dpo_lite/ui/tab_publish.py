@@ -7,9 +7,12 @@ whoever sits at the machine can reach the page, it offers to log in by a code ty
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
+from gradio.processing_utils import save_file_to_cache
 
 from dpo_lite.errors import UserError
 from dpo_lite.hub import login
@@ -102,9 +105,14 @@ def _connect_choice(page: Page, tab: PublishTab) -> None:
 def _connect_download(page: Page, tab: PublishTab) -> None:
     def download(name: str | None) -> tuple[Any, Any]:
         try:
-            return str(views.zipped(views.known_run(page.runs, name))), gr.skip()
+            with TemporaryDirectory() as folder:
+                archive = views.zipped(views.known_run(page.runs, name), Path(folder))
+                # Where Gradio serves it from, and takes it away again (see blocks.KEPT_SECONDS).
+                kept = save_file_to_cache(archive, tab.archive.GRADIO_CACHE)
         except UserError as error:
             return None, parts.note(error, "bad")
+        tab.archive.temp_files.add(kept)
+        return kept, gr.skip()
 
     outputs = [tab.archive, tab.outcome]
     packed = tab.download.click(download, tab.form.run, outputs, **parts.QUIET)

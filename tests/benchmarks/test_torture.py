@@ -34,6 +34,7 @@ SHORT = [
     "cache: rows.arrow flipped",
     "killed at a checkpoint, half of optimizer.pt",
     "killed at manifest.json, before it is there",
+    "a disk full at 70,000 bytes a file",
 ]
 
 

@@ -68,6 +68,23 @@ def test_a_file_that_is_cut_short(adapter):
             tensor_places(weights)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "it is no JSON object"),
+        ('{"r": 8', "it is no JSON object"),
+        ("[1]", "it is no JSON object"),
+        ('{"modules_to_save": 5}', "it is no JSON object"),
+        ('{"base_model_name_or_path": [1]}', "names in it are no text"),
+        ('{"modules_to_save": [["a"]]}', "names in it are no text"),
+    ],
+)
+def test_a_damaged_configuration_is_one_sentence(adapter, text, words):
+    (adapter / "adapter_config.json").write_text(text)
+    with pytest.raises(UserError, match=rf"adapter_config\.json is damaged \({words}"):
+        check_adapter(adapter, "some/base-1b", "x")
+
+
 def test_runs_by_name(tmp_path):
     run = tmp_path / "runs" / "quickstart-1"
     run.mkdir(parents=True)

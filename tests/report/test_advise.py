@@ -234,3 +234,11 @@ def test_calibration_in_words(margin, words):
     assert first[0] == "warn"
     assert words in first[1]
     assert not said(judge(), "finished", {"sets": {"test": {"calibration": reliability([])}}})[1:]
+
+
+def test_a_number_of_pairs_that_is_none_is_unknown():
+    """What a damaged file may say, which is no reason to say nothing of the rest."""
+    results = held_out(74, 100)
+    results["sets"]["test"]["pairs"] = math.nan
+    texts = [text for _, text in said(curves(), "finished", results)]
+    assert any("held out 74% on test" in text for text in texts)

@@ -6,7 +6,7 @@ import pytest
 
 from dpo_lite.errors import UserError
 from dpo_lite.runs.folder import Run
-from dpo_lite.runs.lines import append_line, mend_lines, mend_text, parsed
+from dpo_lite.runs.lines import append_line, mend_lines, mend_text, parsed, updates
 from dpo_lite.runs.tails import Tails
 
 ONE, TWO = {"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}
@@ -27,6 +27,7 @@ def lines(*records):
         (lines(ONE) + b"[1]\n3\n\xff\xfe\n" + b'{"loss": 1}\n{"step": "a"}\n', [ONE], 5),
         (b"[" * 100_000 + b"\n" + lines(TWO), [TWO], 1),
         (b"\n\n" + lines(ONE), [ONE], 0),
+        (lines(ONE, {"step": 2, "loss": "low"}, {"step": 10**400, "loss": 1}), [ONE], 2),
     ],
 )
 def test_sound_lines_are_read_and_the_others_counted(tmp_path, text, found, lost):
@@ -53,6 +54,10 @@ def test_a_line_that_lacks_its_end_alone_is_kept(tmp_path):
     path.write_bytes(lines(ONE, TWO).rstrip(b"\n"))
     assert mend_lines(path) is None
     assert path.read_bytes() == lines(ONE, TWO)
+
+
+def test_an_update_without_a_number_is_none():
+    assert updates([ONE, {"step": 2, "loss": None}, {"step": 3, "kl": 1.0}, TWO]) == [ONE, TWO]
 
 
 def test_the_next_line_is_not_glued_to_half_of_one(tmp_path):

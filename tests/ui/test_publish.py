@@ -36,8 +36,8 @@ def test_runs_are_found_by_name_alone(run):  # noqa: F811
     assert views.merge_folder("x-1") == Path("merged/x-1")
 
 
-def test_the_archive_holds_the_adapter_of_one_run(run):  # noqa: F811
-    with zipfile.ZipFile(views.zipped(run)) as archive:
+def test_the_archive_holds_the_adapter_of_one_run(run, tmp_path):  # noqa: F811
+    with zipfile.ZipFile(views.zipped(run, tmp_path)) as archive:
         assert sorted(archive.namelist()) == [
             "demo-1/adapter_config.json",
             "demo-1/adapter_model.safetensors",
