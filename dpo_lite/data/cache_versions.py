@@ -74,7 +74,7 @@ ENCODING = Algorithm(
 
 SCORING = Algorithm(
     "SCORING",  # token ids to the reference's log-probabilities
-    version=3,
+    version=4,
     first_key="2d7f67f5d835569c25870035732f3c03750021589b698da11ce97f0612716468",
     modules=(
         "dpo_lite.data.packing",
@@ -111,7 +111,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="c3efb3d9508550aef8b8cba6e9c06b1501dabccc2daa71abcbd7a4ed0ede9494",
+    recorded="531dfc49a80afad1e4f322a5611e02d805ed2ce4add909b7d081dbb778dc5b8e",
 )
 
 FOREST = Algorithm(
@@ -131,7 +131,7 @@ FOREST = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="c76782db9910dcc24d898ff2d1b75f3c48401b4d754a122e6fe106a88c2e6861",
+    recorded="a8fd01e57bf9da1dd4df9536017d6e6de3db5e06de966c69c9f4b8cab3798247",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)
