@@ -91,6 +91,11 @@ SCORING = Algorithm(
         "dpo_lite.model.forest",
         "dpo_lite.model.four_bits",
         "dpo_lite.model.fresh",
+        "dpo_lite.model.fused_kernels",
+        "dpo_lite.model.fused_lora",
+        "dpo_lite.model.fused_modules",
+        "dpo_lite.model.fused_ops",
+        "dpo_lite.model.fused_rotary",
         "dpo_lite.model.host_embedding",
         "dpo_lite.model.hybrid_forest",
         "dpo_lite.model.known_layers",
@@ -111,7 +116,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="531dfc49a80afad1e4f322a5611e02d805ed2ce4add909b7d081dbb778dc5b8e",
+    recorded="8c0fe699b5060a11abc0486f83e3d041cf7f1150d48d0e642cc3aef6277503d5",
 )
 
 FOREST = Algorithm(
@@ -125,13 +130,14 @@ FOREST = Algorithm(
         "dpo_lite.model.forest",
         "dpo_lite.model.forest_verdict",
         "dpo_lite.model.hybrid_forest",
+        "dpo_lite.model.layers",
         "dpo_lite.model.small_twin",
         "dpo_lite.model.tiles",
         "dpo_lite.model.tree_convolution",
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="a8fd01e57bf9da1dd4df9536017d6e6de3db5e06de966c69c9f4b8cab3798247",
+    recorded="277393fcdc8b8f6ed33b4a14dad56ee10998675b942009d11df5d8a1f712f930",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)

@@ -100,6 +100,12 @@ def gradients(upstream, x, low, layer: Layer, down, up, of_x: bool) -> tuple[Any
     return back, inner if x is None else (inner.t() @ x).to(down.dtype), of_up
 
 
+def _shaped(y: Tensor, like: Tensor) -> Tensor:
+    """(…, out) of (T, out). Not a view of what is inside of a node: some layers add in place to
+    what they are given (Falcon, Llama 4), which autograd refuses for those."""
+    return torch.ops.aten._unsafe_view(y, [*like.shape[:-1], y.shape[-1]])
+
+
 class _Lora(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, down, up, layer):
@@ -109,7 +115,7 @@ class _Lora(torch.autograd.Function):
         )
         ctx.layer = layer
         ctx.save_for_backward(x, low, down, up)
-        return y.view(*x.shape[:-1], y.shape[-1])
+        return _shaped(y, x)
 
     @staticmethod
     def backward(ctx, upstream):
@@ -138,7 +144,7 @@ class _GatedLora(torch.autograd.Function):
         )
         ctx.layer, ctx.kind = layer, kind
         ctx.save_for_backward(gate, wide, low, down, up)
-        return y.view(*x.shape[:-1], y.shape[-1])
+        return _shaped(y, x)
 
     @staticmethod
     def backward(ctx, upstream):

@@ -33,9 +33,11 @@ def in_tiles(model: torch.nn.Module, tokens: int, kinds: Collection[str]) -> Non
     """Let parts of these classes, directly in a layer, do ``tokens`` at a time; 0: all at once."""
     lm = causal_lm(model)
     for part in _parts(lm):
-        vars(part).pop("forward", None)
+        _untile(part)
     for part in parts_of(lm, kinds) if tokens else ():
+        own = vars(part).get("forward")  # of a fused part; else it is the class's
         part.forward = _tiled(part, part.forward, tokens)
+        part.forward.untiled = own
 
 
 @contextmanager
@@ -76,6 +78,15 @@ def _parts(lm: torch.nn.Module) -> Iterator[torch.nn.Module]:
                 own = not type(part).__module__.startswith(("torch.", "peft.", "bitsandbytes."))
                 if own and next(part.parameters(), None) is not None:
                     yield part
+
+
+def _untile(part: torch.nn.Module) -> None:
+    """Give a part the forward function back that it had before."""
+    forward = vars(part).get("forward")
+    if hasattr(forward, "untiled"):
+        del part.forward
+        if forward.untiled is not None:
+            part.forward = forward.untiled
 
 
 @torch.no_grad()

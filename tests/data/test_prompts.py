@@ -365,7 +365,7 @@ def test_a_recipe_keeps_room_for_what_ppo_draws(tmp_path, tiny_base):
         "task": "ppo",
         "model": {"base": tiny_base},
         "data": {"train": write_rows(tmp_path / "a.jsonl", rows)},
-        "ppo": {"reward": "judge", "max_new_tokens": 300},
+        "ppo": {"reward": "a-judge", "max_new_tokens": 300},
     }
     _, data = load_data(validate_recipe(values, "test"))
     assert data.max_length == 512 - 300

@@ -15,6 +15,7 @@ from dpo_lite.jobs import train as job
 from dpo_lite.recipe import validate_recipe
 from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.ui import run_views
+from dpo_lite.ui.curves import View
 from tests.cats import write_cats, write_contrary
 
 CONSOLE = Console(quiet=True)
@@ -106,7 +107,7 @@ def test_the_best_is_kept_where_later_ones_are_worse(best, after_two, tmp_path):
     assert sentence in run_views.detail(
         best.path.parent, run_views.statuses(best.path.parent), [best.name]
     )
-    page = run_views.curve_grid(best.path.parent, [best.name], 0.0)
+    page = run_views.curve_grid(best.path.parent, [best.name], View())
     assert "update 2 (kept)" in page
     assert 'class="dl-kept" data-run="best-1"' in page
     assert sentence in stage(best, tmp_path, "user/kept").card

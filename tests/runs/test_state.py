@@ -15,6 +15,7 @@ from dpo_lite.runs import processes, system, whole
 from dpo_lite.runs.checkpoints import STATE, copy_beside
 from dpo_lite.runs.folder import create_run, list_runs, open_run, recorded
 from dpo_lite.ui import publish_views, run_views
+from dpo_lite.ui.curves import View
 
 DAMAGED = {
     "empty": b"",
@@ -91,7 +92,7 @@ def test_one_damaged_run_stops_nobody(tmp_path, capsys, file, how):
         for view in (run_views.run_table, run_views.recipe_difference):
             view(statuses if view is run_views.run_table else tmp_path, chosen)
         shown = run_views.detail(tmp_path, statuses, chosen)
-        run_views.curve_grid(tmp_path, chosen, 0.0)
+        run_views.curve_grid(tmp_path, chosen, View())
         run_views.samples(tmp_path, chosen)
         run_views.log_tail(tmp_path, chosen)
         assert ("is damaged" in shown) == (chosen[0] == "broken" and file != "recipe.yaml")

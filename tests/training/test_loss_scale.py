@@ -96,7 +96,7 @@ def test_ppos_gradients_are_scaled_and_a_step_that_overflows_is_left_out(base_fo
     torch.manual_seed(0)
     drawn = ppo.draw_answers(model, random_examples(3, 1), section, {2}, at_once=4)
     rollout = ppo.judge_answers(
-        model, drawn, lambda examples, budget: torch.randn(6), {2}, DPO, budget=60
+        model, drawn, lambda examples, budget: ppo.Earned(torch.randn(6)), {2}, DPO, budget=60
     )
     earned = ppo_learning.credit(rollout, section, 0.1)
     found = []

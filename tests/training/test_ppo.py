@@ -70,7 +70,7 @@ def test_judged_in_packed_rows_as_each_alone(ppo_base, reward_folder):
                 values.append(lm.score(hidden[batch.source]).squeeze(-1))
     assert torch.allclose(rollout.values[mask], torch.cat(values), atol=1e-4)
     assert (rollout.policy_logps != rollout.reference_logps)[mask].any()
-    assert torch.allclose(rollout.rewards, head_rewards(model)(rollout.examples, 0))
+    assert torch.allclose(rollout.rewards, head_rewards(model)(rollout.examples, 0).total)
     # A value stands before its token, a reward behind the last one: they are other numbers.
     last = mask.sum(-1) - 1
     assert (rollout.values[torch.arange(len(last)), last] - rollout.rewards).abs().min() > 1e-5
