@@ -48,14 +48,17 @@ ENCODING = Algorithm(
         "dpo_lite.data.calls",
         "dpo_lite.data.cells",
         "dpo_lite.data.converters",
+        "dpo_lite.data.csv_rows",
         "dpo_lite.data.echoes",
         "dpo_lite.data.encoding",
         "dpo_lite.data.examples",
         "dpo_lite.data.faithful",
         "dpo_lite.data.fields",
+        "dpo_lite.data.file_text",
         "dpo_lite.data.files",
         "dpo_lite.data.format_rules",
         "dpo_lite.data.formats",
+        "dpo_lite.data.json_rows",
         "dpo_lite.data.pairs",
         "dpo_lite.data.prompts",
         "dpo_lite.data.renaming",
@@ -69,7 +72,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="21d0f8c1810ca93c8bbb0670e48bb3d7fcc5786205f964a50371bc1d4c70154d",
+    recorded="3234dd31578aeb2b9d4dbe2db36f4eda820c387abedfbe259b75c5435f7a877a",
 )
 
 SCORING = Algorithm(

@@ -24,7 +24,8 @@ from dpo_lite.data.cache import cached_folder
 from dpo_lite.data.cache_versions import ENCODING
 from dpo_lite.data.echoes import repeats_prompt, without_echo
 from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Reason
-from dpo_lite.data.files import LeftOut, Reading
+from dpo_lite.data.file_text import LeftOut
+from dpo_lite.data.files import Reading
 from dpo_lite.data.format_rules import Format
 from dpo_lite.data.pairs import examples_of, pair_labelled, prompt_text
 from dpo_lite.data.recognition import recognise

@@ -447,8 +447,8 @@ def test_csv_round_trip(tmp_path, header, quoting, data):
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.gz", "a.json.gz", "a.parquet.gz"])
 def test_what_unpacks_without_end_is_refused_at_a_bound(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("dpo_lite.data.files.MAX_LINE", 1 << 20)
-    monkeypatch.setattr("dpo_lite.data.files.MAX_UNPACKED", 1 << 20)
+    monkeypatch.setattr("dpo_lite.data.file_text.MAX_LINE", 1 << 20)
+    monkeypatch.setattr("dpo_lite.data.file_text.MAX_UNPACKED", 1 << 20)
     path = tmp_path / name
     path.write_bytes(gzip.compress(b'{"prompt": "' + b"x" * (1 << 24)))
     assert path.stat().st_size < 1 << 15

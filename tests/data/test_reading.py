@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from dpo_lite.data.files import LeftOut, Reading, read_rows
+from dpo_lite.data.file_text import LeftOut
+from dpo_lite.data.files import Reading, read_rows
 from dpo_lite.data.glance import glance, likely_columns
 from dpo_lite.data.renaming import same_but_spelling
 from dpo_lite.data.sources import read_source
