@@ -175,8 +175,9 @@ def run(words: list[str], desk) -> None:
     else:
         assert words[0] in ELSEWHERE, words
         return
-    if arguments[0] == "ui" or "--blind" in arguments:
-        arguments = [arguments[0], "--help"]  # the one serves until it is stopped, the other asks
+    if arguments[0] in ("ui", "judge") or {"--blind", "gguf", "model", "votes"} & {*arguments[1:]}:
+        # Serves until it is stopped, or asks: a person, a server; or wants a published tokenizer.
+        arguments = [arguments[0], "--help"]
     if "--resume" in arguments:
         stop_early(desk)
     code, said = desk(arguments=arguments)
