@@ -116,6 +116,7 @@ def test_the_strength_sets_the_policys_column(page):
     assert halfway[1] != ""
 
 
+@pytest.mark.long
 def test_paging_through_the_runs_prompts_and_markup_in_them(page):
     choose(page, "one")
     page.click("#compare-next")
@@ -147,6 +148,7 @@ def test_what_was_typed_stays_whatever_comes_late(page):
     assert page.input_value("#compare-prompt textarea") == "Hello, who are you?"
 
 
+@pytest.mark.long
 def test_nothing_asked_is_told(page):
     page.fill("#compare-prompt textarea", " ")
     page.click("#compare-generate")
@@ -203,6 +205,7 @@ def test_closing_the_page_stops_the_generation(page, browser, address):
     idle(page)
 
 
+@pytest.mark.long
 def test_two_tabs_ask_at_once_and_both_are_answered(page, browser, address):
     other = browser.new_context().new_page()
     open_tab(other, address)
