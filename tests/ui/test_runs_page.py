@@ -1,4 +1,4 @@
-"""The Runs tab in headless Chromium: watch, stop, resume, delete; reload, restart, two tabs."""
+"""The Runs tab in headless Chromium: watch, stop, resume, delete; restart, two tabs."""
 
 import os
 import time
