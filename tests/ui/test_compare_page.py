@@ -90,6 +90,20 @@ def test_reference_and_policy_stand_side_by_side(page):
     page.wait_for_function("document.querySelector('#compare-loaded').innerText.includes('myths')")
 
 
+def test_a_run_that_was_clicked_in_runs_is_the_one_that_compare_asks(visit, address):
+    """The tab was never opened until then, and another run had been chosen in it."""
+    page = visit(address)
+    says(page, "#recipes-command", "dpo-lite train quickstart")
+    page.get_by_role("tab", name="Runs").click()
+    page.click("#runs-table tr[data-run='one'] .dl-name")
+    says(page, "#runs-detail", "one")
+    page.click("#runs-compare:not([disabled])")
+    page.wait_for_function("document.querySelector('#compare-prompt textarea')?.value")
+    assert page.input_value("#compare-run input") == "one"
+    says(page, "#compare-place", "1 of 3")
+    assert not page.locator("#compare-pages textarea, #compare-pages input").first.is_visible()
+
+
 def at_strength(page, strength):
     """What the columns say then."""
     page.fill("#compare-strength input[type=number]", strength)
