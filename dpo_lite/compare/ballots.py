@@ -68,7 +68,8 @@ def verdicts(votes: Iterable[Vote]) -> dict[Key, str]:
     found: dict[Key, str] = {}
     for vote in votes:
         answers = [column["answer"] for column in vote["columns"]]
-        if len(answers) == 2:
+        # Messages are a chat's or a round's own; a drawn pair is asked and voted on as one text.
+        if len(answers) == 2 and isinstance(vote["prompt"], str):
             key, said = (vote["prompt"], frozenset(answers)), vote["verdict"]
             found.pop(key, None)
             found[key] = said if said in (TIE, BAD) else f"{BETTER}{answers[LETTERS.index(said)]}"

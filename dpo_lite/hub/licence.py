@@ -31,10 +31,10 @@ def _card(base: str) -> Path | None:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HTTPError
 
-    known = try_to_load_from_cache(base, "README.md")
-    if isinstance(known, str):
-        return Path(known)
     try:
+        known = try_to_load_from_cache(base, "README.md")
+        if isinstance(known, str):
+            return Path(known)
         return Path(hf_hub_download(base, "README.md", etag_timeout=5))
-    except (HTTPError, OSError, ValueError):
+    except (HTTPError, OSError, ValueError):  # the last where it is no id of the Hub
         return None

@@ -22,6 +22,9 @@ from dpo_lite.ui.shared import Page
 # Decided in the browser at the moment it is put there: what was typed or paged to meanwhile stays.
 OFFER = """(offered, typed, filled) =>
   typed === filled || typed === "" ? [offered, offered] : [typed, filled]"""
+# Where the run was chosen before anybody looked here, the browser knew no prompt yet to offer.
+OFFER_FIRST = """(offered, typed, filled) =>
+  typed === "" && filled === "" ? [offered, offered] : [typed, filled]"""
 
 
 def connect_question(page: Page, tab: CompareTab) -> None:
@@ -37,15 +40,12 @@ def connect_question(page: Page, tab: CompareTab) -> None:
         return _of_run(page, name)
 
     page.selected.change(clicked_in_table, page.selected, question.run, **parts.QUIET)
+    page.wanted_run.change(
+        lambda wanted: clicked_in_table(wanted[:1]), page.wanted_run, question.run, **parts.QUIET
+    )
     question.run.change(
         chose_run, question.run, [question.beside, question.offered], **parts.QUIET
-    ).then(
-        None,
-        [question.offered, question.prompt, question.filled],
-        [question.prompt, question.filled],
-        js=OFFER,
-        **parts.QUIET,
-    )
+    ).then(*offering(tab), js=OFFER, **parts.QUIET)
     for button, step in ((question.back, -1), (question.forth, 1)):
         button.click(
             lambda name, prompt, step=step: _turn(page, name, prompt, step),
@@ -61,6 +61,13 @@ def connect_question(page: Page, tab: CompareTab) -> None:
         trigger_mode="always_last",
         **parts.QUIET,
     )
+
+
+def offering(tab: CompareTab) -> tuple[None, list[Any], list[Any]]:
+    """Function, inputs and outputs of the events that ``OFFER`` and ``OFFER_FIRST`` are for."""
+    question = tab.question
+    fields = [question.prompt, question.filled]
+    return None, [question.offered, *fields], fields
 
 
 def answering(folder: Path, among: Iterable[str] | None = None) -> list[str]:

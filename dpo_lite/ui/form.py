@@ -19,7 +19,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe, known_keys, parse_yaml
 from dpo_lite.recipe.edit import UNSET, inline, set_key
 from dpo_lite.recipe.faults import LEAST_SAID, by_key
-from dpo_lite.recipe.one_of import OneOf
+from dpo_lite.recipe.one_of import OneOf, OneOrSum
 from dpo_lite.runs.rlhf_steps import first_look
 from dpo_lite.tasks import sections_of_tasks
 from dpo_lite.ui.labels import label, suits
@@ -55,6 +55,7 @@ class FormField:
     common: bool
     choices: tuple[tuple[str, Any], ...] = ()
     or_text: bool = False  # of kind yaml: what is in no brackets is text as it stands
+    or_sum: bool = False  # of kind choice: a sum of some of them can be written too
 
     @property
     def section(self) -> str:
@@ -75,6 +76,10 @@ class FormField:
         if self.kind == "lines" and _is_texts(value):
             return "\n".join(item.replace("\\", "\\\\").replace("\n", "\\n") for item in value)
         return value if isinstance(value, str) else inline(value)
+
+    def shown_choice(self, text: str) -> str | None:
+        """The text as the menu of a choice shows it; None where it is none that it can show."""
+        return text if self.or_sum or any(name == text for name, _ in self.choices) else None
 
     def read(self, text: str) -> Any:
         """The value that a field's text means; what makes no sense stays text, for the schema."""
@@ -195,8 +200,16 @@ def _field(key: str, info: FieldInfo) -> FormField:
         choices = ((AUTOMATIC, None), *choices)
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     text = info.description + _hint(info, kind, default)
-    or_text = kind == "yaml" and str in _alternatives(info.annotation)
-    return FormField(key, kind, text, default, bool(extra.get("common")), tuple(choices), or_text)
+    return FormField(
+        key,
+        kind,
+        text,
+        default,
+        bool(extra.get("common")),
+        tuple(choices),
+        or_text=kind == "yaml" and str in _alternatives(info.annotation),
+        or_sum=any(isinstance(meta, OneOrSum) for meta in info.metadata),
+    )
 
 
 def _kind(annotation: Any) -> tuple[Kind, tuple]:

@@ -101,6 +101,8 @@ def as_shown(copy: Any, yaml: str | None, shown: Mapping[str, str], folder: Path
         value = known.value(form_field.key)
         if text is None or _one_line(form_field, text, form_field.shown(value)):
             continue
+        if form_field.kind == "choice" and not text:  # a menu that cannot show what the text says
+            continue
         if form_field.read(text) != value:
             draft = with_field(draft, form_field, text)
     return draft

@@ -193,8 +193,8 @@ def _show_fields(
         key, changes = form_field.key, {}
         text = form_field.shown(after.value(key))
         if key != typing and not (known and form_field.shown(before.value(key)) == text):
-            offered = [name for name, _ in form_field.choices]
-            changes["value"] = text if form_field.kind != "choice" or text in offered else None
+            choice = form_field.kind == "choice"
+            changes["value"] = form_field.shown_choice(text) if choice else text
         offered_now = after.offers(key)
         if not (known and before.offers(key) == offered_now) and key != typing:
             changes["visible"] = offered_now

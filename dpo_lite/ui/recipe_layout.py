@@ -270,9 +270,9 @@ def _component(form_field: FormField) -> gr.Textbox | gr.Dropdown:
     }
     text = form_field.shown(AT_FIRST.value(form_field.key))
     if form_field.kind == "choice":
-        offered = [name for name, _ in form_field.choices]
-        value = text if text in offered else None
-        return gr.Dropdown(offered, value=value, filterable=False, **options)
+        writable = {"filterable": form_field.or_sum, "allow_custom_value": form_field.or_sum}
+        names = [name for name, _ in form_field.choices]
+        return gr.Dropdown(names, value=form_field.shown_choice(text), **writable, **options)
     lines = {"lines": {"lines": 3, "max_lines": 8}, "yaml": {"max_lines": 6}}
     return gr.Textbox(text, **lines.get(form_field.kind, {"max_lines": 1}), **options)
 

@@ -26,7 +26,7 @@ NOTHING = "Select a run first."
 def connect_actions(page: Page, tab: RunsTab) -> None:
     _connect_button(page, tab, tab.stop, processes.stop, ACTIVE)
     _connect_button(page, tab, tab.resume, lambda run: _resume(page, run), ACTIVE)
-    tab.compare.click(lambda: gr.Tabs(selected="compare"), None, page.tabs, **parts.QUIET)
+    tab.compare.click(_compare, page.selected, [page.tabs, page.wanted_run], **parts.QUIET)
     for step in STEPS:
         _connect_next(page, tab, step)
     _connect_rename(page, tab)
@@ -57,6 +57,12 @@ def _connect_button(
 
     outputs = [tab.message, tab.said]
     button.click(act, page.selected, outputs, trigger_mode="once", **parts.QUIET)
+
+
+def _compare(selected: list[str] | None) -> tuple[Any, Any]:
+    """Open Compare with the first selected run, whichever was chosen there."""
+    wanted = [selected[0], time.time()] if selected else gr.skip()
+    return gr.Tabs(selected="compare"), wanted
 
 
 def _resume(page: Page, run: Run) -> str:

@@ -21,7 +21,8 @@ class Page:
     a list of run names that the browser remembers: the runs that were clicked in the table, in that
     order. A tab that works on one run starts with the first of them. Setting ``wanted_data`` to
     [source, overrides, time] puts the source into the recipe that is being made; [run, overrides,
-    time, "run"] opens that run's recipe with other keys.
+    time, "run"] opens that run's recipe with other keys. Setting ``wanted_run`` to [name, time]
+    chooses that run in Compare.
     """
 
     runs: Path
@@ -33,6 +34,7 @@ class Page:
     tabs: gr.Tabs | None = None
     selected: gr.BrowserState | None = None
     wanted_data: gr.State | None = None
+    wanted_run: gr.State | None = None
 
 
 def changed(tab: str) -> gr.Button:

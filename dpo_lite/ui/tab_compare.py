@@ -14,7 +14,12 @@ from dpo_lite.ui.compare_drawn import button_of, connect_drawn, waiting_for
 from dpo_lite.ui.compare_export import connect_export
 from dpo_lite.ui.compare_generate import connect_generate
 from dpo_lite.ui.compare_layout import NOTHING, CompareTab, lay_out
-from dpo_lite.ui.compare_question import answering, connect_question
+from dpo_lite.ui.compare_question import (
+    OFFER_FIRST,
+    answering,
+    connect_question,
+    offering,
+)
 from dpo_lite.ui.compare_rounds import connect_rounds
 from dpo_lite.ui.compare_views import win_table
 from dpo_lite.ui.compare_votes import connect_votes
@@ -52,7 +57,7 @@ def _connect_refresh(page: Page, tab: CompareTab) -> None:
     page.blocks.load(refresh, inputs, outputs, **parts.QUIET)
     changed("compare").click(
         refresh, inputs, outputs, trigger_mode="always_last", concurrency_limit=None, **parts.QUIET
-    )
+    ).then(*offering(tab), js=OFFER_FIRST, **parts.QUIET)
 
 
 def _refresh(page: Page, sent: list | None, run: str | None, selected: list[str] | None) -> Any:

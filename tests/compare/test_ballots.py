@@ -29,6 +29,7 @@ def test_what_waits_and_what_was_voted(tmp_path):
     assert len(read_ballots(file)) == 3
     assert [p.prompt for p in waiting(tmp_path, "cats-1", [])] == ["So?", "And?"]
     vote(tmp_path, "B")
+    vote(tmp_path, "A", prompt=TALK)  # a chat's, of which no pair is drawn
     votes = read_votes(tmp_path)
     assert [p.prompt for p in waiting(tmp_path, "cats-1", votes)] == ["And?"]
     assert [p.prompt for p in waiting(tmp_path, "cats-2", votes)] == ["Why?"]

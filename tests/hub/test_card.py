@@ -126,6 +126,11 @@ def test_data_of_ones_own_are_named_by_their_file(make_run):
     assert "/home" not in found.text
 
 
+@pytest.mark.parametrize("base", ["builtin:myths", "./a folder"])
+def test_what_is_no_id_of_the_hub_has_no_licence_and_is_not_asked_for(base):
+    assert base_licence(base) == {}
+
+
 def test_the_licence_of_the_base(run, monkeypatch, tmp_path):
     cached = tmp_path / "README.md"
     cached.write_text("---\nlicense: other\nlicense_name: llama3.2\nfoo: [\n---\n")

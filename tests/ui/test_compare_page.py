@@ -90,6 +90,20 @@ def test_reference_and_policy_stand_side_by_side(page):
     page.wait_for_function("document.querySelector('#compare-loaded').innerText.includes('myths')")
 
 
+def test_a_run_that_was_clicked_in_runs_is_the_one_that_compare_asks(visit, address):
+    """The tab was never opened until then, and another run had been chosen in it."""
+    page = visit(address)
+    says(page, "#recipes-command", "dpo-lite train quickstart")
+    page.get_by_role("tab", name="Runs").click()
+    page.click("#runs-table tr[data-run='one'] .dl-name")
+    says(page, "#runs-detail", "one")
+    page.click("#runs-compare:not([disabled])")
+    page.wait_for_function("document.querySelector('#compare-prompt textarea')?.value")
+    assert page.input_value("#compare-run input") == "one"
+    says(page, "#compare-place", "1 of 3")
+    assert not page.locator("#compare-pages textarea, #compare-pages input").first.is_visible()
+
+
 def at_strength(page, strength):
     """What the columns say then."""
     page.fill("#compare-strength input[type=number]", strength)
@@ -116,6 +130,7 @@ def test_the_strength_sets_the_policys_column(page):
     assert halfway[1] != ""
 
 
+@pytest.mark.long
 def test_paging_through_the_runs_prompts_and_markup_in_them(page):
     choose(page, "one")
     page.click("#compare-next")
@@ -147,6 +162,7 @@ def test_what_was_typed_stays_whatever_comes_late(page):
     assert page.input_value("#compare-prompt textarea") == "Hello, who are you?"
 
 
+@pytest.mark.long
 def test_nothing_asked_is_told(page):
     page.fill("#compare-prompt textarea", " ")
     page.click("#compare-generate")
@@ -203,6 +219,7 @@ def test_closing_the_page_stops_the_generation(page, browser, address):
     idle(page)
 
 
+@pytest.mark.long
 def test_two_tabs_ask_at_once_and_both_are_answered(page, browser, address):
     other = browser.new_context().new_page()
     open_tab(other, address)

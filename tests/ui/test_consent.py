@@ -9,7 +9,7 @@ from dpo_lite.jobs.doctor import examine
 from dpo_lite.runs import processes
 from dpo_lite.runs.folder import Run
 from dpo_lite.ui import recipe_actions, run_actions, server
-from dpo_lite.ui.recipe_draft import Draft
+from dpo_lite.ui.recipe_draft import Draft, browser_copy
 from dpo_lite.ui.shared import Page
 
 CODE = "model: {base: x, trust_remote_code: true}\ndata: {train: y}\n"
@@ -25,7 +25,8 @@ def test_a_launch(allow_code, tmp_path, monkeypatch):
     monkeypatch.setattr(
         recipe_actions, "launch", lambda *given: launched.append(given) or Run(tmp_path)
     )
-    said, *_ = recipe_actions._launch(page(tmp_path, allow_code), Draft("x", CODE, tmp_path))
+    at_click = (browser_copy(Draft("x", CODE, tmp_path)), CODE, "{}")
+    said, *_ = recipe_actions._launch(page(tmp_path, allow_code), at_click)
     assert bool(launched) is allow_code
     assert ("--allow-code" in said) is not allow_code
 

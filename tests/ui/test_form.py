@@ -54,6 +54,11 @@ VALUES = {
     "data.eval": "my file.jsonl",
     "data.columns": {"prompt": "question"},
     "adapter.targets": ["q_proj"],
+    "train.loss": {"sigmoid": 0.8, "bco_pair": 0.2, "sft": 1},
+    "train.ld_alpha": 0.5,
+    "train.dynamic_beta": 0.6,
+    "ppo.reward": ["reward-1", {"source": "rules.py:short", "weight": -0.2}],
+    "judge.body": {"reasoning_effort": "low", "max_tokens": None},
     "rlhf.sft": {"train": {"lr": 1e-4, "epochs": 2}},
     "rlhf.ppo_betas": [0.1, 1.0],
     "rlhf.seeds": [1, 2],
@@ -177,3 +182,5 @@ def test_a_sum_of_losses_goes_through_its_choice():
     weights = {"sigmoid": 0.8, "bco_pair": 0.2}
     assert field.read(field.shown(weights)) == weights
     assert field.read("sigmoid + hinge") == "sigmoid + hinge"
+    assert field.shown_choice(field.shown(weights)) == "{sigmoid: 0.8, bco_pair: 0.2}"
+    assert FIELDS["task"].shown_choice("sigmoid + hinge") is None

@@ -61,6 +61,7 @@ def test_form_and_yaml_follow_each_other_and_survive_a_reload(page):
     says(page, "#recipes-command", "train.beta=0.05 train.weight_decay=0.5")
 
 
+@pytest.mark.long
 def test_wrong_input_in_each_number_and_name_is_said_beside_it(page):
     page.locator("#recipes-more button").first.click()
     numbers = [f for f in fields() if f.kind == "number" and f.section not in OF_TASK]

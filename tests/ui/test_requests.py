@@ -144,12 +144,13 @@ def test_the_pulse_takes_names_alone(ask, served):
 
 def test_an_event_with_inputs_that_are_none_is_no_fault(ask, served):
     """Of the page's own event: too few inputs, and some of another kind."""
-    number = next(
-        number
+    number, inputs = next(
+        (number, len(event.inputs))
         for number, event in served.blocks.fns.items()
         if event.name == "tick" and len(event.targets) == 1 and event.targets[0][1] == "click"
     )
-    few, odd = [[], [["one"]]], [[5, 0.8, None, None], [{"a": 1}, 0.8, None, None]]
+    few = [[], [["one"]]]
+    odd = [[kept, 0.8, *[None] * (inputs - 2)] for kept in (5, {"a": 1})]
     for place, data in enumerate([*few, *odd]):
         told = heard(ask, served, f"odd-{place}", fn_index=number, data=data)
         assert told["success"] is (data in odd)  # what a browser kept is passed over

@@ -1,4 +1,4 @@
-"""The Runs tab in headless Chromium: watch, stop, resume, delete; reload, restart, two tabs."""
+"""The Runs tab in headless Chromium: watch, stop, resume, delete; restart, two tabs."""
 
 import os
 import time
@@ -106,21 +106,7 @@ def test_from_launch_to_delete(server, context):
     assert "dpo-lite runs show demo-1" in page.inner_text("#runs-detail")
 
     assert not page.is_visible("#runs-delete")  # not while it runs
-
-    server.kill()  # the run does not notice, the page comes back
-    steps = run.status()["step"]
-    server.start()
-    page.reload()
-    state(page, "demo-1", "running")
-    page.wait_for_function("document.querySelector('#runs-detail').innerText.includes('demo-1')")
-    assert "runs=demo-1" in page.url
-    grows(page, "demo-1")
-    assert run.status()["step"] > steps
-
-    other = open_runs(context, server)  # a second tab shows and does the same
-    state(other, "demo-1", "running")
-    other.click("#runs-table tr[data-run='demo-1'] .dl-name")
-    other.click("#runs-stop:not([disabled])", timeout=SLOW)
+    page.click("#runs-stop:not([disabled])")
     state(page, "demo-1", "stopped")
     assert run.last_checkpoint() is not None
     stopped_at = run.status()["step"]
@@ -144,6 +130,33 @@ def test_from_launch_to_delete(server, context):
     page.click("#runs-delete-yes")
     page.wait_for_selector("#runs-table .dl-empty")
     assert list_runs(page.runs) == []
+    assert page.outside == []
+
+
+@pytest.mark.long
+def test_a_run_outlives_its_page_and_two_tabs_show_and_do_the_same(server, context):
+    page = open_runs(context, server)
+    page.runs = server.folder / "runs"
+    run = launched(server)
+    page.click("#runs-table tr[data-run='demo-1'] .dl-name", timeout=SLOW)
+    state(page, "demo-1", "running")
+    grows(page, "demo-1")
+
+    server.kill()  # the run does not notice, the page comes back
+    steps = run.status()["step"]
+    server.start()
+    page.reload()
+    state(page, "demo-1", "running")
+    page.wait_for_function("document.querySelector('#runs-detail').innerText.includes('demo-1')")
+    assert "runs=demo-1" in page.url
+    grows(page, "demo-1")
+    assert run.status()["step"] > steps
+
+    other = open_runs(context, server)
+    state(other, "demo-1", "running")
+    other.click("#runs-table tr[data-run='demo-1'] .dl-name")
+    other.click("#runs-stop:not([disabled])", timeout=SLOW)
+    state(page, "demo-1", "stopped")
     assert page.outside == other.outside == []
 
 

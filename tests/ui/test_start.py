@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 
 from dpo_lite.recipe import RECIPES_FOLDER, library, load_recipe
+from dpo_lite.recipe.edit import override_text
 from dpo_lite.runs.folder import Run
 from dpo_lite.ui import column_menus, labels, recipe_start, recipe_views, start, will_train
 from dpo_lite.ui.form import check_text, fields
 from dpo_lite.ui.recipe_draft import (
     START,
+    Draft,
     as_shown,
     aside_words,
     browser_copy,
@@ -57,6 +59,15 @@ def test_a_form_that_was_not_touched_changes_nothing(tmp_path):
         checked = check_text(draft.text)
         shown = {f.key: f.shown(checked.value(f.key)) for f in fields()}
         assert as_shown(browser_copy(draft), draft.text.strip(), shown, tmp_path) == draft
+
+
+@pytest.mark.parametrize("menu", ["{sigmoid: 0.8, bco_pair: 0.2}", "", "nonsense"])
+def test_a_sum_of_losses_stays_at_a_click_unless_something_else_is_written(tmp_path, menu):
+    text = open_draft(START, tmp_path).text
+    text = override_text(text, ["train.loss={sigmoid: 0.8, bco_pair: 0.2}"])
+    copy = browser_copy(Draft(START, text, tmp_path))
+    draft = as_shown(copy, text, {"train.loss": menu}, tmp_path)
+    assert (draft.text == text) is (menu != "nonsense")
 
 
 def test_text_and_form_changed_before_one_click_both_count(tmp_path):
@@ -237,7 +248,7 @@ def test_a_card_says_that_a_reward_model_comes_first():
 def test_common_keys_have_plain_words_with_their_name_in_brackets():
     keys = {f.key: f for f in fields()}
     assert set(labels.LABELS) | set(labels.OF_TASKS) <= set(keys)
-    assert all(f.label.endswith(")") for f in keys.values() if f.common and f.section != "rlhf")
+    assert [key for key, f in keys.items() if f.common and not f.label.endswith(")")] == []
     assert keys["train.lr"].label == "Learning rate (lr)"
 
 
