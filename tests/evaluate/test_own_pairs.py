@@ -60,19 +60,22 @@ def lines(path):
 
 def ended_everywhere(monkeypatch):
     """So small a model hardly ever ends by itself; here every answer does."""
-    real = own_pairs.ruler_of
 
-    def ruler(*arguments):
-        found = real(*arguments)
-        object.__setattr__(found, "ends", set(range(1000)))
-        return found
+    def ends_with_anything(real):
+        def ruler(*arguments):
+            found = real(*arguments)
+            object.__setattr__(found, "ends", set(range(1000)))
+            return found
+
+        return ruler
 
     drawn = own_pairs.draw_answers
 
     def whole(model, prompts, ppo, ends, at_once, role):
         return drawn(model, prompts, ppo, {2}, at_once, role)
 
-    monkeypatch.setattr(own_pairs, "ruler_of", ruler)
+    for name in ("ruler_of", "unrewarded"):
+        monkeypatch.setattr(own_pairs, name, ends_with_anything(getattr(own_pairs, name)))
     monkeypatch.setattr(own_pairs, "draw_answers", whole)
 
 
