@@ -12,9 +12,9 @@ from dpo_lite.data.report import held_out_words
 from dpo_lite.errors import UserError
 from dpo_lite.memory.capacity import GIB, card, free_memory, seconds_per_epoch, speed_here
 from dpo_lite.memory.cards import card_named, of_memory
-from dpo_lite.memory.longest import longest_example
+from dpo_lite.memory.longest import longest_example, longest_pair
 from dpo_lite.memory.plan import MemoryPlan, advice, bar, choose_plan, largest_update
-from dpo_lite.model.base import compute_device, compute_dtype, load_config
+from dpo_lite.model.base import compute_device, compute_dtype, load_config, position_limit
 from dpo_lite.model.dry_run import Costs, costs_of_config
 from dpo_lite.model.forest_verdict import forest_verdict
 from dpo_lite.recipe import Recipe
@@ -34,6 +34,7 @@ class Forecast:
     epochs: dict[str, tuple[float, float]]  # seconds from best to worst, by card; "" is this one
     notes: list[str]
     longest: MemoryPlan | None = None  # for the longest example that a card has room for
+    positions: int | None = None  # of the base; None where it names no limit
 
     @property
     def fits(self) -> bool:
@@ -56,15 +57,17 @@ class Forecast:
         lines.append(self.costs.held.words())
         lines += _times(self.epochs)
         if self.longest:
-            lines += _room(self.longest)
+            lines += _room(self.longest, self.positions)
         lines.append("it fits" if self.fits else "it does not fit; change one of these:")
         return [*lines, *(f"  - {way}" for way in self.advice), *self.notes]
 
 
-def _room(longest: MemoryPlan) -> list[str]:
+def _room(longest: MemoryPlan, positions: int | None) -> list[str]:
     """How long an example may be, and what that takes."""
     words = longest.choice.words(longest.layers)
     on_host = f", {longest.on_host / GIB:.1f} GiB of RAM" if longest.on_host else ""
+    if positions is not None and longest.budget >= longest_pair(positions):
+        return [f"every pair fits that the base's {positions:,} positions allow"]
     tokens = f"{longest.budget:,} tokens, prompt and responses together"
     return [f"longest example that fits: {tokens} ({words}{on_host})"]
 
@@ -130,8 +133,9 @@ def forecast(
         }
         if gpu and not epochs:
             notes.append(f"no time is told: the speed of {gpu} in bf16 is not known")
-    room = longest_example(costs, recipe, memory) if memory is not None else None
-    return Forecast(plan, costs, memory, ways, epochs, notes, room)
+    positions = position_limit(config)
+    room = longest_example(costs, recipe, memory, longest_pair(positions)) if on_card else None
+    return Forecast(plan, costs, memory, ways, epochs, notes, room, positions)
 
 
 def _alike(gpu: str | None) -> list[str]:

@@ -11,8 +11,17 @@ from dpo_lite.recipe import Recipe
 STEP, MOST = 256, 2**20  # tokens: how finely, and how far
 
 
-def longest_example(costs: Costs, recipe: Recipe, memory: float) -> MemoryPlan | None:
-    """The plan for the longest example that fits into ``memory`` bytes; None where none does.
+def longest_pair(positions: int | None) -> int:
+    """Tokens of the longest pair of a base with so many positions: a prompt of next to none, and
+    two responses that take them all."""
+    return MOST if positions is None else min(MOST, -(-2 * positions // STEP) * STEP)
+
+
+def longest_example(
+    costs: Costs, recipe: Recipe, memory: float, most: int = MOST
+) -> MemoryPlan | None:
+    """The plan for the longest example, of up to ``most`` tokens, that fits into ``memory`` bytes;
+    None where none does.
 
     Its ``budget`` is the tokens of that example, the prompt and all its responses.
     """
@@ -20,7 +29,7 @@ def longest_example(costs: Costs, recipe: Recipe, memory: float) -> MemoryPlan |
     def plan(tokens: int) -> MemoryPlan:
         return choose_plan(costs, recipe, tokens, memory, tokens)
 
-    tokens = furthest(lambda tokens: plan(tokens).total <= memory, MOST, STEP)
+    tokens = furthest(lambda tokens: plan(tokens).total <= memory, most, STEP)
     return plan(tokens) if tokens else None
 
 

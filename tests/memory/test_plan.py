@@ -8,7 +8,7 @@ from transformers import LlamaConfig
 
 from dpo_lite.errors import UserError
 from dpo_lite.memory.capacity import GIB, card, passes, seconds_per_epoch
-from dpo_lite.memory.longest import longest_example
+from dpo_lite.memory.longest import longest_example, longest_pair
 from dpo_lite.memory.plan import Choice, advice, choices, choose_plan, predict
 from dpo_lite.memory.trial import AFTER_FAILURE, Trial, settle
 from dpo_lite.model.dry_run import costs_of_config
@@ -150,6 +150,14 @@ def test_how_long_an_example_may_be(costs, memory, tokens):
     assert room.on_host == LAYERS * 2 * 4096 * room.budget
     assert choose_plan(costs, recipe(), room.budget + 256, usable).total > usable
     assert longest_example(replace(costs, tiled=0.0), recipe(), usable).budget < room.budget / 1.9
+
+
+def test_no_example_is_longer_than_the_base_has_positions(costs):
+    """2,000 positions, to be filled by both responses; what is looked for goes in steps of 256."""
+    most = longest_pair(2000)
+    assert most == 4096
+    assert longest_example(costs, recipe(), card("24GB")[0], most).budget == most
+    assert longest_pair(None) == longest_pair(2**30) == 2**20
 
 
 def test_a_base_that_does_not_fit_has_no_longest_example(costs):
