@@ -178,6 +178,7 @@ def run_folders(draw: random.Random, folder: Path) -> None:
     from dpo_lite.recipe import load_recipe, to_yaml
     from dpo_lite.runs.folder import create_run
     from dpo_lite.ui import compare_question, publish_views, run_views
+    from dpo_lite.ui.curves import View
 
     run = create_run(folder, "one", "one")
     sound: dict[str, list | dict] = {
@@ -208,7 +209,7 @@ def run_folders(draw: random.Random, folder: Path) -> None:
     assert list(found) == ["one"], "the run is not listed"
     run_views.run_table(found, ["one"])
     run_views.detail(folder, found, ["one"])
-    run_views.curve_grid(folder, ["one"], 0.8)
+    run_views.curve_grid(folder, ["one"], View())
     run_views.samples(folder, ["one"])
     run_views.log_tail(folder, ["one"])
     compare_question.answering(folder)

@@ -135,6 +135,7 @@ def page(folder: Path) -> list[Row]:
     from dpo_lite.runs.folder import Run
     from dpo_lite.ui import pulse, tab_runs
     from dpo_lite.ui.client import Worker
+    from dpo_lite.ui.curves import View
     from dpo_lite.ui.shared import Page
 
     shown = Page(folder, folder, worker=Worker(folder))
@@ -144,15 +145,15 @@ def page(folder: Path) -> list[Row]:
         took = []
         for i in range(10):
             change(i)
-            took.append(milliseconds(lambda: tab_runs.refresh(shown, selected, 0.8, {})))
+            took.append(milliseconds(lambda: tab_runs.refresh(shown, selected, View(), None, {})))
         return statistics.median(took)
 
-    first = milliseconds(lambda: tab_runs.refresh(shown, ["demo-0001"], 0.8, {}))
+    first = milliseconds(lambda: tab_runs.refresh(shown, ["demo-0001"], View(), None, {}))
     pulses = [milliseconds(lambda: pulse.look(shown, ["demo-0001"])) for _ in range(10)]
-    opened = milliseconds(lambda: tab_runs.refresh(shown, ["long"], 0.8, {}))
+    opened = milliseconds(lambda: tab_runs.refresh(shown, ["long"], View(), None, {}))
     table = redrawn(lambda i: Run(folder / "demo-0000").update_status(loss=i / 7), ["demo-0001"])
     curves = redrawn(lambda i: long.append("metrics.jsonl", {"step": i, "loss": 0.5}), ["long"])
-    size = len(str(tab_runs.refresh(shown, ["demo-0001"], 0.8, {})[0])) / 1024
+    size = len(str(tab_runs.refresh(shown, ["demo-0001"], View(), None, {})[0])) / 1024
     return [
         ("first look", first, "ms"),
         ("a pulse", statistics.median(pulses), "ms"),

@@ -237,7 +237,8 @@ def manifest_lost(run: Run, cache: Path) -> None:
 
 
 def leftovers(run: Run, cache: Path) -> None:
-    (run.path / ".status.json.4711").write_text("{")
+    (run.path / ".status.json.4711").write_text("{")  # of an older version
+    (run.path / ".status.json.4711-1").write_text("{")
     (run.checkpoints / ".checkpoint-6").mkdir()
 
 

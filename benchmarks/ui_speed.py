@@ -27,6 +27,7 @@ from dpo_lite.runs.folder import Run, create_run
 from dpo_lite.runs.tails import Tails
 from dpo_lite.ui import run_views as views
 from dpo_lite.ui import tab_runs
+from dpo_lite.ui.curves import View
 from dpo_lite.ui.shared import Page
 
 RUNS, UPDATES, REPEATS, IDLE_SECONDS = 200, 300, 20, 20
@@ -60,13 +61,13 @@ def milliseconds(work) -> float:
 def server_side(folder: Path) -> dict[str, float]:
     page = Page(folder, folder, worker=None)
     selected = ["demo-000", "demo-001", "demo-002"]
-    first = milliseconds(lambda: tab_runs.refresh(page, selected, 0.8, {}))
-    seen = tab_runs.refresh(page, selected, 0.8, {})[-1]
+    first = milliseconds(lambda: tab_runs.refresh(page, selected, View(), None, {}))
+    seen = tab_runs.refresh(page, selected, View(), None, {})[-1]
     unchanged, changed = [], []
     for i in range(REPEATS):
-        unchanged.append(milliseconds(lambda: tab_runs.refresh(page, selected, 0.8, seen)))
+        unchanged.append(milliseconds(lambda: tab_runs.refresh(page, selected, View(), None, seen)))
         Run(folder / "demo-000").update_status(loss=i / REPEATS)
-        changed.append(milliseconds(lambda: tab_runs.refresh(page, selected, 0.8, seen)))
+        changed.append(milliseconds(lambda: tab_runs.refresh(page, selected, View(), None, seen)))
     return {
         "server: first look at 200 runs, 3 selected": first,
         "server: a look, nothing changed": statistics.median(unchanged),

@@ -17,7 +17,7 @@ from dpo_lite.runs.checkpoints import numbered
 from dpo_lite.runs.lines import METRICS, SAMPLES, mend_lines, mend_text
 from dpo_lite.runs.state import read_manifest, read_object
 
-PARTIAL = re.compile(r"\.(.+)\.\d+")  # as dpo_lite.files.replaced names them
+PARTIAL = re.compile(r"\.(.+)\.\d+(-\d+)?")  # as dpo_lite.files.replaced names them
 RECIPE, MANIFEST = "recipe.yaml", "manifest.json"
 
 

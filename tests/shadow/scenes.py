@@ -103,7 +103,7 @@ def rlhf(card, layers):
     model = on_card(with_layers(SMALL, layers), recipe())
     drawn, wanted = examples(4), objective()
     rollout = ppo.judge_answers(
-        model, drawn, lambda examples, budget: torch.zeros(8), {2}, wanted, 4096
+        model, drawn, lambda examples, budget: ppo.Earned(torch.zeros(8)), {2}, wanted, 4096
     )
     earned = ppo_learning.credit(rollout, section, 0.1)
     card.kernels.clear(), card.waits.clear()
