@@ -122,7 +122,7 @@ def prepare(folder: Path) -> None:
             (folder / place / entry.path.name).write_text(text)
     rows = [
         {"prompt": f"cat {i}?", "chosen": f"it sat {i}", "rejected": "it ran off"}
-        for i in range(40)
+        for i in range(80)
     ]
     for name in ("pairs.jsonl", "my-pairs.jsonl"):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -157,7 +157,8 @@ def test_every_command_of_a_document_runs(document, desk):
             code, said = desk(python=body)
             assert code == 0, f"{body}\n{said}"
         elif language == "yaml":
-            values = {"model": {"base": "builtin:myths"}} | yaml.safe_load(body)
+            least = {"model": {"base": "builtin:myths"}, "data": {"train": "builtin:myths"}}
+            values = least | yaml.safe_load(body)
             validate_recipe(values, document)
         elif language == "" and "def " not in body:
             for words in commands(body):
