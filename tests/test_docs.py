@@ -139,6 +139,7 @@ def _judge() -> str:
 ELSEWHERE = {
     "loss": "a formula",
     "max_π": "a formula",
+    "z₀": "a formula",
     "git": "the address is the reader's",
     "cd": "the folder of the checkout",
     "pip": "the tests' own environment was made by it",
