@@ -7,17 +7,19 @@ copy may still leave one empty, cut or of another shape.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dpo_lite.runs.checkpoints import STATE, complete
-from dpo_lite.runs.lines import METRICS
+from dpo_lite.runs.lines import METRICS, MOST
 from dpo_lite.runs.tails import Tail
 
 STATES = "created queued preparing running finished stopped failed interrupted".split()
 REBUILT = "rebuilt"  # in a status that was told from the other files
 NUMBER, TEXT = (int, float), str
+CLOCK = (float, int)  # seconds, which are never NaN or without end
 STATUS_SHAPE: dict[str, Any] = {
     "pid": int,
     "pid_started": TEXT,
@@ -27,7 +29,7 @@ STATUS_SHAPE: dict[str, Any] = {
     "max_steps": int,
     "pairs": int,
     **dict.fromkeys(
-        "launched started ran_until seconds_before seconds_left updated".split(), NUMBER
+        "launched started ran_until seconds_before seconds_left updated".split(), CLOCK
     ),
     **dict.fromkeys("loss margin accuracy reward kl".split(), NUMBER),
 }
@@ -135,4 +137,11 @@ def _how(path: Path) -> str:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    return kind is None or (isinstance(value, kind) and not isinstance(value, bool))
+    """Whether a value is of a kind, and a number one that can be shown and counted with."""
+    if kind is None:
+        return True
+    if isinstance(value, bool) or not isinstance(value, kind):
+        return False
+    if isinstance(value, int):
+        return abs(value) < MOST
+    return kind is not CLOCK or math.isfinite(value)

@@ -14,6 +14,7 @@ from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs import processes, system, whole
 from dpo_lite.runs.checkpoints import STATE, copy_beside
 from dpo_lite.runs.folder import create_run, list_runs, open_run, recorded
+from dpo_lite.runs.state import sound_status
 from dpo_lite.ui import publish_views, run_views
 from dpo_lite.ui.curves import View
 
@@ -246,3 +247,21 @@ def test_answers_keep_their_shape(tmp_path):
     assert [r["step"] for r in run.records("metrics.jsonl")] == [1, 2, 3, 4]
     assert [r["step"] for r in run.records("samples.jsonl")] == [4]
     assert json.loads((run.path / "status.json").read_text())["state"] == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("loss", 10**400),
+        ("pairs", -(10**400)),
+        ("step", 2**63),
+        ("seconds_left", float("inf")),
+        ("started", float("nan")),
+        ("margin", True),
+    ],
+)
+def test_a_number_that_cannot_be_shown_is_left_out(key, value):
+    found = {"state": "running", "step": 1, "max_steps": 2, "loss": float("nan"), key: value}
+    status = sound_status(found)
+    assert key not in status
+    assert status["state"] == "running"
