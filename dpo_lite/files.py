@@ -44,6 +44,10 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+# What a process that was killed in ``replaced`` leaves; before, it had no thread in its name.
+PARTIAL = re.compile(r"\.(.+)\.\d+(-\d+)?")
+
+
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A file beside it, to be written and then put in its place; gone where that fails."""

@@ -7,6 +7,7 @@ from dpo_lite.recipe.replaced import value_of
 from dpo_lite.recipe.schema import Recipe, sections_of_tasks
 from dpo_lite.recipe.tables import known_keys
 from dpo_lite.tasks import TASKS
+from dpo_lite.tasks.spec import OF_PAIRS
 
 OF_A_TASK = (
     "data.pairs",
@@ -19,6 +20,7 @@ OF_A_TASK = (
     "train.desirable_weight",
     "train.undesirable_weight",
     "train.keep_by",
+    *(f"train.{key}" for key in OF_PAIRS),
 )
 OF_ANSWERS = ("eval.prompts", "eval.sample_steps")  # which a head does not give
 

@@ -11,13 +11,12 @@ from typing import Any
 import yaml
 
 from dpo_lite.errors import UserError
-from dpo_lite.files import write_text
+from dpo_lite.files import PARTIAL, write_text
 from dpo_lite.runs import whole
 from dpo_lite.runs.checkpoints import numbered
 from dpo_lite.runs.lines import METRICS, SAMPLES, mend_lines, mend_text
 from dpo_lite.runs.state import read_manifest, read_object
 
-PARTIAL = re.compile(r"\.(.+)\.\d+(-\d+)?")  # as dpo_lite.files.replaced names them
 RECIPE, MANIFEST = "recipe.yaml", "manifest.json"
 
 

@@ -16,6 +16,7 @@ from dpo_lite.names import is_function
 from dpo_lite.recipe import Recipe, library
 from dpo_lite.recipe.edit import UNSET, inline, set_key
 from dpo_lite.recipe.library import Entry
+from dpo_lite.recipe.other_task import OF_A_TASK
 from dpo_lite.runs.folder import Run
 from dpo_lite.tasks import TASKS, sections_of_tasks
 from dpo_lite.tasks.spec import DEMONSTRATIONS, PROMPTS, UNPAIRED
@@ -44,20 +45,7 @@ train:
 # Rates as the shipped recipes of real models have them; demonstrations bear more.
 RATES = {"sft": "1.0e-4", "reward": "5.0e-5"}
 # Keys of a task's own that fit no other, or whose default is another there.
-OF_ONE_TASK = (
-    "reference",
-    "data.pairs",
-    "train.loss",
-    "train.label_smoothing",
-    "train.sft_weight",
-    "train.simpo_gamma",
-    "train.dpop_lambda",
-    "train.centering",
-    "train.desirable_weight",
-    "train.undesirable_weight",
-    "train.keep_by",
-    "train.engine",
-)
+OF_ONE_TASK = ("reference", *OF_A_TASK, "train.engine")
 
 
 @dataclass(frozen=True)

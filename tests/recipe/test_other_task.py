@@ -2,7 +2,7 @@
 
 import pytest
 
-from dpo_lite.recipe import load_recipe
+from dpo_lite.recipe import known_keys, load_recipe
 from dpo_lite.recipe.edit import override_text
 from dpo_lite.recipe.loading import parse_yaml, to_yaml, validate_recipe
 from dpo_lite.recipe.other_task import keys_for
@@ -29,3 +29,15 @@ def test_a_loss_of_its_own_does_not_follow():
     assert "train.loss=sigmoid" in keys
     assert "train.sft_weight=auto" in keys
     assert keys_for(load_recipe("kto-quickstart"), "kto") == []
+
+
+@pytest.mark.parametrize("task", ["kto", "sft", "reward", "ppo"])
+def test_what_changes_how_two_answers_compare_does_not_follow(task):
+    recipe = load_recipe("quickstart", ["train.ld_alpha=0.5", "train.dynamic_beta=0.6"])
+    keys = [*keys_for(recipe, task), *BESIDE.get(task, [])]
+    made = validate_recipe(parse_yaml(override_text(to_yaml(recipe), keys), "it"), "it")
+    assert (made.train.ld_alpha, made.train.dynamic_beta) == (None, recipe_default("dynamic_beta"))
+
+
+def recipe_default(key):
+    return known_keys()[f"train.{key}"].get_default(call_default_factory=True)
