@@ -14,7 +14,6 @@ import json
 import math
 import os
 import random
-import socket
 import statistics
 import subprocess
 import sys
@@ -167,20 +166,10 @@ def page(folder: Path) -> list[Row]:
 
 def clients(folder: Path) -> list[Row]:
     """Browsers that look at the Runs tab at once while one run trains: a pulse, and the redraw."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    arguments = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--runs", str(folder)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    server = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-    try:
-        while True:
-            try:
-                paints = [milliseconds(lambda: fetched(address)) for _ in range(5)]
-                break
-            except OSError:
-                time.sleep(0.1)
+    from benchmarks.ui_speed import served  # brings Gradio, which the other parts do without
+
+    with served(folder) as (address, server):
+        paints = [milliseconds(lambda: fetched(address)) for _ in range(5)]
         config = json.loads(fetched(f"{address}/config"))
         button = next(
             part["id"]
@@ -198,9 +187,6 @@ def clients(folder: Path) -> list[Row]:
             looked = [*pool.map(lambda i: browser(address, event, folder, i), range(CLIENTS))]
         busy = sum(process.cpu_times()[:2]) - before
         resident, each = process.memory_info().rss / 2**30, 1000 * busy / (CLIENTS * LOOKS)
-    finally:
-        server.terminate()
-        server.wait(10)
     pulses, redraws = ([t for found in looked for t in found[kind]] for kind in (0, 1))
     return [
         ("the page itself, one browser", statistics.median(paints), "ms"),

@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dpo_lite.files import write_text
@@ -75,9 +77,9 @@ def server_side(folder: Path) -> dict[str, float]:
     }
 
 
-def in_browser(folder: Path) -> dict[str, float]:
-    from playwright.sync_api import sync_playwright
-
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+    """A page over these runs that answers: its address and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -92,12 +94,18 @@ def in_browser(folder: Path) -> dict[str, float]:
                 break
             except OSError:
                 time.sleep(0.1)
-        with sync_playwright() as started:
-            browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            return _measured(browser, address, folder)
+        yield address, server
     finally:
         server.terminate()
         server.wait(10)
+
+
+def in_browser(folder: Path) -> dict[str, float]:
+    from playwright.sync_api import sync_playwright
+
+    with served(folder) as (address, _), sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        return _measured(browser, address, folder)
 
 
 def _measured(browser, address: str, folder: Path) -> dict[str, float]:
