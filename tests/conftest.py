@@ -70,6 +70,16 @@ def no_curves():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def commands_built_once():
+    """Typer builds all commands anew for each call of ``main``, which takes longer than most do."""
+    from typer import main as typer_main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer_main, "get_command", cache(typer_main.get_command))
+        yield
+
+
 @pytest.fixture
 def curves(monkeypatch):
     """For a test that looks at curves.png."""

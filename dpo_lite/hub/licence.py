@@ -28,13 +28,16 @@ def base_licence(base: str) -> dict[str, Any]:
 
 
 def _card(base: str) -> Path | None:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HTTPError
 
     try:
         known = try_to_load_from_cache(base, "README.md")
         if isinstance(known, str):
             return Path(known)
+        # Asked once: the download tries again for 23 s where there is no network.
+        get_hf_file_metadata(hf_hub_url(base, "README.md"), timeout=5)
         return Path(hf_hub_download(base, "README.md", etag_timeout=5))
     except (HTTPError, OSError, ValueError):  # the last where it is no id of the Hub
         return None

@@ -131,6 +131,14 @@ def test_what_is_no_id_of_the_hub_has_no_licence_and_is_not_asked_for(base):
     assert base_licence(base) == {}
 
 
+def test_a_base_that_cannot_be_asked_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    waits = []
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", waits.append)
+    assert base_licence("some/base") == {}
+    assert not waits
+
+
 def test_the_licence_of_the_base(run, monkeypatch, tmp_path):
     cached = tmp_path / "README.md"
     cached.write_text("---\nlicense: other\nlicense_name: llama3.2\nfoo: [\n---\n")
