@@ -28,8 +28,12 @@ def base_licence(base: str) -> dict[str, Any]:
 
 
 def _card(base: str) -> Path | None:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import (
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
     from huggingface_hub.errors import HTTPError
 
     try:
