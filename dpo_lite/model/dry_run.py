@@ -47,6 +47,7 @@ from dpo_lite.model.scoring import (
     response_logps,
     scoring_context,
 )
+from dpo_lite.model.sharding import gathered_bytes
 from dpo_lite.model.text_model import from_config
 from dpo_lite.model.tiles import parts_of, tiles_for_a_while
 from dpo_lite.model.weights import Held, Multiplied, foretold_bytes, held, multiplied, nbytes
@@ -127,7 +128,7 @@ def costs_of_model(
     except Exception:  # its code needs all of its layers; what is truly wrong shows again
         total, rest = measure(), 0.0
     weights = sum(nbytes(p) for p in model.parameters() if not p.requires_grad)
-    weights += start_bytes(model)
+    weights += start_bytes(model) + gathered_bytes(lm)
     element, held_now = torch.finfo(dtype).bits // 8, held(lm)
     per_token = total.per(tokens)
     return _costs(model, weights, per_token, rest / tokens, element, held_now, run.per_token)
