@@ -50,10 +50,15 @@ def check_engine(recipe: Recipe) -> None:
         )
 
 
+def check_launched(recipe: Recipe) -> None:
+    """Raise UserError where what was launched does not train this recipe."""
+    check_engine(recipe)
+    if ranks.fsdp():
+        check_divided(recipe)
+
+
 def check_divided(recipe: Recipe) -> None:
     """Raise UserError for what is not trained on weights that are divided over the processes."""
-    if not ranks.fsdp():
-        return
     if recipe.task == "ppo":
         raise UserError(
             "task: ppo is not trained with FSDP, whose processes would have to draw every answer"

@@ -146,8 +146,7 @@ def _settle(run: Run, recipe: Recipe) -> None:
 
 def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objective]:
     """Data, model and preflight, each said on the console as it comes."""
-    launch.check_engine(recipe)
-    launch.check_divided(recipe)
+    launch.check_launched(recipe)
     console.print(f"device     {device_words()}\n", markup=False, highlight=False, soft_wrap=True)
     check_push(recipe, console.print)
     check_trackers(recipe)

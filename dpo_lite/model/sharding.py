@@ -51,9 +51,8 @@ def divide(lm: torch.nn.Module, mesh: Any) -> None:
     for parameter in lm.parameters():
         if not parameter.is_contiguous():
             parameter.data = parameter.data.contiguous()
-    embedding, head = lm.get_input_embeddings(), lm.get_output_embeddings()
-    outside = [] if head is None or head.weight is embedding.weight else [embedding, head]
-    for unit in [*(one for ones in layer_lists(lm).values() for one in ones), *outside, lm]:
+    layers, outside = _units(lm)
+    for unit in [*layers, *outside, lm]:
         packed = _packed(unit)
         fully_shard(unit, mesh=mesh, reshard_after_forward=True, ignored_params=own)
         for module, state in packed.items():  # what is asked about a weight is asked of this one
@@ -68,6 +67,16 @@ def divide(lm: torch.nn.Module, mesh: Any) -> None:
 
 def _run(work: Callable[[], T]) -> T:
     return work()
+
+
+def _units(lm: torch.nn.Module) -> tuple[list[torch.nn.Module], list[torch.nn.Module]]:
+    """The modules that are gathered one at a time: layers, and embedding and head where these are
+    two. All else is gathered for a whole pass."""
+    embedding, head = lm.get_input_embeddings(), lm.get_output_embeddings()
+    apart = head is not None and head.weight is not embedding.weight
+    return [one for ones in layer_lists(lm).values() for one in ones], (
+        [embedding, head] if apart else []
+    )
 
 
 def _left_whole(lm: torch.nn.Module) -> set[torch.nn.Parameter]:
@@ -144,12 +153,16 @@ def here(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def gathered_bytes(lm: torch.nn.Module) -> int:
-    """The most bytes of divided weights that lie here whole for a moment: of two layers, as the
-    next one comes while one runs, and of what stands outside of them."""
-    if not is_divided(lm):
-        return 0
-    layers = [_bytes(one) for ones in layer_lists(lm).values() for one in ones]
-    return _bytes(lm) - sum(layers) + 2 * max(layers, default=0)
+    """The most bytes of divided weights that lie here whole for a moment: what is gathered for a
+    pass, and a layer with what comes before or behind it."""
+    return at_once(lm, _bytes) if is_divided(lm) else 0
+
+
+def at_once(lm: torch.nn.Module, size: Callable[[torch.nn.Module], int]) -> int:
+    """The same by what ``size`` says of a module's weights."""
+    layers, outside = ([size(one) for one in units] for units in _units(lm))
+    layer = max(layers, default=0)
+    return size(lm) - sum(layers) - sum(outside) + layer + max(layer, *outside, 0)
 
 
 def _bytes(module: torch.nn.Module) -> int:
