@@ -115,6 +115,9 @@ def plan(
     gpu: Annotated[
         str | None, typer.Option(help="A card to plan for: 12GB, 3090, 4060ti, … (here: this one)")
     ] = None,
+    cards: Annotated[
+        int, typer.Option(min=1, help="How many of them the base's weights are divided over.")
+    ] = 1,
 ) -> None:
     """Memory and time before anything is downloaded or bought: will it fit, and how.
 
@@ -126,7 +129,7 @@ def plan(
         from dpo_lite.jobs.forecast import forecast
 
     with doing(Console(stderr=True), "reading the data") as spinner:
-        outlook = forecast(loaded, gpu, spinner.update)
+        outlook = forecast(loaded, gpu, spinner.update, cards)
     for line in outlook.lines():
         console.print(line, highlight=False, markup=False)
     if not outlook.fits:

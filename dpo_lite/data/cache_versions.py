@@ -119,7 +119,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="8c0fe699b5060a11abc0486f83e3d041cf7f1150d48d0e642cc3aef6277503d5",
+    recorded="c1cb9bd38ad0257c5e678c11ca023955d030aa437cb63eb41ff2538a63437a96",
 )
 
 FOREST = Algorithm(

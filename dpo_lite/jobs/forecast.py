@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,12 +11,13 @@ import torch
 from dpo_lite.data.prepare import PreparedData
 from dpo_lite.data.report import held_out_words
 from dpo_lite.errors import UserError
+from dpo_lite.jobs.launch import check_divided
 from dpo_lite.memory.capacity import GIB, card, free_memory, seconds_per_epoch, speed_here
 from dpo_lite.memory.cards import card_named, of_memory
 from dpo_lite.memory.longest import longest_example, longest_pair
 from dpo_lite.memory.plan import MemoryPlan, advice, bar, choose_plan, largest_update
 from dpo_lite.model.base import compute_device, compute_dtype, load_config, position_limit
-from dpo_lite.model.dry_run import Costs, costs_of_config
+from dpo_lite.model.dry_run import Costs, costs_of_config, divided
 from dpo_lite.model.forest_verdict import forest_verdict
 from dpo_lite.recipe import Recipe
 from dpo_lite.report.words import clock
@@ -85,9 +87,14 @@ def _times(epochs: dict[str, tuple[float, float]]) -> list[str]:
 
 
 def forecast(
-    recipe: Recipe, gpu: str | None = None, say: Callable[[str], None] = lambda text: None
+    recipe: Recipe,
+    gpu: str | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    cards: int = 1,
 ) -> Forecast:
     """Plan a recipe for this machine, or for a card such as ``3090`` or ``12GB``.
+
+    ``cards``: how many such cards the base's weights are divided over (FSDP2); of each card then.
 
     Only the base's config is needed. Where the data cannot be had their lengths are assumed, and
     the notes say so. Raises UserError where the base's config or the card is not known.
@@ -105,7 +112,7 @@ def forecast(
         few, lengths = method.expected(recipe, data)
         lengths = lengths.of_batch(shared=way == "forest")
         longest, tokens = int(lengths.max()), int(lengths.sum())
-        most = largest_update(lengths, recipe.examples_per_step)
+        most = largest_update(lengths, math.ceil(recipe.examples_per_step / cards))
         scored = int(data.lengths.responses.sum())
     except UserError as error:
         longest = recipe.data.max_length if recipe.data.max_length != "auto" else ASSUMED_LENGTH
@@ -117,25 +124,36 @@ def forecast(
         )
     say(f"running {recipe.model.base} without data")
     on_card = memory is not None
-    costs = with_adapters_beside(
-        costs_of_config(config, recipe, dtype, few, way, fuse=on_card), recipe
-    )
+    costs = costs_of_config(config, recipe, dtype, few, way, fuse=on_card)
+    if cards > 1:
+        check_divided(recipe)
+        notes.append(_divided_words(costs, cards))
+        costs = divided(costs, cards)
+    costs = with_adapters_beside(costs, recipe)
     plan = choose_plan(costs, recipe, longest, memory, most)
     ways = advice(plan, costs, recipe, memory) if on_card else []
     epochs = {}
     if method.untimed:
         notes.append(f"no time is told: {method.untimed}")
-    elif tokens:
+    elif tokens and cards == 1:
         speeds = {"": flops} if flops else {name: card(name)[1] for name in _alike(gpu)}
         epochs = {
             name: seconds_per_epoch(costs, plan.choice, tokens, scored, speed, method.passes_beside)
             for name, speed in speeds.items()
         }
-        if gpu and not epochs:
+        if gpu and not epochs and cards == 1:
             notes.append(f"no time is told: the speed of {gpu} in bf16 is not known")
     positions = position_limit(config)
     room = longest_example(costs, recipe, memory, longest_pair(positions)) if on_card else None
     return Forecast(plan, costs, memory, ways, epochs, notes, room, positions)
+
+
+def _divided_words(costs: Costs, cards: int) -> str:
+    return (
+        f"{cards} cards, weights divided: each holds 1/{cards} of {costs.weights / GIB:.1f} GiB and"
+        f" gathers {costs.gathered / GIB:.1f} GiB at a time; no time is told, for that hangs on"
+        f" what joins the cards; while it loads, {cards * costs.weights / GIB:.0f} GiB of RAM"
+    )
 
 
 def _alike(gpu: str | None) -> list[str]:

@@ -50,6 +50,27 @@ def check_engine(recipe: Recipe) -> None:
         )
 
 
+def check_launched(recipe: Recipe) -> None:
+    """Raise UserError where what was launched does not train this recipe."""
+    check_engine(recipe)
+    if ranks.fsdp():
+        check_divided(recipe)
+
+
+def check_divided(recipe: Recipe) -> None:
+    """Raise UserError for what is not trained on weights that are divided over the processes."""
+    if recipe.task == "ppo":
+        raise UserError(
+            "task: ppo is not trained with FSDP, whose processes would have to draw every answer"
+            " alike; launch it without (`accelerate launch --multi_gpu`)."
+        )
+    if recipe.model.embeddings == "cpu":
+        raise UserError(
+            "model.embeddings: cpu does not go with FSDP, which divides them over the cards; leave"
+            " the key away."
+        )
+
+
 def check_same_data(fingerprint: str) -> None:
     """Raise UserError where another machine has other files under the same names."""
     if len(set(ranks.gathered(fingerprint))) > 1:

@@ -32,6 +32,7 @@ from dpo_lite.model.fresh import left_out
 from dpo_lite.model.hybrid_forest import missing_packages
 from dpo_lite.model.precision import dtype_of, to_fp32
 from dpo_lite.model.scoring import Way, causal_lm, laid_out_tokens, lay_out
+from dpo_lite.model.sharding import NO_ROOM
 from dpo_lite.model.weights import Held
 from dpo_lite.report.words import clock, counted
 from dpo_lite.tasks import TASKS
@@ -68,6 +69,7 @@ class Report:
     rehearsal: Rehearsal | None = None  # what an update does besides a gradient
     faster: tuple[str, ...] = ()  # packages whose kernels the model would use on this card
     processes: int = 1  # that train together
+    divided: bool = False  # whether the base's weights are, over these
 
     @property
     def seconds(self) -> float:
@@ -106,9 +108,10 @@ class Report:
         ]
 
     def _together(self) -> str:
+        divided = f" and 1/{self.processes} of the base's weights" if self.divided else ""
         return (
-            f"processes  {self.processes}, each with its share of an update's examples; memory and "
-            "split are those of the card with the least room"
+            f"processes  {self.processes}, each with its share of an update's examples{divided}; "
+            "memory and split are those of the card with the least room"
         )
 
     def _kernels(self) -> str:
@@ -178,6 +181,7 @@ def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objecti
         rehearsal=rehearsal,
         faster=tuple(missing_packages(causal_lm(model))) if model.device.type == "cuda" else (),
         processes=ranks.count(),
+        divided=ranks.divided(),
     )
     return report, objective
 
@@ -278,7 +282,9 @@ def _attempt(
         if plan.choice.recompute == "none":
             batch = lay_out(examples, objective.way).to(device)
             activations = kept_bytes(model, batch, objective.dtype, objective.way)
-    except torch.OutOfMemoryError:
+    except torch.OutOfMemoryError as error:
+        if ranks.divided():
+            raise UserError(NO_ROOM) from error
         return None
     if objective.dtype == torch.float16:
         _scaled(model, examples[:1], objective, plan.budget)

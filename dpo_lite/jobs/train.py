@@ -27,6 +27,7 @@ from dpo_lite.model.adapter_files import WEIGHTS, keep_start, start_adapter
 from dpo_lite.model.adds_nothing import adds_nothing
 from dpo_lite.model.base import save_own_template
 from dpo_lite.model.download import fetch_weights
+from dpo_lite.model.scoring import causal_lm
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report.data import print_brief, print_report
 from dpo_lite.report.kept import KEPT
@@ -145,7 +146,7 @@ def _settle(run: Run, recipe: Recipe) -> None:
 
 def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objective]:
     """Data, model and preflight, each said on the console as it comes."""
-    launch.check_engine(recipe)
+    launch.check_launched(recipe)
     console.print(f"device     {device_words()}\n", markup=False, highlight=False, soft_wrap=True)
     check_push(recipe, console.print)
     check_trackers(recipe)
@@ -162,7 +163,8 @@ def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objec
         spinner.start()
         spinner.update(f"loading {recipe.model.base}")
         ranks.first_then_others(lambda: fetch_weights(recipe.model, spinner.update))
-        model = ranks.each(lambda: load_model(recipe))
+        model = ranks.each(lambda: load_model(recipe, in_parts=ranks.fsdp()))
+        ranks.divide(causal_lm(model))
         ranks.copy_from_first(roles.adapter_tensors(model))
         loaded = Loaded(recipe, tokenizer, data, model)
         report, objective = check(loaded, spinner.update)
@@ -192,7 +194,8 @@ def execute(
     if resume and checkpoint is None:
         console.print("there is no checkpoint to go on from; starting from the beginning")
     ranks.of_first(lambda: run.forget_after(step_of(checkpoint)))
-    sampler = Sampler(run, loaded) if recipe.eval.sample_steps and ranks.first() else None
+    samples = recipe.eval.sample_steps and (ranks.first() or ranks.divided())
+    sampler = Sampler(run, loaded) if samples else None
     pusher = TrainingPush(run, recipe, console.print)
     trackers = Trackers(run, recipe, model, console.print)
     keeper = _keeper(loaded, console) if recipe.train.looks else None
@@ -223,10 +226,13 @@ def execute(
         ranks.of_first(lambda: _save(run, loaded))
         results = evaluate_run(run, loaded, objective, report.plan.budget, console, references)
         peaks = ranks.gathered(peak_memory(model.device))
+        measured = {}
+        if ranks.first() or ranks.divided():  # else the others have no part in it
+            measured = method.finish(run, loaded, objective, report.plan.budget, console)
         if not ranks.first():
             return run
         trackers.log(held_out_numbers(results))
-        results |= method.finish(run, loaded, objective, report.plan.budget, console)
+        results |= measured
         if adds_nothing(run.adapter / WEIGHTS):
             results[UNTRAINED] = True
         if scale := getattr(trainer, "scale", None):

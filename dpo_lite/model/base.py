@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 
@@ -52,6 +54,7 @@ LOAD_FAULTS = (
     TypeError,
     SafetensorError,
 )
+_on_the_host = ContextVar("_on_the_host", default=False)
 CHANCE = ("dropout", "pdrop", JITTER)
 BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "builtin"
 
@@ -167,6 +170,16 @@ def position_limit(config) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
+@contextlib.contextmanager
+def on_the_host() -> Iterator[None]:
+    """In here a base is loaded into the host's memory, in the device's numbers."""
+    before = _on_the_host.set(True)
+    try:
+        yield
+    finally:
+        _on_the_host.reset(before)
+
+
 def load_base(section: ModelSection, device: torch.device | None = None) -> PreTrainedModel:
     """Load the frozen base: NF4 with double quantisation, or 16-bit (fp32 on a CPU).
 
@@ -175,7 +188,8 @@ def load_base(section: ModelSection, device: torch.device | None = None) -> PreT
     """
     device = device or compute_device()
     dtype = compute_dtype(device)
-    options = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
+    place = torch.device("cpu") if _on_the_host.get() else device
+    options = {"dtype": dtype, "device_map": {"": place}, "use_safetensors": True}
     config = load_config(section)
     files = brought.method(config)
     if files == brought.FP8 and section.quantization == "none":

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 
 from dpo_lite.errors import UserError
+from dpo_lite.model.sharding import NO_ROOM, together
 
 T = TypeVar("T")
 
@@ -51,6 +52,8 @@ def until_it_fits(work: Callable[[], T], give_up: Callable[[torch.OutOfMemoryErr
         try:
             return work()
         except torch.OutOfMemoryError as error:
+            if together():
+                raise UserError(NO_ROOM) from error
             give_up(error)
         release()
 

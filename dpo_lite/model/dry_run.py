@@ -47,9 +47,18 @@ from dpo_lite.model.scoring import (
     response_logps,
     scoring_context,
 )
+from dpo_lite.model.sharding import at_once, gathered_bytes
 from dpo_lite.model.text_model import from_config
 from dpo_lite.model.tiles import parts_of, tiles_for_a_while
-from dpo_lite.model.weights import Held, Multiplied, foretold_bytes, held, multiplied, nbytes
+from dpo_lite.model.weights import (
+    NF4_BITS,
+    Held,
+    Multiplied,
+    foretold_bytes,
+    held,
+    multiplied,
+    nbytes,
+)
 from dpo_lite.recipe import Recipe
 
 # What does not run is tried in another way or told in a sentence, without PyTorch's own traceback.
@@ -78,6 +87,7 @@ class Costs:
     embedding: int  # bytes of the embeddings that can live on the host
     element: int  # bytes of a number in the forward pass
     held: Held  # which weights are in 4 bits
+    gathered: int = 0  # bytes of weights that lie whole at a time, were they divided over cards
 
 
 def costs_of_config(
@@ -100,9 +110,24 @@ def costs_of_config(
         total, rest = _all_layers(config, recipe, run), 0.0
     model, packed = _on_meta(config, recipe, dtype)
     lm, element = causal_lm(model), torch.finfo(dtype).bits // 8
-    weights = foretold_bytes(lm, packed, element, brought.method(config)) + start_bytes(model)
+
+    def foretold(part: torch.nn.Module) -> int:
+        return foretold_bytes(part, packed, element, brought.method(config))
+
+    weights = foretold(lm) + start_bytes(model)
     per_token, held_then = total.per(tokens), held(lm, packed)
-    return _costs(model, weights, per_token, rest / tokens, element, held_then, run.per_token)
+    costs = _costs(model, weights, per_token, rest / tokens, element, held_then, run.per_token)
+    return replace(costs, gathered=at_once(lm, foretold))
+
+
+def divided(costs: Costs, cards: int) -> Costs:
+    """The costs on each of so many cards that the weights are divided over (``sharding``).
+
+    The scales of weights in 4 bits stay whole.
+    """
+    scales = int(costs.held.packed * (NF4_BITS - 4) / 8)
+    parts = (costs.weights - scales) // cards
+    return replace(costs, weights=scales + parts + costs.gathered, embedding=0)
 
 
 def costs_of_model(
@@ -127,7 +152,7 @@ def costs_of_model(
     except Exception:  # its code needs all of its layers; what is truly wrong shows again
         total, rest = measure(), 0.0
     weights = sum(nbytes(p) for p in model.parameters() if not p.requires_grad)
-    weights += start_bytes(model)
+    weights += start_bytes(model) + gathered_bytes(lm)
     element, held_now = torch.finfo(dtype).bits // 8, held(lm)
     per_token = total.per(tokens)
     return _costs(model, weights, per_token, rest / tokens, element, held_now, run.per_token)

@@ -204,7 +204,7 @@ def _worn(self: LoraLayer, x: Tensor) -> tuple[Tensor, Tensor, Layer] | None:
     )
     if not plain or not _in_one_dtype(x, base, down.weight):
         return None
-    bias, state = base.bias, getattr(base.weight, "quant_state", None)
+    bias, state = base.bias, _state_of(base)
     if bias is not None and bias.dtype != x.dtype:
         bias = bias.to(x.dtype)
     packing = Packing(list(base.weight.shape)) if state is None else _packing(state)
@@ -212,6 +212,12 @@ def _worn(self: LoraLayer, x: Tensor) -> tuple[Tensor, Tensor, Layer] | None:
         return None
     layer = Layer(base.weight, bias, packing, state, float(self.scaling[name]))
     return down.weight, up.weight, layer
+
+
+def _state_of(base: torch.nn.Module) -> Any:
+    """How a layer's weight is packed; of a divided one the layer knows it (``sharding``)."""
+    own = getattr(base.weight, "quant_state", None)
+    return getattr(base, "quant_state", None) if own is None else own
 
 
 def _in_one_dtype(x: Tensor, base: torch.nn.Module, master: Tensor) -> bool:

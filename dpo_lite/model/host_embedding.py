@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from dpo_lite.errors import UserError
 from dpo_lite.model.layers import decoder_of
+from dpo_lite.model.sharding import is_divided
 
 
 class HostEmbedding(torch.nn.Module):
@@ -43,8 +44,10 @@ def parkable(lm: torch.nn.Module) -> dict[str, torch.nn.Module]:
 
     They are plain lookups, scaled at most, of a matrix that is not the head's too.
     """
+    found: dict[str, torch.nn.Module] = {}
+    if is_divided(lm):  # each card holds a part of them
+        return found
     head = lm.get_output_embeddings().weight
-    found = {}
     for name, module in decoder_of(lm).named_children():
         if isinstance(module, HostEmbedding):
             found[name] = module

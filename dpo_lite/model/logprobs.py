@@ -20,6 +20,8 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 
+from dpo_lite.model.sharding import own_class
+
 CHUNK_ELEMENTS = 2**24  # logits per chunk: 64 MB in fp32
 
 
@@ -40,14 +42,14 @@ def frozen_head(model: torch.nn.Module) -> Head | None:
     another transformation is found out by the self-check (dpo_lite.model.scoring).
     """
     layer = model.get_output_embeddings()
-    if type(layer) is not torch.nn.Linear or layer.weight.requires_grad:
+    if layer is None or own_class(layer) is not torch.nn.Linear or layer.weight.requires_grad:
         return None
     config = model.config.get_text_config()
     scale = 1.0
     for key in ("logit_scale", "lm_head_multiplier"):  # Cohere; Falcon-H1
         scale *= getattr(config, key, None) or 1.0
     scaling = getattr(config, "logits_scaling", None) or 1.0
-    scale *= scaling if _multiplies(model.__class__, "logits_scaling") else 1 / scaling
+    scale *= scaling if _multiplies(own_class(model), "logits_scaling") else 1 / scaling
     caps = ("final_logit_softcapping", "logits_soft_cap")  # Gemma; RecurrentGemma
     softcap = next((cap for key in caps if (cap := getattr(config, key, None))), None)
     return Head(layer.weight, layer.bias, scale, softcap)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from dpo_lite.errors import UserError
 from dpo_lite.model.host_embedding import HostEmbedding
 from dpo_lite.model.scoring import causal_lm
+from dpo_lite.model.sharding import is_divided
 
 
 def dtype_of(model: torch.nn.Module) -> torch.dtype:
@@ -19,6 +21,11 @@ def to_fp32(model: torch.nn.Module) -> None:
     Weights that were rounded to fp16 when they were read stay so; policy and reference share them.
     """
     lm = causal_lm(model)
+    if is_divided(lm):
+        raise UserError(
+            "fp16 does not hold this model's numbers, and divided weights cannot change theirs;"
+            " launch it on cards that have bf16 (Ampere and later)."
+        )
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.dtype == torch.float16:
             tensor.data = tensor.data.float()

@@ -30,6 +30,7 @@ from dpo_lite.model.forest import open_forest
 from dpo_lite.model.fused_rotary import fused_rotation
 from dpo_lite.model.layers import decoder_of
 from dpo_lite.model.logprobs import CHUNK_ELEMENTS, frozen_head, sum_by_response, token_logps
+from dpo_lite.model.sharding import in_one_pass, own_class, whole_head
 
 Way = Literal["forest", "separate", "plain"]
 
@@ -113,9 +114,15 @@ def response_token_logps(model: torch.nn.Module, batch: Batch, way: Way) -> torc
             for some, target in zip(places.split(rows), batch.target.split(rows), strict=True)
         ]
         return torch.cat(parts)
-    head = frozen_head(lm)
-    assert head is not None  # else the way is plain
-    return token_logps(_hidden(lm, batch)[batch.source], batch.target, head)
+
+    def scored() -> torch.Tensor:
+        hidden = _hidden(lm, batch)[batch.source]
+        with whole_head(lm):
+            head = frozen_head(lm)
+            assert head is not None  # else the way is plain
+            return token_logps(hidden, batch.target, head)
+
+    return in_one_pass(lm, scored)
 
 
 def response_scores(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
@@ -130,7 +137,7 @@ def token_values(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
 
 def _scalars(model: torch.nn.Module, batch: Batch, places: torch.Tensor) -> torch.Tensor:
     lm = causal_lm(model)
-    hidden = _hidden(lm, batch)[places]
+    hidden = in_one_pass(lm, lambda: _hidden(lm, batch)[places])
     with torch.autocast(hidden.device.type, enabled=False):  # a small head, always in fp32
         return lm.get_submodule(SCALAR_HEAD)(hidden.float()).squeeze(-1)
 
@@ -148,7 +155,7 @@ def _own_logits(lm: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.
     with a vocabulary of 128k the logits of 4,096 tokens are a gigabyte in 16 bits.
     """
     inputs, places = _inputs(batch), batch.source
-    if batch.input_ids.shape[0] == 1 and _chooses_logits(type(lm)):
+    if batch.input_ids.shape[0] == 1 and _chooses_logits(own_class(lm)):
         inputs["logits_to_keep"] = places
         places = torch.arange(len(places), device=places.device)
     return lm(**inputs).logits.flatten(0, 1), places

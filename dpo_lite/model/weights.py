@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from dpo_lite.model.brought import MXFP4
 from dpo_lite.model.experts import UNPACKED, expert_modules, expert_parameters, shape_of
+from dpo_lite.model.sharding import here
 
 MXFP4_BITS = 4 + 8 / 32  # a weight and its share of a scale
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a weight, its share of a scale, and of a scale's scale
@@ -130,9 +131,10 @@ def foretold_bytes(
 
 
 def nbytes(weight: torch.Tensor) -> int:
-    """Bytes of a weight, with the scales of a packed one; its tables of values are left out."""
+    """Bytes of a weight in this process, with the scales of a packed one; its tables of values are
+    left out."""
     state = getattr(weight, "quant_state", None)
-    total = weight.nbytes
+    total = here(weight).nbytes
     while state is not None:
         total += sum(t.nbytes for t in (state.absmax, state.offset) if t is not None)
         state = state.state2

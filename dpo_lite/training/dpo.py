@@ -121,10 +121,12 @@ class DPO(Offline):
             return objective
         with torch.no_grad():
             parts = scored_parts(
+                model,
                 examples,
                 objective.way,
                 budget,
                 lambda some: self.score(model, some, objective, references),
+                references=references,
             )
         if references is not None:
             references.share()

@@ -101,7 +101,7 @@ class KTO(Offline):
             return Ratios(policy, reference)
 
         with torch.no_grad():
-            parts = scored_parts(pairs, objective.way, budget, score)
+            parts = scored_parts(model, pairs, objective.way, budget, score, references=references)
         if references is not None:
             references.share()  # before an answer that is also somebody's mismatched one is met
         # In the order of the examples, so that the mean is of the same sum however they were split.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from peft import PeftModel
 
 from dpo_lite.memory.of_model import plan_run
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import adapter_folder, start_adapter, trained_adapter
-from dpo_lite.model.base import load_base, load_tokenizer
+from dpo_lite.model.base import load_base, load_tokenizer, on_the_host
 from dpo_lite.model.choosing import choose_way
 from dpo_lite.model.device_memory import told
 from dpo_lite.model.precision import dtype_of
@@ -32,9 +34,12 @@ def load_trained(run: Run) -> tuple[Recipe, object, PeftModel]:
     return recipe, load_tokenizer(recipe.model), model
 
 
-def load_model(recipe: Recipe) -> PeftModel:
-    """The base with all the roles of the recipe's task."""
-    with told(*_weights(recipe)):
+def load_model(recipe: Recipe, in_parts: bool = False) -> PeftModel:
+    """The base with all the roles of the recipe's task.
+
+    ``in_parts``: on the host, since the device will hold only a part of it.
+    """
+    with told(*_weights(recipe)), on_the_host() if in_parts else nullcontext():
         return TASKS[recipe.task].mechanics.load(recipe)
 
 

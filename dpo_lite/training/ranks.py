@@ -5,6 +5,10 @@ environment which process it is. Each holds the whole model and takes every step
 are the examples of an update, whose gradients are then summed over the processes. Nothing is
 averaged by process, so an update is that of one card but for the order of its sums.
 
+Launched for FSDP2, each holds a part of the base's weights (dpo_lite.model.sharding) and they are
+put together layer by layer, which takes all processes: so what passes through the model is done by
+all of them alike, or in the same number of passes, and a process that fails there ends the launch.
+
 The libraries do not know of it. transformers' Trainer would deal out examples by their number and
 average over processes; so what the launcher said is taken out of the environment, a process sees
 its own card alone, and Trainer runs in each of them as if there were no other.
@@ -36,7 +40,6 @@ A, T = TypeVar("A"), TypeVar("T")
 PATIENCE = timedelta(days=30)
 LAST_WORDS = timedelta(seconds=3)  # that a process which broke off has to say why
 SPLIT_MODELS = {
-    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism of accelerate",
@@ -53,9 +56,11 @@ class Launch:
     devices: tuple[str, ...]  # of this machine's processes, by their names
     store: Any  # torch's, where a fault stays readable when its process is gone
     cards: Any  # the group that sums up on cards; None on CPUs
+    fsdp: bool = False  # whether the base's weights are to be divided
 
 
 _launch: Launch | None = None  # None: this process is alone
+_divided = False  # whether the base's weights are, also for a process that works by itself
 
 
 def alone() -> bool:
@@ -82,6 +87,31 @@ def devices() -> tuple[str, ...] | None:
     return _launch and _launch.devices
 
 
+def fsdp() -> bool:
+    """Whether this launch divides the base's weights over its processes."""
+    return _launch is not None and _launch.fsdp
+
+
+def divided() -> bool:
+    """Whether they are divided by now, so that all processes must pass through the model alike."""
+    return _divided
+
+
+def divide(lm: Any) -> None:
+    """Divide the weights of a transformers model over the processes, where that was asked for."""
+    global _divided
+    if _launch is None or not _launch.fsdp:
+        return
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import DeviceMesh
+
+    from dpo_lite.model import sharding
+
+    group = _launch.cards or dist.group.WORLD
+    sharding.divide(lm, DeviceMesh.from_group(group, "cuda" if _launch.cards else "cpu"))
+    _divided = True
+
+
 # --- begin and end -------------------------------------------------------------------------------
 
 
@@ -99,22 +129,42 @@ def join() -> None:
     for key, name in SPLIT_MODELS.items():
         if os.environ.get(key, "").lower() in ("true", "1"):
             raise UserError(
-                f"This was launched with {name}, which splits the model: here every card holds all"
-                " of it and the examples are split; take `accelerate launch --multi_gpu`, and for"
-                " a model that no card holds a smaller base."
+                f"This was launched with {name}, which splits the model in its own way; take"
+                " `accelerate launch --multi_gpu`, and for a model that no card holds"
+                " `accelerate launch --use_fsdp --fsdp_version 2`."
             )
+    fsdp = _asks_for_fsdp()
     on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1")
     for key in [key for key in os.environ if key.startswith("ACCELERATE_")]:
         del os.environ[key]  # precision, compilation and the like: the recipe says what is computed
     if on_cpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if launched():
-        _join()
+        _join(fsdp)
     for key in LAUNCHER:
         os.environ.pop(key, None)
 
 
-def _join() -> None:
+def _asks_for_fsdp() -> bool:
+    """Whether accelerate's settings ask to divide the weights; raises UserError for other ways."""
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() not in ("true", "1"):
+        return False
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise UserError(
+            "This was launched with FSDP1, which cannot divide weights in 4 bits beside an adapter"
+            " in 32; add `--fsdp_version 2` (`fsdp_version: 2` in accelerate's configuration)."
+        )
+    if os.environ.get("FSDP_OFFLOAD_PARAMS", "").lower() in ("true", "1"):
+        raise UserError(
+            "FSDP's offloading of parameters to the host is not supported; leave"
+            " `fsdp_offload_params` away, or launch on more cards."
+        )
+    for key in [key for key in os.environ if key.startswith("FSDP_")]:
+        del os.environ[key]
+    return True
+
+
+def _join(fsdp: bool) -> None:
     global _launch
     import torch
     import torch.distributed as dist
@@ -137,7 +187,7 @@ def _join() -> None:
         )
     here = tuple(name for where, name, _ in found if where == machine)
     on_cards = dist.new_group(backend="nccl") if cards and dist.is_nccl_available() else None
-    _launch = replace(_launch, devices=here, cards=on_cards)
+    _launch = replace(_launch, devices=here, cards=on_cards, fsdp=fsdp)
 
 
 def _own_device() -> str:
@@ -159,12 +209,12 @@ def _own_device() -> str:
 
 def leave() -> None:
     """Take leave of the others at the end."""
-    global _launch
+    global _launch, _divided
     if _launch is not None:
         import torch.distributed as dist
 
         dist.destroy_process_group()
-        _launch = None
+        _launch, _divided = None, False
 
 
 def tells(words: str) -> bool:
@@ -212,22 +262,52 @@ def _all_there(launch: Launch) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        try:
-            launch.store.wait(["fault"], LAST_WORDS)
-            words = launch.store.get("fault").decode()
-        except RuntimeError:
+        words = _last_words(launch)
+        if words is None:
             words = "Another process of this launch ended without a word; look at what it printed."
         raise UserError(words) from error
+
+
+def _last_words(launch: Launch) -> str | None:
+    """What a process said that broke off, where one did."""
+    try:
+        launch.store.wait(["fault"], LAST_WORDS)
+        return launch.store.get("fault").decode()
+    except RuntimeError:
+        return None
 
 
 def each(work: Callable[[], T]) -> T:
     """Every process does the work by itself. Where one fails, all of them raise its error.
 
     So whoever gives something up (memory) gives it up everywhere. What no process can go on from
-    comes before a memory that ran out.
+    comes before a memory that ran out. Where weights are divided the others may wait for this one
+    in the middle of the work: its error ends the launch, and is theirs as well.
     """
     if _launch is None:
         return work()
+    return _through_the_model(_launch, work) if _divided else _told(_launch, work)
+
+
+def _through_the_model(launch: Launch, work: Callable[[], T]) -> T:
+    from torch import OutOfMemoryError
+
+    from dpo_lite.model.sharding import NO_ROOM
+
+    try:
+        with by_itself():
+            return work()
+    except OutOfMemoryError as error:
+        raise UserError(NO_ROOM) from error
+    except RuntimeError as error:  # perhaps since another one is gone
+        words = _last_words(launch)
+        if words is None:
+            raise
+        raise UserError(words) from error
+
+
+def _told(launch: Launch, work: Callable[[], T]) -> T:
+    """Do the work and tell the others how it ended."""
     from torch import OutOfMemoryError
 
     own: Exception | None = None
@@ -241,7 +321,7 @@ def each(work: Callable[[], T]) -> T:
         faults = {rank: f for rank, f in enumerate(gathered(_portable(own))) if f is not None}
         if faults:
             worst = min(faults, key=lambda rank: isinstance(faults[rank], OutOfMemoryError))
-            raise own if own is not None and worst == _launch.rank else faults[worst]
+            raise own if own is not None and worst == launch.rank else faults[worst]
     finally:
         del own  # whose traceback holds all that was in use
     return result
@@ -257,20 +337,40 @@ def _portable(error: Exception | None) -> Exception | None:
 
 def of_first(work: Callable[[], T]) -> T:
     """What the first process finds, for all of them; the others do not do the work."""
-    return gathered(each(work if first() else _nothing))[0]
+    if _launch is None:
+        return work()
+    return gathered(_told(_launch, work if first() else _nothing))[0]
 
 
 def _nothing() -> Any:
     """What there is to do while others work."""
 
 
+def anywhere(found: bool) -> bool:
+    """With divided weights, whether any process found it, also where each works by itself: for
+    they do so alike, and what one of them has to ask the model all have to."""
+    if not _divided:
+        return found
+    import torch
+    import torch.distributed as dist
+
+    one = torch.tensor(float(found))
+    dist.all_reduce(one)
+    return bool(one)
+
+
+def as_first(value: T) -> T:
+    """What the first process found, of what all have done alike."""
+    return gathered(value)[0]
+
+
 def first_then_others(work: Callable[[], T]) -> T:
     """Work that leaves something behind for whoever comes next (a cache, a download): the first
     process does it, then all others at once."""
-    if alone():
+    if _launch is None:
         return work()
     own, others = (work, _nothing) if first() else (_nothing, work)
-    before, behind = each(own), each(others)
+    before, behind = _told(_launch, own), _told(_launch, others)
     return before if first() else behind
 
 
@@ -280,7 +380,10 @@ def dealt(
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[T]:
     """``work(items, progress)`` gives one result for each item: every process does its share of
-    them, and has all results, in the order of the items."""
+    them, and has all results, in the order of the items. With divided weights all do all of them,
+    since none gets through the model without the others, and have the first one's results."""
+    if _divided:
+        return as_first(each(lambda: work(list(items), progress)))
     places = range(rank(), len(items), count())
     own = each(lambda: work([items[i] for i in places], progress) if places else [])
     parts = [iter(part) for part in gathered(own)]

@@ -55,6 +55,7 @@ class ReferenceCache:
         self.seed = zlib.crc32(folder.name.encode())  # records from elsewhere fail their checksum
         self.shared = not ranks.alone()
         self.new: dict[bytes, float] = {}  # what is not shared yet
+        self.listens = True  # else nothing new is remembered
         self.known: dict[bytes, float] = ranks.of_first(self._read_all)
 
     def logps(
@@ -62,11 +63,12 @@ class ReferenceCache:
     ) -> torch.Tensor:
         """Reference log-probabilities of the R responses, (R,) fp32; ``compute`` gives new ones.
 
-        It is not called where all are known. The first number of a response stays, whatever is
-        computed later: so a run that is resumed goes on with exactly the numbers it had.
+        It is not called where all are known (with divided weights: to all processes). The first
+        number of a response stays, whatever is computed later: so a run that is resumed goes on
+        with exactly the numbers it had.
         """
         keys = response_keys(examples)
-        if all(key in self.known for key in keys):
+        if not ranks.anywhere(any(key not in self.known for key in keys)):
             return torch.tensor([self.known[key] for key in keys], dtype=torch.float32)
         computed = compute().tolist()
         self._remember(keys, computed)
@@ -91,7 +93,7 @@ class ReferenceCache:
         """Keep what is new."""
         new: dict[bytes, float] = {}
         for key, logp in zip(keys, logps, strict=True):
-            if key not in self.known and math.isfinite(logp):
+            if self.listens and key not in self.known and math.isfinite(logp):
                 new.setdefault(key, logp)
         self.known |= new
         if self.shared:

@@ -34,6 +34,7 @@ from dpo_lite.rates import COUNTS
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.runs.progress import progress_bar
+from dpo_lite.training import ranks
 from dpo_lite.training.comparing import (
     accuracy_counts,
     check_responses,
@@ -227,5 +228,6 @@ class RewardModel(Offline):
                 seed,
                 lambda count: bar.advance(task, count),
             )
-        heads.write_mean(run.adapter, mean, responses)
+        if ranks.first():
+            heads.write_mean(run.adapter, mean, responses)
         return {"mean_reward": {"mean": mean, "responses": responses}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -45,8 +45,8 @@ class Sampler:
 
     def __call__(self, step: int) -> dict[str, float]:
         # Of processes that train together the first one does it, and the others wait for it in the
-        # next update.
-        with ranks.by_itself(), unseen_draws():
+        # next update; where weights are divided all do it alike.
+        with nullcontext() if ranks.divided() else ranks.by_itself(), unseen_draws():
             answers = generate(
                 self.model,
                 self.tokenizer,
@@ -54,7 +54,7 @@ class Sampler:
                 role="policy",
                 max_new_tokens=self.max_new_tokens,
             )
-            for prompt, answer in zip(self.prompts, answers, strict=True):
+            for prompt, answer in zip(self.prompts, ranks.as_first(answers), strict=True):
                 record = {"when": "during", "step": step, "set": "prompts"}
                 self.run.append("samples.jsonl", record | {"prompt": prompt, "answer": answer})
             kl = sampled_kl(
@@ -89,7 +89,7 @@ def deciding_kl(loaded: Loaded, step: int) -> float:
                 answers=DECIDING_ANSWERS,
             )
 
-    return ranks.of_first(measure)
+    return measure() if ranks.divided() else ranks.of_first(measure)
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -120,7 +120,9 @@ def sampled_kl(
         torch.manual_seed(seed)
         with roles.policy(model):
             for prompt in prompts:
-                drawn = sample_answers(model, prompt, 2 * pairs, max_new_tokens=max_new_tokens)
+                drawn = ranks.as_first(
+                    sample_answers(model, prompt, 2 * pairs, max_new_tokens=max_new_tokens)
+                )
                 examples += [
                     {"prompt_ids": list(prompt), "response_ids": drawn[i : i + 2]}
                     for i in range(0, len(drawn), 2)

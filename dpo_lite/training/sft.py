@@ -73,6 +73,7 @@ def reference_loss(
     """Loss per token of the demonstrations under the model as it was before the training."""
     way, dtype = objective.way, objective.dtype
     parts = scored_parts(
+        model,
         examples,
         way,
         budget,

@@ -8,7 +8,8 @@ none waits long for the others; the gradients are added up once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -45,26 +46,34 @@ def own_share(examples: Sequence[Encoded], way: Way) -> Sequence[int]:
 
 
 def scored_parts(
+    model: torch.nn.Module,
     examples: Sequence[Encoded],
     way: Way,
     budget: int,
     score: Callable[[list[Encoded]], Any],
     progress: Callable[[int], None] = lambda count: None,
+    references: Any = None,
 ) -> list[Any]:
     """What ``score`` makes of the examples, in micro-batches of at most ``budget`` tokens.
 
     Each part knows by its ``order`` which examples it is of. Of several processes each scores its
-    share and has the parts of all.
+    share and has the parts of all. Where the model's weights are divided all pass through it in
+    the same number of micro-batches: who has fewer scores one for nothing.
     """
     share = own_share(examples, way)
+    batches = micro_batches([examples[place] for place in share], way, budget)
+    rounds = max(ranks.gathered(len(batches))) if ranks.divided() else len(batches)
 
     def own() -> list[Any]:
         parts = []
-        for indices in micro_batches([examples[place] for place in share], way, budget):
+        for indices in batches:
             part = score([examples[share[i]] for i in indices])
             part.order = [share[i] for i in indices]
             parts.append(part)
             progress(len(indices))
+        for _ in range(rounds - len(batches)):
+            with unlearned(model, references):
+                score([min(examples, key=lambda example: batch_tokens(example, way))])
         return parts
 
     parts = [part for parts in ranks.gathered(ranks.each(own)) for part in parts]
@@ -90,15 +99,35 @@ def update_gradient(
     objective = method.over_all(model, examples, objective, budget, references)
     over = method.over(examples) / scale
     parts = scored_parts(
+        model,
         examples,
         objective.way,
         budget,
         lambda some: method.score(model, some, objective, references, over),
+        references=references,
     )
     ranks.sum_gradients(trainable_parameters(model))
     if references is not None:
         references.share()
     return joined(parts)
+
+
+@contextmanager
+def unlearned(model: torch.nn.Module, references: Any = None) -> Iterator[None]:
+    """Gradients and the reference's numbers that come in here are thrown away."""
+    trained = trainable_parameters(model)
+    before = [parameter.grad for parameter in trained]
+    for parameter in trained:
+        parameter.grad = None
+    if references is not None:
+        references.listens = False
+    try:
+        yield
+    finally:
+        if references is not None:
+            references.listens = True
+        for parameter, gradient in zip(trained, before, strict=True):
+            parameter.grad = gradient
 
 
 @torch.no_grad()
@@ -117,11 +146,13 @@ def evaluate_examples(
     try:
         objective = method.over_all(model, examples, objective, budget, references)
         parts = scored_parts(
+            model,
             examples,
             objective.way,
             budget,
             lambda some: method.score(model, some, objective, references),
             progress,
+            references,
         )
     finally:
         model.train(was_training)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dpo_lite.errors import UserError
 from dpo_lite.jobs.forecast import forecast
 from dpo_lite.recipe import validate_recipe
 
@@ -19,6 +20,18 @@ def recipe(tiny_base, tmp_path):
         return validate_recipe(values, "test")
 
     return make
+
+
+@pytest.mark.slow
+def test_weights_divided_over_cards(recipe):
+    outlook = forecast(recipe(), "3060", cards=2)
+    assert not outlook.epochs
+    (note,) = outlook.notes
+    assert note.startswith("2 cards, weights divided: each holds 1/2 of ")
+    asked = recipe()
+    asked.task = "ppo"
+    with pytest.raises(UserError, match="ppo is not trained with FSDP"):
+        forecast(asked, "3060", cards=2)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from dpo_lite.memory.capacity import GIB, card, passes, seconds_per_epoch
 from dpo_lite.memory.longest import longest_example, longest_pair
 from dpo_lite.memory.plan import Choice, advice, choices, choose_plan, predict
 from dpo_lite.memory.trial import AFTER_FAILURE, Trial, settle
-from dpo_lite.model.dry_run import costs_of_config
+from dpo_lite.model.dry_run import costs_of_config, divided
 from dpo_lite.model.tiles import TILE
 from dpo_lite.recipe import Recipe
 
@@ -49,6 +49,18 @@ def test_the_weights_of_a_large_base_are_known_without_them(costs):
     assert costs.weights / GIB == pytest.approx(by_hand, rel=1e-3)
     assert costs.embedding == 525_336_576 * 2
     assert costs.trained == 41_943_040  # rank 16 on all linear layers
+
+
+@pytest.mark.slow
+def test_weights_that_are_divided_over_two_cards(costs):
+    """Half of all but the scales, and whole at a time a layer and the embedding before it."""
+    scales = 6_979_321_856 * 0.127 / 8
+    layer = 6_979_321_856 / LAYERS * 4.127 / 8 + 2 * 4096 * 2
+    embedding = 525_336_576 * 2
+    by_hand = scales + (costs.weights - scales) / 2 + layer + embedding
+    assert divided(costs, 2).weights == pytest.approx(by_hand, rel=1e-3)
+    assert divided(costs, 2).trained == costs.trained
+    assert divided(costs, 4).weights < divided(costs, 2).weights
 
 
 def test_eight_billion_at_4096_tokens_in_ten_gib(costs):

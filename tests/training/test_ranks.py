@@ -179,7 +179,12 @@ def test_a_rollout_is_put_together_in_the_order_of_its_prompts():
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"ACCELERATE_USE_FSDP": "true"}, "launched with FSDP, which splits the model"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "launched with FSDP1"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "add `--fsdp_version 2`"),
+        (
+            {"ACCELERATE_USE_FSDP": "1", "FSDP_VERSION": "2", "FSDP_OFFLOAD_PARAMS": "true"},
+            "leave `fsdp_offload_params` away",
+        ),
         ({"ACCELERATE_USE_DEEPSPEED": "true"}, "launched with DeepSpeed"),
     ],
 )
@@ -188,6 +193,17 @@ def test_launches_that_are_refused(environment, words, monkeypatch):
         monkeypatch.setenv(key, value)
     with pytest.raises(UserError, match=words):
         ranks.join()
+
+
+def test_fsdp_of_one_process_is_no_launch(monkeypatch):
+    """And nothing of it is left for the libraries, which would load and save in their own way."""
+    for key in ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING"):
+        monkeypatch.setenv(key, "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    ranks.join()
+    assert ranks.alone()
+    assert not ranks.fsdp()
+    assert not [key for key in os.environ if key.startswith(("ACCELERATE_", "FSDP_"))]
 
 
 def test_what_the_launcher_says_of_precision_is_not_for_us(monkeypatch):
