@@ -17,8 +17,9 @@ import torch
 
 from dpo_lite.errors import UserError
 from dpo_lite.export.file_names import file_names
+from dpo_lite.export.gguf_levels import Level
 from dpo_lite.export.gguf_model import FACTORS, GgufModel, gguf_model
-from dpo_lite.export.gguf_quants import Level, packed, type_of, unpacked
+from dpo_lite.export.gguf_quants import packed, type_of, unpacked
 from dpo_lite.export.gguf_vocabulary import Vocabulary, vocabulary
 from dpo_lite.export.merge import read_weight, weight_places
 from dpo_lite.export.ollama import adds_begin
@@ -161,7 +162,7 @@ def read_gguf(file: Path, model: GgufModel, names: list[str]) -> Iterator[tuple[
     reader = need_gguf().GGUFReader(file)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     for weight in names:
-        tensor = tensors.get(model.name(weight))
+        tensor = tensors.get(model.known_name(weight) or "")
         if tensor is not None:
             values = unpacked(tensor.data, tensor.tensor_type)
             yield weight, model.rows_back(weight, values)

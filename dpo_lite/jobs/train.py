@@ -232,6 +232,7 @@ def execute(
         if not ranks.first():
             return run
         trackers.log(held_out_numbers(results))
+        trackers.answers(last=True)
         results |= measured
         if adds_nothing(run.adapter / WEIGHTS):
             results[UNTRAINED] = True
@@ -247,6 +248,7 @@ def execute(
         )
         write_json(run.path / "results.json", results)
         write_report(run)
+        trackers.adapter()
         run.update_status(state="finished", seconds_left=0, finished=time.time(), doing=None)
         pusher.end()
         return run

@@ -109,7 +109,7 @@ def verify(
         raise UserError(f"{claim.folder} logged no update, so there is nothing to compare.")
     count = min(updates, len(first))
     recipe = claim.recipe
-    recipe.run.report_to = []
+    recipe.run.report_to, recipe.run.report_adapter = [], False
     with tempfile.TemporaryDirectory() as place, device("dpo-lite verify", say):
         run = Run(Path(place))
         write_text(run.recipe_file, to_yaml(recipe))

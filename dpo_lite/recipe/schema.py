@@ -93,6 +93,11 @@ class Recipe(Section):
             raise ValueError("raw skips the chat template for all sources: set data.format: raw")
         if self.hub.push and not self.hub.repo:
             raise ValueError("hub.push needs hub.repo, the user/name to publish to")
+        if self.run.report_adapter and not set(self.run.report_to) - {"tensorboard"}:
+            raise ValueError(
+                "run.report_adapter needs a tracker in run.report_to that takes files: wandb,"
+                " trackio, mlflow or swanlab"
+            )
         if self.adapter.extra_r and not self.model.adapter:
             raise ValueError("adapter.extra_r needs model.adapter; for a fresh one set adapter.r")
         self._settle_adapter()

@@ -53,7 +53,13 @@ class RunSection(Section):
     report_to: list[Literal["tensorboard", "trackio", "wandb", "mlflow", "swanlab"]] = Field(
         [],
         description="Trackers that are told what the run logs, besides its folder: `tensorboard`,"
-        " `trackio`, `wandb`, `mlflow`, `swanlab`; each is a package to install.",
+        " `trackio`, `wandb`, `mlflow`, `swanlab`; each is a package to install. They get metrics,"
+        " the recipe and sample answers as a table.",
+    )
+    report_adapter: bool = Field(
+        False,
+        description="Send the finished adapter to them too, as files: `wandb`, `trackio`, `mlflow`"
+        " and `swanlab` take some, `tensorboard` none.",
     )
 
 

@@ -89,6 +89,8 @@ class RunRecorder(TrainerCallback):
             control.should_save = True
         elif self.sampler and self.sampler.is_due(state.global_step, state.max_steps):
             self.keep(state, self.sampler(state.global_step))
+            if self.trackers:
+                self.trackers.answers()
         return control
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):

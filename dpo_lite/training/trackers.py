@@ -1,14 +1,16 @@
 """A run's metrics for those who look at them in TensorBoard, trackio, Weights & Biases and others.
 
 What metrics.jsonl gets goes to transformers' own callbacks as well, under the names that they give
-(``train/…``, ``eval/…``), with the recipe as the run's settings. A tracker that fails is told once
-and left out: it must not end a training.
+(``train/…``, ``eval/…``), with the recipe as the run's settings, and sample answers as a table. A
+tracker that fails is told once and left out: it must not end a training.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -20,12 +22,19 @@ from transformers.integrations import get_reporting_integration_callbacks
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
+from dpo_lite.runs.lines import SAMPLES
 from dpo_lite.training import ranks
+from dpo_lite.training.tracker_media import (
+    TAKES_NO_FILES,
+    answers_rows,
+    send_adapter,
+    tell_answers,
+)
 from dpo_lite.training.trainer import on_one_card, training_arguments
 
 PROJECT = "dpo_lite"
 # Where each says which project a run belongs to; what the user has set stays.
-PROJECTS = ("WANDB_PROJECT", "MLFLOW_EXPERIMENT_NAME", "SWANLAB_PROJECT")
+PROJECTS = ("WANDB_PROJECT", "MLFLOW_EXPERIMENT_NAME")
 
 
 def check_trackers(recipe: Recipe) -> None:
@@ -81,6 +90,25 @@ def held_out_numbers(results: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
+def open_run(name: str) -> Any:
+    """The run that a tracker of this process has open, of those whose callbacks leave it open."""
+    module = sys.modules.get(name)  # the callback imports it
+    if module is None:
+        return None
+    try:
+        return {"wandb": lambda: module.run, "swanlab": lambda: module.get_run()}[name]()
+    except RuntimeError:  # swanlab from 0.8 on says so that there is none
+        return None
+
+
+def open_swanlab(run: str) -> None:
+    """Its callback asks for an open run in a way that newer ones refuse where there is none."""
+    swanlab = sys.modules.get("swanlab")
+    if swanlab and open_run("swanlab") is None:
+        project = os.environ.get("SWANLAB_PROJECT", PROJECT)
+        swanlab.init(project=project, experiment_name=run)
+
+
 class Trackers:
     """Told what a run logs. Of processes that train together the first one tells."""
 
@@ -88,12 +116,13 @@ class Trackers:
         self, run: Run, recipe: Recipe, model: torch.nn.Module, say: Callable[[str], None]
     ):
         self.run, self.recipe, self.model, self.say = run, recipe, model, say
-        self.callbacks: list[Any] = []
+        self.callbacks: dict[str, Any] = {}
+        self.to_close: list[str] = []
         self.settings: Settings | None = None
         self.state = TrainerState()
 
     def begin(self, arguments: TrainingArguments | None, state: TrainerState) -> None:
-        names = self.recipe.run.report_to
+        names = list(dict.fromkeys(self.recipe.run.report_to))
         if not names or not ranks.first():
             return
         for variable in PROJECTS:
@@ -102,26 +131,58 @@ class Trackers:
             made = training_arguments(self.recipe, self.run.checkpoints, self.model.device)
             arguments = on_one_card(TrainingArguments(**made))
         self.settings, self.state = Settings(self.run, self.recipe, arguments), state
-        self.callbacks = [kind() for kind in get_reporting_integration_callbacks(names)]
-        for callback in self.callbacks:
+        kinds = get_reporting_integration_callbacks(names)
+        self.callbacks = {name: kind() for name, kind in zip(names, kinds, strict=True)}
+        # Left open, the next run of a sweep would be told to the first one's.
+        may_stay = [name for name in ("wandb", "swanlab") if name in names]
+        self.to_close = [name for name in may_stay if open_run(name) is None]
+        for callback in self.callbacks.values():
             if hasattr(callback, "logging_dir"):  # TensorBoard's, where a resumed run goes on
                 callback.logging_dir = callback.logging_dir or str(self.run.path / "tensorboard")
+        self._each(lambda name, callback: name == "swanlab" and open_swanlab(self.run.name))
         self._tell("on_train_begin")
 
     def log(self, logs: dict[str, Any]) -> None:
         self._tell("on_log", logs=dict(logs))
 
+    def answers(self, last: bool = False) -> None:
+        """The policy's answers of this update as a table, or ``last`` those after the training."""
+        if not self.callbacks:
+            return
+        rows = answers_rows(self.run.records(SAMPLES), self.state.global_step, last)
+        if rows:
+            told = (self.settings, self.state, TrainerControl())
+            self._each(lambda name, callback: tell_answers(name, callback, rows, *told))
+
+    def adapter(self) -> None:
+        """The finished adapter, where the recipe asks for it and the tracker takes files."""
+        if not self.recipe.run.report_adapter:
+            return
+        for name in set(TAKES_NO_FILES) & set(self.callbacks):
+            self.say(f"{name} takes no files; the adapter is in {self.run.adapter}")
+        self._each(
+            lambda name, callback: (
+                name in TAKES_NO_FILES or send_adapter(name, self.run.name, self.run.adapter)
+            )
+        )
+
     def end(self) -> None:
         self._tell("on_train_end")
-        self.callbacks = []
+        for name in self.to_close:
+            with contextlib.suppress(Exception):
+                if open_run(name) is not None:
+                    sys.modules[name].finish()
+        self.callbacks, self.to_close = {}, []
 
     def _tell(self, event: str, **more: Any) -> None:
-        for callback in list(self.callbacks):
+        told = (self.settings, self.state, TrainerControl())
+        self._each(lambda name, callback: getattr(callback, event)(*told, model=self.model, **more))
+
+    def _each(self, work: Callable[[str, Any], Any]) -> None:
+        for name, callback in list(self.callbacks.items()):
             try:
-                getattr(callback, event)(
-                    self.settings, self.state, TrainerControl(), model=self.model, **more
-                )
+                work(name, callback)
             except Exception as error:  # somebody else's program, over a network
-                self.callbacks.remove(callback)
-                name = type(callback).__name__.removesuffix("Callback")
-                self.say(f"{name} is left out from now on: {str(error).splitlines()[0][:200]}")
+                del self.callbacks[name]
+                why = (str(error).splitlines() or [type(error).__name__])[0][:200]
+                self.say(f"{name} is left out from now on: {why}")

@@ -8,6 +8,7 @@ LABELS = {
     "run.name": "Name of the run",
     "run.folder": "Where runs are kept",
     "run.report_to": "Report to",
+    "run.report_adapter": "Send the adapter there too",
     "model.base": "Model to start from",
     "model.revision": "Version of the model",
     "model.adapter": "Adapter to start from",
