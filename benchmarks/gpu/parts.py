@@ -124,7 +124,7 @@ PARTS = (
         _in("race", "hh"),
         _race((45, 25), (50, 30), (60, 130)),
     ),
-    Part("k", "answers", "tokens per second of answers", _in("answers"), {"": (45, 15)}),
+    Part("k", "answers", "tokens per second of answers", _in("answers"), {"": (65, 20)}),
     Part("l", "rlhf", "an update of PPO and one of RLOO", _in("rlhf"), {"": (50, 20)}),
     Part("j", "longest", "the longest context that trains", _in("longest"), {"": (40, 110)}),
     Part(

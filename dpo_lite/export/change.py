@@ -16,6 +16,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.model.choosing import true_token_logps
 from dpo_lite.model.device_memory import release
+from dpo_lite.model.precision import as_it_was_trained
 from dpo_lite.rates import Rate
 from dpo_lite.recipe import ModelSection
 from dpo_lite.runs.folder import Run
@@ -67,7 +68,9 @@ def measure_change(
         quantization="none",
         trust_remote_code=recipe.model.trust_remote_code,
     )
-    after = true_token_logps(load_base(section).eval(), rows).cpu()
+    whole = load_base(section).eval()
+    as_it_was_trained(whole, run.adapter)
+    after = true_token_logps(whole, rows).cpu()
     return compared(rows, before, after)
 
 

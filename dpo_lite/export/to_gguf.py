@@ -18,6 +18,7 @@ from dpo_lite.export.survived import ADAPTER, Survival, listen, measured, put_on
 from dpo_lite.files import write_text
 from dpo_lite.model.base import load_base, load_tokenizer
 from dpo_lite.model.device_memory import release
+from dpo_lite.model.precision import as_it_was_trained
 from dpo_lite.recipe import ModelSection, load_recipe
 from dpo_lite.report import exports
 from dpo_lite.report.run import write_report
@@ -144,6 +145,7 @@ def _survival(run: Run, merged: Path, files: dict[str, Path], say: Say) -> list[
         trust_remote_code=load_recipe(run.recipe_file).model.trust_remote_code,
     )
     lm, names = load_base(section).eval(), writable(merged)
+    as_it_was_trained(lm, run.adapter)
     say("scoring with the merged model")
     found.append(held.of(MERGED, listen(lm, held.rows)))
     for name, file in files.items():

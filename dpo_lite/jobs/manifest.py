@@ -11,6 +11,7 @@ import torch
 import dpo_lite
 from dpo_lite.jobs.preflight import Report
 from dpo_lite.model.base import compute_device, true_base
+from dpo_lite.model.precision import COMPUTED_IN, dtype_of, name_of
 from dpo_lite.model.text_model import classes
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.loaded import Loaded
@@ -34,6 +35,7 @@ def manifest(loaded: Loaded, report: Report) -> dict[str, Any]:
         "quantised_from": true_base(recipe.model),
         "loads_as": classes(config),
         "quantization": recipe.model.quantization,
+        COMPUTED_IN: name_of(dtype_of(loaded.model)),
         "linear_4bit": report.linear_4bit,
         "share_4bit": round(report.held.share, 4),
         "trained_parameters": report.trained,

@@ -27,6 +27,7 @@ from dpo_lite.model.adapter_files import WEIGHTS, keep_start, start_adapter
 from dpo_lite.model.adds_nothing import adds_nothing
 from dpo_lite.model.base import save_own_template
 from dpo_lite.model.download import fetch_weights
+from dpo_lite.model.precision import COMPUTED_IN, dtype_of, name_of
 from dpo_lite.model.scoring import causal_lm
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report.data import print_brief, print_report
@@ -216,6 +217,7 @@ def execute(
             report.rehearsal,
         )
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        ranks.of_first(lambda: _record_numbers(run, loaded))
         recorder.close()
         run.update_status(doing="evaluation")
         if recorder.stop_asked and trainer.state.global_step < trainer.state.max_steps:
@@ -269,6 +271,14 @@ def _save(run: Run, loaded: Loaded) -> None:
     base = loaded.recipe.model
     roles.save_policy(loaded.model, run.adapter, base.base, base.revision)
     save_own_template(loaded.tokenizer, base, run.adapter)
+
+
+def _record_numbers(run: Run, loaded: Loaded) -> None:
+    """Say in the manifest what was computed in, where fp16 did not do on the way."""
+    facts = run.manifest()
+    now = {COMPUTED_IN: name_of(dtype_of(loaded.model))}
+    if facts and facts | now != facts:
+        write_json(run.path / "manifest.json", facts | now)
 
 
 def _method(loaded: Loaded) -> Method:

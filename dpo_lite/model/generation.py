@@ -13,6 +13,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.batching import answers_in_batches
 from dpo_lite.model.device_memory import halving
 from dpo_lite.model.scoring import causal_lm
+from dpo_lite.model.step_graph import steps_recorded
 
 BATCH = 64
 
@@ -93,7 +94,7 @@ def answer_ids(
         for row, i in enumerate(part):
             ids[row, width - len(prompts[i]) :] = torch.tensor(list(prompts[i]))
             mask[row, width - len(prompts[i]) :] = 1
-        with plain_generation(lm):
+        with plain_generation(lm), steps_recorded(lm, width, max_new_tokens) as steps:
             out = lm.generate(
                 input_ids=ids.to(lm.device),
                 attention_mask=mask.to(lm.device),
@@ -102,6 +103,7 @@ def answer_ids(
                 pad_token_id=0,
                 use_cache=True,
                 **sampling,
+                **steps,
             )
         for i, row in zip(part, out[:, width:].tolist(), strict=True):
             answers[i] = _until_end(row, ends)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from dpo_lite.errors import UserError
 from dpo_lite.model.host_embedding import HostEmbedding
 from dpo_lite.model.scoring import causal_lm
 from dpo_lite.model.sharding import is_divided
+from dpo_lite.runs.folder import Run
+
+COMPUTED_IN = "computed_in"  # in manifest.json, a dtype's name without "torch."
 
 
 def dtype_of(model: torch.nn.Module) -> torch.dtype:
@@ -37,3 +42,19 @@ def to_fp32(model: torch.nn.Module) -> None:
         if getattr(module, "compute_dtype", None) == torch.float16:
             module.compute_dtype = torch.float32
     lm.config.dtype = torch.float32
+
+
+def as_it_was_trained(model: torch.nn.Module, folder: Path) -> None:
+    """In fp32 where fp16 did not do for the run whose adapter this is, or whose checkpoint.
+
+    Another card may have computed it in bf16, which is no reason: that holds what fp32 does.
+    """
+    if dtype_of(model) != torch.float16:
+        return
+    facts = (Run(at).manifest() for at in folder.resolve().parents[:2])
+    if any(found.get(COMPUTED_IN) == name_of(torch.float32) for found in facts):
+        to_fp32(model)
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -30,6 +30,7 @@ from dpo_lite.model.base_copies import is_of_base, without_copies
 from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.heads import attach_head, head_width
 from dpo_lite.model.own_start import has_start, save_plain, start_at
+from dpo_lite.model.precision import as_it_was_trained
 from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
 from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
@@ -156,9 +157,14 @@ def add_saved(
     """The model with a saved adapter under this name, nothing else changed in what is worn.
 
     Not by PEFT's loader: that takes the base of an adapter with a head for a classifier, beside
-    whose adapter none without a head can stand. Raises ValueError, OSError or RuntimeError.
+    whose adapter none without a head can stand. The base then computes in what that run did, where
+    that was more than fp16. Raises ValueError, OSError or RuntimeError.
     """
-    saved = adapter if isinstance(adapter, Adapter) else _read(model, adapter)
+    if isinstance(adapter, Adapter):
+        saved = adapter
+    else:
+        saved = _read(model, adapter)
+        as_it_was_trained(model, adapter_folder(str(adapter)))
     settings = saved.config | {"task_type": "CAUSAL_LM"}
     settings["modules_to_save"] = [SCALAR_HEAD] if head else None
     if head:

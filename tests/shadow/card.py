@@ -57,6 +57,7 @@ class Card(TorchDispatchMode):
         self.kernels: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
         self.limit: int | None = None  # live bytes beyond which memory runs out
+        self.strict = False  # whether the host may not wait, nor copy in a way that waits
         self.number = 1e-6
 
     # --- memory ----------------------------------------------------------------------------------
@@ -83,6 +84,12 @@ class Card(TorchDispatchMode):
     def reset_peak(self, *device) -> None:
         self.peak = self.live
 
+    def wait(self) -> None:
+        """The host waits for the card."""
+        if self.strict:
+            raise RuntimeError(f"called a synchronizing CUDA operation: {line()}")
+        self.waits[line()] += 1
+
     # --- operations ------------------------------------------------------------------------------
 
     def __torch_dispatch__(self, op, kinds, args=(), kwargs=None):
@@ -103,6 +110,8 @@ class Card(TorchDispatchMode):
                 raise AssertionError(
                     f"{name} takes a tensor of the host {tuple(x.shape)}: {line()}"
                 )
+        if self.strict and any(not isinstance(x, FakeTensor) and x.dim() for x in tensors):
+            self.wait()  # until it is copied
         if name == "_local_scalar_dense":
             return self._number(args[0])
         known = args[0] if name == "_to_copy" and not isinstance(args[0], FakeTensor) else None
@@ -129,7 +138,7 @@ class Card(TorchDispatchMode):
             with self:
                 return lora_product(*args, **kwargs)
         if name in WAITS:
-            self.waits[line()] += 1
+            self.wait()
         if name == "bincount":  # of a size that is not to be known
             size = kwargs.get("minlength") or args[2]
             result = torch.empty(size, dtype=torch.int64, device=args[0].device)
@@ -149,7 +158,7 @@ class Card(TorchDispatchMode):
         source = args[0] if name == "_to_copy" else args[1]
         quick = kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2])
         if not quick:
-            self.waits[line()] += 1
+            self.wait()
         known = remembered(source)
         with _disable_current_modes():
             if name == "copy_":
@@ -162,12 +171,35 @@ class Card(TorchDispatchMode):
             )
 
     def _number(self, tensor: torch.Tensor) -> float | int | bool:
-        self.waits[line()] += 1
+        self.wait()
         if (known := remembered(tensor)) is not None:
             return known.item()
         if tensor.dtype == torch.bool:
             return True
         return self.number if tensor.is_floating_point() else 1
+
+
+class Graph:
+    """A CUDA graph: what is recorded launches nothing, and one launch plays all of it."""
+
+    def __init__(self, card: Card):
+        self.card, self.kernels = card, Counter[str]()
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        before, strict = self.card.kernels.copy(), self.card.strict
+        self.card.strict = True
+        try:
+            yield
+        finally:
+            self.kernels = self.card.kernels - before
+            self.card.kernels, self.card.strict = before, strict
+
+    def replay(self) -> None:
+        self.card.kernels["graph"] += 1
+
+    def reset(self) -> None:
+        self.kernels.clear()
 
 
 def remembered(tensor: torch.Tensor) -> torch.Tensor | None:
@@ -278,6 +310,12 @@ def at_hand(card: Card) -> Iterator[Card]:
         "synchronize": lambda *device: None,
         "manual_seed_all": lambda seed: None,
         "is_current_stream_capturing": lambda: False,
+        "get_sync_debug_mode": lambda: 2 * card.strict,
+        "set_sync_debug_mode": lambda mode: setattr(card, "strict", mode in ("error", 2)),
+        "CUDAGraph": lambda: Graph(card),
+        "graph_pool_handle": lambda: (0, 0),
+        "graph": lambda graph, **options: graph.recorded(),
+        "set_stream": lambda stream: None,
         # Streams: one after the other, as if each waited for the others.
         "Stream": lambda *device: Mock(),
         "current_stream": lambda *device: Mock(),
@@ -285,8 +323,9 @@ def at_hand(card: Card) -> Iterator[Card]:
     }
 
     def tolist(tensor):
-        card.waits[line()] += 1
-        return remembered(tensor).tolist()
+        card.wait()
+        known = remembered(tensor)
+        return (torch.ones(tensor.shape, dtype=torch.int64) if known is None else known).tolist()
 
     with ExitStack() as stack:
         for name, answer in says.items():

@@ -14,12 +14,11 @@ from importlib import import_module
 from pathlib import Path
 from unittest.mock import patch
 
-from tests.shadow.card import Card, at_hand, remembered  # before torch
+from tests.shadow.card import Card, at_hand  # before torch
 
 # isort: split
 import torch
 from peft import PeftModel
-from torch._subclasses.fake_tensor import FakeTensor
 from transformers import Trainer
 
 from benchmarks.gpu import parts
@@ -45,12 +44,6 @@ def add_policy(base, section, seed, head=False):
         patch.object(models, "compute_dtype", lambda device: dtype or torch.bfloat16),
     ):
         return models.on_card(config, recipe(how), head)
-
-
-def ones(tensor):
-    """What the host reads, where it had not put it there."""
-    known = remembered(tensor)
-    return (torch.ones(tensor.shape, dtype=torch.int64) if known is None else known).tolist()
 
 
 def limited(card):
@@ -83,7 +76,6 @@ def figures(name, gib):
         # Nothing is moved, or written: a fake weight can be neither.
         stack.enter_context(patch.object(PeftModel, "to", lambda model, *given: model))
         stack.enter_context(patch.object(Trainer, "_save_checkpoint", lambda *given: None))
-        stack.enter_context(patch.object(FakeTensor, "tolist", ones))
         stack.enter_context(patch.object(roles, "add_policy", add_policy))
         stack.enter_context(patch.object(dpo, "check_identity", lambda *given: None))
         on = Bench(

@@ -12,15 +12,21 @@ from tests.shadow.card import Card, at_hand  # before torch
 
 # isort: split
 import gc
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import torch
 from transformers import LlamaConfig, Qwen2Config
+from transformers.generation.utils import StopCheck
 
+from dpo_lite.compare import lockstep
 from dpo_lite.memory.of_model import costs_here, tile
 from dpo_lite.memory.plan import Choice, predict
-from dpo_lite.model import roles
+from dpo_lite.model import batching, roles, step_graph
 from dpo_lite.model.choosing import choose_way
 from dpo_lite.model.device_memory import release
+from dpo_lite.model.expert_adapter import BASE
+from dpo_lite.model.generation import answer_ids
 from dpo_lite.model.precision import dtype_of
 from dpo_lite.model.recompute import recompute
 from dpo_lite.model.scoring import laid_out_tokens
@@ -73,7 +79,8 @@ def examples(count, prompt=120, answer=100):
 
 
 def with_layers(config, count):
-    return type(config)(**config.to_dict() | {"num_hidden_layers": count, "layer_types": None})
+    known = {name: value for name, value in config.to_dict().items() if name != "layer_types"}
+    return type(config)(**known | {"num_hidden_layers": count})
 
 
 def objective(task="dpo", dtype=torch.bfloat16):
@@ -138,6 +145,65 @@ def turing():
         more = sum(card.waits.values()) - before
         half = {str(p.dtype) for p in model.parameters() if p.is_floating_point()}
     return {"dtype": str(dtype), "way": way, "settled": settled, "waits": more, "all": sorted(half)}
+
+
+@contextmanager
+def tokens_of(card, count):
+    """Inside, answers are so long, whatever is read; yields launches and waits up to each token."""
+    seen = []
+
+    def stops(self, unfinished, tokens, length):
+        if self.streamer is not None:
+            self.streamer.put(tokens.cpu())
+        bool(unfinished.max() == 0)
+        seen.append((sum(card.kernels.values()), sum(card.waits.values())))
+        return len(seen) >= count
+
+    with patch.object(StopCheck, "__call__", stops):
+        yield seen
+
+
+class Nobody:
+    """What stands for a tokenizer where nobody reads."""
+
+    pad_token_id = 0
+
+    def decode(self, ids, **options):
+        return ""
+
+
+def tokens_drawn(card, layers, recorded, beside=False):
+    """Launches of one more token, how often the host waits for it, and the bytes that stay."""
+    tokens = step_graph.TRIED + 4
+    model = on_card(with_layers(SMALL, layers), recipe()).eval()
+    model.generation_config.eos_token_id = None
+    batching._known[model.base_model.model] = True
+    fewest = patch.object(step_graph, "FEWEST", tokens + (not recorded))
+    gc.collect()
+    before = card.live
+    with fewest, roles.policy(model), tokens_of(card, tokens) as seen:
+        if beside:
+            sampling, names = lockstep.Sampling(max_new_tokens=tokens), [BASE, roles.POLICY]
+            lockstep.answer(model, Nobody(), [3] * 9, names, [], sampling)
+        else:
+            answer_ids(model, [[3] * 9, [3] * 5], max_new_tokens=tokens, temperature=0.0)
+    gc.collect()
+    launched, waited = (after - at for at, after in zip(*seen[-2:], strict=True))
+    return {"launched": launched, "waited": waited, "stays": card.live - before}
+
+
+def decoding():
+    with at_hand(Card(24)) as card:
+        return tokens_drawn(card, 1, True)
+
+
+def decoding_by_layer():
+    found = {}
+    for layers in (1, 2):
+        with at_hand(Card(24)) as card:
+            for recorded in (False, True):
+                found[f"{recorded} {layers}"] = tokens_drawn(card, layers, recorded)["launched"]
+    return found
 
 
 def peaks(config, quantization, tokens):
@@ -281,7 +347,17 @@ def attempt(model, batch):
 
 SCENES = {
     scene.__name__: scene
-    for scene in (updates, turing, memory_half_b, memory_8b, long_rows, before_the_plan, runs_out)
+    for scene in (
+        updates,
+        turing,
+        decoding,
+        decoding_by_layer,
+        memory_half_b,
+        memory_8b,
+        long_rows,
+        before_the_plan,
+        runs_out,
+    )
 }
 if __name__ == "__main__":
     print(json.dumps({name: SCENES[name]() for name in sys.argv[1:]}))

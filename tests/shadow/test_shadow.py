@@ -50,7 +50,7 @@ def see(backend):
     return run
 
 
-SCENES = ("updates", "turing", "memory_8b", "before_the_plan", "runs_out")
+SCENES = ("updates", "turing", "decoding", "memory_8b", "before_the_plan", "runs_out")
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,25 @@ def test_a_card_without_bf16_of_its_own_computes_in_fp16(played):
         "waits": 1,
         "all": ["torch.float16", "torch.float32"],
     }
+
+
+TOKEN = 28  # launches of a token whose step is recorded, however many layers there are
+
+
+def test_a_drawn_tokens_step_is_one_launch(played):
+    """Beside it are the mask and the choice of the token; nothing in a step waits for the card, or
+    it could not be recorded; and the memory of the recorded one is given back."""
+    found = played["decoding"]
+    assert found["launched"] <= TOKEN
+    assert found["waited"] == 1  # to know whether all answers have ended
+    assert found["stays"] == 0
+
+
+@pytest.mark.long
+def test_layers_add_nothing_to_a_recorded_step(see):
+    found = see("scenes", "decoding_by_layer")["decoding_by_layer"]
+    assert found["True 1"] == found["True 2"] <= TOKEN
+    assert found["False 2"] - found["False 1"] > TOKEN
 
 
 def is_planned(scene):

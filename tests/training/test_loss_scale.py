@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,12 +13,13 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from dpo_lite.errors import UserError
-from dpo_lite.files import read_json
+from dpo_lite.files import read_json, write_json
 from dpo_lite.jobs import train as job
 from dpo_lite.model import base, roles
 from dpo_lite.model.choosing import choose_way
-from dpo_lite.model.precision import dtype_of, to_fp32
+from dpo_lite.model.precision import COMPUTED_IN, dtype_of, to_fp32
 from dpo_lite.recipe import AdapterSection, ModelSection, PPOSection, validate_recipe
+from dpo_lite.runs.folder import Run
 from dpo_lite.training import loss_scale, ppo, ppo_learning, trainer
 from dpo_lite.training.callbacks import RunRecorder
 from dpo_lite.training.loss_scale import LossScale
@@ -156,6 +159,48 @@ def test_a_model_that_fp16_does_not_hold_computes_in_fp32(tmp_path, quantization
     assert found.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("quantization", "place"), [("nf4", "adapter"), ("none", "checkpoints/checkpoint-4")]
+)
+def test_a_runs_adapter_is_worn_in_the_numbers_that_it_was_trained_in(
+    base_folder, tmp_path, quantization, place, in_fp16
+):
+    """fp32 where fp16 did not do; a card that has bf16 keeps it, and other runs keep fp16."""
+    roles.save_policy(load(base_folder, quantization), tmp_path / place, base_folder, None)
+    section = ModelSection(base=base_folder, quantization=quantization)
+    worn = {}
+    for said in ("float32", "float16", None):
+        facts = {"data": {"fingerprint": "", "examples": 1}}
+        write_json(tmp_path / "manifest.json", facts | ({COMPUTED_IN: said} if said else {}))
+        worn[said] = roles.load_policy(base.load_base(section), tmp_path / place)
+        assert dtype_of(worn[said]) == (torch.float32 if said == "float32" else torch.float16)
+    _, found = gradient(worn["float32"], DPO)
+    assert found.isfinite().all()
+    write_json(tmp_path / "manifest.json", facts | {COMPUTED_IN: "float32"})
+    in_bf16 = base.load_base(section).to(torch.bfloat16) if quantization == "none" else None
+    if in_bf16 is not None:
+        assert dtype_of(roles.load_policy(in_bf16, tmp_path / place)) == torch.bfloat16
+    # Beside others on one base, it is the base that is turned.
+    shared = roles.load_policy(base.load_base(section), _elsewhere(tmp_path, place))
+    assert dtype_of(shared) == torch.float16
+    roles.add_saved(shared, tmp_path / place, "column1", head=False, trained=False)
+    assert dtype_of(shared) == torch.float32
+
+
+def test_numbers_that_changed_on_the_way_are_recorded(base_folder, tmp_path, in_fp16):
+    run, model = Run(tmp_path), load(base_folder)
+    facts = {"data": {"fingerprint": "", "examples": 1}, COMPUTED_IN: "float16", "seed": 3}
+    write_json(tmp_path / "manifest.json", facts)
+    to_fp32(model)
+    job._record_numbers(run, SimpleNamespace(model=model))
+    assert run.manifest() == facts | {COMPUTED_IN: "float32"}
+
+
+def _elsewhere(run, place):
+    """The same adapter without its run."""
+    return shutil.copytree(run / place, run / "a" / "b" / "c")
+
+
 CARDS = {
     (8, 6): torch.bfloat16,
     (7, 5): torch.float16,
@@ -243,6 +288,7 @@ def test_a_skipped_update_changes_nothing_and_is_counted(train, monkeypatch):
     assert (place, still, kept[3][2]) == (1, 1, 2)
     assert scale == {"scale": 2.0**15, "good": 0, "skipped": 1}
     assert not torch.equal(kept[3][0][next(iter(after))], after[next(iter(after))])
+    assert whole.manifest()[COMPUTED_IN] == "float16"
     logged = [m for m in whole.records("metrics.jsonl") if "loss" in m]
     assert [m["skipped"] for m in logged] == [0, 1, 1, 1]
     assert [m["loss_scale"] for m in logged] == [2.0**16] + [2.0**15] * 3
