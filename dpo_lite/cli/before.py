@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from dpo_lite.cli.common import Overrides, app, console, join, say
-from dpo_lite.errors import disk_faults_told
+from dpo_lite.errors import UserError, disk_faults_told
 from dpo_lite.imports import quick_imports
 from dpo_lite.runs.progress import doing
 
@@ -42,31 +42,49 @@ def data(
         Path | None,
         typer.Option(help="Audit, and write the rows without doubtful ones to this .jsonl."),
     ] = None,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(help='What was decided of rows, {"row": 12, "decision": "flip"} a line.'),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="With --decisions: the .jsonl that follows from them.")
+    ] = None,
 ) -> None:
     """The data doctor: the format, what is dropped and why, lengths, what will be trained.
 
     Example:  dpo-lite data pairs.jsonl --model Qwen/Qwen3-4B
     Example:  dpo-lite data Anthropic/hh-rlhf data.limit=1000 --json
     Example:  dpo-lite data pairs.jsonl --audit --drop-doubtful sound.jsonl
+    Example:  dpo-lite data pairs.jsonl --decisions looked-at.jsonl --out sound.jsonl
     """
+    if (decisions is None) != (out is None):
+        raise UserError("--decisions and --out go together: what was decided, and the new file.")
+    from dpo_lite.data.decisions import apply_decisions, check_new_file, read_decisions
     from dpo_lite.jobs.doctor import asked_recipe, prepared  # what needs torch comes when needed
     from dpo_lite.report.data import print_report
 
     aside = Console(stderr=True)
-    found = dropped = None
+    found = dropped = decided = None
     with doing(aside, "reading the data") as spinner:
         recipe = asked_recipe(source, overrides or [], model, aside.print)
         if audit or picture or drop_doubtful:
             from dpo_lite.jobs import audit as auditing
 
             if drop_doubtful:
-                auditing.check_droppable(recipe, drop_doubtful)
+                sources = len(recipe.data.sources)
+                check_new_file(sources, drop_doubtful, auditing.DROPPING)
+        if out:
+            check_new_file(len(recipe.data.sources), out, "--out")
         tokenizer, rows = prepared(recipe, spinner.update, examples)
         report = rows.report
         if audit or picture or drop_doubtful:
             found = auditing.audit(recipe, tokenizer, rows, spinner.update)
             if drop_doubtful:
                 dropped = auditing.drop_doubtful(recipe, found, report.format, drop_doubtful)
+        if decisions and out:
+            made = read_decisions(decisions)
+            listed = found.rows if found else ()
+            decided = apply_decisions(recipe.data, report.format, made, out, listed)
     if picture and found:
         from dpo_lite.report.audit import draw_shortcuts
 
@@ -74,6 +92,7 @@ def data(
             draw_shortcuts(found.shortcuts, report.source, picture)
     if as_json:
         audited = {"audit": found.to_json() | {"dropped": dropped}} if found else {}
+        audited |= {"decided": decided} if decided else {}
         print(json.dumps(report.to_json() | audited, ensure_ascii=False, indent=2))
         return
     print_report(report, console)
@@ -85,6 +104,10 @@ def data(
         from dpo_lite.report.audit import dropped_words
 
         say(dropped_words(dropped, drop_doubtful))
+    if decided and out:
+        from dpo_lite.report.audit import decided_words
+
+        say(decided_words(decided, out))
 
 
 @app.command()

@@ -13,15 +13,15 @@ be trusted. Where it cannot tell chosen from rejected there is no list.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 
-from dpo_lite.data.linear import Sparse, folds_of, out_of_fold, sigmoid
+from dpo_lite.data.linear import Sparse, folds_of, margins_by, models_without, sigmoid
 from dpo_lite.data.shortcuts import FEATURES, TextPair, share_right, tokens
 from dpo_lite.rates import Rate
 
@@ -29,13 +29,24 @@ COLUMNS = 2**18  # for words and pairs of words, by their hash
 PENALTY = 1.0
 SURE = 0.8
 SCALES = np.geomspace(0.1, 100, 61)
+MOST_REASONS = 5
+
+
+class Reason(NamedTuple):
+    """What speaks for the other label: a word, or two, or a trivial feature that an answer has more
+    of; elsewhere the answers with it are preferred where the rejected one has it, and are not where
+    the chosen one does."""
+
+    what: str
+    of_rejected: bool
 
 
 @dataclass(frozen=True)
 class Doubts:
     """``right``: P(label is right) of every pair by a model of other prompts, (P,); ``doubtful``:
     places of the doubted ones, the most doubted first; ``accuracy``: pairs that the model orders as
-    the labels do; ``threshold``: how sure it must be; ``sure``: pairs it is as sure of, either way.
+    the labels do; ``threshold``: how sure it must be; ``sure``: pairs it is as sure of, either way;
+    ``reasons``: of each doubted pair, the weightiest first.
     """
 
     right: np.ndarray
@@ -43,6 +54,7 @@ class Doubts:
     threshold: float
     sure: int
     doubtful: list[int] = field(default_factory=list)
+    reasons: list[list[Reason]] = field(default_factory=list)
 
     @property
     def told(self) -> bool:
@@ -66,7 +78,9 @@ class Doubts:
 def doubts(pairs: Sequence[TextPair]) -> Doubts:
     """Cross-fitted doubts of P pairs."""
     groups = [pair.group if pair.group is not None else pair.prompt for pair in pairs]
-    margins = out_of_fold(word_gaps(pairs), folds_of(groups), PENALTY)
+    fold, (gaps, met) = folds_of(groups), word_gaps(pairs)
+    models = models_without(gaps, fold, PENALTY)
+    margins = margins_by(gaps, fold, models)
     right, accuracy = sigmoid(_scaled(margins)), share_right(margins, groups)
     threshold = max(float(right.mean()), SURE)
     found = Doubts(right, accuracy, threshold, 0)
@@ -75,7 +89,8 @@ def doubts(pairs: Sequence[TextPair]) -> Doubts:
     sure = int((np.maximum(right, 1 - right) >= threshold).sum())
     order = np.argsort(right, kind="stable")
     doubtful = [int(place) for place in order if 1 - right[place] >= threshold]
-    return Doubts(right, accuracy, threshold, sure, doubtful)
+    reasons = [_reasons(pairs[place], models[int(fold[place])], met) for place in doubtful]
+    return Doubts(right, accuracy, threshold, sure, doubtful, reasons)
 
 
 def _scaled(margins: np.ndarray) -> np.ndarray:
@@ -84,31 +99,56 @@ def _scaled(margins: np.ndarray) -> np.ndarray:
     return margins * SCALES[int(np.argmin(losses))]
 
 
-def word_gaps(pairs: Sequence[TextPair]) -> Sparse:
-    """What the chosen answer has more of than the rejected one, (P, those met).
+def word_gaps(pairs: Sequence[TextPair]) -> tuple[Sparse, np.ndarray]:
+    """What the chosen answer has more of than the rejected one, (P, those met), and which columns
+    were met.
 
     Each row of length 1: log(1 + count) of words and of two in a row, by their hash; the features.
     """
     rows, columns, values = [], [], []
     for place, pair in enumerate(pairs):
-        gaps = _counts(pair.chosen)
-        gaps.subtract(_counts(pair.rejected))
-        own = {column: gap for column, gap in gaps.items() if gap}
-        for number, (feature, _, _) in enumerate(FEATURES.values()):
-            gap = feature(pair.prompt, pair.chosen) - feature(pair.prompt, pair.rejected)
-            own[COLUMNS + number] = gap
+        own: dict[int, float] = {}
+        for column, _, gap in _gaps(pair):
+            own[column] = own.get(column, 0.0) + gap
+        own = {column: gap for column, gap in own.items() if gap or column >= COLUMNS}
         length = np.sqrt(sum(gap * gap for gap in own.values())) or 1.0
         rows += [place] * len(own)
         columns += own
         values += [gap / length for gap in own.values()]
     met, place = np.unique(np.array(columns, int), return_inverse=True)
-    return Sparse(len(pairs), len(met), np.array(rows, int), place, np.array(values, float))
+    return Sparse(len(pairs), len(met), np.array(rows, int), place, np.array(values, float)), met
 
 
-def _counts(answer: str) -> Counter[int]:
+def _gaps(pair: TextPair) -> Iterator[tuple[int, str, float]]:
+    """Column, name and by how much the chosen answer has more of it, of all that a pair has."""
+    chosen, rejected = _grams(pair.chosen), _grams(pair.rejected)
+    for gram in chosen | rejected:
+        gap = float(np.log1p(chosen[gram]) - np.log1p(rejected[gram]))
+        if gap:
+            yield crc32(gram.encode()) % COLUMNS, gram, gap
+    for number, (name, (feature, more, _)) in enumerate(FEATURES.items()):
+        gap = feature(pair.prompt, pair.chosen) - feature(pair.prompt, pair.rejected)
+        yield COLUMNS + number, f"{name} ({more})", gap
+
+
+def _grams(answer: str) -> Counter[str]:
     words = tokens(answer)
-    grams = Counter([*words, *(f"{a} {b}" for a, b in pairwise(words))])
-    counts: Counter[int] = Counter()
-    for gram, count in grams.items():
-        counts[crc32(gram.encode()) % COLUMNS] += float(np.log1p(count))  # type: ignore[assignment]
-    return counts
+    return Counter([*words, *(f"{a} {b}" for a, b in pairwise(words))])
+
+
+def _reasons(pair: TextPair, weights: np.ndarray, met: np.ndarray) -> list[Reason]:
+    """What moves the pair's margin most towards the other label; words that overlap are told
+    once."""
+    found = []
+    for column, name, gap in _gaps(pair):
+        moved = gap * weights[np.searchsorted(met, column)]
+        if moved < 0:
+            shown = name if column >= COLUMNS else f"“{name}”"
+            found.append((moved, Reason(shown, gap < 0), set(name.split())))
+    told: list[Reason] = []
+    known: set[str] = set()
+    for _, reason, words in sorted(found, key=lambda one: one[0]):
+        if len(told) < MOST_REASONS and known.isdisjoint(words):
+            told.append(reason)
+            known |= words
+    return told

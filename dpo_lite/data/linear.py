@@ -81,10 +81,20 @@ def fit(x: Sparse, penalty: float) -> np.ndarray:
 
 def out_of_fold(x: Sparse, fold: np.ndarray, penalty: float) -> np.ndarray:
     """Each row's margin by a model of the other folds: (n, columns), (n,) -> (n,)."""
+    return margins_by(x, fold, models_without(x, fold, penalty))
+
+
+def models_without(x: Sparse, fold: np.ndarray, penalty: float) -> dict[int, np.ndarray]:
+    """For every fold the weights (columns,) that the other folds teach."""
+    return {int(number): fit(x.rows(fold != number), penalty) for number in np.unique(fold)}
+
+
+def margins_by(x: Sparse, fold: np.ndarray, models: dict[int, np.ndarray]) -> np.ndarray:
+    """Each row's margin by the model that has not seen its fold: (n,)."""
     margins = np.zeros(x.n)
-    for number in np.unique(fold):
+    for number, weights in models.items():
         own = fold == number
-        margins[own] = x.rows(own).times(fit(x.rows(~own), penalty))
+        margins[own] = x.rows(own).times(weights)
     return margins
 
 

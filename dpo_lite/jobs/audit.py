@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from dpo_lite.data.decisions import check_new_file, columns_of, read_one_source, write_rows
 from dpo_lite.data.doubts import Doubts, doubts
+from dpo_lite.data.flips import turned
 from dpo_lite.data.formats import FORMATS
 from dpo_lite.data.linear import FOLDS
 from dpo_lite.data.prepare import PreparedData
 from dpo_lite.data.shortcuts import Shortcut, TextPair, shortcuts
-from dpo_lite.data.sources import read_source
+from dpo_lite.data.sources import Source
 from dpo_lite.data.tokens import encoder_of
-from dpo_lite.errors import UserError, disk_faults_told
-from dpo_lite.files import replaced, write_json
+from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe
+from dpo_lite.report.audit import audit_words, why_words
 
 FEWEST_PROMPTS = 10 * FOLDS  # with fewer a fold is a handful
 SHOWN = 10
+MOST_REVIEWED = 1000  # rows of a review, the most doubted ones
+DROPPING = "--drop-doubtful"
 
 
 @dataclass(frozen=True)
@@ -107,57 +110,89 @@ def _texts(recipe: Recipe, tokenizer: Any | None, data: PreparedData) -> list[Te
     ]
 
 
-def check_droppable(recipe: Recipe, out: Path) -> None:
-    """Raise UserError where rows cannot be told by their number, or the file cannot be."""
-    if len(recipe.data.sources) != 1:
-        raise UserError("--drop-doubtful writes the rows of one source; name one in data.train.")
-    if out.suffix != ".jsonl":
-        raise UserError(f"--drop-doubtful: {out} is written as JSON lines; end its name in .jsonl.")
-    if out.exists():
-        raise UserError(f"--drop-doubtful: {out} exists; choose another name or remove it first.")
-    if not out.parent.is_dir():
-        raise UserError(f"--drop-doubtful: there is no folder {out.parent}; make it first.")
-
-
 def drop_doubtful(recipe: Recipe, found: Audit, form: str, out: Path) -> dict[str, Any]:
     """Write the source's rows without those of ``found.rows``, and beside the file what was done.
 
-    ``form``: the name of the format it was recognised as. Rows that are held out, or that the
-    doctor leaves out anyway, are written as they are. Returns what stands beside it. Raises
+    ``form``: the name of the format it was recognised as. Returns what stands beside it. Raises
     UserError where a pair is made of two rows, or where there is no model to doubt by.
     """
-    check_droppable(recipe, out)
-    if any(one.grouped for one in FORMATS if one.name == form):
-        raise UserError(
-            f"--drop-doubtful: in the format {form} a pair is made of two rows, and which of them"
-            " is wrong is not known; look at the list."
-        )
+    check_new_file(len(recipe.data.sources), out, DROPPING)
+    refuse_grouped(form, DROPPING)
     if not found.doubts.told:
         raise UserError(
-            "--drop-doubtful: the small model cannot tell chosen from rejected in these data, so"
+            f"{DROPPING}: the small model cannot tell chosen from rejected in these data, so"
             " it has no say in which labels are wrong; nothing was written."
         )
-    (part,) = recipe.data.sources
-    source, dropped, kept = read_source(part.source, recipe.data.revision), set(found.rows), 0
-    with (
-        disk_faults_told(),
-        replaced(out) as partial,
-        open(partial, "w", encoding="utf-8") as file,
-    ):
-        for number, row in enumerate(islice(source.rows(), recipe.data.limit)):
-            if number not in dropped:
-                kept += 1
-                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-    facts = {
-        "parent": source.name,
-        "parent_content": source.key,
-        "rows": kept + len(dropped),
-        "kept": kept,
-        "dropped": len(dropped),
-        "dropped_rows": sorted(dropped),
-        "threshold": found.doubts.threshold,
-        "by": found.to_json()["doubts"] | {"rows": len(dropped)},
+    dropped = set(found.rows)
+    by = found.to_json()["doubts"] | {"rows": len(dropped)}
+    more = {"threshold": found.doubts.threshold, "by": by}
+    return write_rows(recipe.data, form, out, dropped, more=more)
+
+
+def refuse_grouped(form: str, what: str) -> None:
+    """Raise UserError where it takes two rows to make a pair. ``what`` is wanted of it."""
+    if any(one.grouped for one in FORMATS if one.name == form):
+        raise UserError(
+            f"{what}: in the format {form} a pair is made of two rows, and which of them"
+            " is wrong is not known; look at the list."
+        )
+
+
+def review_of(recipe: Recipe, found: Audit, data: PreparedData) -> dict[str, Any]:
+    """All that a review of the doubted rows needs, as JSON can say it: see data/reviews.py.
+
+    A row of several doubted pairs is there once. Raises UserError as ``drop_doubtful`` does, but
+    not where no label is doubted.
+    """
+    form = data.report.format
+    refuse_grouped(form, "Audit")
+    places = found.doubts.doubtful
+    first: dict[int, int] = {}
+    for order, place in enumerate(places):
+        first.setdefault(found.pairs[place].row, order)
+    kept = list(first.values())[:MOST_REVIEWED]
+    source = read_one_source(recipe.data)
+    columns = columns_of(source, recipe.data)
+    faults = _not_turned(source, {found.pairs[places[order]].row for order in kept}, columns, form)
+    return {
+        "content": source.key,
+        "section": recipe.data.model_dump(mode="json", exclude_unset=True),
+        "form": form,
+        "pairs": len(found.pairs),
+        "shortcuts": [shortcut.to_json() for shortcut in found.shortcuts],
+        "words": audit_words(found.shortcuts, found.doubts, len(found.pairs)),
+        "rows": len(first),
+        "doubtful": [_doubted(found, data, order, faults) for order in kept],
     }
-    with disk_faults_told():
-        write_json(out.with_name(out.name + ".json"), facts)
-    return facts
+
+
+def _not_turned(
+    source: Source, wanted: set[int], columns: Mapping[str, str] | None, form: str
+) -> dict[int, str]:
+    """Why a row's label cannot be turned round, of those in which it cannot."""
+    faults = {}
+    for number, row in enumerate(source.rows()):
+        if number in wanted:
+            try:
+                turned(row, number, form, columns)
+            except UserError as error:
+                faults[number] = str(error)
+    return faults
+
+
+def _doubted(
+    found: Audit, data: PreparedData, order: int, faults: Mapping[int, str]
+) -> dict[str, Any]:
+    place = found.doubts.doubtful[order]
+    pair, row = found.pairs[place], data.train[place]
+    earlier = json.loads(row["before"]) if row["before"] else []
+    other_way = float(1 - found.doubts.right[place])
+    return {
+        "row": pair.row,
+        "other_way": round(other_way, 3),
+        "turns": [[turn["role"], turn["content"]] for turn in earlier] + [["user", pair.prompt]],
+        "chosen": pair.chosen,
+        "rejected": pair.rejected,
+        "why": why_words(other_way, found.doubts.reasons[order]),
+        "no_flip": faults.get(pair.row, ""),
+    }

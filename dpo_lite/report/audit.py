@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dpo_lite.data.doubts import SURE, Doubts
+from dpo_lite.data.doubts import SURE, Doubts, Reason
 from dpo_lite.data.shortcuts import TOGETHER, Shortcut
 from dpo_lite.rates import EXPLAINED
 from dpo_lite.report.data import end_of, start_of
@@ -70,6 +70,18 @@ def doubts_words(doubts: Doubts) -> str:
     )
 
 
+def why_words(other_way: float, reasons: Sequence[Reason]) -> str:
+    """Why one label is doubted; ``other_way``: the probability that the other one is right."""
+    words = f"By the other prompts' answers it is {other_way:.0%} likely to be the other way round."
+    for of_rejected, what in (
+        (True, "For the rejected answer speaks"),
+        (False, "Against the chosen one speaks"),
+    ):
+        if told := [reason.what for reason in reasons if reason.of_rejected == of_rejected]:
+            words += f" {what} {', '.join(told)}."
+    return words
+
+
 def print_audit(
     found: Sequence[Shortcut],
     doubts: Doubts,
@@ -100,6 +112,19 @@ def dropped_words(facts: Mapping[str, Any], out: Path) -> str:
     return (
         f"{out}: {facts['kept']:,} of {facts['rows']:,} rows of {facts['parent']};"
         f" {facts['dropped']:,} doubtful ones left out, listed in {out.name}.json."
+    )
+
+
+def decided_words(facts: Mapping[str, Any], out: Path) -> str:
+    """What was written after a look; ``facts`` stand beside the file."""
+    left = facts.get("doubtful_not_looked_at", 0)
+    unseen = (
+        f" {counted(left, 'doubtful row')} nobody looked at, kept as they were." if left else ""
+    )
+    return (
+        f"{out}: {facts['kept']:,} of {facts['rows']:,} rows of {facts['parent']};"
+        f" {facts['dropped']:,} dropped, {facts['flipped']:,} turned round,"
+        f" {len(facts['kept_rows']):,} kept after a look, listed in {out.name}.json.{unseen}"
     )
 
 

@@ -8,6 +8,7 @@ import gradio as gr
 
 from dpo_lite.ui import parts
 from dpo_lite.ui.column_menus import ColumnMenus, lay_out_menus
+from dpo_lite.ui.data_review import ReviewPart, lay_out_review
 from dpo_lite.ui.uploads import ACCEPTED
 
 BUILTIN = "builtin:myths"
@@ -45,6 +46,7 @@ class DataTab:
     seen: gr.HTML
     upload: gr.UploadButton
     examine: gr.Button
+    audit: gr.Button
     use: gr.Button
     command: gr.HTML
     cancel: gr.Button
@@ -52,6 +54,7 @@ class DataTab:
     examples: Examples
     report: gr.State
     place: gr.State
+    review: ReviewPart
 
 
 def lay_out(command: str) -> DataTab:
@@ -71,6 +74,9 @@ def lay_out(command: str) -> DataTab:
         examine = gr.Button(
             "Examine", variant="primary", elem_id="data-examine", size="md", min_width=130, scale=2
         )
+        audit = gr.Button(
+            "Audit the labels", elem_id="data-audit", size="md", min_width=130, scale=1
+        )
         use = gr.Button(
             "Use in the recipe",
             interactive=False,
@@ -85,6 +91,7 @@ def lay_out(command: str) -> DataTab:
         seen,
         upload,
         examine,
+        audit,
         use,
         command=gr.HTML(command, elem_id="data-command", min_height=38),
         cancel=gr.Button("Cancel", elem_id="data-cancel", visible=False, size="sm"),
@@ -95,6 +102,7 @@ def lay_out(command: str) -> DataTab:
         examples=_lay_out_examples(),
         report=gr.State(None),
         place=gr.State(0),
+        review=lay_out_review(),
     )
 
 

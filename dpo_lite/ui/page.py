@@ -29,6 +29,7 @@ def build(page: Page) -> gr.Blocks:
         selected = remembered_names(storage_key="dl-selected-runs", secret=BROWSER_SECRET)
         page = replace(page, blocks=blocks, selected=selected)
         page = replace(page, wanted_data=gr.State(None), wanted_run=gr.State(None))
+        page = replace(page, wanted_audit=gr.State(None))
         address = [gr.Textbox(visible=False), gr.Textbox(visible=False)]
         with gr.Tabs(elem_id="tabs", selected="recipes") as tabs:  # only tabs may stand in here
             page = replace(page, tabs=tabs)

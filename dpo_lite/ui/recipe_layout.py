@@ -30,7 +30,8 @@ PICK_SCRIPT = """element.addEventListener("click", (event) => {
 class Start:
     """Three questions: which model, which data, which card; and the data's first row as read.
 
-    ``repair`` gets past a fault of the file; ``advice`` says what the recipe still needs, and
+    ``audit`` opens the audit of its labels in Data, ``repair`` gets past a fault of the file;
+    ``advice`` says what the recipe still needs, and
     ``needed`` does it.
     """
 
@@ -39,6 +40,7 @@ class Start:
     upload: gr.UploadButton
     card: gr.Dropdown
     seen: gr.HTML
+    audit: gr.Button
     repair: gr.Button
     menus: ColumnMenus
     advice: gr.HTML
@@ -117,6 +119,7 @@ class RecipesTab:
             self.start.data,
             self.start.card,
             self.start.seen,
+            self.start.audit,
             self.start.repair,
             self.start.advice,
             self.start.needed,
@@ -189,10 +192,13 @@ def _lay_out_start() -> Start:
             )
         menus = lay_out_menus("recipes")
         seen = gr.HTML(elem_id="recipes-seen")
+        with gr.Row(elem_classes="dl-buttons"):
+            small = {"size": "sm", "scale": 0, "min_width": 170}
+            audit = gr.Button("Audit its labels", visible=False, elem_id="recipes-audit", **small)
         repair = gr.Button(visible=False, elem_id="recipes-repair", size="sm")
         advice = gr.HTML(elem_id="recipes-advice")
         needed = gr.Button(visible=False, elem_id="recipes-needed", size="sm")
-    return Start(model, data, upload, card, seen, repair, menus, advice, needed)
+    return Start(model, data, upload, card, seen, audit, repair, menus, advice, needed)
 
 
 def _lay_out_actions() -> Actions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from dpo_lite.data.files import PLAIN, Reading
 from dpo_lite.data.glance import Glance, glance
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe, library
+from dpo_lite.recipe.edit import inline
 from dpo_lite.runs.processes import launch
 from dpo_lite.ui import column_menus, parts, start, status, will_train
 from dpo_lite.ui import recipe_views as views
@@ -24,6 +26,8 @@ from dpo_lite.ui.shared import Page, Updates
 from dpo_lite.ui.uploads import keep_upload
 
 DEFAULT = "dpo"
+# The keys of data by which its rows are read, which an audit of them needs too.
+READ_BY = ("format", "columns", "where", "encoding", "leave_out", "limit", "strip_prompt")
 
 
 def machine_memory() -> float:
@@ -57,6 +61,7 @@ def show_start(page: Page, tab: RecipesTab, draft: Draft, checked: Checked) -> U
         tab.start.model: gr.update(value=base if isinstance(base, str) else None),
         tab.start.data: gr.update(value=source),
         tab.start.seen: column_menus.seen_html(seen),
+        tab.start.audit: gr.update(visible=_has_labels(seen)),
         tab.start.repair: gr.update(visible=bool(found), value=found[0] if found else ""),
         **column_menus.show_menus(tab.start.menus, seen, fixed),
         **_show_needed(page, tab, checked.recipe),
@@ -121,6 +126,11 @@ def _look(
 ) -> Glance | None:
     found = will_train.local_source(source, reading)
     return None if found is None else glance(found, dict(columns), wanted)
+
+
+def _has_labels(seen: Glance | None) -> bool:
+    """Whether its rows say of two answers or more which is better."""
+    return seen is not None and seen.first is not None and len(seen.first.responses) > 1
 
 
 def _show_needed(page: Page, tab: RecipesTab, recipe: Recipe | None) -> Updates:
@@ -215,6 +225,13 @@ def connect_start(page: Page, tab: RecipesTab, show: Any, edit: dict[str, Any]) 
             return {}
         return show(draft, replace(draft, text=start.repaired(draft.text, found[1])))
 
+    def audited(draft: Draft) -> tuple[Any, Any]:
+        checked = check_text(draft.text)
+        section = (checked.values or {}).get("data") or {}
+        keys = [f"data.{key}={inline(section[key])}" for key in READ_BY if key in section]
+        return [_source(checked), keys, time.time()], gr.Tabs(selected="data")
+
+    tab.start.audit.click(audited, tab.draft, [page.wanted_audit, page.tabs], **parts.QUIET)
     tab.start.repair.click(repaired, tab.draft, outputs, **edit)
     menus = list(tab.start.menus.menus.values())
     events = [

@@ -22,7 +22,8 @@ class Page:
     order. A tab that works on one run starts with the first of them. Setting ``wanted_data`` to
     [source, overrides, time] puts the source into the recipe that is being made; [run, overrides,
     time, "run"] opens that run's recipe with other keys. Setting ``wanted_run`` to [name, time]
-    chooses that run in Compare.
+    chooses that run in Compare. Setting ``wanted_audit`` to [source, overrides, time] audits its
+    labels in Data.
     """
 
     runs: Path
@@ -35,6 +36,7 @@ class Page:
     selected: gr.BrowserState | None = None
     wanted_data: gr.State | None = None
     wanted_run: gr.State | None = None
+    wanted_audit: gr.State | None = None
 
 
 def changed(tab: str) -> gr.Button:

@@ -94,6 +94,7 @@ def sources(folder: Path) -> list[str]:
     """Data to choose from: the builtin ones, and what was uploaded, the newest first."""
     builtin = sorted(f"builtin:{path.parent.name}" for path in BUILTIN_FOLDER.glob("*/data"))
     kept = [path for path in (folder / "data").glob("*") if file_kind(path) and path.is_file()]
+    kept = [path for path in kept if path.with_suffix("") not in kept]  # what stands beside a file
     kept.sort(key=lambda path: -path.stat().st_mtime_ns)
     return [*map(str, kept), *builtin]
 

@@ -12,7 +12,7 @@ import gradio as gr
 
 from dpo_lite.errors import UserError
 from dpo_lite.recipe.loading import read_override
-from dpo_lite.ui import column_menus, data_views, parts
+from dpo_lite.ui import column_menus, data_review, data_views, parts
 from dpo_lite.ui.data_layout import BUILTIN, DataTab, lay_out
 from dpo_lite.ui.recipe_start import look
 from dpo_lite.ui.shared import Page, Updates
@@ -32,6 +32,7 @@ def build(page: Page) -> None:
     _connect_examples(tab)
     _connect_upload(page, tab)
     _connect_use(page, tab)
+    _connect_audit(page, tab)
 
 
 def command_words(source: str, base: str, keys: str) -> list[str]:
@@ -45,7 +46,9 @@ def command_words(source: str, base: str, keys: str) -> list[str]:
 
 
 def _command(source: str, base: str, keys: str) -> str:
-    return parts.command(command_words(source, base, keys))
+    """What Examine and the audit are in a terminal; the audit is of the texts, without a base."""
+    audited = [*command_words(source, "", keys), "--audit"]
+    return parts.command(command_words(source, base, keys)) + parts.command(audited)
 
 
 def split(keys: str) -> list[str]:
@@ -165,6 +168,39 @@ def _show_report(tab: DataTab, report: dict) -> Updates:
         tab.place: 0,
         **_show_example(tab, report, 0),
     }
+
+
+# --- its labels -----------------------------------------------------------------------------------
+
+
+def _connect_audit(page: Page, tab: DataTab) -> None:
+    def audit(source: str, keys: str, report: dict | None) -> Iterator[Updates]:
+        if report is None:  # nothing examined is not what there is to say now
+            yield {tab.report_html: ""}
+        try:
+            words = split(keys)
+        except UserError as error:
+            yield {tab.review.report: parts.note(error, "bad")}
+            return
+        yield from data_review.audit(page, tab.review, source, words)
+
+    def wanted(asked: list[Any]) -> Updates:
+        source, keys, _ = asked
+        return {tab.source.name: source, tab.source.keys: shlex.join(keys)}
+
+    shown, fields = tab.review.shows(), [tab.source.name, tab.source.keys]
+    asks, tells = [*fields, tab.report], [*shown, tab.report_html]
+    clicked = tab.audit.click(audit, asks, tells, **QUIET)
+    asked = page.wanted_audit.change(wanted, page.wanted_audit, fields, **QUIET)
+    auditing = asked.then(audit, asks, tells, **QUIET)
+    tab.review.cancel.click(
+        lambda: ("", gr.update(visible=False)),
+        None,
+        shown[:2],
+        cancels=[clicked, auditing],
+        **parts.QUIET,
+    )
+    data_review.connect_review(page, tab.review)
 
 
 # --- its examples ---------------------------------------------------------------------------------

@@ -44,6 +44,29 @@ def doctor(
     return report.to_json() | {"notes": report.notes}
 
 
+def audit(
+    channel: Channel,
+    cache: ModelCache,
+    source: str,
+    overrides: Sequence[str] = (),
+    code: bool = True,
+) -> dict[str, Any]:
+    """What ``dpo-lite data --audit`` finds, as ``jobs.audit.review_of`` gives it."""
+    channel.say("reading the data")  # without a base, and so without torch
+    from dpo_lite.jobs import audit as auditing
+    from dpo_lite.jobs.doctor import asked_recipe, prepared
+    from dpo_lite.recipe.consent import refuse_code
+
+    recipe = asked_recipe(source, list(overrides), None, channel.say)
+    if not code:
+        refuse_code(recipe)
+    if len(recipe.data.sources) != 1:
+        raise UserError("An audit is of the rows of one source; name one.")
+    tokenizer, data = prepared(recipe, channel.say)
+    found = auditing.audit(recipe, tokenizer, data, channel.say)
+    return auditing.review_of(recipe, found, data)
+
+
 def plan(
     channel: Channel, cache: ModelCache, recipe: dict[str, Any] | str, gpu: str | None = None
 ) -> dict[str, Any]:
@@ -172,6 +195,7 @@ def free(channel: Channel, cache: ModelCache) -> None:
 
 TASKS: dict[str, Task] = {
     "doctor": doctor,
+    "audit": audit,
     "plan": plan,
     "check": check,
     "generate": generate,

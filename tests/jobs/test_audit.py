@@ -3,12 +3,14 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from dpo_lite.cli import app
 from dpo_lite.errors import UserError
-from dpo_lite.jobs.audit import audit, drop_doubtful
+from dpo_lite.jobs.audit import audit, drop_doubtful, refuse_grouped, review_of
 from dpo_lite.jobs.doctor import asked_recipe, prepared
 from dpo_lite.report.audit import audit_words, draw_shortcuts, dropped_words, shortcut_rows
-from tests.data.test_audit import flipped, made, neutral, polite
+from tests.data.test_audit import POLITE, RUDE, flipped, made, neutral, polite
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,37 @@ def test_what_cannot_be_audited_or_dropped(wrong, tmp_path):
     with pytest.raises(UserError, match="cannot tell"):
         drop_doubtful(recipe, found, "triples", tmp_path / "a.jsonl")
     assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_a_review_lists_each_doubted_row_once_and_says_why(wrong):
+    path, _ = wrong
+    recipe, found, data = audited(path)
+    review = review_of(recipe, found, data)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [pair["row"] for pair in review["doubtful"]] == found.rows
+    assert review["rows"] == len(found.rows)
+    for pair in review["doubtful"]:
+        assert pair["chosen"] == rows[pair["row"]]["chosen"]
+        assert pair["turns"] == [["user", rows[pair["row"]]["prompt"]]]
+        assert pair["no_flip"] == ""
+    # what was planted is what is told: polite words speak for the answer that is labelled worse
+    why = review["doubtful"][0]["why"]
+    for_rejected, against_chosen = why.split(" Against the chosen one speaks ")
+    assert any(f"“{word}”" in for_rejected for word in POLITE)
+    assert any(f"“{word}”" in against_chosen for word in RUDE)
+    with pytest.raises(UserError, match="made of two rows"):
+        refuse_grouped("kto", "Audit")
+
+
+def test_decisions_on_the_command_line(wrong, tmp_path):
+    path, flips = wrong
+    made, out = tmp_path / "made.jsonl", tmp_path / "out.jsonl"
+    made.write_text("".join(f'{{"row": {row}, "decision": "flip"}}\n' for row in flips))
+    words = ["data", str(path), "--decisions", str(made)]
+    told = CliRunner().invoke(app, [*words, "--out", str(out)])
+    assert told.exit_code == 0, told.output
+    assert f"{len(flips)} turned round" in " ".join(told.output.split())
+    before = [json.loads(line) for line in path.read_text().splitlines()]
+    after = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {n for n, row in enumerate(before) if row != after[n]} == flips
+    assert all(after[n]["chosen"] == before[n]["rejected"] for n in flips)
