@@ -26,6 +26,7 @@ MUST_HOLD = {
     "dpo_lite/py.typed",
     "dpo_lite/ui/style.css",
     "dpo_lite/ui/page.js",
+    "dpo_lite/ui/reach.js",
     "dpo_lite/builtin/myths/model.safetensors",
     *(f"dpo_lite/recipe/shipped/{name}.yaml" for name in RECIPES),
 }

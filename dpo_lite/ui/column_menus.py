@@ -101,7 +101,7 @@ def seen_html(seen: Glance | None) -> str:
     elif answers:
         texts.append(("answer", "", answers[0]))
     cells = "".join(
-        f'<section class="dl-response {kind}"><h4>{name}</h4>'
+        f'<section class="dl-response {kind}"><h2>{name}</h2>'
         f'<div class="dl-text"><mark>{esc(_short(text))}</mark></div></section>'
         for name, kind, text in texts
     )

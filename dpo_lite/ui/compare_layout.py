@@ -149,7 +149,7 @@ def lay_out() -> CompareTab:
         with gr.Row(equal_height=True):
             loaded = gr.HTML("", padding=False, elem_id="compare-loaded")
             free = gr.Button("Free", size="sm", elem_id="compare-free", min_width=90, scale=0)
-        gr.HTML('<p class="dl-title">Win rates of the blind votes</p>', padding=False)
+        gr.HTML('<h2 class="dl-title">Win rates of the blind votes</h2>', padding=False)
         rates = gr.HTML("", padding=False, elem_id="compare-rates")
         export = _lay_out_export()
     return CompareTab(

@@ -141,7 +141,7 @@ def _lay_out_source() -> Source:
 
 def _lay_out_examples() -> Examples:
     with gr.Column(visible=False) as column:
-        gr.HTML('<h3 class="dl-title">Examples as the model reads them</h3>')
+        gr.HTML('<h2 class="dl-title">Examples as the model reads them</h2>')
         with gr.Row():
             back = gr.Button("Previous", elem_id="data-previous", min_width=90, size="sm")
             position = gr.HTML(elem_id="data-at")

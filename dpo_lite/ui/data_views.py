@@ -19,8 +19,8 @@ def doctor_report(report: Report) -> str:
     notes = "".join(note(text, "warn") for text in report.get("notes", []))
     return (
         f'<div class="dl-card dl-outcome"><dl class="dl-lines">{_facts(report)}</dl>{notes}</div>'
-        f'<h3 class="dl-title">Lengths in {esc(report["unit"])}</h3>{histograms(report)}'
-        f'<h3 class="dl-title">What was left out</h3>{_dropped(report)}'
+        f'<h2 class="dl-title">Lengths in {esc(report["unit"])}</h2>{histograms(report)}'
+        f'<h2 class="dl-title">What was left out</h2>{_dropped(report)}'
     )
 
 
@@ -106,13 +106,13 @@ def example(report: Report, place: int) -> str:
         hint = "The prompt alone: the policy answers it by itself."
     responses = "".join(
         f'<section class="dl-response dl-{"bad" if rank or label is False else "good"}">'
-        f"<h4>{_label(rank, count, label)}</h4>"
+        f"<h3>{_label(rank, count, label)}</h3>"
         f'<div class="dl-text"><mark>{esc(text)}</mark></div></section>'
         for rank, text in enumerate(shown["responses"])
     )
     return (
         f'<div class="dl-example"><p class="dl-muted dl-small">Row {esc(shown["row"])}. {hint}</p>'
-        f'<section><h4>prompt</h4><div class="dl-text">{esc(shown["prompt"])}</div></section>'
+        f'<section><h3>prompt</h3><div class="dl-text">{esc(shown["prompt"])}</div></section>'
         f'<div class="dl-responses">{responses}</div></div>'
     )
 

@@ -249,7 +249,7 @@ def _lay_out_section(title: str, own: list[FormField]) -> dict[str, Any]:
     """A title and its fields; two short ones stand side by side."""
     inputs: dict[str, Any] = {}
     if own:
-        gr.HTML(f'<h3 class="dl-title">{title}</h3>')
+        gr.HTML(f'<h2 class="dl-title">{title}</h2>')
     for short, group in itertools.groupby(own, _is_short):
         neighbours = list(group)
         if not short:
@@ -287,27 +287,34 @@ def _component(form_field: FormField) -> gr.Textbox | gr.Dropdown:
 
 
 def _lay_out_text() -> Text:
-    gr.HTML('<h3 class="dl-title">As YAML</h3>')
+    gr.HTML('<h2 class="dl-title">As YAML</h2>')
     fault = gr.HTML(elem_id="recipes-yaml-fault")
     yaml = gr.Code(
         language="yaml",
         interactive=True,
+        label="The recipe as YAML",
         show_label=False,
         elem_id="recipes-yaml",
         lines=20,
         max_lines=44,
         wrap_lines=True,
     )
-    gr.HTML('<h3 class="dl-title">What is changed</h3>')
+    gr.HTML('<h2 class="dl-title">What is changed</h2>')
     difference = gr.HTML(elem_id="recipes-diff", min_height=28)
     return Text(fault, yaml, difference)
 
 
 def _lay_out_saving() -> Saving:
-    gr.HTML('<h3 class="dl-title">Keep it as your own</h3>')
+    gr.HTML('<h2 class="dl-title">Keep it as your own</h2>')
     with gr.Row(equal_height=False):
         name = gr.Textbox(
-            container=False, elem_id="recipes-save-name", min_width=150, scale=3, max_lines=1
+            label="Name of your recipe",
+            show_label=False,
+            container=False,
+            elem_id="recipes-save-name",
+            min_width=150,
+            scale=3,
+            max_lines=1,
         )
         save = gr.Button("Save", elem_id="recipes-save", size="md", min_width=90, scale=1)
         overwrite = gr.Button(

@@ -30,10 +30,10 @@ def cards(
     """
     blocks = []
     if own:
-        blocks.append(f'<h3 class="dl-title">Your recipes</h3>{_grid(own, picked)}')
+        blocks.append(f'<h2 class="dl-title">Your recipes</h2>{_grid(own, picked)}')
     if fitting:
         title = f"Recipes that ship and fit {esc(where)}"
-        blocks.append(f'<h3 class="dl-title">{title}</h3>{_grid(fitting, picked)}')
+        blocks.append(f'<h2 class="dl-title">{title}</h2>{_grid(fitting, picked)}')
     if others:
         title = f"{counted(len(others), 'recipe')} for a larger card"
         opened = " open" if any(identity(entry) == picked for entry in others) else ""

@@ -187,6 +187,7 @@ def _lay_out_manage() -> Manage:
     with gr.Accordion("Rename or delete", open=False, visible=False, elem_id="runs-manage") as fold:
         with gr.Row(elem_classes="dl-buttons"):
             name = gr.Textbox(
+                label="New name of the run",
                 show_label=False,
                 placeholder="new name",
                 elem_id="runs-new-name",

@@ -91,7 +91,7 @@ def run_table(by_name: Statuses, selected: Sequence[str], most: int = SHOWN_RUNS
     heads = "".join(
         f'<th class="{css}">{name}</th>'
         for name, css in (
-            ("", ""),
+            ('<span class="dl-unseen">selected</span>', ""),
             ("run", ""),
             ("state", ""),
             ("progress", ""),
@@ -135,7 +135,7 @@ def _row(
         f'<td class="dl-number">{esc(_left(status))}</td>',
         f'<td class="dl-muted">{_when(started)}</td>',
     ]
-    css = ' class="dl-chosen"' if chosen else ""
+    css = ' class="dl-chosen" aria-current="true"' if chosen else ""
     return f'<tr data-run="{esc(name)}"{css} tabindex="0">{"".join(cells)}</tr>'
 
 

@@ -101,9 +101,14 @@ def launch_options(host: str, port: int, share: bool, password: str | None) -> d
         "strict_cors": True,
         "theme": theme(),
         "css": (HERE / "style.css").read_text(encoding="utf-8"),
-        "head": f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>",
+        "head": "".join(f"<script>{_script(name)}</script>" for name in ("page.js", "reach.js")),
         "app_kwargs": {"middleware": [Middleware(Guard, hosts=hosts)]},
     }
+
+
+def _script(name: str) -> str:
+    """A file as a script that shares no names with another's."""
+    return "{\n" + (HERE / name).read_text(encoding="utf-8") + "\n}"
 
 
 def login(password: str):
@@ -190,12 +195,12 @@ def theme() -> gr.themes.Base:
         block_title_text_weight="550",
         button_primary_background_fill="#0f766e",
         button_primary_background_fill_hover="#0c5f59",
-        button_primary_background_fill_dark="#17877d",
-        button_primary_background_fill_hover_dark="#1d9d92",
+        button_primary_background_fill_dark="#12796f",
+        button_primary_background_fill_hover_dark="#158077",
         button_primary_text_color="#ffffff",
         button_primary_text_color_dark="#ffffff",
         button_primary_border_color="#0f766e",
-        button_primary_border_color_dark="#17877d",
+        button_primary_border_color_dark="#12796f",
         # Edges at 3 : 1 and words at 4.5 : 1 to what is behind them, as WCAG 2.1 AA asks.
         button_border_width="1px",
         button_secondary_border_color="#858f9d",
@@ -203,6 +208,20 @@ def theme() -> gr.themes.Base:
         input_border_width="1px",
         input_border_color="#858f9d",
         input_border_color_dark="#6b7684",
+        color_accent="#0f766e",
+        checkbox_border_color="#858f9d",
+        checkbox_border_color_dark="#6b7684",
+        checkbox_background_color_selected_dark="#12796f",
+        link_text_color="#0f766e",
+        link_text_color_visited="#0f766e",
+        link_text_color_hover="#0c5f59",
+        link_text_color_dark="#3dbcae",
+        link_text_color_visited_dark="#3dbcae",
+        link_text_color_hover_dark="#5ed0c3",
+        body_text_color_subdued="#5b6675",
+        body_text_color_subdued_dark="#9ba6b3",
+        input_placeholder_color="#5b6675",
+        input_placeholder_color_dark="#9ba6b3",
         block_info_text_color="#5b6675",
         block_info_text_color_dark="#9ba6b3",
         button_secondary_background_fill="#ffffff",
