@@ -119,7 +119,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="c1cb9bd38ad0257c5e678c11ca023955d030aa437cb63eb41ff2538a63437a96",
+    recorded="b8e2c897879429a53954780aa734bcd0f27956c9608e1a0941d0d3b28af75d96",
 )
 
 FOREST = Algorithm(
