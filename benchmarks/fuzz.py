@@ -23,8 +23,11 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
+import typer.main
 import yaml
 
 from dpo_lite.errors import in_words
@@ -72,9 +75,8 @@ def damaged_value(draw: random.Random, value):
 def recipes(draw: random.Random, folder: Path) -> None:
     """A shipped recipe with values, words or bytes of it changed."""
     from dpo_lite.recipe import load_recipe, to_yaml
-    from dpo_lite.recipe.library import shipped
 
-    text = Path(draw.choice(list(shipped())).path).read_bytes()
+    text = draw.choice(shipped_recipes()).read_bytes()
     if draw.random() < 0.5:
         changed = damaged_value(draw, yaml.safe_load(text))
         text = yaml.safe_dump(changed, allow_unicode=True).encode("utf-8", "replace")
@@ -85,6 +87,13 @@ def recipes(draw: random.Random, folder: Path) -> None:
     loaded = load_recipe(file)
     file.write_text(to_yaml(loaded), encoding="utf-8")
     assert load_recipe(file) == loaded, "a recipe is another one when it is read again"
+
+
+@cache
+def shipped_recipes() -> list[Path]:
+    from dpo_lite.recipe.library import shipped
+
+    return [entry.path for entry in shipped()]
 
 
 def command_lines(draw: random.Random, folder: Path) -> None:
@@ -172,10 +181,16 @@ def votes(draw: random.Random, folder: Path) -> None:
     passed_over(folder)
 
 
+@cache
+def recipe_of_a_run() -> bytes:
+    from dpo_lite.recipe import load_recipe, to_yaml
+
+    return to_yaml(load_recipe("quickstart")).encode()
+
+
 def run_folders(draw: random.Random, folder: Path) -> None:
     """A finished run, one of its files damaged, listed and shown by page and terminal."""
     from dpo_lite.cli import main
-    from dpo_lite.recipe import load_recipe, to_yaml
     from dpo_lite.runs.folder import create_run
     from dpo_lite.ui import compare_question, publish_views, run_views
     from dpo_lite.ui.curves import View
@@ -202,7 +217,7 @@ def run_folders(draw: random.Random, folder: Path) -> None:
         if name == hit and draw.random() < 0.5:
             raw = damaged_bytes(draw, raw)
         (run.path / name).write_bytes(raw)
-    recipe, log = to_yaml(load_recipe("quickstart")).encode(), b"a line\n" * 5
+    recipe, log = recipe_of_a_run(), b"a line\n" * 5
     run.recipe_file.write_bytes(damaged_bytes(draw, recipe) if hit == "recipe.yaml" else recipe)
     (run.path / "log.txt").write_bytes(damaged_bytes(draw, log) if hit == "log.txt" else log)
     found = run_views.statuses(folder)
@@ -244,6 +259,13 @@ def tried(kind: str, seed: int, folder: Path) -> str:
 def fuzz(kinds: list[str], count: int, seed: int) -> dict[str, Counter[str]]:
     """So many inputs, dealt out evenly; how they ended, by kind, and one example of each fault."""
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in kinds}
+    commands = cache(typer.main.get_command)  # made once, which takes longer than most inputs
+    with patch.object(typer.main, "get_command", commands):
+        _fuzz(kinds, count, seed, counts)
+    return counts
+
+
+def _fuzz(kinds: list[str], count: int, seed: int, counts: dict[str, Counter[str]]) -> None:
     for number in range(count):
         kind = kinds[number % len(kinds)]
         folder = Path(tempfile.mkdtemp())
@@ -255,7 +277,6 @@ def fuzz(kinds: list[str], count: int, seed: int) -> dict[str, Counter[str]]:
                 print(f"{kind}, seed {seed + number}:\n{last}\n", file=sys.stderr, flush=True)
             outcome = last.splitlines()[-1]
         counts[kind][outcome] += 1
-    return counts
 
 
 def run() -> None:

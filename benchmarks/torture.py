@@ -19,11 +19,12 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from rich.console import Console
@@ -40,12 +41,13 @@ from dpo_lite.training.callbacks import RunRecorder
 
 UPDATES, STOPPED_AFTER = 6, 5
 SAME, SAID, WRONG = "same bytes", "one sentence", "WRONG"
-OF_A_CLOCK = ("memory", "seconds")
+OF_A_CLOCK = ("memory", "seconds", "seconds/drawing", "seconds/judging", "seconds/learning")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Runs to copy from, and where: one that nobody stopped, and one stopped near its end."""
+    """Runs to copy from, and where: one that nobody stopped, and one stopped near its end.
+    ``more``: sections of their recipe that are not as always."""
 
     whole: Run
     stopped: Run
@@ -53,6 +55,7 @@ class Stage:
     data: str
     folder: Path
     cache: Path
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,21 @@ class Outcome:
     words: str
 
 
-def recipe_for(base: str, data: str, folder: Path, name: str, **train) -> Recipe:
+def recipe_for(
+    base: str, data: str, folder: Path, name: str, more: dict[str, Any] | None = None, **train
+) -> Recipe:
+    """A short run; ``more``: sections that are added, ``train`` keys of that one."""
+    more = more or {}
     options = {"lr": 1e-3, "batch_size": 8, "max_steps": UPDATES, "save_steps": 2} | train
-    return validate_recipe(
-        {
-            "model": {"base": base},
-            "data": {"train": data},
-            "train": options,
-            "eval": {"prompts": ["who?"], "max_new_tokens": 4, "generate": 2, "limit": 4}
-            | {"sample_steps": 2},
-            "run": {"folder": str(folder), "name": name},
-        },
-        "torture",
-    )
+    values = more | {
+        "model": {"base": base},
+        "data": {"train": data},
+        "train": options | more.get("train", {}),
+        "eval": {"prompts": ["who?"], "max_new_tokens": 4, "generate": 2, "limit": 4}
+        | {"sample_steps": 2},
+        "run": {"folder": str(folder), "name": name},
+    }
+    return validate_recipe(values, "torture")
 
 
 @contextmanager
@@ -92,14 +97,18 @@ def stopped_after(step: int, number: int = signal.SIGINT) -> Iterator[None]:
         yield
 
 
-def set_up(base: str, data: str, folder: Path) -> Stage:
+def set_up(base: str, data: str, folder: Path, more: dict[str, Any] | None = None) -> Stage:
     """Train the two runs, with a cache of their own."""
-    cache = folder / "cache"
+    cache, more = folder / "cache", more or {}
+
+    def trained(name: str) -> Run:
+        return job.start(recipe_for(base, data, folder, name, more), "torture", _quiet())
+
     with cache_at(cache):
-        whole = job.start(recipe_for(base, data, folder, "whole"), "torture", _quiet())
+        whole = trained("whole")
         with stopped_after(STOPPED_AFTER):
-            stopped = job.start(recipe_for(base, data, folder, "stopped"), "torture", _quiet())
-    return Stage(whole, stopped, base, data, folder, cache)
+            stopped = trained("stopped")
+    return Stage(whole, stopped, base, data, folder, cache, more)
 
 
 @contextmanager
@@ -217,7 +226,8 @@ def told_to_end(stage: Stage, place: Path, at: Kill) -> Run:
 
 
 def _train(stage: Stage, place: Path) -> None:
-    job.start(recipe_for(stage.base, stage.data, place, "killed"), "torture", _quiet())
+    recipe = recipe_for(stage.base, stage.data, place, "killed", stage.more)
+    job.start(recipe, "torture", _quiet())
 
 
 def _quiet() -> Console:
@@ -234,6 +244,15 @@ def main() -> None:
     patch("dpo_lite.report.run.draw_curves", lambda run: None).start()  # takes longer than the run
     stage = set_up("builtin:myths", "builtin:myths", folder)
     cases = [case for case in CASES if options.only in case.name]
+    well = table(cases, stage)
+    print(f"{well} of {len(cases)}: same bytes, or one sentence")
+    if not options.work:
+        shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(well < len(cases))
+
+
+def table(cases: Sequence[Case], stage: Stage) -> int:
+    """Try them and print a line of each; returns how many were well."""
     well = 0
     for case in cases:
         outcome = tried(case, stage)
@@ -242,10 +261,7 @@ def main() -> None:
         told = outcome.words if not good else case.line(outcome.words) if case.words else ""
         verdict = outcome.verdict if good else WRONG
         print(f"{verdict:<13} {case.name:<52} {' '.join((told or '').split())}", flush=True)
-    print(f"{well} of {len(cases)}: same bytes, or one sentence")
-    if not options.work:
-        shutil.rmtree(folder, ignore_errors=True)
-    sys.exit(well < len(cases))
+    return well
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        return wilson(self.share, self.n) if self.n else None
+        sound = self.n is not None and self.n > 0 and 0 <= self.share <= 1  # else a damaged file's
+        return wilson(self.share, self.n) if self.n is not None and sound else None
 
     @property
     def few(self) -> bool:

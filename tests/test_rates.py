@@ -111,3 +111,11 @@ def test_a_line_of_the_metrics():
     assert logged_rate(line, "rewards/accuracies", "eval_t_") == Rate(0.5, 8)
     assert logged_rate(line, "truthful") == Rate(0.25, 4)
     assert logged_rate(line, "rewards/accuracies") is None
+
+
+def test_a_share_that_cannot_be_one_has_no_interval():
+    """Of a damaged file: it is shown as it stands."""
+    assert [Rate(*of).interval for of in ((1.2, 9), (-0.1, 9), (0.5, -3), (float("nan"), 9))] == (
+        [None] * 4
+    )
+    assert Rate(1.2, 9).words() == "120%"

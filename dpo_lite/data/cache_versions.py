@@ -72,7 +72,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="3234dd31578aeb2b9d4dbe2db36f4eda820c387abedfbe259b75c5435f7a877a",
+    recorded="300a37cb4dbf5e99832c11565373d7055b309c3730b50e99ed1f95ba0272fe04",
 )
 
 SCORING = Algorithm(

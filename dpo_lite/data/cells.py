@@ -51,7 +51,8 @@ def is_boolean(value: Any) -> bool:
 
 def is_message(value: Any) -> bool:
     """One turn, also as JSON text (CSV)."""
-    return _are_turns([decoded(value)], beyond_doubt=isinstance(value, str))
+    turn = decoded(value)
+    return isinstance(turn, dict) and _are_turns([turn], beyond_doubt=isinstance(value, str))
 
 
 def is_messages(value: Any) -> bool:

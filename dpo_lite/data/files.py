@@ -43,6 +43,11 @@ class Reading:
         named = (name.rpartition(":") for name in self.leave_out)
         return {int(number) for file, _, number in named if file in (path.name, str(path))}
 
+    def unknown(self, paths: Sequence[Path]) -> list[str]:
+        """The lines that are named of none of these files."""
+        known = {*(path.name for path in paths), *map(str, paths)}
+        return [name for name in self.leave_out if name.rpartition(":")[0] not in known]
+
     @property
     def key(self) -> str:
         """Changes with what is read; empty where nothing is said."""

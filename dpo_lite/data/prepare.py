@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from datasets import Dataset
@@ -24,7 +25,7 @@ from dpo_lite.data.mismatched import with_mismatched
 from dpo_lite.data.mixing import beyond_weights
 from dpo_lite.data.pool import Pool
 from dpo_lite.data.report import OWN, DataReport, Ledger
-from dpo_lite.data.sources import read_source
+from dpo_lite.data.sources import Source, read_source
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection
@@ -82,6 +83,7 @@ def prepare(
     sources = [
         read_source(part.source, section.revision, reading_of(section)) for part in section.sources
     ]
+    _check_left_out(section, sources)
     encoded = [
         encode_source(source, options_of(section, part), encoder, say)
         for source, part in zip(sources, section.sources, strict=True)
@@ -112,6 +114,18 @@ def prepare(
     report = report_of(train, whole, evals, dropped, most, some, section.raw)
     sets = {name: chosen.dataset() for name, chosen in evals.items()}
     return PreparedData(rows, sets, train.lengths(), report, most, report.fingerprint)
+
+
+def _check_left_out(section: DataSection, sources: list[Source]) -> None:
+    """Raises UserError where data.leave_out names a line of a file that no source has."""
+    reading, files = reading_of(section), [file for source in sources for file in source.files]
+    parts = [part.source for part in section.held_out or [] if part.source not in sources[0].splits]
+    while reading.unknown(files) and parts:
+        files += read_source(parts.pop(), section.revision, reading).files
+    if unknown := reading.unknown(files):
+        close = get_close_matches(unknown[0].rpartition(":")[0], [f.name for f in files], n=1)
+        hint = f"did you mean {close[0]}?" if close else "put its name right, or take it out."
+        raise UserError(f"data.leave_out: no source has the file of {unknown[0]}; {hint}")
 
 
 def _limit_all(pool: Pool, held_out: dict[str, Pool], most: int, on_long: str) -> None:

@@ -19,8 +19,8 @@ RATINGS = (  # of the chosen and the rejected response
 def refuse_tie(row: DataRow) -> None:
     """Ratings beside the columns must say the same as the columns."""
     for pair in RATINGS:
-        ratings = [row.get(key) for key in pair]
-        if all(map(is_number, ratings)):
+        ratings = [row[key] for key in pair if key in row]
+        if len(ratings) == len(pair) and all(map(is_number, ratings)):
             chosen, rejected = map(float, ratings)
             if chosen <= rejected:
                 raise BadRow(Reason.TIE if chosen == rejected else Reason.OPPOSITE)

@@ -21,7 +21,7 @@ MARK = re.compile(
 def refuse_other_senses(row: DataRow, prompt: list[Message]) -> None:
     """Raises BadRow where the row brings a picture, video or sound, or its question marks one."""
     for name in COLUMNS:
-        if decoded(row.get(name)) not in (None, "", [], {}, False):
+        if name in row and decoded(row[name]) not in (None, "", [], {}, False):
             raise BadRow(Reason.SENSES, f"the column {name}")
     for turn in prompt:
         found = MARK.search(turn["content"]) if turn["role"] == "user" else None

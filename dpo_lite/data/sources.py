@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpo_lite.data.examples import DataRow
@@ -34,7 +34,8 @@ SHARDS = re.compile(r"-\d{5}-of-(\d{5})")
 class Source:
     """Rows of one split, where they come from, and the other splits that stand beside them.
 
-    ``rows()`` starts from the first row each time. ``key`` changes with the content.
+    ``rows()`` starts from the first row each time. ``key`` changes with the content. ``files``: of
+    all its splits, where they are files whose lines can be left out by name.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Source:
     splits: list[str]
     rows: Callable[[], Iterator[DataRow]]
     key: str
+    files: tuple[Path, ...] = ()
 
     @property
     def held_out_splits(self) -> list[str]:
@@ -105,7 +107,9 @@ def _folder(spec: str, head: str, folder: Path, split: str, reading: Reading) ->
         raise UserError(f"data: {folder} holds no {', '.join(KINDS)} file.")
     split = choose_split(head, list(files), split)
     _check_whole(folder, split, files[split])
-    return _files(spec, head, files[split], split, list(files), reading)
+    found = _files(spec, head, files[split], split, list(files), reading)
+    every = tuple(path for paths in files.values() for path in paths)
+    return found if reading == PLAIN else replace(found, files=every)
 
 
 def _check_whole(folder: Path, split: str, paths: list[Path]) -> None:
@@ -149,7 +153,7 @@ def _files(
     for path in paths:
         if file_kind(path) is None:
             raise UserError(f"data: {path} is no {', '.join(KINDS)} file.")
-    return Source(spec, head, split, splits, rows, content_hash(paths) + reading.key)
+    return Source(spec, head, split, splits, rows, content_hash(paths) + reading.key, tuple(paths))
 
 
 def _saved_to_disk(spec: str, head: str, folder: Path, split: str) -> Source:

@@ -23,8 +23,10 @@ def all_texts(example: Example) -> list[str]:
 
 def told_apart(answer: str) -> str:
     """Equal for equal answers: their words and calls, whatever white space and ids they have."""
-    calls = [{key: call[key] for key in call if key != "id"} for call in calls_of(answer)]
-    return answer.strip() + (_json(calls) if calls else "")
+    calls = calls_of(answer)
+    if not calls:
+        return answer.strip()
+    return answer.strip() + _json([{k: call[k] for k in call if k != "id"} for call in calls])
 
 
 def bare_answer(answer: str) -> str:

@@ -18,12 +18,11 @@ from peft import PeftModel
 
 from dpo_lite.data.packing import Encoded
 from dpo_lite.data.tokens import Encoder, encoder_of
-from dpo_lite.files import read_json
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import (
-    CONFIG,
     adapter_folder,
     check_adapter,
+    config_of,
     is_reward,
     start_adapter,
     trained_adapter,
@@ -136,7 +135,7 @@ def judge_recipe(
             values["data"] = {"train": data, "format": raw, "template": recipe.data.template}
     else:
         adapter = adapter_folder(name)
-        base = (read_json(adapter / CONFIG) or {}).get("base_model_name_or_path")
+        base = config_of(adapter).get("base_model_name_or_path")
         values = {"model": {"base": base or ""}, "data": {"train": data or "-"}}
         if is_reward(adapter):
             values["task"] = "reward"

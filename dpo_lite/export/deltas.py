@@ -17,8 +17,7 @@ import torch
 from dpo_lite.errors import UserError
 from dpo_lite.export.expert_deltas import expert_deltas
 from dpo_lite.export.file_names import FileNames
-from dpo_lite.files import read_json
-from dpo_lite.model.adapter_files import CONFIG, WEIGHTS
+from dpo_lite.model.adapter_files import WEIGHTS, config_of
 from dpo_lite.model.adapter_names import PREFIX, renaming
 from dpo_lite.model.adapter_settings import refusal
 from dpo_lite.model.base_copies import without_copies
@@ -98,7 +97,7 @@ def read_deltas(
     ``read`` gives a tensor of the base's files.
     Raises UserError where the adapter is of a kind that is not merged, or is no one's of this base.
     """
-    settings = read_json(adapter / CONFIG) or {}
+    settings = config_of(adapter)
     if why := refusal(settings):
         raise UserError(f"The adapter {why}")
     try:

@@ -13,8 +13,7 @@ import torch
 
 from dpo_lite.errors import UserError
 from dpo_lite.export.deltas import scale_of
-from dpo_lite.files import read_json
-from dpo_lite.model.adapter_files import CONFIG, WEIGHTS
+from dpo_lite.model.adapter_files import WEIGHTS, config_of
 from dpo_lite.model.adapter_names import PREFIX
 from dpo_lite.model.adapter_settings import refusal
 from dpo_lite.model.stacking import Adapter
@@ -27,7 +26,7 @@ HEADS = ("embed_tokens", "lm_head")
 
 def plain(folder: Path) -> Adapter:
     """Raises UserError for what such programs do not know, in words that name it."""
-    config = read_json(folder / CONFIG) or {}
+    config = config_of(folder)
     if why := refusal(config):
         raise UserError(f"The adapter {why}")
     tensors = load_tensors(folder / WEIGHTS)

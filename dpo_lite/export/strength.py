@@ -19,13 +19,14 @@ from typing import Any
 from safetensors.torch import save_file
 
 from dpo_lite.errors import UserError
-from dpo_lite.files import read_json, write_json
+from dpo_lite.files import write_json
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import (
     CONFIG,
     TOKENIZER,
     WEIGHTS,
     adapter_folder,
+    config_of,
     is_reward,
     judges_only,
     start_adapter,
@@ -105,7 +106,7 @@ def at_strength(run: Run, recipe: Recipe, strength: float) -> Adapter:
 
 def read_plain(folder: Path) -> Adapter:
     """A saved adapter that is linear in B. Raises UserError for another one."""
-    config, tensors = read_json(folder / CONFIG) or {}, load_tensors(folder / WEIGHTS)
+    config, tensors = config_of(folder), load_tensors(folder / WEIGHTS)
     others = sorted(name for name in tensors if not any(part in name for part in UP + DOWN))
     if config.get("use_dora"):
         what = "is DoRA, whose rows have lengths of their own"

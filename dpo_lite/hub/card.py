@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from dpo_lite.files import read_json
 from dpo_lite.hub.licence import base_licence
 from dpo_lite.hub.subject import Subject
 from dpo_lite.judge.verdicts import markdown, read_verdicts
-from dpo_lite.model.adapter_files import REWARD_FILE
+from dpo_lite.model.adapter_files import config_of, mean_of
 from dpo_lite.names import is_public, repository
 from dpo_lite.rates import Rate, explained
 from dpo_lite.report.kept import kept_words
@@ -115,7 +114,7 @@ def _card(subject: Subject) -> Card:
 
 def _facts(subject: Subject) -> Facts:
     """What a task's own rows are written from."""
-    mean = (read_json(subject.adapter / REWARD_FILE) or {}).get("mean")  # none at a checkpoint yet
+    mean = mean_of(subject.adapter)  # none at a checkpoint yet
     return Facts(subject.recipe, subject.run.manifest(), subject.base, mean)
 
 
@@ -190,7 +189,7 @@ def _held_out(subject: Subject) -> str:
 
 
 def _adapter_numbers(subject: Subject) -> str:
-    config = read_json(subject.adapter / "adapter_config.json") or {}
+    config = config_of(subject.adapter)
     adapter = subject.recipe.adapter
     rank, alpha = config.get("r", adapter.r), config.get("lora_alpha", adapter.alpha)
     kind = "DoRA" if config.get("use_dora") else "LoRA"

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lite.errors import UserError
-from dpo_lite.files import read_json, write_json, write_text
+from dpo_lite.files import write_json, write_text
 from dpo_lite.hub.card import model_card
 from dpo_lite.hub.public_recipe import public_recipe
 from dpo_lite.hub.subject import Subject
-from dpo_lite.model.adapter_files import REWARD_FILE, TOKENIZER, WEIGHTS
+from dpo_lite.model.adapter_files import REWARD_FILE, TOKENIZER, WEIGHTS, config_of
 from dpo_lite.model.adds_nothing import adds_nothing
 from dpo_lite.names import is_public
 from dpo_lite.recipe import Recipe, load_recipe
@@ -65,7 +65,7 @@ def stage(
     named = repo or recipe.hub.repo
     repo = checked_repo(f"user/{run.name}" if looking and not named else named)
     shutil.copyfile(subject.adapter / WEIGHTS, folder / "adapter_model.safetensors")
-    config = read_json(subject.adapter / "adapter_config.json")
+    config = config_of(subject.adapter)
     config |= {
         "base_model_name_or_path": subject.base,
         "revision": subject.revision,

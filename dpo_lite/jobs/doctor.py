@@ -73,8 +73,7 @@ def _names_recipe(source: str) -> bool:
     """A recipe's file, or the name of one; a data set of that name in this folder goes first."""
     if source.endswith((".yaml", ".yml")):
         return True
-    names = [entry.name for entry in (*library.own(), *library.shipped())]
-    return source in names and not Path(source).exists()
+    return source in library.names() and not Path(source).exists()
 
 
 def _task_of(pairs: str | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -12,7 +12,15 @@ from dpo_lite.data.prepare import PreparedData
 from dpo_lite.data.report import held_out_words
 from dpo_lite.errors import UserError
 from dpo_lite.jobs.launch import check_divided
-from dpo_lite.memory.capacity import GIB, card, free_memory, seconds_per_epoch, speed_here
+from dpo_lite.memory.capacity import (
+    GIB,
+    card,
+    free_memory,
+    host_memory,
+    host_needs,
+    seconds_per_epoch,
+    speed_here,
+)
 from dpo_lite.memory.cards import card_named, of_memory
 from dpo_lite.memory.longest import longest_example, longest_pair
 from dpo_lite.memory.plan import MemoryPlan, advice, bar, choose_plan, largest_update
@@ -37,6 +45,8 @@ class Forecast:
     notes: list[str]
     longest: MemoryPlan | None = None  # for the longest example that a card has room for
     positions: int | None = None  # of the base; None where it names no limit
+    host: dict[str, float] = field(default_factory=dict)  # bytes of RAM by what they are for
+    ram: float | None = None  # free bytes of it; None where the plan is for another machine
 
     @property
     def fits(self) -> bool:
@@ -54,14 +64,27 @@ class Forecast:
             lines += [f"   {'usable on the card':<22} {usable / GIB:6.2f} GiB", ""]
             lines.append(bar(plan.parts.values(), usable))
         lines += ["", plan.words()]
-        if plan.on_host:
-            lines.append(f"the layers' inputs wait in {plan.on_host / GIB:.1f} GiB of RAM")
+        lines += _ram(self.host, self.ram)
         lines.append(self.costs.held.words())
         lines += _times(self.epochs)
         if self.longest:
             lines += _room(self.longest, self.positions)
         lines.append("it fits" if self.fits else "it does not fit; change one of these:")
         return [*lines, *(f"  - {way}" for way in self.advice), *self.notes]
+
+
+def _ram(needs: dict[str, float], free: float | None) -> list[str]:
+    """What the host's memory must hold beside the card's, and whether it can."""
+    whole = sum(needs.values())
+    parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in needs.items())
+    of = "" if free is None else f", {free / GIB:.1f} are free"
+    lines = [f"RAM: {whole / GIB:.1f} GiB ({parts}){of}"]
+    if free is not None and whole > free:
+        lines.append(
+            f"warning: that is {(whole - free) / GIB:.1f} GiB more RAM than is free; close other"
+            " programs, or the system may end the run"
+        )
+    return lines
 
 
 def _room(longest: MemoryPlan, positions: int | None) -> list[str]:
@@ -145,7 +168,8 @@ def forecast(
             notes.append(f"no time is told: the speed of {gpu} in bf16 is not known")
     positions = position_limit(config)
     room = longest_example(costs, recipe, memory, longest_pair(positions)) if on_card else None
-    return Forecast(plan, costs, memory, ways, epochs, notes, room, positions)
+    host, ram = host_needs(plan, costs, on_card), None if gpu else host_memory()
+    return Forecast(plan, costs, memory, ways, epochs, notes, room, positions, host, ram)
 
 
 def _divided_words(costs: Costs, cards: int) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import write_json
-from dpo_lite.model.adapter_files import WEIGHTS
+from dpo_lite.model.adapter_files import CONFIG, REWARD_FILE, WEIGHTS
 from dpo_lite.model.identity import base_identity
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.runs.folder import Run
@@ -45,11 +45,14 @@ NOT_DECIDING = (
 )
 # Keys that explain why a hash differs.
 DATA, BASE, START, REWARD = "the data", "the base's weights", "the start adapter", "the reward"
+START_AS, REWARD_AS = "the start adapter's settings", "the reward model's settings"
 BEHIND = {
     DATA: ("data.train", "data."),
     BASE: ("model.base", "model.revision"),
     START: ("model.adapter",),
+    START_AS: ("model.adapter",),
     REWARD: ("ppo.reward",),
+    REWARD_AS: ("ppo.reward",),
 }
 # Without which a checkpoint does not fit what is trained.
 FIXED = ("task", "adapter.", "train.optimizer", "ppo.estimator")
@@ -70,6 +73,8 @@ def facts_of(run: Run, loaded: Loaded) -> Facts:
         BASE: _base(loaded),
         START: _hash(run.start / WEIGHTS),
         REWARD: _reward(run, loaded.recipe),
+        START_AS: _hash(run.start / CONFIG),
+        REWARD_AS: _settings(run, loaded.recipe),
     }
 
 
@@ -191,6 +196,13 @@ def _reward(run: Run, recipe: Recipe) -> str | None:
     return own or _hash(run.reward / WEIGHTS)
 
 
+def _settings(run: Run, recipe: Recipe) -> list[str | None] | None:
+    """What the weights of reward adapters are used with: scale and layers, and the mean."""
+    count = sum(one.is_adapter for one in recipe.ppo.rewards)
+    copies = [run.reward_copy(number) for number in range(count)]
+    return [_hash(copy / name) for copy in copies for name in (CONFIG, REWARD_FILE)] or None
+
+
 def _hash(path: Any) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
@@ -213,6 +225,8 @@ def _short(value: Any) -> Any:
     """A hash as people compare it: by its first letters."""
     if isinstance(value, dict):
         return " ".join(str(_short(part)) for part in value.values())
+    if isinstance(value, list):
+        return " ".join("missing" if part is None else str(_short(part)) for part in value)
     return value[:12] if isinstance(value, str) and len(value) == 64 else value
 
 

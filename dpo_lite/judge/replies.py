@@ -94,7 +94,7 @@ def ask(
     times = {key: keys.count(key) for key in missing} if len(missing) < len(keys) else {}
     for key, reply in _replies(judge, missing):
         judge.known[key] = reply
-        _keep(judge, key, missing[key], reply, read(reply.text))
+        keep(judge, key, missing[key], reply, read(reply.text))
         progress(times.get(key, 1))
     found = [Judged(key, judge.known[key], read(judge.known[key].text)) for key in keys]
     if len({one.key for one in found}) > 1 and all(one.read is None for one in found):
@@ -139,7 +139,8 @@ def _replies(judge: Judge, questions: dict[str, Messages]) -> Iterator[tuple[str
 
 
 @disk_faults_told()
-def _keep(judge: Judge, key: str, messages: Messages, reply: Reply, read: Any) -> None:
+def keep(judge: Judge, key: str, messages: Messages, reply: Reply, read: Any) -> None:
+    """Add a reply to the judge's file, if it has one; ``read``: what was read of it."""
     if judge.file is None:
         return
     judge.file.parent.mkdir(parents=True, exist_ok=True)

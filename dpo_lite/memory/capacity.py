@@ -8,12 +8,13 @@ import psutil
 import torch
 
 from dpo_lite.memory.cards import card_named, speed_of
-from dpo_lite.memory.plan import Choice
+from dpo_lite.memory.plan import Choice, MemoryPlan
 from dpo_lite.model.dry_run import Costs
 
 GIB = 2**30
 CONTEXT = 0.7 * GIB  # what CUDA itself and the allocator's gaps take on a card
 USABLE = 0.9  # of the free memory of the card at hand
+LIBRARIES = 2 * GIB  # of the host's memory: Python, torch and what CUDA keeps there
 
 UTILISATION = (0.35, 0.6)  # share of that peak that QLoRA training reaches, from published runs
 SELECTIVE = 0.1  # of a forward pass: norms, rotations, activations and the adapter again, assumed
@@ -26,6 +27,24 @@ def free_memory(device: torch.device) -> float | None:
     held = torch.cuda.memory_allocated(device)
     free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - held
     return USABLE * free + held
+
+
+def host_needs(plan: MemoryPlan, costs: Costs, on_card: bool) -> dict[str, float]:
+    """Bytes of the host's memory by what they are for. A base that is loaded
+    is read through mapped files, whose pages give way, so it is not among them."""
+    needs = {"the libraries": float(LIBRARIES)}
+    if not on_card:
+        return needs | {"the run": float(plan.total)}
+    if plan.choice.embeddings == "cpu":
+        needs["the embedding"] = float(costs.embedding)
+    if plan.on_host:
+        needs["the layers' inputs"] = float(plan.on_host)
+    return needs
+
+
+def host_memory() -> float:
+    """Bytes of this machine's memory that are free, or would be if they were asked for."""
+    return float(psutil.virtual_memory().available)
 
 
 def card(name: str) -> tuple[float, float | None]:

@@ -5,6 +5,8 @@ Nothing here loads a model: an adapter that does not do is refused before the ba
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,26 @@ def config_of(folder: Path) -> dict[str, Any]:
     names = [config.get("base_model_name_or_path") or "", *saved]
     if not all(isinstance(name, str) for name in names):
         raise UserError(f"{folder / CONFIG} is damaged (names in it are no text); copy it again.")
+    if not all(isinstance(config.get(key) or 0, (int, float)) for key in ("r", "lora_alpha")):
+        raise UserError(f"{folder / CONFIG} is damaged (its rank is no number); copy it again.")
     return config
+
+
+def mean_of(folder: Path) -> float | None:
+    """The mean reward that is taken off, of a reward model; None where there is none beside it.
+
+    Raises UserError where the file is damaged.
+    """
+    file = folder / REWARD_FILE
+    if not file.is_file():
+        return None
+    try:
+        mean = json.loads(file.read_bytes())["mean"]
+        if type(mean) in (int, float) and math.isfinite(mean):
+            return float(mean)
+    except (ValueError, RecursionError, KeyError, TypeError, OverflowError):
+        pass
+    raise UserError(f"{file} is damaged (it holds no mean of rewards); copy the adapter again.")
 
 
 def judges_only(name: str, instead: str) -> str:

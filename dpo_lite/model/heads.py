@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from dpo_lite.model.adapter_files import REWARD_FILE
+from dpo_lite.model.adapter_files import REWARD_FILE, mean_of
 from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
 
 
@@ -51,5 +51,4 @@ def write_mean(adapter: Path, mean: float, responses: int) -> None:
 
 def read_mean(adapter: Path) -> float:
     """The mean to subtract; 0 for an adapter of another maker, which has none."""
-    file = adapter / REWARD_FILE
-    return json.loads(file.read_text(encoding="utf-8"))["mean"] if file.is_file() else 0.0
+    return mean_of(adapter) or 0.0

@@ -21,8 +21,7 @@ from peft import (
 from safetensors.torch import save_file
 
 from dpo_lite.errors import UserError
-from dpo_lite.files import read_json
-from dpo_lite.model.adapter_files import CONFIG, WEIGHTS, adapter_folder, check_adapter
+from dpo_lite.model.adapter_files import WEIGHTS, adapter_folder, check_adapter, config_of
 from dpo_lite.model.adapter_names import renaming
 from dpo_lite.model.adapter_settings import HEADED, refusal
 from dpo_lite.model.attach import attach, attach_saved, tensors_for_plain_peft
@@ -141,7 +140,7 @@ def _on_base(
 def _read(model: torch.nn.Module, adapter: str | Path) -> Adapter:
     """An adapter's files, without copies of the model's own weights."""
     folder = adapter_folder(str(adapter))
-    config, tensors = read_json(folder / CONFIG) or {}, load_tensors(folder / WEIGHTS)
+    config, tensors = config_of(folder), load_tensors(folder / WEIGHTS)
     if why := refusal(config):
         raise ValueError(f"it {why}")
     if any(map(is_of_base, tensors)):

@@ -72,6 +72,12 @@ def own(folder: str | Path = OWN_FOLDER) -> list[Entry]:
     return [_entry(path, own=True) for path in newest]
 
 
+def names(folder: str | Path = OWN_FOLDER) -> set[str]:
+    """What one's own recipes and those that ship are called; none of them is read."""
+    mine = {path.stem for path in Path(folder).glob("*.yaml") if path.is_file()}
+    return mine | {path.stem for path in RECIPES_FOLDER.glob("*.yaml")}
+
+
 def save_own(
     text: str, name: str, folder: str | Path = OWN_FOLDER, overwrite: bool = False
 ) -> Path:

@@ -6,6 +6,7 @@ What concerns two sections at once is settled in ``schema``.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -30,7 +31,7 @@ class Section(BaseModel):
     @classmethod
     def yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         """YAML reads yes and no as true and false, which pydantic would take for 1 and 0."""
-        wanted = str(cls.model_fields[info.field_name].annotation)
+        wanted = _wanted(cls, info.field_name)
         if (
             isinstance(value, bool)
             and "bool" not in wanted
@@ -40,6 +41,12 @@ class Section(BaseModel):
         # Pydantic takes 1e3 for a whole number, but beyond 64 bits says that it is none.
         whole = isinstance(value, float) and value.is_integer() and "float" not in wanted
         return int(value) if whole and re.search(r"\bint\b", wanted) else value
+
+
+@cache
+def _wanted(section: type[Section], name: str) -> str:
+    """The type of a key as text, which takes longer to write down than to look through."""
+    return str(section.model_fields[name].annotation)
 
 
 class RunSection(Section):

@@ -5,6 +5,7 @@
     samples.jsonl   answers, by ANSWERED_BY        log.txt        what the terminal showed
     checkpoints/    to resume from                 adapter/       the result
     report.md, curves.png                          most_wrong.json  held-out pairs, of some
+    metrics.places.json  of a very long metrics.jsonl: see dpo_lite.runs.places
 
 Files are replaced atomically or appended to line by line, so a reader may look at any time.
 """
@@ -23,6 +24,7 @@ from typing import Any
 
 from dpo_lite.errors import UserError, disk_faults_told, in_words
 from dpo_lite.files import replaced, safe_name, write_json
+from dpo_lite.runs import places, tails
 from dpo_lite.runs.checkpoints import complete
 from dpo_lite.runs.lines import (
     METRICS,
@@ -185,6 +187,13 @@ class Run:
         tail.read()
         return tail
 
+    def note_places(self) -> None:
+        """Have it written down where the lines of a long metrics.jsonl stand that are drawn, while
+        it grows: whoever opens it then need not read it all."""
+        with contextlib.suppress(OSError):
+            if (self.path / METRICS).stat().st_size > tails.NOTED:
+                self.followed(METRICS)
+
     def damages(self, read: Callable[[str], Tail] | None = None) -> list[str]:
         """Sentences about files of the run that cannot be read, and lines that were left out.
 
@@ -202,6 +211,7 @@ class Run:
 
     def rewrite(self, file: str, records: Iterable[dict[str, Any]]) -> None:
         """Replace all lines of a .jsonl file in one step."""
+        places.forget(self.path / file)
         with replaced(self.path / file) as partial, open(partial, "w", encoding="utf-8") as stream:
             for record in records:
                 stream.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -3,7 +3,8 @@
 All of a short file is kept. Of a long one that is cut into cells of equal size the first line of
 each, however it grew: the cells are doubled whenever there are more than ``MOST``. Updates have
 one such grid, and what is measured seldom, between them, has another, so that no held-out point
-is lost among a million updates.
+is lost among a million updates. Where the lines stand that were kept of a very long file is
+written beside it (dpo_lite.runs.places), so that the next one to open it need not read it all.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dpo_lite.runs import places
 from dpo_lite.runs.lines import sound_record
 
 Record = dict[str, Any]
 MOST = 3_000  # lines of a kind: a panel draws 240 points, and a tenth says how it ends
 ALL = 4 * 2**20  # bytes of which every line is looked at
+NOTED = 4 * ALL  # bytes after which it is written down anew where the kept lines stand
 CHUNK = 2**18
 UPDATE = b'"loss":'
 # Where a line begins that does not look like an update, as the trainer writes it.
@@ -65,6 +68,7 @@ class Tail:
         self._newest: list[tuple[int, Record]] = []
         self.records: list[Record] = []
         self.lost = 0
+        self._noted = 0
 
     def read(self) -> list[Record]:
         """All that is new. A file that was replaced or cut is read anew."""
@@ -83,6 +87,8 @@ class Tail:
             return self.records
 
     def _read_on(self, size: int) -> None:
+        if not self._place and size > NOTED:
+            self._recall(size)
         if size - self._place > ALL:
             cell = self._updates.cell
             while size / cell > MOST:
@@ -93,8 +99,43 @@ class Tail:
             while text := _whole_lines(stream, size - self._place):
                 self._take(text)
                 self._place += len(text)
+            if self._place - self._noted > NOTED:
+                self._note(stream)
         both = {**dict(self._updates.kept), **dict(self._others.kept), **dict(self._newest)}
         self.records = [both[place] for place in sorted(both)]
+
+    def _note(self, stream: BinaryIO) -> None:
+        """Write down where the kept lines stand."""
+        self._noted = self._place
+        kept = (self._updates.kept, self._others.kept, self._newest)
+        found = places.Places(
+            self._place,
+            places.edges(stream, self._place),
+            self.lost,
+            [self._updates.cell, self._others.cell],
+            *([place for place, _ in own] for own in kept),
+        )
+        places.write_down(self.path, found)
+
+    def _recall(self, size: int) -> None:
+        """Take up what was written down, if it is of this file; each line is read again."""
+        found = places.noted(self.path, size)
+        if found is None:
+            return
+        kept: list[list[tuple[int, Record]]] = []
+        for own, of_updates in ((found.updates, True), (found.others, False), (found.newest, True)):
+            lines = places.lines_at(self.path, own)
+            if lines is None or any((UPDATE in line) != of_updates for line in lines):
+                return
+            records = [sound_record(line, self.path.name) for line in lines]
+            sound = [record for record in records if record is not None]
+            if len(sound) < len(records):
+                return
+            kept.append(list(zip(own, sound, strict=True)))
+        self._updates.kept, self._others.kept, self._newest = kept
+        self._updates.cell, self._others.cell = found.cells
+        self._place = self._noted = found.read
+        self.lost = found.lost
 
     def _take(self, text: bytes) -> None:
         """Keep of some whole lines those that begin a cell."""

@@ -100,6 +100,7 @@ class RunRecorder(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         if ranks.first():
+            self.run.note_places()
             self.saved(state.global_step)
 
     def on_log(self, args, state, control, logs=None, **kwargs):

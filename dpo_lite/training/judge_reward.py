@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from dpo_lite.errors import UserError
+from dpo_lite.judge.client import Reply
 from dpo_lite.judge.questions import BEST, conversation_of, read_score, score_question
-from dpo_lite.judge.replies import ask, open_judge
+from dpo_lite.judge.replies import ask, keep, open_judge, question_key
 from dpo_lite.recipe import JudgeSection, Recipe
 
 Say = Callable[[str], None]
@@ -44,15 +45,31 @@ def scorer(
     return scores
 
 
-def try_judge(recipe: Recipe) -> None:
+_tried: dict[str, Reply] = {}  # before there was a run to keep it
+
+
+def keep_tried(recipe: Recipe, replies: Path) -> None:
+    """Keep what the judge said when it was tried, where the run keeps its replies."""
+    if not any(one.is_judge for one in recipe.ppo.rewards):
+        return
+    question = score_question(recipe.judge.criteria, TRIED, "Eight.")
+    key = question_key(recipe.judge, question)
+    judge = open_judge(recipe.judge, replies)
+    if key in _tried and key not in judge.known:
+        keep(judge, key, question, _tried[key], read_score(_tried[key].text))
+
+
+def try_judge(recipe: Recipe, replies: Path | None = None) -> None:
     """Ask one question, before the base is loaded, where the recipe is rewarded by a judge.
 
-    Raises UserError where there is no reply, or no score in it.
+    ``replies``: where the run keeps what its judge said, of one that is there by now; it is not
+    asked again then. Raises UserError where there is no reply, or no score in it.
     """
     if not any(one.is_judge for one in recipe.ppo.rewards):
         return
-    judge = open_judge(recipe.judge, None)
+    judge = open_judge(recipe.judge, replies)
     (found,) = ask(judge, [score_question(recipe.judge.criteria, TRIED, "Eight.")], read_score)
+    _tried[found.key] = found.reply
     if found.read is None:
         said = " ".join(found.reply.text.split())[:160]
         raise UserError(

@@ -15,6 +15,7 @@ from dpo_lite.data.lengths import Lengths
 from dpo_lite.data.packing import Encoded
 from dpo_lite.data.prepare import PreparedData
 from dpo_lite.data.tokens import encoder_of
+from dpo_lite.judge.verdicts import Places
 from dpo_lite.memory.plan import MemoryPlan
 from dpo_lite.memory.trial import Trial
 from dpo_lite.model import roles
@@ -22,13 +23,19 @@ from dpo_lite.objectives.estimators import ESTIMATORS
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.training import ranks
-from dpo_lite.training.judge_reward import try_judge
+from dpo_lite.training.judge_reward import keep_tried, try_judge
 from dpo_lite.training.method import STARTS_APART, Loaded, Method, Objective, Sets
 from dpo_lite.training.ppo import rollouts
 from dpo_lite.training.ppo_evaluation import ROLES, measure, ruler_of
 from dpo_lite.training.ppo_trainer import VALUE_FILE, PolicyTrainer
 from dpo_lite.training.ppo_trial import Drawing, rollout_seconds, try_rollout
-from dpo_lite.training.reward_source import add_rewards, keep_reward, reward_folders, reward_print
+from dpo_lite.training.reward_source import (
+    add_rewards,
+    keep_reward,
+    replies_of_run,
+    reward_folders,
+    reward_print,
+)
 
 
 class PPO(Method):
@@ -36,7 +43,7 @@ class PPO(Method):
 
     def load(self, recipe: Recipe) -> PeftModel:
         folders = reward_folders(recipe)  # all looked for before the base is loaded
-        try_judge(recipe)
+        try_judge(recipe, replies_of_run(recipe))
         model = super().load(recipe)
         add_rewards(model, folders)
         if ESTIMATORS[recipe.ppo.estimator].valued:
@@ -94,6 +101,7 @@ class PPO(Method):
 
     def keep(self, run: Run, recipe: Recipe) -> None:
         keep_reward(run, recipe)
+        keep_tried(recipe, Places(run.path).rewards)
 
     def manifest(self, recipe: Recipe) -> dict[str, Any]:
         return {"reward_print": reward_print(recipe)}

@@ -143,7 +143,7 @@ def rewarder(
     run yet nowhere. ``say`` is told where a judge is asked again.
     """
     rewards = recipe.ppo.rewards
-    sources = _sources(model, recipe, objective, tokenizer, replies or _of_run(recipe), say)
+    sources = _sources(model, recipe, objective, tokenizer, replies or replies_of_run(recipe), say)
     weights = torch.tensor([one.weight for one in rewards])
 
     def earned(examples: Sequence[dict[str, Any]], budget: int) -> Earned:
@@ -204,7 +204,7 @@ def _by_function(name: str, decode: Callable[[Sequence[int]], str]) -> Source:
     return lambda examples, budget: called(function, name, examples, decode)
 
 
-def _of_run(recipe: Recipe) -> Path | None:
+def replies_of_run(recipe: Recipe) -> Path | None:
     """Where the run keeps what its judge replied, if there is such a run by now."""
     if not recipe.run.name:
         return None

@@ -75,6 +75,23 @@ def test_a_line_that_is_not_there_is_told(tmp_path):
         examine(str(path), ["data.leave_out=[seven]"])
 
 
+def test_a_line_of_a_file_that_no_source_has_is_told(tmp_path):
+    """Also where the file is that of a held-out set, which is one that there is."""
+    train, test = tmp_path / "train.jsonl", tmp_path / "other" / "test.jsonl"
+    test.parent.mkdir()
+    rows = [ROW | {"prompt": f"which {n}?"} for n in range(4)]
+    train.write_text("\n".join(map(json.dumps, rows)))
+    test.write_text('{"prompt": "broken\n' + json.dumps(ROW))
+    asked = [f"data.eval=[{test}]"]
+    assert examine(str(train), [*asked, "data.leave_out=[test.jsonl:1]"]).evals == {"test": 1}
+    with pytest.raises(UserError, match=r"the file of tain.jsonl:2; did you mean train.jsonl\?"):
+        examine(str(train), ["data.leave_out=[tain.jsonl:2]"])
+    with pytest.raises(UserError, match=r"no source has the file of b/zzz.csv:2; put its name"):
+        examine(str(train), ["data.leave_out=[b/zzz.csv:2]"])
+    with pytest.raises(UserError, match=r"no source has the file of pairs.jsonl:2"):
+        examine("builtin:myths", ["data.leave_out=[pairs.jsonl:2]"])
+
+
 def test_what_is_read_otherwise_is_kept_apart(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(ROW))

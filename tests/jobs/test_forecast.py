@@ -1,11 +1,13 @@
 """The plan without weights: which data it needs, and what it does where they cannot be had."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from dpo_lite.errors import UserError
 from dpo_lite.jobs.forecast import forecast
+from dpo_lite.memory.capacity import GIB
 from dpo_lite.recipe import validate_recipe
 
 
@@ -41,6 +43,22 @@ def test_held_out_data_that_cannot_be_had_leave_the_training_data(recipe):
     assert outlook.plan == forecast(recipe(), "3060").plan
     (note,) = outlook.notes
     assert note.startswith("planned without the held-out data: data.eval: ")
+
+
+def test_what_the_host_s_memory_must_hold_is_told(recipe, monkeypatch):
+    """Of a card elsewhere the need alone; here what is free, too, and where that is too little."""
+    elsewhere = forecast(recipe(train="gone.jsonl"), "3060")
+    assert elsewhere.ram is None
+    assert "RAM: 2.0 GiB (the libraries 2.0)" in elsewhere.lines()
+    monkeypatch.setattr("dpo_lite.jobs.forecast.host_memory", lambda: 2.25 * GIB)
+    outlook = forecast(recipe(train="gone.jsonl"))
+    assert outlook.host == {"the libraries": 2 * GIB, "the run": outlook.plan.total}
+    lines = outlook.lines()
+    assert any(line.startswith("RAM: 2.") and line.endswith(", 2.2 are free") for line in lines)
+    assert not any(line.startswith("warning") for line in lines)
+    told = replace(outlook, ram=1.5 * GIB).lines()
+    (warning,) = [line for line in told if line.startswith("warning")]
+    assert "more RAM than is free; close other programs" in warning
 
 
 def test_training_data_that_cannot_be_had_are_assumed(recipe):

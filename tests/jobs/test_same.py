@@ -4,7 +4,9 @@ from dpo_lite.jobs.same import (
     BASE,
     DATA,
     REWARD,
+    REWARD_AS,
     START,
+    START_AS,
     deciding_keys,
     differences,
     in_words,
@@ -18,6 +20,8 @@ BEGUN = {
     BASE: {"files": "b" * 64},
     START: None,
     REWARD: None,
+    START_AS: None,
+    REWARD_AS: ["e" * 64, "f" * 64],
 }
 
 
@@ -59,6 +63,14 @@ def test_hashes_are_shown_by_their_first_letters():
         f"the base's weights (b) was {'b' * 12} and is {'c' * 12}"
     )
     assert said({START: "d" * 64}) == f"the start adapter was null and is {'d' * 12}"
+
+
+def test_what_a_reward_model_s_weights_are_used_with_decides_too():
+    """Its scale and layers, and the mean that is taken off, each a hash of a file in the run."""
+    words = f"the reward model's settings was {'e' * 12} {'f' * 12} and is {'e' * 12} missing"
+    assert said({REWARD_AS: ["e" * 64, None]}) == words
+    older = {name: value for name, value in BEGUN.items() if name not in (REWARD_AS, START_AS)}
+    assert said({REWARD_AS: None, START_AS: "a" * 64}, older) == ""
 
 
 def test_when_evaluations_are_decides_where_they_choose_what_is_kept():

@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig
 
 from dpo_lite.errors import UserError
-from dpo_lite.memory.capacity import GIB, card, passes, seconds_per_epoch
+from dpo_lite.memory.capacity import GIB, card, host_needs, passes, seconds_per_epoch
 from dpo_lite.memory.longest import longest_example, longest_pair
 from dpo_lite.memory.plan import Choice, advice, choices, choose_plan, predict
 from dpo_lite.memory.trial import AFTER_FAILURE, Trial, settle
@@ -160,6 +160,9 @@ def test_how_long_an_example_may_be(costs, memory, tokens):
     assert room.budget > tokens
     assert room.total <= usable
     assert room.on_host == LAYERS * 2 * 4096 * room.budget
+    needs = host_needs(room, costs, on_card=True)
+    assert needs["the layers' inputs"] == room.on_host
+    assert ("the embedding" in needs) == (room.choice.embeddings == "cpu")
     assert choose_plan(costs, recipe(), room.budget + 256, usable).total > usable
     assert longest_example(replace(costs, tiled=0.0), recipe(), usable).budget < room.budget / 1.9
 

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import write_json
-from dpo_lite.model.adapter_files import adapter_folder, check_adapter
+from dpo_lite.model.adapter_files import adapter_folder, check_adapter, mean_of
 from dpo_lite.model.safetensors_header import tensor_places
 from dpo_lite.recipe import validate_recipe
 
@@ -77,12 +77,23 @@ def test_a_file_that_is_cut_short(adapter):
         ('{"modules_to_save": 5}', "it is no JSON object"),
         ('{"base_model_name_or_path": [1]}', "names in it are no text"),
         ('{"modules_to_save": [["a"]]}', "names in it are no text"),
+        ('{"r": "8"}', "its rank is no number"),
     ],
 )
 def test_a_damaged_configuration_is_one_sentence(adapter, text, words):
     (adapter / "adapter_config.json").write_text(text)
     with pytest.raises(UserError, match=rf"adapter_config\.json is damaged \({words}"):
         check_adapter(adapter, "some/base-1b", "x")
+
+
+@pytest.mark.parametrize("text", ["", '{"mean": ', "[1]", '{"mean": "1"}', '{"mean": NaN}', "{}"])
+def test_a_damaged_mean_of_rewards_is_one_sentence(adapter, text):
+    assert mean_of(adapter) is None
+    (adapter / "reward.json").write_text('{"mean": 2, "responses": 9}')
+    assert mean_of(adapter) == 2.0
+    (adapter / "reward.json").write_text(text)
+    with pytest.raises(UserError, match=r"reward\.json is damaged .*; copy the adapter again"):
+        mean_of(adapter)
 
 
 def test_runs_by_name(tmp_path):

@@ -14,7 +14,7 @@ from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs import processes, system, whole
 from dpo_lite.runs.checkpoints import STATE, copy_beside
 from dpo_lite.runs.folder import create_run, list_runs, open_run, recorded
-from dpo_lite.runs.state import sound_status
+from dpo_lite.runs.state import read_results, sound_status
 from dpo_lite.ui import publish_views, run_views
 from dpo_lite.ui.curves import View
 
@@ -265,3 +265,11 @@ def test_a_number_that_cannot_be_shown_is_left_out(key, value):
     status = sound_status(found)
     assert key not in status
     assert status["state"] == "running"
+
+
+def test_results_with_a_number_that_no_float_holds_are_damaged(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for value, sound in ((0.5, True), (10**400, False), ([1, {"n": -(10**400)}], False)):
+        write_json(run / "results.json", {"sets": {"test": {"loss": value}}})
+        assert (read_results(run) is not None) == sound

@@ -1,11 +1,14 @@
 """Rewards from a Python file: how it is called, and every way in which it can be wrong."""
 
+import json
+
 import pytest
 
 from dpo_lite.errors import UserError
 from dpo_lite.judge.client import KEY
 from dpo_lite.names import is_function
 from dpo_lite.recipe import validate_recipe
+from dpo_lite.training.judge_reward import keep_tried, try_judge
 from dpo_lite.training.reward_function import called, load_function
 from dpo_lite.training.reward_source import reward_print, rewarder
 from tests.judge.stand_in import stand_in
@@ -168,6 +171,23 @@ def test_a_judge_scores_and_what_it_did_not_score_counts_as_the_others(tmp_path,
         assert found.unread.tolist() == [False, True, False, False]
         _, found = earned(tmp_path, ["judge", {"source": "one.py:one", "weight": 2}], judge=judge)
         assert found.total.tolist() == pytest.approx([2.9, 2.6, 2.4, 2.5])
+
+
+def test_what_a_judge_said_when_it_was_tried_is_kept_and_not_asked_again(tmp_path, monkeypatch):
+    """Before there is a run the reply waits; of a run that goes on it is in its file."""
+    monkeypatch.delenv(KEY, raising=False)
+    file = tmp_path / "judge" / "rewards.jsonl"
+    with stand_in(lambda body: "SCORE: 9") as server:
+        values = {"task": "ppo", "model": {"base": "b"}, "data": {"train": "d"}}
+        values |= {"ppo": {"reward": "judge"}, "judge": {"url": server.url, "model": "x"}}
+        recipe = validate_recipe(values, "test")
+        try_judge(recipe)
+        for _ in range(2):
+            keep_tried(recipe, file)
+        (line,) = map(json.loads, file.read_text().splitlines())
+        assert (line["reply"], line["read"]) == ("SCORE: 9", 0.9)
+        try_judge(recipe, file)
+        assert server.asked == 1
 
 
 @pytest.mark.parametrize("name", ["none.py:score", "../judge.py:score"])
