@@ -119,7 +119,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="8c0fe699b5060a11abc0486f83e3d041cf7f1150d48d0e642cc3aef6277503d5",
+    recorded="2ed272ab983ac4fe57f412742808d990cd7c90872a103cd778e1874f0db3daa8",
 )
 
 FOREST = Algorithm(

@@ -29,7 +29,13 @@ from dpo_lite.data.packing import (
 from dpo_lite.model.forest import open_forest
 from dpo_lite.model.fused_rotary import fused_rotation
 from dpo_lite.model.layers import decoder_of
-from dpo_lite.model.logprobs import CHUNK_ELEMENTS, frozen_head, sum_by_response, token_logps
+from dpo_lite.model.logprobs import (
+    CHUNK_ELEMENTS,
+    frozen_head,
+    head_logits,
+    sum_by_response,
+    token_logps,
+)
 
 Way = Literal["forest", "separate", "plain"]
 
@@ -116,6 +122,34 @@ def response_token_logps(model: torch.nn.Module, batch: Batch, way: Way) -> torc
     head = frozen_head(lm)
     assert head is not None  # else the way is plain
     return token_logps(_hidden(lm, batch)[batch.source], batch.target, head)
+
+
+@torch.no_grad()
+def likeliest(model: torch.nn.Module, batch: Batch, way: Way) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of each scored token, (N,) in fp32, and whether no other token is likelier.
+
+    As ``response_token_logps``, without a gradient: (N,) and (N,) of booleans, from one pass.
+    """
+    lm = causal_lm(model)
+    if way == "plain":
+        outputs, places = _own_logits(lm, batch)
+        make = torch.Tensor.float
+    else:
+        outputs, places = _hidden(lm, batch), batch.source
+        head = frozen_head(lm)
+        assert head is not None  # else the way is plain
+
+        def make(hidden: torch.Tensor) -> torch.Tensor:
+            return head_logits(hidden, head)
+
+    rows = max(1, CHUNK_ELEMENTS // lm.get_output_embeddings().weight.shape[0])
+    logps, best = [], []
+    for some, target in zip(places.split(rows), batch.target.split(rows), strict=True):
+        logits = make(outputs[some])
+        picked = logits.gather(-1, target[:, None]).squeeze(-1)
+        logps.append(picked - logits.logsumexp(-1))
+        best.append(logits.argmax(-1) == target)
+    return torch.cat(logps), torch.cat(best)
 
 
 def response_scores(model: torch.nn.Module, batch: Batch) -> torch.Tensor:

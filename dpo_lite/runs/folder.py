@@ -5,6 +5,7 @@
     samples.jsonl   answers, by ANSWERED_BY        log.txt        what the terminal showed
     checkpoints/    to resume from                 adapter/       the result
     report.md, curves.png                          most_wrong.json  held-out pairs, of some
+    suite.json      tasks that others know, of some
 
 Files are replaced atomically or appended to line by line, so a reader may look at any time.
 """
