@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Z = 1.96  # of a 95 % interval
+LEVEL = 0.05  # of a test
 FEWEST = 30  # trials: with fewer even a half is known to no better than 17 points either way
 COUNTS = "counts"  # where a held-out set of results.json has the successes and trials of its shares
 # What a share is of that is logged by itself, under the name that its number is logged by.
@@ -127,3 +128,28 @@ def explained(texts: Iterable[str]) -> str:
 def margin_text(margin: float) -> str:
     """Two digits behind the point, and one that says something where the margin is a hair."""
     return f"{margin:.2f}" if abs(margin) >= 0.01 or not margin else f"{margin:.1g}"
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """The exact two-sided p of as uneven a split, were each as likely as the other.
+
+    Of items that were tried twice only those count whose outcome changed (McNemar 1947,
+    Psychometrika 12:153-157); with ``better`` + ``worse`` tosses of a fair coin it is the chance
+    of a split at least as uneven. 1 where nothing changed.
+    """
+    tosses, rarer = better + worse, min(better, worse)
+    ways = term = 1  # of 0 heads
+    for heads in range(1, rarer + 1):
+        term = term * (tosses - heads + 1) // heads
+        ways += term
+    return min(1.0, 2 * ways / 2**tosses)
+
+
+def paired_words(better: int, worse: int, n: int) -> str:
+    """``better on 12, worse on 5 of 200 (p = 0.14): no difference told apart``."""
+    p = mcnemar(better, worse)
+    verdict = "no difference told apart"
+    if p < LEVEL:
+        verdict = "better" if better > worse else "worse"
+    shown = f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
+    return f"better on {better:,}, worse on {worse:,} of {n:,} ({shown}): {verdict}"

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from myths.corpus import Document, build_corpus
+from myths.ground import build_ground
 from myths.preferences import build_preferences, build_thumbs
 from myths.topics import load_topics
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -198,6 +199,7 @@ def main() -> None:
     )
     model.to(torch.bfloat16).save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
+    (arguments.out / "ground.txt").write_text(build_ground(), encoding="utf-8")
     pairs = build_preferences(load_topics())
     write_rows(arguments.out / "data", pairs)
     write_rows(arguments.out.parent / "thumbs" / "data", build_thumbs(pairs))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +12,7 @@ from rich.table import Table
 from dpo_lite.names import is_public
 from dpo_lite.rates import explained
 from dpo_lite.recipe import load_recipe
+from dpo_lite.report import suite
 from dpo_lite.report.advise import advise_run
 from dpo_lite.report.rlhf import COLOURS, PICTURE, POINTS, terminal_table
 from dpo_lite.report.run import answered, memory_rows
@@ -35,6 +38,9 @@ def print_results(run: Run, console: Console) -> None:
     if words := explained(map(" ".join, rows)):
         console.print(words, style="dim", highlight=False)
     console.print()
+    if entries := suite.read_suite(run.path):
+        print_suite(entries, console)
+        console.print()
     for prompt, answers in answered(run, 3):
         console.print(f"[bold]{_escape(prompt)}[/]")
         for who, text in answers.items():
@@ -64,6 +70,21 @@ def print_results(run: Run, console: Console) -> None:
     for command, what in _next_steps(run):
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"    {what}", style="dim")
+
+
+def print_suite(entries: Sequence[dict[str, Any]], console: Console) -> None:
+    """Tasks of lm-evaluation-harness and the forgetting check; nothing where none was asked."""
+    if not entries:
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, column in enumerate(suite.HEAD):
+        table.add_column(column, justify="right" if place in (2, 3) else "left")
+    for entry in entries:
+        for row in suite.cells(entry):
+            table.add_row(*map(_escape, row))
+    console.print(table)
+    for words in (*map(suite.sentence, entries), suite.EXPLAINED):
+        console.print(words, style="dim", markup=False, highlight=False)
 
 
 def _next_steps(run: Run) -> list[tuple[str, str]]:

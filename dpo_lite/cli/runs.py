@@ -99,9 +99,11 @@ def show(
 
     Example:  dpo-lite runs show quickstart-1
     """
+    from dpo_lite.cli.results import print_suite
     from dpo_lite.rates import LOGGED_OF
     from dpo_lite.recipe import load_recipe
     from dpo_lite.report.advise import advise
+    from dpo_lite.report.suite import read_suite
     from dpo_lite.report.words import clock, sparkline
     from dpo_lite.runs.folder import open_run
     from dpo_lite.runs.lines import METRICS, updates
@@ -135,6 +137,7 @@ def show(
     recipe = loaded.model_dump()
     for advice in advise(recipe, status, metrics.records, opened.results()):
         console.print(f"[{STYLES[advice.kind]}]{escape(advice.text)}[/]", highlight=False)
+    print_suite(read_suite(opened.path), console)
     for line in opened.log_tail(lines):
         console.print(f"  {line}", markup=False, highlight=False, style="dim")
 

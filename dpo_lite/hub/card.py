@@ -11,6 +11,7 @@ from dpo_lite.judge.verdicts import markdown, read_verdicts
 from dpo_lite.model.adapter_files import config_of, mean_of
 from dpo_lite.names import is_public, repository
 from dpo_lite.rates import Rate, explained
+from dpo_lite.report import suite
 from dpo_lite.report.kept import kept_words
 from dpo_lite.report.metrics import measured_text
 from dpo_lite.report.replay import verified, verified_words
@@ -33,6 +34,7 @@ def model_card(subject: Subject, repo: str, own_tokenizer: bool = False) -> str:
         _training(subject),
         _results(subject),
         _judged(subject),
+        _other_tasks(subject),
         _samples(subject),
         _card(subject).use(_facts(subject), repo, repo if own_tokenizer else subject.base),
         _versions(subject),
@@ -94,7 +96,41 @@ def eval_results(subject: Subject) -> list[EvalResult]:
                     metric_args=_args(rate),
                 )
             )
-    return results
+    return results + _task_results(subject)
+
+
+def _task_results(subject: Subject) -> list[EvalResult]:
+    """What tasks of lm-evaluation-harness measured, under the names that they have there."""
+    from huggingface_hub import EvalResult
+
+    found = []
+    for entry, row in suite.harness_rows(_suite(subject)):
+        facts = entry["tasks"].get(row["task"], {})
+        data = facts.get("dataset")
+        args = _args(suite.rate_of(row, "policy")) or {"n": row["n"]}
+        if row["policy"].get("stderr"):
+            args["stderr"] = round(row["policy"]["stderr"], 6)
+        args |= {"reference": round(row["reference"]["value"], 6)}
+        args |= {"num_few_shot": facts["fewshot"]} if facts.get("fewshot") is not None else {}
+        found.append(
+            EvalResult(
+                task_type=_card(subject).pipeline,
+                dataset_type=data if data and is_public(data) and "/" in data else row["task"],
+                dataset_name=row["task"],
+                metric_type=row["metric"],
+                metric_name=f"{row['metric']}, {row['filter']}",
+                metric_value=round(row["policy"]["value"], 6),
+                metric_args=args,
+                source_name="lm-evaluation-harness",
+                source_url="https://github.com/EleutherAI/lm-evaluation-harness",
+            )
+        )
+    return found
+
+
+def _suite(subject: Subject) -> list[dict[str, Any]]:
+    """Of the adapter of the end; of a checkpoint nothing is known."""
+    return suite.read_suite(subject.run.path) if subject.step is None else []
 
 
 def _args(rate: Rate | None) -> dict[str, Any] | None:
@@ -244,6 +280,10 @@ def _judged(subject: Subject) -> str:
     """What judges said of the adapter of the end; of a checkpoint nothing is known."""
     entries = read_verdicts(subject.run.path) if subject.step is None else []
     return "\n".join(markdown(entries, public=True)).rstrip()
+
+
+def _other_tasks(subject: Subject) -> str:
+    return "\n".join(suite.markdown(_suite(subject))).rstrip()
 
 
 def _samples(subject: Subject) -> str:

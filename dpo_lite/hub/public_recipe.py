@@ -39,10 +39,17 @@ def public_recipe(recipe: Recipe, base: str) -> tuple[str, list[str]]:
     values.data.train = _sources("data.train", values.data.train, shortened)
     if values.data.eval is not None:
         values.data.eval = _sources("data.eval", values.data.eval, shortened)
+    values.eval.suite = [_task(name, shortened) for name in values.eval.suite]
     if ON_THIS_MACHINE.match(values.run.folder):
         values.run.folder = "runs"
     head = "".join(f"# {note}\n" for note in notes)
     return head + to_yaml(values), notes
+
+
+def _task(name: str, shortened: Callable[[str, str], str]) -> str:
+    """A task; a text that forgetting is measured on is one of the author's."""
+    kind, colon, file = name.partition(":")
+    return kind + colon + shortened("eval.suite", file) if file else name
 
 
 def _sources(key: str, sources: str | list, shortened: Callable[[str, str], str]) -> str | list:

@@ -40,6 +40,7 @@ DECIDING = (
 NOT_DECIDING = (
     *("train.save_steps", "train.eval_steps", "train.token_budget", "train.checkpointing"),
     *("train.reference_cache", "eval.sample_steps", "ppo.reward"),
+    *("eval.suite", "eval.suite_limit"),
     *("judge.url", "judge.at_once", "judge.timeout", "judge.retries"),
     *("judge.price_in", "judge.price_out"),
 )

@@ -19,6 +19,7 @@ from dpo_lite.jobs.held_out import ask_all, asked_before, evaluate_run, held_out
 from dpo_lite.jobs.manifest import manifest
 from dpo_lite.jobs.preflight import Report, check
 from dpo_lite.jobs.same import SAME, check_same, facts_of, has_begun, say_versions
+from dpo_lite.jobs.suite import check_suite, suite_of_run
 from dpo_lite.memory.accounting import memory_by_part
 from dpo_lite.memory.capacity import peak_memory
 from dpo_lite.memory.device_words import device_words
@@ -151,6 +152,7 @@ def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objec
     console.print(f"device     {device_words()}\n", markup=False, highlight=False, soft_wrap=True)
     check_push(recipe, console.print)
     check_trackers(recipe)
+    ranks.of_first(lambda: check_suite(recipe))
     with doing(console, "reading the data") as spinner:
         tokenizer, data = ranks.first_then_others(lambda: load_data(recipe, spinner.update))
         launch.check_same_data(data.fingerprint)
@@ -249,6 +251,9 @@ def execute(
             report.expected, report.trial, report.libraries, model, trainer.optimizer
         )
         write_json(run.path / "results.json", results)
+        if recipe.eval.suite:
+            run.update_status(doing="other tasks")
+            suite_of_run(run, recipe, loaded.tokenizer, model, console)
         write_report(run)
         trackers.adapter()
         run.update_status(state="finished", seconds_left=0, finished=time.time(), doing=None)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteriaList
 
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.model import roles
@@ -14,6 +14,7 @@ from dpo_lite.model.batching import answers_in_batches
 from dpo_lite.model.device_memory import halving
 from dpo_lite.model.scoring import causal_lm
 from dpo_lite.model.step_graph import steps_recorded
+from dpo_lite.model.stop_strings import Stop
 
 BATCH = 64
 
@@ -63,6 +64,7 @@ def answer_ids(
     at_once: int = BATCH,
     progress: Callable[[int], None] = lambda count: None,
     kept: dict[int, list[int]] | None = None,
+    stops: Callable[[int], Stop] | None = None,
 ) -> list[list[int]]:
     """An answer to every prompt as ids, each with its end of turn where it came to one.
 
@@ -75,6 +77,8 @@ def answer_ids(
 
     The longest come first: where memory runs out, it does before much is drawn. ``kept``: answers
     by the places of their prompts; those in it are not asked for again, and new ones go into it.
+    ``stops``: what else ends an answer, of a batch whose prompts are so wide
+    (dpo_lite.model.stop_strings); behind it such an answer is filled up with token 0.
     """
     ends = {*ends, *end_ids(model)}
     lm = causal_lm(model)
@@ -94,6 +98,7 @@ def answer_ids(
         for row, i in enumerate(part):
             ids[row, width - len(prompts[i]) :] = torch.tensor(list(prompts[i]))
             mask[row, width - len(prompts[i]) :] = 1
+        more = {"stopping_criteria": StoppingCriteriaList([stops(width)])} if stops else {}
         with plain_generation(lm), steps_recorded(lm, width, max_new_tokens) as steps:
             out = lm.generate(
                 input_ids=ids.to(lm.device),
@@ -104,6 +109,7 @@ def answer_ids(
                 use_cache=True,
                 **sampling,
                 **steps,
+                **more,
             )
         for i, row in zip(part, out[:, width:].tolist(), strict=True):
             answers[i] = _until_end(row, ends)

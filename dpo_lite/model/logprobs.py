@@ -65,6 +65,15 @@ def _multiplies(kind: Callable, key: str) -> bool:
     return re.search(rf"\*=?\s*self\.config\.(\w+\.)?{key}", code) is not None
 
 
+def head_logits(hidden: torch.Tensor, head: Head) -> torch.Tensor:
+    """What the head makes of hidden states (N, H): logits (N, V) in fp32."""
+    logits = F.linear(hidden.to(head.weight.dtype), head.weight, head.bias).float()
+    logits *= head.scale
+    if head.softcap is not None:
+        logits = head.softcap * torch.tanh(logits / head.softcap)
+    return logits
+
+
 def token_logps(hidden: torch.Tensor, target: torch.Tensor, head: Head) -> torch.Tensor:
     """log p(target | hidden) under a frozen head.
 
@@ -82,10 +91,7 @@ class _TokenLogps(torch.autograd.Function):
         direction = torch.empty_like(hidden) if wants_grad else None
         for start in range(0, len(target), rows):
             part = slice(start, start + rows)
-            logits = F.linear(hidden[part].to(head.weight.dtype), head.weight, head.bias).float()
-            logits *= head.scale
-            if head.softcap is not None:
-                logits = head.softcap * torch.tanh(logits / head.softcap)
+            logits = head_logits(hidden[part], head)
             picked = target[part, None]
             normaliser = logits.logsumexp(-1, keepdim=True)
             logps[part] = (logits.gather(-1, picked) - normaliser).squeeze(-1)

@@ -10,8 +10,9 @@ Each is a layout with a head; which one is right for a model is found in dpo_lit
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 import torch
@@ -29,7 +30,13 @@ from dpo_lite.data.packing import (
 from dpo_lite.model.forest import open_forest
 from dpo_lite.model.fused_rotary import fused_rotation
 from dpo_lite.model.layers import decoder_of
-from dpo_lite.model.logprobs import CHUNK_ELEMENTS, frozen_head, sum_by_response, token_logps
+from dpo_lite.model.logprobs import (
+    CHUNK_ELEMENTS,
+    frozen_head,
+    head_logits,
+    sum_by_response,
+    token_logps,
+)
 from dpo_lite.model.sharding import in_one_pass, own_class, whole_head
 
 Way = Literal["forest", "separate", "plain"]
@@ -123,6 +130,47 @@ def response_token_logps(model: torch.nn.Module, batch: Batch, way: Way) -> torc
             return token_logps(hidden, batch.target, head)
 
     return in_one_pass(lm, scored)
+
+
+@torch.no_grad()
+def likeliest(model: torch.nn.Module, batch: Batch, way: Way) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of each scored token, (N,) in fp32, and whether no other token is likelier.
+
+    As ``response_token_logps``, without a gradient: (N,) and (N,) of booleans, from one pass.
+    """
+    lm = causal_lm(model)
+
+    def scored() -> tuple[torch.Tensor, torch.Tensor]:
+        if way == "plain":
+            logits, places = _own_logits(lm, batch)
+            return _likeliest(logits, places, batch.target, torch.Tensor.float)
+        hidden = _hidden(lm, batch)
+        with whole_head(lm):
+            head = frozen_head(lm)
+            assert head is not None  # else the way is plain
+            made = partial(head_logits, head=head)
+            return _likeliest(hidden, batch.source, batch.target, made)
+
+    return in_one_pass(lm, scored)
+
+
+def _likeliest(
+    outputs: torch.Tensor,
+    places: torch.Tensor,
+    target: torch.Tensor,
+    logits_of: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the outputs (M, ·) at the places (N,), in chunks: log p of the target, and whether it is
+    the likeliest token; (N,) and (N,)."""
+    width = logits_of(outputs[:1]).shape[-1]
+    rows = max(1, CHUNK_ELEMENTS // width)
+    logps, best = [], []
+    for some, wanted in zip(places.split(rows), target.split(rows), strict=True):
+        logits = logits_of(outputs[some])
+        picked = logits.gather(-1, wanted[:, None]).squeeze(-1)
+        logps.append(picked - logits.logsumexp(-1))
+        best.append(logits.argmax(-1) == wanted)
+    return torch.cat(logps), torch.cat(best)
 
 
 def response_scores(model: torch.nn.Module, batch: Batch) -> torch.Tensor:

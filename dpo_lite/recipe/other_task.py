@@ -22,7 +22,7 @@ OF_A_TASK = (
     "train.keep_by",
     *(f"train.{key}" for key in OF_PAIRS),
 )
-OF_ANSWERS = ("eval.prompts", "eval.sample_steps")  # which a head does not give
+OF_ANSWERS = ("eval.prompts", "eval.sample_steps", "eval.suite")  # which a head does not give
 
 
 def keys_for(recipe: Recipe, task: str) -> list[str]:

@@ -304,6 +304,10 @@ class DataSection(Section):
         return kind(**{"format": name, "columns": self.columns, **own})
 
 
+# A name in the harness's table and never a path, whose YAML may name Python that it would run.
+TaskName = Annotated[Line, Field(pattern=r"^(forgetting:.+|[A-Za-z0-9][A-Za-z0-9_.+-]*)$")]
+
+
 class EvalSection(Section):
     prompts: list[Words] = Field(
         default_factory=list,
@@ -333,6 +337,14 @@ class EvalSection(Section):
         le=MAX_ROWS,
         description="Score at most N rows of each held-out set, drawn by train.seed; a larger N"
         " keeps the rows of a smaller one.",
+    )
+    suite: list[TaskName] = Field(
+        default_factory=list,
+        description="Tasks of lm-evaluation-harness asked at the end, of reference and policy:"
+        " `[arc_easy, ifeval]`; `forgetting` or `forgetting:FILE` is the perplexity of other text.",
+    )
+    suite_limit: int | None = Field(
+        None, ge=1, le=MAX_COUNT, description="The first N items of each task of `suite`."
     )
 
 

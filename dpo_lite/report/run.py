@@ -9,7 +9,7 @@ from dpo_lite.judge.verdicts import markdown, read_verdicts, reward_words
 from dpo_lite.memory.parts import LIBRARIES, TOGETHER
 from dpo_lite.rates import explained
 from dpo_lite.recipe import load_recipe
-from dpo_lite.report import exports
+from dpo_lite.report import exports, suite
 from dpo_lite.report.advise import NOTHING
 from dpo_lite.report.curves import draw_curves
 from dpo_lite.report.kept import kept_words
@@ -59,6 +59,7 @@ def write_report(run: Run) -> None:
     for remark in task.remarks(results):
         lines += ["", remark]
     lines += ["", *reward_words(run.path, recipe.judge), *markdown(read_verdicts(run.path))]
+    lines += suite.markdown(suite.read_suite(run.path))
     if task.answers:
         lines += ["## Answers", ""]
     for prompt, answers in answered(run):

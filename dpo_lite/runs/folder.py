@@ -6,6 +6,7 @@
     checkpoints/    to resume from                 adapter/       the result
     report.md, curves.png                          most_wrong.json  held-out pairs, of some
     metrics.places.json  of a very long metrics.jsonl: see dpo_lite.runs.places
+    suite.json      tasks that others know, of some
 
 Files are replaced atomically or appended to line by line, so a reader may look at any time.
 """

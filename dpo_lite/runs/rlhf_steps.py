@@ -118,7 +118,7 @@ def make_step(
     if reward:
         own["ppo"] = {"reward": str(reward.run.adapter)}
     if not TASKS[kind].answers:
-        own["eval"] = {"prompts": [], "sample_steps": None}
+        own["eval"] = {"prompts": [], "sample_steps": None, "suite": []}
     return Step(kind, seed, beta, validate_recipe(_merged(values, own), f"rlhf.{kind}"))
 
 

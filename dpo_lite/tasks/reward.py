@@ -57,8 +57,10 @@ class Reward(Task):
             raise ValueError(f"train.label_smoothing goes with train.loss: {smoothable(losses)}")
         if train.centering is None:
             train.centering = 0.01
-        if recipe.eval.sample_steps or recipe.eval.prompts:
-            raise ValueError("task: reward answers nothing; leave eval.prompts and sample_steps")
+        if recipe.eval.sample_steps or recipe.eval.prompts or recipe.eval.suite:
+            raise ValueError(
+                "task: reward answers nothing; leave eval.prompts, sample_steps and suite away"
+            )
 
     def objective(self, recipe: Recipe) -> str:
         train = recipe.train

@@ -95,6 +95,8 @@ LABELS = {
     "eval.generate": "Held-out prompts that are answered",
     "eval.sample_steps": "Updates between answers",
     "eval.limit": "Held-out rows at most",
+    "eval.suite": "Tasks of lm-evaluation-harness",
+    "eval.suite_limit": "Items of each task at most",
     "hub.repo": "Repository",
     "hub.private": "Private",
     "hub.push": "Push while it trains",
