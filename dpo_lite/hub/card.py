@@ -158,13 +158,11 @@ def _what(subject: Subject, repo: str) -> str:
     base, loaded = true_base(subject), subject.base
     text = (
         f"# {repo.partition('/')[2]}\n\n"
-        f"A LoRA adapter for [{base}](https://huggingface.co/{base}), trained "
+        f"A LoRA adapter for {_model(base)}, trained "
         f"{_card(subject).how(subject.recipe)} with dpo_lite."
     )
     if base != loaded:
-        text += (
-            f" It was trained on its quantised copy [{loaded}](https://huggingface.co/{loaded})."
-        )
+        text += f" It was trained on its quantised copy {_model(loaded)}."
     if kept := kept_words(subject.results, _task(subject).unit):
         text += f"\n\n{kept}"
     if subject.step is not None:
@@ -239,6 +237,13 @@ def _adapter_numbers(subject: Subject) -> str:
         known = is_public(start)
         text += ", continued from " + (f"`{start}`" if known else "an earlier adapter")
     return text
+
+
+def _model(name: str) -> str:
+    """A model as a link, unless it ships with the program."""
+    if name.startswith("builtin:"):
+        return f"`{name}`, which ships with dpo_lite"
+    return f"[{name}](https://huggingface.co/{name})"
 
 
 def _source(name: str) -> str:

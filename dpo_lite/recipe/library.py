@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,16 @@ def compare_with_shipped(file: str | Path, name: str | None = None) -> tuple[str
 
 
 def _entry(path: Path, own: bool) -> Entry:
+    try:
+        stat = path.stat()
+    except OSError:  # gone since the folder was listed: told as a fault
+        return _read_entry.__wrapped__(path, own, 0, 0)
+    return _read_entry(path, own, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1000)
+def _read_entry(path: Path, own: bool, *version: int) -> Entry:
+    """Checking thirty recipes takes a sixth of a second, and the page lists them at each edit."""
     try:
         facts = head(recipe_text(path))
         recipe, fault = load_recipe(path), ""

@@ -72,9 +72,13 @@ def chosen_columns(texts: Sequence[str | None]) -> dict[str, str]:
 
 def proposal(seen: Glance) -> dict[str, str]:
     """What the menus begin with where a file's columns say nothing by themselves; empty where
-    not all three can be guessed from what they are called."""
+    not all three can be guessed from what they are called, and where they are called as we call
+    them, whatever the fault is: then nothing need be said."""
     likely = likely_columns(seen.columns)
-    return likely if len(likely) == len(LABELS) else {}
+    spelled = all(theirs.strip().casefold() == ours for ours, theirs in likely.items())
+    if len(likely) < len(LABELS) or spelled:
+        return {}
+    return {ours: theirs for ours, theirs in likely.items() if ours != theirs}
 
 
 def columns_key(columns: dict[str, str]) -> list[str]:

@@ -63,8 +63,10 @@ def said_buttons(letter: str, thumb: str | None, best: str | None, several: bool
     """What can be said of one answer; ``several``: whether it stands beside others."""
     offered = [("good", "Good", thumb == "good"), ("bad", "Bad", thumb == "bad")]
     offered += [("best", "Prefer this", best == letter)] if several else []
+    key = f' title="key {LETTERS.index(letter) + 1}"'  # as page.js presses it
     buttons = "".join(
         f'<button type="button" class="dl-say" data-said="{said}" data-letter="{letter}"'
+        f"{key if said == 'best' else ''}"
         f' aria-pressed="{str(pressed).lower()}">{words}</button>'
         for said, words, pressed in offered
     )

@@ -81,12 +81,15 @@ document.addEventListener("click", (event) => {
   if (event.target.matches?.(".wrap-inner input:not([readonly])")) setTimeout(() => event.target.select());
 });
 
-// Keys 1, 2, … press the vote buttons while they are there, unless somebody types.
+// Keys 1, 2, … press the vote buttons while they are there, else "Prefer this" of the answer in that place,
+// unless somebody types.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, textarea, select, [contenteditable]")) return;
   const place = "123456789".indexOf(event.key);
-  const buttons = [...document.querySelectorAll("#compare-vote button")].filter((b) => b.offsetParent);
+  const there = (which) => [...document.querySelectorAll(which)].filter((b) => b.offsetParent);
+  const blind = there("#compare-vote button");
+  const buttons = blind.length ? blind : there("#compare-answers button[data-said=best]");
   if (place >= 0 && buttons[place] && !buttons[place].disabled) buttons[place].click();
 });
 

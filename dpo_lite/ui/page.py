@@ -23,7 +23,7 @@ BROWSER_SECRET = "dpo-lite"
 
 
 def build(page: Page) -> gr.Blocks:
-    """The whole page. Nothing is read from disk before a browser asks."""
+    """The whole page. It begins with the recipes; all else is read when a browser asks."""
     with Blocks(title="dpo-lite", analytics_enabled=False, fill_width=True) as blocks:
         status_line = status.build(page)
         selected = remembered_names(storage_key="dl-selected-runs", secret=BROWSER_SECRET)

@@ -18,7 +18,8 @@ from dpo_lite.ui.uploads import ACCEPTED
 OFFERED_CARDS = [THIS_MACHINE, "6GB", "8GB", "12GB", "16GB", "24GB", *CARDS]
 FIELDS = fields()
 # What the form shows before a browser asks, so that it need not be filled in while one waits.
-AT_FIRST = check_text((RECIPES_FOLDER / f"{library.FIRST}.yaml").read_text(encoding="utf-8"))
+FIRST_TEXT = (RECIPES_FOLDER / f"{library.FIRST}.yaml").read_text(encoding="utf-8")
+AT_FIRST = check_text(FIRST_TEXT)
 # A click on a recipe's card tells its name.
 PICK_SCRIPT = """element.addEventListener("click", (event) => {
   const card = event.target.closest("[data-recipe]");
@@ -290,6 +291,7 @@ def _lay_out_text() -> Text:
     gr.HTML('<h2 class="dl-title">As YAML</h2>')
     fault = gr.HTML(elem_id="recipes-yaml-fault")
     yaml = gr.Code(
+        FIRST_TEXT,
         language="yaml",
         interactive=True,
         label="The recipe as YAML",

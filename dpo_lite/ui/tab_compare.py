@@ -48,11 +48,13 @@ def build(page: Page) -> None:
 def _connect_refresh(page: Page, tab: CompareTab) -> None:
     """What others change: the runs there are, what is loaded, the votes."""
 
-    def refresh(sent: list | None, run: str | None, selected: list[str] | None) -> Any:
-        return _refresh(page, sent, run, selected)
+    def refresh(
+        sent: list | None, run: str | None, selected: list[str] | None, answers: dict[str, Any]
+    ) -> Any:
+        return _refresh(page, sent, run, selected, answers)
 
     run = tab.question.run
-    inputs = [tab.sent, run, page.selected]
+    inputs = [tab.sent, run, page.selected, tab.answers]
     outputs = [tab.sent, tab.nothing_yet, tab.everything, run, tab.loaded, tab.rates, tab.drawn]
     page.blocks.load(refresh, inputs, outputs, **parts.QUIET)
     changed("compare").click(
@@ -60,7 +62,13 @@ def _connect_refresh(page: Page, tab: CompareTab) -> None:
     ).then(*offering(tab), js=OFFER_FIRST, **parts.QUIET)
 
 
-def _refresh(page: Page, sent: list | None, run: str | None, selected: list[str] | None) -> Any:
+def _refresh(
+    page: Page,
+    sent: list | None,
+    run: str | None,
+    selected: list[str] | None,
+    answers: dict[str, Any],
+) -> Any:
     """New values for ``_connect_refresh``; only where something changed since it was ``sent``."""
     now = facts(page)
     if now == sent:
@@ -77,7 +85,7 @@ def _refresh(page: Page, sent: list | None, run: str | None, selected: list[str]
         menu if not sent or names != sent[0] else gr.skip(),
         _loaded(loaded),
         win_table(*win_rates(read_votes(page.runs))),
-        button_of(waiting_for(page, run)),
+        button_of(waiting_for(page, run, answers)),
     ]
 
 

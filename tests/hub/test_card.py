@@ -56,6 +56,11 @@ def test_the_card_says(run, fact):
     assert fact in read(run).text
 
 
+def test_a_base_is_a_link_where_it_is_on_the_hub():
+    assert card._model("some/base") == "[some/base](https://huggingface.co/some/base)"
+    assert "](" not in card._model("builtin:myths")
+
+
 def test_results_of_a_run_that_kept_no_numbers(run):
     """What was scored then were the first rows of each set, and of how many stands nowhere."""
     old = {name: m | {"counts": {}} for name, m in RESULTS["sets"].items()}

@@ -155,6 +155,23 @@ def test_columns_are_proposed_by_their_names_and_shown(tmp_path):
     assert column_menus.chosen_columns(["Question", "chosen", "(none)"]) == {"prompt": "Question"}
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("prompt", "chosen", "rejected"), None),
+        (("Prompt", "Chosen", "Rejected"), None),
+        (("Frage?", "chosen", "rejected"), None),  # no name of a prompt: the menus ask
+        (("question", "chosen", "bad"), {"prompt": "question", "rejected": "bad"}),
+    ],
+)
+def test_columns_that_fit_are_not_written_into_the_recipe(names, said, tmp_path):
+    rows = [dict(zip(names, ("", 1, None), strict=True))]  # no row that can be read
+    source = write_rows(tmp_path / "mine.jsonl", rows)
+    assert recipe_start.look(source).fault
+    draft = recipe_start.new_data(open_draft(START, tmp_path), source)
+    assert recipe_of(draft).data.columns == said
+
+
 def test_a_broken_line_and_an_old_encoding_are_one_click_each(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_bytes(
