@@ -23,7 +23,6 @@ from tests.model.small_experts import small_mixture
 from tests.model.small_models import random_examples, small_model
 from tests.model.test_chance import gpt_oss_in_mxfp4
 
-
 pytestmark = pytest.mark.slow
 
 
