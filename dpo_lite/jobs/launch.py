@@ -15,6 +15,7 @@ from dpo_lite.files import write_json
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.device_lock import device_lock, device_locks
 from dpo_lite.runs.folder import Run, Watched
+from dpo_lite.tasks import TASKS
 from dpo_lite.training import ranks
 
 
@@ -59,10 +60,10 @@ def check_launched(recipe: Recipe) -> None:
 
 def check_divided(recipe: Recipe) -> None:
     """Raise UserError for what is not trained on weights that are divided over the processes."""
-    if recipe.task == "ppo":
+    if why := TASKS[recipe.task].mechanics.undivided:
         raise UserError(
-            "task: ppo is not trained with FSDP, whose processes would have to draw every answer"
-            " alike; launch it without (`accelerate launch --multi_gpu`)."
+            f"task: {recipe.task} is not trained with FSDP: {why}; launch it without"
+            " (`accelerate launch --multi_gpu`)."
         )
     if recipe.model.embeddings == "cpu":
         raise UserError(

@@ -15,15 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import bitsandbytes as bnb
 import torch
 
-from dpo_lite.errors import UserError
+from dpo_lite.model import mxfp4
 from dpo_lite.model.layers import layer_lists
 
 T = TypeVar("T")
+Scales = dict[tuple[torch.nn.Module, str], Any]  # bitsandbytes' QuantState of a parameter
 
 _divided = False  # whether a base of this process is
 ADAPTERS = (".lora_", ".modules_to_save.", ".original_module.")
@@ -38,13 +40,12 @@ NO_ROOM = (
 def divide(lm: torch.nn.Module, mesh: Any) -> None:
     """Divide the frozen weights of a transformers model, adapters on it or not, over a mesh.
 
-    What lies on another device comes to the mesh's, a layer at a time. Raises UserError where a
-    weight cannot be divided.
+    What lies on another device comes to the mesh's, a layer at a time.
     """
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     device = torch.device(mesh.device_type, 0) if mesh.device_type != "cpu" else torch.device("cpu")
-    _keep_scales(lm)
+    scales = _keep_scales(lm)
     own = _left_whole(lm)
     for parameter in own:
         parameter.data = parameter.data.to(device)
@@ -53,10 +54,13 @@ def divide(lm: torch.nn.Module, mesh: Any) -> None:
             parameter.data = parameter.data.contiguous()
     layers, outside = _units(lm)
     for unit in [*layers, *outside, lm]:
-        packed = _packed(unit)
         fully_shard(unit, mesh=mesh, reshard_after_forward=True, ignored_params=own)
-        for module, state in packed.items():  # what is asked about a weight is asked of this one
-            module.weight.quant_state = state
+    for (module, name), state in scales.items():  # what is asked of a weight is asked of its parts
+        getattr(module, name).quant_state = state
+        if isinstance(state, mxfp4.State):
+            state.absmax = state.absmax.to(device)
+        else:
+            state.to(device)
     global _divided
     _divided = True
     lm.in_one_pass = _run
@@ -88,28 +92,26 @@ def _left_whole(lm: torch.nn.Module) -> set[torch.nn.Parameter]:
     }
 
 
-def _keep_scales(lm: torch.nn.Module) -> None:
-    """Have every packed weight's layer hold its scales, for a divided weight has none."""
-    for name, module in lm.named_modules():
-        for own, parameter in module.named_parameters(recurse=False):
-            state = getattr(parameter, "quant_state", None)
-            if state is None:
-                continue
-            if not isinstance(module, bnb.nn.Linear4bit):
-                raise UserError(
-                    f"Weights of experts in 4 bits ({name}.{own}) cannot be divided over cards yet;"
-                    " set model.quantization=none, or launch without FSDP."
-                )
-            module.quant_state = state
+def _keep_scales(lm: torch.nn.Module) -> Scales:
+    """The scales of packed weights, by where these stand; a weight that is put together has none.
+
+    Linear layers keep theirs, and bitsandbytes and ``fused_lora`` find it there. Weights of experts
+    get it back when these run.
+    """
+    scales: Scales = {}
+    for module in lm.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if (state := getattr(parameter, "quant_state", None)) is not None:
+                scales[module, name] = state
+                if isinstance(module, bnb.nn.Linear4bit):
+                    module.quant_state = state
+                else:
+                    module.register_forward_pre_hook(partial(_give_back, name, state))
+    return scales
 
 
-def _packed(unit: torch.nn.Module) -> dict[torch.nn.Module, Any]:
-    """Layers with a packed weight that is not divided yet, and its scales."""
-    return {
-        module: module.quant_state
-        for module in unit.modules()
-        if isinstance(module, bnb.nn.Linear4bit) and isinstance(module.weight, bnb.nn.Params4bit)
-    }
+def _give_back(name: str, state: Any, module: torch.nn.Module, inputs: Any) -> None:
+    getattr(module, name).quant_state = state
 
 
 def together() -> bool:
@@ -122,7 +124,7 @@ def is_divided(module: torch.nn.Module) -> bool:
     return bool(getattr(module, "_is_fsdp_managed_module", False))
 
 
-def own_class(module: torch.nn.Module) -> type[torch.nn.Module]:
+def own_class(module: torch.nn.Module) -> Any:
     """The class of a module before ``fully_shard`` gave it one of its own."""
     kind = type(module)
     return kind.__mro__[2] if hasattr(module, "unshard") and is_divided(module) else kind

@@ -111,7 +111,7 @@ NOT_HAD: dict[str, str] = {
         ),
         "every update is logged": "logging_steps logging_first_step",
         "metrics are written into the run's folder": ("logging_strategy plot_loss log_level"),
-        "each process trains the whole model on its card (docs/several-cards.md)": (
+        "how cards share a run is said to the launcher (docs/several-cards.md)": (
             "deepspeed fsdp fsdp_config ddp_timeout tensor_parallel_size"
         ),
         "the adapter is always LoRA": (

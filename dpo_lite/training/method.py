@@ -284,6 +284,10 @@ class Method:
         """What is measured once at the end, for results.json."""
         return {}
 
+    # --- several cards ---------------------------------------------------------------------------
+
+    undivided = ""  # why it is not trained on weights that are divided over processes
+
     # --- the plan of a card that is not here -----------------------------------------------------
 
     passes_beside = 0  # without a gradient, over as many tokens (memory.capacity.passes)

@@ -40,6 +40,7 @@ from dpo_lite.training.reward_source import (
 
 class PPO(Method):
     untimed = "drawing answers takes most of it, and it was not tried"
+    undivided = "its processes would have to draw every answer alike"
 
     def load(self, recipe: Recipe) -> PeftModel:
         folders = reward_folders(recipe)  # all looked for before the base is loaded

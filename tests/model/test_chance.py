@@ -114,15 +114,15 @@ def test_a_base_that_transformers_cannot_load_is_one_sentence(monkeypatch, error
     assert "\n" not in str(raised.value)
 
 
-def test_gpt_oss_stays_in_the_four_bits_of_its_files(tmp_path):
-    """The bytes that are published, against transformers, which unpacks them without kernels."""
+def gpt_oss_in_mxfp4(folder):
+    """A small gpt-oss as it is published, with random bytes for its experts."""
     from safetensors.torch import load_file, save_file
 
     from dpo_lite.files import read_json, write_json
 
     options = {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16}
-    folder = saved("gpt_oss", tmp_path, **MIXTURE | {"intermediate_size": 64} | options)
-    file = tmp_path / "model.safetensors"
+    base = saved("gpt_oss", folder, **MIXTURE | {"intermediate_size": 64} | options)
+    file = folder / "model.safetensors"
     tensors = load_file(file)
     draw = torch.Generator().manual_seed(0)
     for name in [n for n in tensors if n.endswith(("gate_up_proj", "down_proj"))]:
@@ -132,10 +132,14 @@ def test_gpt_oss_stays_in_the_four_bits_of_its_files(tmp_path):
         exponents = torch.randint(121, 124, (experts, outer, inner // 32), generator=draw)
         tensors[f"{name}_scales"] = exponents.to(torch.uint8)
     save_file(tensors, file, metadata={"format": "pt"})
-    config = read_json(tmp_path / "config.json")
-    write_json(
-        tmp_path / "config.json", config | {"quantization_config": {"quant_method": "mxfp4"}}
-    )
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", config | {"quantization_config": {"quant_method": "mxfp4"}})
+    return base
+
+
+def test_gpt_oss_stays_in_the_four_bits_of_its_files(tmp_path):
+    """The bytes that are published, against transformers, which unpacks them without kernels."""
+    folder = gpt_oss_in_mxfp4(tmp_path)
     model = load_base(ModelSection(base=folder))
     assert model.model.layers[0].mlp.experts.down_proj.dtype == torch.uint8
     assert held(model).share > 0.4

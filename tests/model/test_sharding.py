@@ -13,6 +13,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.model import roles, sharding
 from dpo_lite.model.base import load_base
 from dpo_lite.model.dry_run import costs_of_model
+from dpo_lite.model.experts import expert_modules
 from dpo_lite.model.host_embedding import parkable
 from dpo_lite.model.precision import to_fp32
 from dpo_lite.model.scoring import causal_lm, lay_out, response_logps, scoring_context
@@ -20,6 +21,9 @@ from dpo_lite.model.weights import held
 from dpo_lite.recipe import AdapterSection, ModelSection
 from tests.model.small_experts import small_mixture
 from tests.model.small_models import random_examples, small_model
+from tests.model.test_chance import gpt_oss_in_mxfp4
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +39,12 @@ def divide(lm, mesh):
     sharding._divided = False
 
 
-def loaded(folder, quantization, tied=False):
-    small_model("llama", hidden_size=64, tie_word_embeddings=tied).save_pretrained(folder)
-    base = load_base(ModelSection(base=str(folder), quantization=quantization))
+def loaded(folder, quantization, made):
+    made.save_pretrained(folder)
+    return adapted(load_base(ModelSection(base=str(folder), quantization=quantization)))
+
+
+def adapted(base):
     model = roles.add_policy(base, AdapterSection(r=4, alpha=8), seed=0).train()
     torch.manual_seed(1)
     with torch.no_grad():
@@ -59,9 +66,13 @@ def scored(model, way="forest"):
     return [reference, policy.detach(), *(p.grad for p in roles.trainable_parameters(model))]
 
 
+def llama(tied):
+    return small_model("llama", hidden_size=64, tie_word_embeddings=tied)
+
+
 @pytest.mark.parametrize(("quantization", "tied"), [("nf4", False), ("none", True)])
 def test_nothing_changes(quantization, tied, mesh, tmp_path):
-    model = loaded(tmp_path, quantization, tied)
+    model = loaded(tmp_path, quantization, llama(tied))
     lm, ways = causal_lm(model), ("forest", "plain")
     before, words = [scored(model, way) for way in ways], held(lm).words()
     examples = random_examples(2, 2, seed=2)
@@ -83,8 +94,17 @@ def test_nothing_changes(quantization, tied, mesh, tmp_path):
         to_fp32(model)
 
 
-def test_experts_in_4_bits_are_refused(mesh, tmp_path):
-    small_mixture("qwen3_moe").save_pretrained(tmp_path)
-    base = load_base(ModelSection(base=str(tmp_path), quantization="nf4"))
-    with pytest.raises(UserError, match=r"experts in 4 bits .* cannot be divided"):
-        divide(base, mesh)
+@pytest.mark.parametrize("bits", ["nf4", "mxfp4"])
+def test_experts_in_4_bits_are_divided_too(bits, mesh, tmp_path):
+    if bits == "mxfp4":
+        model = adapted(load_base(ModelSection(base=gpt_oss_in_mxfp4(tmp_path))))
+    else:
+        model = loaded(tmp_path, "nf4", small_mixture("qwen3_moe"))
+    lm = causal_lm(model)
+    assert [
+        p for m in expert_modules(lm).values() for p in m.parameters() if p.dtype == torch.uint8
+    ]
+    before, words = scored(model), held(lm).words()
+    divide(lm, mesh)
+    assert all(map(torch.equal, scored(model), before))
+    assert held(lm).words() == words
