@@ -2,6 +2,7 @@
 
     python -m benchmarks.shadow                   writes rows for RESULTS.md, about two minutes
     python -m benchmarks.shadow --models 8b --cards 4090
+    python -m benchmarks.shadow --rungs           what each way of recomputing gives and costs
 
 The product's own code runs on the shadow card of the tests (tests/shadow: fake tensors, no number
 is computed), one DPO update of 16 pairs with the lengths of HH-RLHF in one micro-batch, nothing
@@ -45,6 +46,7 @@ MODELS = ("0.5b", "1.5b", "8b")
 KINDS = ("products", "attention", "unpacking", "the rest")
 PROMPT, ANSWER = 146, 72  # tokens, as the median pair of HH-RLHF has them
 DEPTHS = (2, 3)  # layers
+RUNGS = ("none", "selective", "layers", "offload")
 
 
 def time_of(kernel: tuple[str, int, int], speed: Speed) -> float:
@@ -53,8 +55,9 @@ def time_of(kernel: tuple[str, int, int], speed: Speed) -> float:
     return max(1.5e-6, moved / (0.85 * speed.bytes), operations / (0.8 * speed.half))
 
 
-def trace(name: str, capability: tuple[int, int], layers: int) -> dict:
-    """One update of a model cut to some layers; only in a process that has the shadow's backend."""
+def trace(name: str, capability: tuple[int, int], layers: int, ways: list[str]) -> dict:
+    """One update of a model cut to some layers for each way of recomputing; only in a process that
+    has the shadow's backend."""
     from tests.shadow.card import Card, at_hand  # isort: skip  before torch
     from unittest.mock import patch
 
@@ -66,6 +69,7 @@ def trace(name: str, capability: tuple[int, int], layers: int) -> dict:
     from dpo_lite.model import attention
     from dpo_lite.model.device_memory import release
     from dpo_lite.model.precision import dtype_of
+    from dpo_lite.model.recompute import recompute
     from dpo_lite.model.scoring import laid_out_tokens
     from dpo_lite.training.method import Objective
     from dpo_lite.training.update import update_gradient
@@ -83,7 +87,7 @@ def trace(name: str, capability: tuple[int, int], layers: int) -> dict:
         "1.5b": Qwen2Config(**QWEN_HALF_B.to_dict() | of_1_5b | {"layer_types": None}),
         "8b": LLAMA_8B,
     }
-    config, log = configs[name], []
+    config, log, found = configs[name], [], {}
 
     class Roofline(Card):
         """Writes down of every kernel its kind, bytes and operations."""
@@ -117,11 +121,28 @@ def trace(name: str, capability: tuple[int, int], layers: int) -> dict:
             objective = Objective("sigmoid", 0.1, "forest", dtype, task="dpo")
             update_gradient(model, few, objective, 8192)  # what is tried once is tried
             costs = costs_here(model, few, "forest")
-            release()
-            card.reset_peak(), card.kernels.clear(), card.waits.clear(), log.clear()
-            update_gradient(model, batch, objective, 8192)
             tokens = laid_out_tokens(batch, "forest")
-            plan = predict(costs, Choice("none", 0), tokens)
+            for way in ways:
+                recompute(model, way)
+                release()
+                card.reset_peak(), card.kernels.clear(), card.waits.clear(), log.clear()
+                update_gradient(model, batch, objective, 8192)
+                plan = predict(costs, Choice(way, 0 if way == "none" else layers), tokens)
+                found[way] = {
+                    "layers": config.num_hidden_layers,
+                    "tokens": tokens,
+                    "kernels": sum(card.kernels.values()),
+                    "waits": sum(card.waits.values()),
+                    "peak": card.peak,
+                    "fixed": plan.weights + 8 * costs.trained,
+                    "plan": plan.total - (plan.adapter_and_optimizer - 8 * costs.trained),
+                    "times": times_of(log, capability),
+                }
+    return found
+
+
+def times_of(log: list[tuple[str, int, int]], capability: tuple[int, int]) -> dict:
+    """Seconds by card and kind of kernel."""
     times = {}
     for label, speed in CARDS.items():
         if (speed.capability < (8, 0)) == (capability < (8, 0)):
@@ -129,15 +150,7 @@ def trace(name: str, capability: tuple[int, int], layers: int) -> dict:
             for kernel in log:
                 kinds[kernel[0]] += time_of(kernel, speed)
             times[label] = kinds
-    return {
-        "layers": config.num_hidden_layers,
-        "tokens": tokens,
-        "kernels": sum(card.kernels.values()),
-        "waits": sum(card.waits.values()),
-        "peak": card.peak,
-        "plan": plan.total - (plan.adapter_and_optimizer - 8 * costs.trained),
-        "times": times,
-    }
+    return times
 
 
 def _never(packed, shape, dtype):
@@ -207,7 +220,7 @@ def rows(name: str, cards: list[str], backend: str) -> list[str]:
     lines = {}
     for capability in sorted({(8, 9) if CARDS[c].capability >= (8, 0) else (7, 5) for c in cards}):
         pair = [_in_its_own_process(name, capability, layers, backend) for layers in DEPTHS]
-        found = whole(*pair)
+        found = whole(*(one["none"] for one in pair))
         for card in cards:
             if card in found["times"]:
                 times = found["times"][card]
@@ -219,8 +232,26 @@ def rows(name: str, cards: list[str], backend: str) -> list[str]:
     return [lines[card] for card in cards]
 
 
-def _in_its_own_process(name: str, capability, layers: int, backend: str) -> dict:
-    asked = [name, *map(str, capability), str(layers)]
+def rungs(name: str, cards: list[str], backend: str) -> list[str]:
+    """What a layer keeps and how long it takes by way of recomputing, from two layers and three."""
+    lines = []
+    pair = [_in_its_own_process(name, (8, 9), layers, backend, RUNGS) for layers in DEPTHS]
+    for way in RUNGS:
+        two, three = (one[way] for one in pair)
+        without = [one[way]["peak"] - one[way]["fixed"] for one in pair]
+        kept = (without[1] - without[0]) / two["tokens"] / 1024
+        for card in cards:
+            if card in two["times"]:
+                more = sum(three["times"][card].values()) - sum(two["times"][card].values())
+                cells = [name, card, way, f"{kept:,.0f}", f"{1000 * more:,.1f}"]
+                lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _in_its_own_process(
+    name: str, capability, layers: int, backend: str, ways: tuple[str, ...] = ("none",)
+) -> dict:
+    asked = [name, *map(str, capability), str(layers), ",".join(ways)]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "benchmarks.shadow", "--trace", *asked],
         capture_output=True,
@@ -237,11 +268,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="An update's kernels, time and bytes by card.")
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--cards", default=",".join(CARDS))
-    parser.add_argument("--trace", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--trace", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--rungs", action="store_true", help="what recomputing gives and costs")
     asked = parser.parse_args()
     if asked.trace:
-        name, major, minor, layers = asked.trace
-        print(json.dumps(trace(name, (int(major), int(minor)), int(layers))))
+        name, major, minor, layers, ways = asked.trace
+        print(json.dumps(trace(name, (int(major), int(minor)), int(layers), ways.split(","))))
         return
     from tests.shadow.build import build, cannot
 
@@ -252,10 +284,14 @@ def main() -> None:
         if done.returncode:
             sys.exit(done.stderr)
         head = ["model", "card", "kernels", "waits", "ms", *KINDS, "peak, GiB", "plan, GiB"]
+        if asked.rungs:
+            head = ["model", "card", "recomputed", "KiB of a token and layer", "ms of a layer"]
         print("| " + " | ".join(head) + " |")
         print("| --- | --- |" + " ---: |" * (len(head) - 2))
         for name in asked.models.split(","):
-            lines = rows(name, asked.cards.split(","), str(Path(folder) / "backend.so"))
+            lines = (rungs if asked.rungs else rows)(
+                name, asked.cards.split(","), str(Path(folder) / "backend.so")
+            )
             print("\n".join(lines), flush=True)
 
 

@@ -27,6 +27,7 @@ from dpo_lite.model.experts import expert_modules
 from dpo_lite.model.generation import end_ids, may_share_a_batch, plain_generation
 from dpo_lite.model.precision import dtype_of
 from dpo_lite.model.scoring import causal_lm, response_token_logps, scoring_context
+from dpo_lite.model.step_graph import steps_recorded
 from dpo_lite.model.targets import EXPERTS, plain_name
 
 
@@ -161,11 +162,16 @@ def _answer(
     was_training = model.training
     model.eval()
     try:
-        with adapter_rows(model, worn), plain_generation(lm):
+        new = sampling.max_new_tokens
+        with (
+            adapter_rows(model, worn),
+            plain_generation(lm),
+            steps_recorded(lm, len(prompt_ids), new) as steps,
+        ):
             lm.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                max_new_tokens=sampling.max_new_tokens,
+                max_new_tokens=new,
                 eos_token_id=sorted(ends),
                 pad_token_id=pad_id,
                 use_cache=True,
@@ -173,6 +179,7 @@ def _answer(
                 logits_processor=_processors(sampling, [mixer] if mixtures else []),
                 stopping_criteria=StoppingCriteriaList([stopped]),
                 streamer=rows,
+                **steps,
             )
     finally:
         model.train(was_training)

@@ -197,9 +197,11 @@ def largest_update(lengths: np.ndarray, batch_size: int) -> int:
 def choices(costs: Costs, recipe: Recipe, longest: int) -> Iterator[Choice]:
     """What may be given up, in the order of what it costs; what the recipe says stays.
 
-    Selective recomputation costs a tenth of the time, each recomputed layer its forward pass. Tiles
-    cost next to nothing, but gain something only where the longest example is longer than one. Then
-    come the optimiser's precision, the embedding's place, and copies over the bus.
+    Selective recomputation saves a tenth of the activations for a fiftieth of the time, a layer all
+    of its own for a third of its time (benchmarks/RESULTS.md), so the same bytes cost half as much
+    by the first. Tiles cost next to nothing, but gain something only where the longest example is
+    longer than one. Then come the optimiser's precision, the embedding's place, and copies over the
+    bus.
     """
     checkpointing = recipe.train.checkpointing if costs.recomputable else False
     layers = costs.layers

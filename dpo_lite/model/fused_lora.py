@@ -15,6 +15,7 @@ a frozen ``Linear`` or ``Linear4bit``, in one dtype. All else is PEFT's own forw
 
 from __future__ import annotations
 
+from itertools import groupby
 from types import MethodType
 from typing import Any, NamedTuple
 
@@ -165,10 +166,36 @@ def fuse_adapters(model: torch.nn.Module) -> None:
 
 
 def _forward(self: LoraLayer, x: Tensor, *others, **named) -> Tensor:
+    if list(named) == ["adapter_names"] and not others and _take_rows(self, named["adapter_names"]):
+        return _by_rows(self, x, named["adapter_names"])
     worn = None if others or named else _worn(self, x)
     if worn is None:
         return type(self).forward(self, x, *others, **named)
     return _Lora.apply(x, *worn)
+
+
+def _take_rows(self: LoraLayer, names: list[str]) -> bool:
+    """Whether rows may wear these adapters as ``_by_rows`` does it: each plain, or none."""
+    return not (self.disable_adapters or self.merged) and all(
+        name not in self.lora_variant and type(self.lora_dropout[name]) is torch.nn.Identity
+        for name in set(names) & {*self.lora_A}
+    )
+
+
+def _by_rows(self: LoraLayer, x: Tensor, names: list[str]) -> Tensor:
+    """Each row with an adapter of its own, as PEFT's layer has it, neighbours of one name together.
+
+    PEFT looks rows up by lists, for each of which the host waits until the card has it.
+    """
+    result, begin = self.base_layer(x), 0
+    for name, same in groupby(names):
+        end = begin + len(list(same))
+        if name in self.lora_A:
+            down, up, own = self.lora_A[name], self.lora_B[name], x[begin:end]
+            more = up(down(own.to(down.weight.dtype))) * self.scaling[name]
+            result[begin:end] += more.to(result.dtype)
+        begin = end
+    return result
 
 
 def after_gate(down_proj: torch.nn.Module, gate: Tensor, up: Tensor, kind: Gate) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from dpo_lite.model import roles
+from dpo_lite.model import fused_lora, roles
 from dpo_lite.model.fused_lora import fuse_adapters
 from dpo_lite.model.fused_modules import fuse_modules
 from dpo_lite.recipe import AdapterSection
@@ -182,3 +182,35 @@ def test_a_whole_policy(name):
         assert (mine - right).norm() <= 1e-4 * right.norm()
     layers, inner = 3, 96
     assert more - less >= layers * IDS.numel() * 4 * 2 * inner  # f(gate), and its product with up
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("quantization", ["none", "nested"])
+@torch.no_grad()
+def test_rows_of_several_adapters_are_pefts(quantization, dtype, monkeypatch):
+    """Bit by bit where rows of one name stand together; without lists that a card waits for."""
+    model = adapted(quantization, with_bias=True).eval()
+    model.add_adapter("other", LoraConfig(r=2, target_modules=["layer"], init_lora_weights=False))
+    x = torch.randn(4, 5, INPUTS, generator=torch.Generator().manual_seed(2))
+    layer = model.base_model.model.layer
+    names = ["__base__", "default", "default", "other"]
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        expected = layer(x, adapter_names=names)
+        fuse_adapters(model)
+        monkeypatch.setattr(type(layer), "_mixed_batch_forward", None)
+        assert torch.equal(layer(x, adapter_names=names), expected)
+        rows = [layer(x[at : at + 1], adapter_names=names[at : at + 1]) for at in (3, 0, 1)]
+        apart = layer(x[[3, 0, 1]], adapter_names=["other", "__base__", "default"])
+        assert torch.equal(apart, torch.cat(rows))
+
+
+@torch.no_grad()
+def test_rows_of_what_is_no_plain_adapter_are_left_to_peft(monkeypatch):
+    model = adapted(lora_dropout=0.1).eval()
+    fuse_adapters(model)
+    monkeypatch.setattr(fused_lora, "_by_rows", None)
+    layer = model.base_model.model.layer
+    x = torch.randn(2, 5, INPUTS, generator=torch.Generator().manual_seed(2))
+    found = layer(x, adapter_names=["__base__", "default"])
+    assert torch.equal(found[0], layer.base_layer(x)[0])
+    assert torch.equal(found[1], layer(x)[1])

@@ -193,8 +193,9 @@ def tokens_drawn(card, layers, recorded, beside=False):
 
 
 def decoding():
+    """Of prompts, and of two models beside one another."""
     with at_hand(Card(24)) as card:
-        return tokens_drawn(card, 1, True)
+        return [tokens_drawn(card, 1, True, beside) for beside in (False, True)]
 
 
 def decoding_by_layer():

@@ -104,16 +104,18 @@ def test_a_card_without_bf16_of_its_own_computes_in_fp16(played):
     }
 
 
-TOKEN = 28  # launches of a token whose step is recorded, however many layers there are
+# Launches of a token whose step is recorded, however many layers there are: of answers to prompts,
+# and of two models beside one another, which are shown while they come.
+TOKEN, BESIDE = 28, 37
 
 
 def test_a_drawn_tokens_step_is_one_launch(played):
     """Beside it are the mask and the choice of the token; nothing in a step waits for the card, or
     it could not be recorded; and the memory of the recorded one is given back."""
-    found = played["decoding"]
-    assert found["launched"] <= TOKEN
-    assert found["waited"] == 1  # to know whether all answers have ended
-    assert found["stays"] == 0
+    for drawn, launches, waits in zip(played["decoding"], (TOKEN, BESIDE), (1, 2), strict=True):
+        assert drawn["launched"] <= launches
+        assert drawn["waited"] == waits  # whether all have ended, and what is to be shown
+        assert drawn["stays"] == 0
 
 
 @pytest.mark.long
