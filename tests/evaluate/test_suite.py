@@ -1,5 +1,6 @@
 """Tasks of lm-evaluation-harness by our scoring: its own numbers, both roles, kept and told."""
 
+import io
 import json
 import sys
 
@@ -11,8 +12,10 @@ from dpo_lite.cli import app
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.hub.card import metadata, model_card
+from dpo_lite.hub.public_recipe import public_recipe
 from dpo_lite.hub.subject import Subject
 from dpo_lite.jobs import suite as job
+from dpo_lite.jobs import train as training
 from dpo_lite.recipe import load_recipe, validate_recipe
 from dpo_lite.report.suite import markdown, read_suite
 from dpo_lite.training.loaded import load_trained
@@ -204,6 +207,39 @@ def test_a_reward_model_is_refused():
     for name in ("a/b.yaml", "../x", "forgetting:", "a b"):
         with pytest.raises(UserError, match=r"eval\.suite"):
             validate_recipe({**values, "eval": {"suite": [name]}}, "r")
+
+
+@pytest.mark.slow
+def test_at_the_end_of_a_training(tiny_base, tmp_path):
+    """Told apart from the reference, reported; without a way to ask, told and left out."""
+    text = tmp_path / "text.txt"
+    text.write_text("The cat sat on the mat.\n\nThe dog ran.\n")
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    values = {
+        "model": {"base": tiny_base},
+        "data": {"train": str(tmp_path / "pairs.jsonl")},
+        "train": {"max_steps": 2, "lr": 1e-3, "batch_size": 4},
+        "eval": {"generate": 0, "suite": [f"forgetting:{text}"]},
+        "run": {"folder": str(tmp_path / "runs")},
+    }
+    recipe = validate_recipe(values, "test")
+    done = training.start(recipe, "suite", Console(quiet=True))
+    (entry,) = read_suite(done.path)
+    row = entry["rows"][0]
+    assert row["policy"]["value"] != row["reference"]["value"]
+    assert done.status()["state"] == "finished"
+    assert "forgetting: text.txt" in (done.path / "report.md").read_text()
+    published, _ = public_recipe(load_recipe(done.recipe_file), "user/base")
+    assert "forgetting:text.txt" in published
+    assert str(tmp_path) not in published
+
+    text.unlink()
+    said = Console(record=True, width=200, file=io.StringIO())
+    job.suite_of_run(done, recipe, None, None, said)
+    assert "there is no file" in said.export_text()
+    again = validate_recipe(values, "test")
+    with pytest.raises(UserError, match="there is no file"):  # before anything is trained
+        training.start(again, "suite", Console(quiet=True))
 
 
 def test_a_damaged_file_is_none(tmp_path):

@@ -113,6 +113,8 @@ def test_the_script_makes_the_shipped_tokenizer_and_data(corpus, tokenizer, rows
     built = build_builtin.train_tokenizer(corpus)
     assert built.get_vocab() == tokenizer.get_vocab()
     pairs = build_builtin.build_preferences(build_builtin.load_topics())
+    ground = (FOLDER / "ground.txt").read_text(encoding="utf-8")
+    assert build_builtin.build_ground() == ground
     files = {"myths": pairs, "thumbs": build_builtin.build_thumbs(pairs)}
     for world, made in files.items():
         build_builtin.write_rows(tmp_path / world, made)
