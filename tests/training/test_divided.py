@@ -16,7 +16,7 @@ pytestmark = pytest.mark.long
 def both(tmp_path_factory):
     folder = tmp_path_factory.mktemp("divided")
     save_bases(folder)
-    ends = launched("tests.training.divided", folder, **FSDP2)
+    ends = launched("tests.training.divided", folder, seconds=600, **FSDP2)
     assert [end.code for end in ends] == [0, 0], ends[0].err + ends[1].err
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
