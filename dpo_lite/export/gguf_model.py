@@ -15,13 +15,17 @@ from transformers import PreTrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from dpo_lite.errors import UserError
+from dpo_lite.export import gguf_gemma
 
 # Architecture in GGUF by model_type; where llama.cpp rotates pairs of neighbours, ``paired``.
-ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+ARCHITECTURES = {
+    **{"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"},
+    **gguf_gemma.ARCHITECTURES,
+}
 PAIRED = ("llama", "mistral")
 CONVERTER = (
-    "`dpo-lite merge RUN FOLDER --gguf-ready` prints the commands of llama.cpp's converter,"
-    " which knows it"
+    "llama.cpp's converter may know it: `dpo-lite export RUN --to gguf --llama-cpp FOLDER` where"
+    " llama.cpp is at hand, or the commands that `dpo-lite merge RUN FOLDER --gguf-ready` prints"
 )
 YARN_DEFAULTS = {"beta_fast": 32, "beta_slow": 1, "truncate": True}
 FACTORS = "rope_freqs.weight"  # what a rotation's frequencies are divided by
@@ -52,18 +56,18 @@ class GgufModel:
         """Its rows in GGUF's order, (out, …) both.
 
         transformers turns dimension i of a head together with i + half, llama.cpp's llama i with
-        its neighbour, so queries' and keys' rows are interleaved.
+        its neighbour, so queries' and keys' rows are interleaved. Gemma's norms hold one more.
         """
         heads = self._heads(weight)
         if heads is None:
-            return tensor
+            return tensor + more if (more := gguf_gemma.shift(self.config, weight)) else tensor
         return tensor.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
     def rows_back(self, weight: str, tensor: torch.Tensor) -> torch.Tensor:
         """Rows in GGUF's order, as transformers has them."""
         heads = self._heads(weight)
         if heads is None:
-            return tensor
+            return tensor - more if (more := gguf_gemma.shift(self.config, weight)) else tensor
         return tensor.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
 
     def _heads(self, weight: str) -> int | None:
@@ -81,9 +85,12 @@ def gguf_model(config: PreTrainedConfig) -> GgufModel:
     if kind not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise UserError(f"GGUF is written here for {known}, not for {kind}; {CONVERTER}.")
-    if config.hidden_act != "silu":
-        raise UserError(f"GGUF's {kind} has the activation silu, not {config.hidden_act}.")
-    rope = _rope(config)
+    gemma = gguf_gemma.is_gemma(config)
+    acts = {getattr(config, key, None) for key in ("hidden_act", "hidden_activation")} - {None}
+    wanted = "gelu_pytorch_tanh" if gemma else "silu"
+    if acts != {wanted}:
+        listed = ", ".join(sorted(acts))
+        raise UserError(f"GGUF's {kind} has the activation {wanted}, not {listed}.")
     heads, size = config.num_attention_heads, getattr(config, "head_dim", None)
     size = size or config.hidden_size // heads
     settings = {
@@ -98,17 +105,18 @@ def gguf_model(config: PreTrainedConfig) -> GgufModel:
         "attention.value_length": size,
         "attention.layer_norm_rms_epsilon": float(config.rms_norm_eps),
         "rope.dimension_count": size,
-        **rope,
+        **_rope(config),
+        **(gguf_gemma.gemma_settings(config, size) if gemma else {}),
     }
     return GgufModel(ARCHITECTURES[kind], settings, _factors(config), config, _window(config))
 
 
 def _rope(config: PreTrainedConfig) -> dict[str, Any]:
-    rope = dict(config.rope_parameters or {})
+    rope, found = gguf_gemma.rope_of(config)
     kind, base = rope.pop("rope_type", "default"), float(rope.pop("rope_theta", 10000.0))
     if rope.pop("partial_rotary_factor", 1.0) != 1.0:
         raise UserError(f"A part of each head is not rotated in this base; {CONVERTER}.")
-    found: dict[str, Any] = {"rope.freq_base": base}
+    found["rope.freq_base"] = base
     if kind in ("default", "llama3"):
         return found
     found |= {"rope.scaling.type": kind, "rope.scaling.factor": float(rope.pop("factor"))}
@@ -127,7 +135,7 @@ def _rope(config: PreTrainedConfig) -> dict[str, Any]:
 
 def _factors(config: PreTrainedConfig) -> torch.Tensor | None:
     """What Llama 3.1's frequencies are divided by: transformers' own plain ones over its own."""
-    rope = config.rope_parameters or {}
+    rope, _ = gguf_gemma.rope_of(config)
     if rope.get("rope_type") != "llama3":
         return None
     scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
@@ -138,6 +146,8 @@ def _factors(config: PreTrainedConfig) -> torch.Tensor | None:
 
 def _window(config: PreTrainedConfig) -> str | None:
     """llama.cpp's llama and qwen2 have no window: within it they say the same."""
+    if gguf_gemma.is_gemma(config):
+        return None
     sliding = "sliding_attention" in (getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None)
     if not window or not (sliding or config.model_type == "mistral"):

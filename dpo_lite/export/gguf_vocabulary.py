@@ -85,6 +85,8 @@ def _tokens(
             token, kind = f"[PAD{index}]", UNUSED
         elif token == unknown:
             kind = UNKNOWN
+        elif sentencepiece and set(token) == {SPACE}:  # else written out as these marks
+            kind = NORMAL
         elif index in added:
             kind = CONTROL if added[index]["special"] else USER_DEFINED
         elif sentencepiece and _is_byte(token):
@@ -101,11 +103,11 @@ def _is_byte(token: str) -> bool:
 
 
 def _scores(tokens: list[str], merges: list[list[str]]) -> list[float]:
-    """By when a token is first joined from two: the merges are in that order."""
+    """By when a token is first joined from two, the merges' order; what no merge makes is last."""
     first: dict[str, int] = {}
     for rank, (left, right) in enumerate(merges):
         first.setdefault(left + right, rank)
-    return [-float(first.get(token, 0)) for token in tokens]
+    return [-float(first.get(token, len(merges))) for token in tokens]
 
 
 def _parts(rules: Any, kind: str) -> Iterator[dict[str, Any]]:
@@ -149,6 +151,9 @@ def _space_before(rules: dict[str, Any]) -> bool:
     kinds = [step["type"] for step in (*steps, *cuts)]
     if kinds in (["Prepend", "Replace"], ["Replace"]):
         return kinds[0] == "Prepend"
+    # Gemma's: cut at spaces, of which Replace has left none.
+    if kinds == ["Replace", "Split"] and cuts[0]["pattern"] == {"String": " "}:
+        return False
     if kinds == ["Metaspace"] and not cuts[0].get("split", True):
         return cuts[0]["prepend_scheme"] != "never"
     raise UserError(

@@ -2,7 +2,16 @@
 
 import json
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from dpo_lite.export.gguf_vocabulary import _CASES, _REST
@@ -37,13 +46,17 @@ def byte_level(cut):
     return _finished(backend)
 
 
-def sentencepiece():
-    """As Llama 2's and Mistral's: bytes for what is not in the vocabulary, spaces as marks."""
+def sentencepiece(gemma=False):
+    """As Llama 2's and Mistral's: bytes for what is not in the vocabulary, spaces as marks. Or as
+    Gemma's: no space before a text, and a run of spaces that is a token of its own."""
     steps = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
     learned = Tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(vocab_size=70, limit_alphabet=30)
     learned.train_from_iterator([TEXTS[0].replace(" ", "▁")] * 3, trainer)
     model = json.loads(learned.to_str())["model"]
+    if gemma:
+        model["merges"].insert(0, ["▁", "▁"])
+        model["vocab"]["▁▁"] = len(model["vocab"])
     words = ["<unk>", *SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *model["vocab"]]
     backend = Tokenizer(
         models.BPE(
@@ -54,7 +67,10 @@ def sentencepiece():
             fuse_unk=True,
         )
     )
-    backend.normalizer = normalizers.Sequence(steps)
+    backend.normalizer = steps[1] if gemma else normalizers.Sequence(steps)
+    if gemma:
+        backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+        backend.add_tokens([AddedToken("▁▁", normalized=False)])
     backend.add_special_tokens(["<unk>", *SPECIAL])
     return _finished(backend, unk_token="<unk>")
 

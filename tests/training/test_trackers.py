@@ -67,9 +67,9 @@ def test_they_have_what_the_run_has(tiny_base, tmp_path, monkeypatch):
     assert [row["train/loss"] for row in rows if "train/loss" in row] == pytest.approx(losses)
     tables = [row["eval/samples"]["_value"] for row in rows if "eval/samples" in row]
     assert [{line["step"] for line in table} for table in tables] == [{2}, {3}, {3}]
-    said = {s["prompt"]: s["answer"] for s in run.records("samples.jsonl") if s["when"] == "after"}
-    assert {line["prompt"]: line["policy"] for line in tables[-1]} == said
-    assert all(line["reference"] for line in tables[-1])
+    for when, column in (("before", "reference"), ("after", "policy")):
+        said = {s["prompt"]: s["answer"] for s in run.records("samples.jsonl") if s["when"] == when}
+        assert {line["prompt"]: line[column] for line in tables[-1]} == said
     assert artifact_of(trackio) == (run.adapter / "adapter_model.safetensors").read_bytes()
 
 
