@@ -161,7 +161,7 @@ def read_gguf(file: Path, model: GgufModel, names: list[str]) -> Iterator[tuple[
     reader = need_gguf().GGUFReader(file)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     for weight in names:
-        tensor = tensors.get(model.name(weight))
+        tensor = tensors.get(model.known_name(weight) or "")
         if tensor is not None:
             values = unpacked(tensor.data, tensor.tensor_type)
             yield weight, model.rows_back(weight, values)

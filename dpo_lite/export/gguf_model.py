@@ -41,13 +41,17 @@ class GgufModel:
     config: PreTrainedConfig
     note: str | None = None
 
-    def name(self, weight: str) -> str:
-        """GGUF's name of a weight of the model. Raises UserError where it has none."""
+    def known_name(self, weight: str) -> str | None:
+        """GGUF's name of a weight of the model, if it has one: not of Gemma's tied head."""
         import gguf
 
         keys = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
         names = gguf.get_tensor_name_map(keys[self.architecture], self.config.num_hidden_layers)
-        found = names.get_name(weight, try_suffixes=(".weight", ".bias"))
+        return names.get_name(weight, try_suffixes=(".weight", ".bias"))
+
+    def name(self, weight: str) -> str:
+        """The same; raises UserError where it has none."""
+        found = self.known_name(weight)
         if found is None:
             raise UserError(f"GGUF has no name for the weight {weight}; {CONVERTER}.")
         return found
