@@ -48,6 +48,13 @@ def export(
         bool,
         typer.Option("--measure/--no-measure", help="Score held-out rows before and after."),
     ] = True,
+    llama_cpp: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your llama.cpp's folder: its converter and quantiser write --to gguf then, of"
+            " more architectures and levels."
+        ),
+    ] = None,
     runs: RunsFolder = "runs",
 ) -> None:
     """The result for other programs: as GGUF, for vLLM, or as an adapter at another strength.
@@ -63,12 +70,14 @@ def export(
             "--strength N is what --to peft asks for, and no other kind has it; give one or the"
             " other."
         )
+    if llama_cpp and to != "gguf":
+        raise UserError("--llama-cpp is for --to gguf alone; leave it out.")
     trained = open_run(run, runs)
     out = out or Path("exports") / f"{trained.name}-{to}"
     if strength is not None:
         _strength(trained, out, strength, measure)
     elif to == "gguf":
-        _gguf(trained, out, quant, base, measure)
+        _gguf(trained, out, quant, base, measure, llama_cpp)
     else:
         _adapter(trained, out, to, base)
 
@@ -81,17 +90,17 @@ def _adapter(trained: Run, out: Path, to: str, base: str | None) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _gguf(trained: Run, out: Path, quant: str, base: str | None, measure: bool) -> None:
+def _gguf(
+    trained: Run, out: Path, quant: str, base: str | None, measure: bool, llama_cpp: Path | None
+) -> None:
     from dpo_lite.runs.device_lock import device_lock
 
     with quick_imports():
-        from dpo_lite.export.gguf_quants import levels
         from dpo_lite.export.to_gguf import export_gguf
     from dpo_lite.report.exports import HEAD
 
-    wanted = levels(quant)
     with doing(console, "exporting") as spinner, device_lock("export", say=spinner.update):
-        done = export_gguf(trained, out, wanted, base, measure, spinner.update)
+        done = export_gguf(trained, out, quant, base, measure, spinner.update, llama_cpp)
     if done.rows:
         console.print(_table(HEAD, done.rows))
         say("KL in nats per token of held-out responses.")

@@ -17,8 +17,9 @@ import torch
 
 from dpo_lite.errors import UserError
 from dpo_lite.export.file_names import file_names
+from dpo_lite.export.gguf_levels import Level
 from dpo_lite.export.gguf_model import FACTORS, GgufModel, gguf_model
-from dpo_lite.export.gguf_quants import Level, packed, type_of, unpacked
+from dpo_lite.export.gguf_quants import packed, type_of, unpacked
 from dpo_lite.export.gguf_vocabulary import Vocabulary, vocabulary
 from dpo_lite.export.merge import read_weight, weight_places
 from dpo_lite.export.ollama import adds_begin

@@ -8,57 +8,16 @@ type that does.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from dpo_lite.errors import UserError
 from dpo_lite.export import k_quants
+from dpo_lite.export.gguf_levels import Level
 
 OWN = {"Q4_K": k_quants.q4_k, "Q5_K": k_quants.q5_k, "Q6_K": k_quants.q6_k}
 NARROWER = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}  # blocks of 32 in place of 256
-
-
-@dataclass(frozen=True)
-class Level:
-    """``file_type`` is general.file_type, by which programs name the file."""
-
-    name: str
-    file_type: int
-    usual: str
-    better: str | None = None  # of the weights that lose most
-
-
-LEVELS = {
-    level.name: level
-    for level in (
-        Level("f32", 0, "F32"),
-        Level("f16", 1, "F16"),
-        Level("bf16", 32, "BF16"),
-        Level("q8_0", 7, "Q8_0"),
-        Level("q6_k", 18, "Q6_K"),
-        Level("q5_k_m", 17, "Q5_K", "Q6_K"),
-        Level("q4_k_m", 15, "Q4_K", "Q6_K"),
-        Level("q4_0", 2, "Q4_0"),
-    )
-}
-
-
-def levels(text: str) -> list[Level]:
-    """``q8_0,q4_k_m`` as levels. Raises UserError for a name that is none."""
-    found = []
-    for name in dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()):
-        if name not in LEVELS:
-            raise UserError(
-                f"--quant {name}: there is no such level here; there are {', '.join(LEVELS)}."
-                " For others quantise an f16 file by llama.cpp's llama-quantize."
-            )
-        found.append(LEVELS[name])
-    if not found:
-        raise UserError(f"--quant names no level; there are {', '.join(LEVELS)}.")
-    return found
 
 
 def type_of(level: Level, name: str, shape: tuple[int, ...], layers: int, tied: bool) -> str:

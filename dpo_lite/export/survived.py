@@ -126,10 +126,11 @@ def _kl(one: torch.Tensor, other: torch.Tensor) -> float:
 
 @torch.no_grad()
 def put_on(lm: torch.nn.Module, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """A file's weights in place of the model's; those that it does not have stay."""
+    """A file's weights in place of the model's; those that it does not have stay, and so do rows
+    of an embedding without a token, which llama.cpp's converter leaves out."""
     own = lm.state_dict()
     for name, values in weights:
-        own[name].copy_(values)
+        own[name][: len(values)].copy_(values)
 
 
 def warning(adapter: Survival, rounded: Survival) -> str | None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dpo_lite.errors import UserError
-from dpo_lite.export import ollama
+from dpo_lite.export import by_llama_cpp, ollama
 from dpo_lite.export.gguf_file import read_gguf, writable, write_gguf
-from dpo_lite.export.gguf_quants import Level
+from dpo_lite.export.gguf_levels import LEVELS, level_names, levels
+from dpo_lite.export.llama_cpp import make_ready
 from dpo_lite.export.merge import base_folder
 from dpo_lite.export.run import merge_run, source_of
 from dpo_lite.export.survived import ADAPTER, Survival, listen, measured, put_on, warning
@@ -39,31 +40,37 @@ class Written:
 def export_gguf(
     run: Run,
     out: Path,
-    levels: list[Level],
+    quant: str,
     base: str | None = None,
     measure: bool = True,
     say: Say = lambda text: None,
+    llama_cpp: Path | None = None,
 ) -> Written:
-    """A file for each level in ``out``, a new folder, with a Modelfile for Ollama.
+    """A file for each level of ``quant`` in ``out``, a new folder, with a Modelfile for Ollama.
 
+    ``llama_cpp``: the folder of a llama.cpp that writes them, in place of what is written here.
     Raises UserError where GGUF cannot say what the model is, before anything is written.
     """
     if out.exists():
         raise UserError(f"{out} exists; name a folder that does not.")
-    names = writable(base_folder(*source_of(run, base)))
+    names = level_names(quant)
+    tools = by_llama_cpp.find(llama_cpp, names) if llama_cpp else None
+    if tools is None:
+        levels(quant)
+        writable(base_folder(*source_of(run, base)))
     merged = out.with_name(f".{out.name}.merged")
     shutil.rmtree(merged, ignore_errors=True)
     try:
         merge_run(run, merged, base, measure=False, say=say)
-        names = writable(merged)  # the head may have got a weight of its own
-        out.mkdir(parents=True)
-        files = {level.name: out / f"{run.name}-{level.name.upper()}.gguf" for level in levels}
-        for level in levels:
-            write_gguf(merged, files[level.name], level, run.name, say)
-        notes = [names.note] if names.note else []
+        files = {name: out / f"{run.name}-{name.upper()}.gguf" for name in names}
+        notes = _write(merged, out, files, tools, run.name, say)
         smallest = min(files.values(), key=lambda file: file.stat().st_size)
         notes += _write_modelfile(merged, out, smallest.name)
-        survival = _survival(run, merged, files, say) if measure else []
+        survival = []
+        if measure and (why := _unreadable(merged)):
+            notes.append(f"not measured: {why}")
+        elif measure:
+            survival = _survival(run, merged, files, say)
     finally:
         shutil.rmtree(merged, ignore_errors=True)
     adapter = next((s for s in survival if s.name == ADAPTER), None)
@@ -83,6 +90,36 @@ def export_gguf(
     return Written(
         out, list(files.values()), exports.rows(facts), warnings, notes, _commands(out, smallest)
     )
+
+
+def _write(
+    merged: Path,
+    out: Path,
+    files: dict[str, Path],
+    tools: by_llama_cpp.LlamaCpp | None,
+    name: str,
+    say: Say,
+) -> list[str]:
+    """The files, by the user's llama.cpp or here; notes on them."""
+    if tools:
+        make_ready(merged)
+        out.mkdir(parents=True)
+        by_llama_cpp.write(tools, merged, files, say)
+        return []
+    model = writable(merged)  # once more: the head may have got a weight of its own
+    out.mkdir(parents=True)
+    for level, file in files.items():
+        write_gguf(merged, file, LEVELS[level], name, say)
+    return [model.note] if model.note else []
+
+
+def _unreadable(merged: Path) -> str | None:
+    """Why a file's weights cannot be told by their names here, in a sentence."""
+    try:
+        writable(merged)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _rows(survival: list[Survival]) -> int | None:

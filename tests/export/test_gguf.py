@@ -12,8 +12,9 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, Gg
 from dpo_lite.errors import UserError
 from dpo_lite.export import k_quants
 from dpo_lite.export.gguf_file import read_gguf, writable, write_gguf
+from dpo_lite.export.gguf_levels import LEVELS, levels
 from dpo_lite.export.gguf_model import FACTORS, gguf_model
-from dpo_lite.export.gguf_quants import LEVELS, levels, type_of
+from dpo_lite.export.gguf_quants import type_of
 from dpo_lite.export.gguf_vocabulary import vocabulary
 from tests.export.gguf_models import TEXTS, byte_level, save_model, sentencepiece
 

@@ -5,7 +5,6 @@ import torch
 
 from dpo_lite.cli import main
 from dpo_lite.errors import UserError
-from dpo_lite.export.gguf_quants import levels
 from dpo_lite.export.survived import Heard, Measured, Survival, warning
 from dpo_lite.export.to_gguf import export_gguf
 from dpo_lite.files import read_json
@@ -47,7 +46,7 @@ def test_a_run_as_files(tiny_base, tmp_path, capsys):
     write_cats(tmp_path, train=range(4), test=range(4, 10))
     data = {"train": str(tmp_path / "train.jsonl"), "eval": str(tmp_path / "test.jsonl")}
     run = untrained_run(tmp_path / "runs" / "a", tiny_base, data=data)
-    done = export_gguf(run, tmp_path / "out", levels("f32,q4_k_m"))
+    done = export_gguf(run, tmp_path / "out", "f32,q4_k_m")
     assert [file.name for file in done.files] == ["a-F32.gguf", "a-Q4_K_M.gguf"]
     assert sorted(p.name for p in tmp_path.glob("out/*")) == ["Modelfile", *map(_name, done.files)]
     assert "FROM ./a-Q4_K_M.gguf" in (tmp_path / "out" / "Modelfile").read_text()
@@ -61,7 +60,7 @@ def test_a_run_as_files(tiny_base, tmp_path, capsys):
     assert kept["rows"] == 6
     assert any(line.startswith("| q4_k_m | 0 MiB |") for line in lines(run))
     with pytest.raises(UserError, match="exists"):
-        export_gguf(run, tmp_path / "out", levels("f32"))
+        export_gguf(run, tmp_path / "out", "f32")
     assert not list(tmp_path.glob(".out*"))
     with pytest.raises(SystemExit):
         main(["export", "a", "--to", "gguf", "--strength", "2", "--runs", str(tmp_path / "runs")])
