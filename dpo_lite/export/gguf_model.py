@@ -93,7 +93,7 @@ def gguf_model(config: PreTrainedConfig) -> GgufModel:
     acts = {getattr(config, key, None) for key in ("hidden_act", "hidden_activation")} - {None}
     wanted = "gelu_pytorch_tanh" if gemma else "silu"
     if acts != {wanted}:
-        listed = ", ".join(sorted(acts))
+        listed = ", ".join(sorted(map(str, acts)))
         raise UserError(f"GGUF's {kind} has the activation {wanted}, not {listed}.")
     heads, size = config.num_attention_heads, getattr(config, "head_dim", None)
     size = size or config.hidden_size // heads

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 
 SUPER = 256
-PART = 2**19  # weights that are worked on at a time
+PART = 2**18  # weights that are worked on at a time: they stay in a core's cache
 STEPS = tuple(-1.0 + 0.1 * i for i in range(21))  # about the largest number, for Q4_K and Q5_K
 STEPS_SIGNED = tuple(0.1 * i for i in range(-9, 10))  # for Q6_K
 
@@ -72,16 +72,22 @@ def _scale_and_minimum(x: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.
     best = torch.full_like(span, torch.inf)
     scale, minimum = span / most, -low
     total, mean = weight.sum(-1, keepdim=True), (weight * x).sum(-1, keepdim=True)
+    per_weight = _inverse(span)
+    # Of the size of x, written over at each step: fresh ones would cost more than what they hold.
+    q, wq, product = (torch.empty_like(x) for _ in range(3))
+    from_low = x - low
     for step in (0.0, *STEPS):
-        q = _whole((x - low) * ((most + step) * _inverse(span)), most)
-        wq = weight * q
-        q1, q2 = wq.sum(-1, keepdim=True), (wq * q).sum(-1, keepdim=True)
-        qx = (wq * x).sum(-1, keepdim=True)
+        torch.mul(from_low, (most + step) * per_weight, out=q).round_().clamp_(0, most)
+        torch.mul(weight, q, out=wq)
+        q1 = wq.sum(-1, keepdim=True)
+        q2 = torch.mul(wq, q, out=product).sum(-1, keepdim=True)
+        qx = torch.mul(wq, x, out=product).sum(-1, keepdim=True)
         inverse = _inverse(total * q2 - q1.square())
         s, m = (total * qx - q1 * mean) * inverse, (q1 * qx - q2 * mean) * inverse
         below = m < 0  # a minimum is only ever taken off
         s, m = torch.where(below, qx * _inverse(q2), s), m.clamp(min=0)
-        error = (weight * (s * q - m - x).square()).sum(-1, keepdim=True)
+        torch.mul(q, s, out=product).sub_(m).sub_(x).square_().mul_(weight)
+        error = product.sum(-1, keepdim=True)
         better = (error < best) & (s > 0)
         best = torch.where(better, error, best)
         scale, minimum = torch.where(better, s, scale), torch.where(better, m, minimum)
@@ -116,9 +122,12 @@ def _signed_scale(x: torch.Tensor) -> torch.Tensor:
     weight = x.square()
     largest = torch.gather(x, -1, x.abs().argmax(-1, keepdim=True))
     best, scale = torch.zeros_like(largest), torch.zeros_like(largest)
+    per_weight = _inverse(largest)
+    q, wq, product = (torch.empty_like(x) for _ in range(3))
     for step in STEPS_SIGNED:
-        q = torch.round(x * (-(32 + step) * _inverse(largest))).clamp(-32, 31)
-        qx, q2 = ((weight * q * y).sum(-1, keepdim=True) for y in (x, q))
+        torch.mul(x, -(32 + step) * per_weight, out=q).round_().clamp_(-32, 31)
+        torch.mul(weight, q, out=wq)
+        qx, q2 = (torch.mul(wq, y, out=product).sum(-1, keepdim=True) for y in (x, q))
         gained = qx.square() * _inverse(q2)  # the squared error is Σ w·x² less this
         better = gained > best
         best, scale = torch.where(better, gained, best), torch.where(better, qx / q2, scale)

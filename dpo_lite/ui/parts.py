@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,11 @@ STATES = {
 def esc(text: object) -> str:
     """Text as HTML shows it, tags and quotes included."""
     return html.escape(str(text), quote=True)
+
+
+def prose(text: object) -> str:
+    """A sentence as HTML: escaped, and what stands between backticks as code."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", esc(text))
 
 
 # For events that the user sees nothing of but their outcome, and that are no interface.
@@ -65,14 +71,14 @@ def progress(status: Mapping[str, Any]) -> str:
 def note(text: object, kind: str = "info") -> str:
     """A sentence or two in a box with a coloured edge."""
     role = "alert" if kind == "bad" else "status"
-    return f'<div class="dl-note dl-{_kind(kind)}" role="{role}">{esc(text)}</div>'
+    return f'<div class="dl-note dl-{_kind(kind)}" role="{role}">{prose(text)}</div>'
 
 
 def empty(title: object, what_to_do: object) -> str:
     """What stands where nothing is yet, and what to do about it."""
     return (
         f'<div class="dl-empty"><p class="dl-empty-title">{esc(title)}</p>'
-        f"<p>{esc(what_to_do)}</p></div>"
+        f"<p>{prose(what_to_do)}</p></div>"
     )
 
 

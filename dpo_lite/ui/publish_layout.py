@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from dpo_lite.export.gguf_levels import LEVELS
 from dpo_lite.ui import parts
 
 NOTHING = parts.empty(
@@ -55,6 +56,18 @@ class Merging:
 
 
 @dataclass(frozen=True)
+class Gguf:
+    """The fold that writes GGUF."""
+
+    name: gr.Textbox
+    quant: gr.Dropdown
+    measure: gr.Checkbox
+    start: gr.Button
+    outcome: gr.HTML
+    command: gr.HTML
+
+
+@dataclass(frozen=True)
 class PublishTab:
     """``archive`` is a hidden button that saves the file which ``download`` made."""
 
@@ -71,11 +84,14 @@ class PublishTab:
     download: gr.Button
     archive: gr.DownloadButton
     merging: Merging
+    gguf: Gguf
     preview: Preview
+    followed: gr.State
 
 
 def lay_out(login: bool) -> PublishTab:
     """``login``: whether the page offers to log in on the Hub."""
+    followed = gr.State(None)  # the selection of Runs that the menu has taken
     nothing_yet = gr.HTML(NOTHING, elem_id="publish-empty")
     with gr.Row(equal_height=False, visible=False, elem_id="publish-body") as everything:
         with gr.Column(min_width=330, scale=2):
@@ -91,7 +107,7 @@ def lay_out(login: bool) -> PublishTab:
             command = gr.HTML(min_height=38, elem_id="publish-command")
             download = gr.Button("Download the adapter", size="sm", elem_id="publish-zip")
             archive = gr.DownloadButton(visible="hidden", elem_id="publish-archive")
-            merging = _lay_out_merging()
+            merging, gguf = _lay_out_merging(), _lay_out_gguf()
         with gr.Column(min_width=330, scale=3):
             preview = _lay_out_preview()
     return PublishTab(
@@ -108,7 +124,9 @@ def lay_out(login: bool) -> PublishTab:
         download,
         archive,
         merging,
+        gguf,
         preview,
+        followed,
     )
 
 
@@ -140,6 +158,27 @@ def _lay_out_merging() -> Merging:
             start=gr.Button("Merge", elem_id="publish-merge-start"),
             outcome=gr.HTML(elem_id="publish-merge-outcome"),
             command=gr.HTML(min_height=38, elem_id="publish-merge-command"),
+        )
+
+
+def _lay_out_gguf() -> Gguf:
+    fold = "GGUF for llama.cpp, Ollama and LM Studio"
+    with gr.Accordion(fold, open=False, elem_id="publish-gguf"):
+        return Gguf(
+            name=gr.Textbox(label="Folder below exports/", elem_id="publish-gguf-name"),
+            quant=gr.Dropdown(
+                list(LEVELS),
+                value=["q8_0"],
+                multiselect=True,
+                label="Quantisation: a file for each",
+                elem_id="publish-quant",
+            ),
+            measure=gr.Checkbox(
+                True, label="Show what survived on held-out rows", elem_id="publish-gguf-measure"
+            ),
+            start=gr.Button("Write GGUF", elem_id="publish-gguf-start"),
+            outcome=gr.HTML(elem_id="publish-gguf-outcome"),
+            command=gr.HTML(min_height=38, elem_id="publish-gguf-command"),
         )
 
 

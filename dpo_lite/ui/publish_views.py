@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from dpo_lite.errors import UserError
+from dpo_lite.export.gguf_levels import LEVELS
 from dpo_lite.files import NAME
 from dpo_lite.hub.account import Account
 from dpo_lite.hub.login import Code
@@ -14,13 +16,14 @@ from dpo_lite.hub.push import Published
 from dpo_lite.hub.staging import TOKENIZER, Staged, public_base
 from dpo_lite.model.adapter_files import REWARD_FILE
 from dpo_lite.recipe import Recipe
+from dpo_lite.report.exports import HEAD
 from dpo_lite.runs.checkpoints import complete
 from dpo_lite.runs.folder import UNTRAINED, Run, list_runs, named_run
 from dpo_lite.ui import parts
 
 RESULT = "the finished adapter"
 DOWNLOADED = ("adapter_model.safetensors", "adapter_config.json", REWARD_FILE, *TOKENIZER)
-MERGED_FOLDER = Path("merged")
+MERGED_FOLDER, EXPORTS_FOLDER = Path("merged"), Path("exports")
 
 
 def run_names(runs: Path) -> list[str]:
@@ -31,6 +34,20 @@ def run_names(runs: Path) -> list[str]:
         if run.adapter.is_dir() or run.last_checkpoint()
         if not run.results().get(UNTRAINED)
     ]
+
+
+def chosen_run(
+    names: Sequence[str],
+    run: str | None,
+    selected: Sequence[str] | None,
+    followed: Sequence[str] | None,
+) -> str | None:
+    """Which run the menu shows: the one selected on Runs, where that selection is a new one
+    (``followed``: the last that was taken), else the one chosen here, else the newest."""
+    clicked = next((name for name in selected or [] if name in names), None)
+    here = run if run in names else None
+    wanted = [clicked, here] if selected != followed else [here, clicked]
+    return next((name for name in [*wanted, *names] if name), None)
 
 
 def checkpoints(run: Run) -> list[str]:
@@ -104,8 +121,8 @@ def login_html(code: Code) -> str:
         f'<p class="dl-code">{parts.esc(code.text)}</p>'
         f'<p><a href="{parts.esc(code.address)}" target="_blank" rel="noopener noreferrer">'
         f"{parts.esc(code.address)}</a></p>"
-        '<p class="dl-muted dl-small">huggingface_hub keeps the token, as `hf auth login` does;'
-        " this page does not see it.</p></div>"
+        '<p class="dl-muted dl-small">huggingface_hub keeps the token, as'
+        " <code>hf auth login</code> does; this page does not see it.</p></div>"
     )
 
 
@@ -155,9 +172,46 @@ def merge_command(run: str, out: str, measure: bool, modelfile: bool) -> list[st
 
 def merge_folder(name: str) -> Path:
     """Where a merged model goes: a name below ``merged/``, never a path from the page."""
+    return MERGED_FOLDER / _plain_name(name, "the merged model")
+
+
+def gguf_folder(name: str) -> Path:
+    """Where GGUF files go: a name below ``exports/``, never a path from the page."""
+    return EXPORTS_FOLDER / _plain_name(name, "the folder")
+
+
+def _plain_name(name: str, what: str) -> str:
     if not NAME.match(name or ""):
-        raise UserError("Name the merged model with letters, digits, `-`, `_` and `.` alone.")
-    return MERGED_FOLDER / name
+        raise UserError(f"Name {what} with letters, digits, `-`, `_` and `.` alone.")
+    return name
+
+
+def quants(chosen: Sequence[str] | None) -> str:
+    """The levels that were chosen, as the command line has them."""
+    known = [name for name in LEVELS if name in (chosen or [])]
+    if not known:
+        raise UserError("Choose a quantisation; q8_0 loses next to nothing.")
+    return ",".join(known)
+
+
+def gguf_command(run: str, out: str, chosen: Sequence[str] | None, measure: bool) -> list[str]:
+    levels = ",".join(name for name in LEVELS if name in (chosen or [])) or "q8_0"
+    line = ["dpo-lite", "export", run, str(EXPORTS_FOLDER / (out or f"{run}-gguf"))]
+    return [*line, "--to", "gguf", "--quant", levels, *["--no-measure"] * (not measure)]
+
+
+def gguf_note(done: dict) -> str:
+    """The worker's answer to ``gguf``: files, what survived, and the commands that use them."""
+    text = f"Written into {done['folder']}: {', '.join(done['files'])}."
+    survived = ""
+    if done["rows"]:
+        survived = parts.table(HEAD, done["rows"]) + (
+            '<p class="dl-muted dl-small">KL in nats per token of held-out responses.</p>'
+        )
+    told = [parts.note(warning, "warn") for warning in done["warnings"]]
+    told += [parts.note(note) for note in done["notes"]]
+    shown = [parts.note(text, "good"), survived, *told, *map(parts.command, done["commands"])]
+    return "".join(shown)
 
 
 def merged_note(done: dict) -> str:

@@ -19,6 +19,7 @@ from dpo_lite.hub import login
 from dpo_lite.hub.push import logged_in
 from dpo_lite.ui import parts
 from dpo_lite.ui import publish_views as views
+from dpo_lite.ui.publish_gguf import connect_gguf
 from dpo_lite.ui.publish_layout import PublishTab, lay_out
 from dpo_lite.ui.publish_merge import connect_merge
 from dpo_lite.ui.publish_push import connect_push
@@ -36,22 +37,27 @@ def build(page: Page) -> None:
     connect_push(page, tab)
     _connect_download(page, tab)
     connect_merge(page, tab)
+    connect_gguf(page, tab)
 
 
 def _connect_arrival(page: Page, tab: PublishTab) -> None:
     """The runs as they are now, and who is logged in, whenever the tab is opened."""
 
-    def opened_tab(run: str | None, selected: list[str] | None, event: gr.SelectData) -> Any:
+    def opened_tab(
+        run: str | None, selected: list[str] | None, followed: Any, event: gr.SelectData
+    ) -> Any:
         if event.value != LABEL:
             return gr.skip()
-        return *_show_runs(page, run, selected), _account()
+        return *_show_runs(page, run, selected, followed), _account()
 
-    def loaded_page(run: str | None, selected: list[str] | None, request: gr.Request) -> Any:
+    def loaded_page(
+        run: str | None, selected: list[str] | None, followed: Any, request: gr.Request
+    ) -> Any:
         here = request.query_params.get("tab") == "publish"
-        return *_show_runs(page, run, selected), _account() if here else gr.skip()
+        return *_show_runs(page, run, selected, followed), _account() if here else gr.skip()
 
-    inputs = [tab.form.run, page.selected]
-    outputs = [tab.nothing_yet, tab.everything, tab.form.run, tab.account]
+    inputs = [tab.form.run, page.selected, tab.followed]
+    outputs = [tab.nothing_yet, tab.everything, tab.form.run, tab.followed, tab.account]
     page.tabs.select(opened_tab, inputs, outputs, **parts.QUIET)
     page.blocks.load(loaded_page, inputs, outputs, **parts.QUIET)
     tab.ask_account.click(_account, None, tab.account, **parts.QUIET)
@@ -59,16 +65,15 @@ def _connect_arrival(page: Page, tab: PublishTab) -> None:
 
 
 def _show_runs(
-    page: Page, run: str | None, selected: list[str] | None
-) -> tuple[gr.HTML, gr.Row, gr.Dropdown]:
-    """The runs to choose from: the one chosen stays, else the first one clicked in the table."""
+    page: Page, run: str | None, selected: list[str] | None, followed: list[str] | None
+) -> tuple[gr.HTML, gr.Row, gr.Dropdown, list[str] | None]:
+    """The runs to choose from, the one that is shown, and the selection that was taken."""
     names = views.run_names(page.runs)
-    wanted = [name for name in [run, *(selected or [])] if name in names]
-    chosen = next(iter(wanted or names), None)
     return (
         gr.HTML(visible=not names),
         gr.Row(visible=bool(names)),
-        gr.Dropdown(names, value=chosen),
+        gr.Dropdown(names, value=views.chosen_run(names, run, selected, followed)),
+        selected,
     )
 
 
@@ -91,14 +96,14 @@ def _log_in() -> Iterator[str]:
 
 
 def _connect_choice(page: Page, tab: PublishTab) -> None:
-    def chose_run(name: str | None) -> tuple[Any, Any, Any]:
+    def chose_run(name: str | None) -> tuple[Any, ...]:
         if not name:
-            return gr.skip(), gr.skip(), gr.skip()
+            return (gr.skip(),) * 4
         checkpoints = views.checkpoints(views.known_run(page.runs, name))
         menu = gr.Dropdown(checkpoints, value=checkpoints[0] if checkpoints else None)
-        return menu, gr.Textbox(name), ""
+        return menu, gr.Textbox(name), gr.Textbox(f"{name}-gguf"), ""
 
-    outputs = [tab.form.checkpoint, tab.merging.name, tab.outcome]
+    outputs = [tab.form.checkpoint, tab.merging.name, tab.gguf.name, tab.outcome]
     tab.form.run.change(chose_run, tab.form.run, outputs, **parts.QUIET)
 
 

@@ -165,6 +165,31 @@ def merge(
     }
 
 
+def gguf(
+    channel: Channel,
+    cache: ModelCache,
+    run: str,
+    out: str,
+    quant: str,
+    measure: bool = True,
+) -> dict[str, Any]:
+    """``dpo-lite export --to gguf``: folder, files, what survived, and lines to show."""
+    trained = open_run(run, cache.runs)
+    _start_torch(channel)
+    from dpo_lite.export.to_gguf import export_gguf
+
+    with cache.only(channel.say):  # the merged model is loaded beside nothing else
+        done = export_gguf(trained, Path(out), quant, measure=measure, say=channel.say)
+    return {
+        "folder": str(done.folder),
+        "files": [file.name for file in done.files],
+        "rows": done.rows,
+        "warnings": done.warnings,
+        "notes": done.notes,
+        "commands": done.commands,
+    }
+
+
 def free(channel: Channel, cache: ModelCache) -> None:
     """Drop what is loaded; the process ends after this task, which frees all that it held."""
     cache.free()
@@ -176,6 +201,7 @@ TASKS: dict[str, Task] = {
     "check": check,
     "generate": generate,
     "merge": merge,
+    "gguf": gguf,
     "free": free,
 }
 

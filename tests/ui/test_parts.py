@@ -47,3 +47,9 @@ def test_a_bar_in_its_whole_and_over_it():
 def test_an_unknown_kind_is_a_fault_of_ours():
     with pytest.raises(ValueError, match="kind is one of"):
         parts.badge("x", "purple")
+
+
+def test_what_stands_between_backticks_is_code():
+    html = parts.note("Run `hf auth login` or <b>; a ` alone stays.", "warn")
+    assert "Run <code>hf auth login</code> or &lt;b&gt;; a ` alone stays." in html
+    assert "<code>&lt;i&gt;</code>" in parts.empty("Nothing", "`<i>`")

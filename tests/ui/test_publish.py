@@ -92,6 +92,41 @@ def test_the_command_lines():
     assert " ".join(line) == "dpo-lite merge r-1 merged/r-1 --no-measure --modelfile"
 
 
+def test_the_gguf_fold(tmp_path):
+    line = views.gguf_command("r-1", "", ["q4_k_m", "q8_0"], True)
+    assert " ".join(line) == "dpo-lite export r-1 exports/r-1-gguf --to gguf --quant q8_0,q4_k_m"
+    assert views.gguf_command("r-1", "x", [], False)[-2:] == ["q8_0", "--no-measure"]
+    assert views.quants(["q4_k_m", "f16", "other"]) == "f16,q4_k_m"
+    with pytest.raises(UserError, match="Choose a quantisation"):
+        views.quants([])
+    with pytest.raises(UserError, match="Name the folder"):
+        views.gguf_folder("../x")
+    done = {
+        "folder": "exports/a",
+        "files": ["a-Q8_0.gguf"],
+        "rows": [["q8_0", "9 MiB", "1.5", "<b>", "0.1", "0.2"]],
+        "warnings": ["q8_0: the preference is lost in part"],
+        "notes": [],
+        "commands": ["llama-cli -m exports/a/a-Q8_0.gguf -cnv"],
+    }
+    html = views.gguf_note(done)
+    assert "KL to the adapter" in html
+    assert "dl-warn" in html
+    assert "&lt;b&gt;" in html
+    assert "llama-cli" in html
+
+
+def test_the_menu_follows_a_new_selection_and_no_old_one():
+    names = ["c", "b", "a"]
+    assert views.chosen_run(names, None, None, None) == "c"
+    assert views.chosen_run(names, None, ["a"], None) == "a"
+    assert views.chosen_run(names, "c", ["a"], ["b"]) == "a"  # clicked since on Runs
+    assert views.chosen_run(names, "c", ["a"], ["a"]) == "c"  # chosen here since
+    assert views.chosen_run(names, "b", ["gone"], ["a"]) == "b"
+    assert views.chosen_run(names, "gone", [], ["a"]) == "c"
+    assert views.chosen_run([], "gone", ["a"], None) is None
+
+
 @pytest.fixture
 def address(run, hub, tmp_path):  # noqa: F811
     """The page over one finished run, logged in on the small Hub."""

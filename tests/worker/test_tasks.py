@@ -9,6 +9,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.worker.model_cache import ModelCache
 from dpo_lite.worker.protocol import Cancelled, Channel, Replies
 from dpo_lite.worker.tasks import TASKS
+from tests.export.test_strength import untrained_run
 
 RECIPE = """
 model: {base: BASE, quantization: none}
@@ -132,3 +133,15 @@ def test_a_cancelled_generation_stops_at_its_next_token(tmp_path):
         TASKS["generate"](channel, cache, "one", ["reference", "policy"], PROMPT, {})
     assert stream.getvalue().count('"token"') <= 2
     cache.free()
+
+
+def test_gguf_as_the_command_writes_it(ask, pairs, tiny_base, tmp_path):
+    run = untrained_run(tmp_path / "a", tiny_base, data={"train": pairs})
+    done, said = ask(
+        "gguf", run=run.name, out=str(tmp_path / "out"), quant="f16,q8_0", measure=False
+    )
+    assert done["files"] == ["a-F16.gguf", "a-Q8_0.gguf"]
+    assert all((tmp_path / "out" / name).is_file() for name in done["files"])
+    assert done["rows"] == []
+    assert done["commands"][0].startswith("llama-cli -m")
+    assert any("q8_0: " in text for text in said if text)
