@@ -59,7 +59,7 @@ ALIASES: dict[str, str] = {
         "train.epochs": "num_train_epochs num_epochs n_epochs",
         "train.max_steps": "max_train_steps total_steps",
         "train.save_steps": "save_strategy saves_per_epoch",
-        "train.eval_steps": "eval_strategy evaluation_strategy evals_per_epoch logging_steps",
+        "train.eval_steps": "eval_strategy evaluation_strategy evals_per_epoch",
         "train.keep": "load_best_model_at_end load_best_model save_best_model",
         "train.keep_by": "metric_for_best_model greater_is_better",
         "train.patience": "early_stopping_patience early_stop_patience early_stopping_steps "
@@ -109,6 +109,7 @@ NOT_HAD: dict[str, str] = {
         "a tracker's project is set by its own variable, such as WANDB_PROJECT": (
             "wandb_project project"
         ),
+        "every update is logged": "logging_steps logging_first_step",
         "metrics are written into the run's folder": ("logging_strategy plot_loss log_level"),
         "each process trains the whole model on its card (docs/several-cards.md)": (
             "deepspeed fsdp fsdp_config ddp_timeout tensor_parallel_size"

@@ -6,6 +6,7 @@ over in silence: each is taken, says what holds here anyway, or is told with why
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -29,11 +30,13 @@ PLAIN = set(
 )
 OTHERWISE = set(  # called alike, and counted or meant in another way
     "gamma_beta_ratio max_prompt_length max_completion_length data_seed ref_model rl_loss rpo_alpha"
-    " save_strategy eval_strategy evaluation_strategy evals_per_epoch saves_per_epoch logging_steps"
+    " save_strategy eval_strategy evaluation_strategy evals_per_epoch saves_per_epoch"
     " tokenizer_name_or_path wandb_name wandb_run_id kl_coef init_kl_coef".split()
 )
 PER_CARD = "per_device_train_batch_size micro_batch_size train_batch_size".split()
+TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "swanlab")
 ALL = ("all", "all-linear", "all_linear")
+BARE = re.compile(r"[\w-]+\Z")  # neither a file nor user/name
 SAID = "task train.lr train.epochs train.batch_size train.beta adapter.r adapter.alpha".split()
 
 
@@ -158,7 +161,8 @@ def _settle_bits(flat: dict[str, Any], found: Imported) -> None:
 
 
 def _settle(name: str, value: Any, flat: Mapping[str, Any], found: Imported) -> None:
-    key = ALIASES.get(name) or (f"train.{name}" if f"train.{name}" in known_keys() else name)
+    known = "run.report_to" if name == "report_to" else ALIASES.get(name)
+    key = known or (f"train.{name}" if f"train.{name}" in known_keys() else name)
     if value is None:
         found.rows.append((name, SAME, "empty"))
     elif name in NOT_HAD:
@@ -170,10 +174,25 @@ def _settle(name: str, value: Any, flat: Mapping[str, Any], found: Imported) -> 
         found.leave(name, "nothing of it is taken" + (f"; see {key}" if name in ALIASES else ""))
     elif key in PLAIN:
         found.take(name, key, value)
+    elif key == "run.report_to":
+        _settle_trackers(name, value, found)
     elif key in ("data.train", "data.eval"):
         _settle_data(name, key, value, found)
     else:
         _settle_choice(name, key, value, flat, found)
+
+
+def _settle_trackers(name: str, value: Any, found: Imported) -> None:
+    """TRL's list or one name, or a switch that is called after the tracker, such as use_wandb."""
+    asked = [name.split("_")[1]] if value is True else value if isinstance(value, list) else [value]
+    asked = [str(one).lower() for one in asked if one not in (False, "none", "")]
+    if not asked:
+        found.rows.append((name, SAME, "run.report_to: no tracker is told"))
+    elif all(one in TRACKERS for one in asked):
+        found.take(name, "run.report_to", asked)
+    else:
+        others = ", ".join(one for one in asked if one not in TRACKERS)
+        found.leave(name, f"{others} is none of run.report_to's {', '.join(TRACKERS)}")
 
 
 def _settle_data(name: str, key: str, value: Any, found: Imported) -> None:
@@ -188,6 +207,10 @@ def _settle_data(name: str, key: str, value: Any, found: Imported) -> None:
     # A name in LLaMA-Factory's dataset_info.json is none here, and it joins them by commas.
     if not all(isinstance(source, str) and "," not in source for source in sources):
         found.leave(name, f"{value} names no source; set {key}")
+        return
+    if name in ("dataset", "eval_dataset") and any(BARE.match(source) for source in sources):
+        why = "may be a name of dataset_info.json, which is none here"
+        found.leave(name, f"{value} {why}; set {key} to the file or the Hub's id")
         return
     more = sorted({k for part in parts if isinstance(part, Mapping) for k in part} - {"path"})
     why = f"without {', '.join(more)}: the format is recognised" if more else ""

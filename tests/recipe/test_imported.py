@@ -169,3 +169,28 @@ def test_the_command_writes_a_recipe_that_loads(tmp_path):
     assert done.exit_code == 0, done.output
     assert load_recipe(to).train.beta == 0.3
     assert isinstance(CliRunner().invoke(app, asked).exception, UserError)  # it exists now
+
+
+@pytest.mark.parametrize(
+    ("given", "row"),
+    [
+        ({"report_to": "wandb"}, ("report_to", TAKEN, "run.report_to: ['wandb']")),
+        (
+            {"report_to": ["trackio", "mlflow"]},
+            ("report_to", TAKEN, "run.report_to: ['trackio', 'mlflow']"),
+        ),
+        ({"use_wandb": True}, ("use_wandb", TAKEN, "run.report_to: ['wandb']")),
+        ({"report_to": "none"}, ("report_to", SAME, "run.report_to: no tracker is told")),
+        ({"logging_steps": 10}, ("logging_steps", LEFT, "every update is logged")),
+    ],
+)
+def test_trackers_of_theirs_are_told_here_too(given, row):
+    assert row in imported({"model": "org/base", **given}).rows
+
+
+def test_a_name_of_their_list_of_datasets_is_none_here():
+    found = imported({"model": "org/base", "stage": "dpo", "dataset": "my_pairs"})
+    assert "data.train" not in found.keys
+    (why,) = (why for name, _, why in found.rows if name == "dataset")
+    assert "dataset_info.json" in why
+    assert imported({"model": "b", "dataset": "a.jsonl"}).keys["data.train"] == "a.jsonl"
