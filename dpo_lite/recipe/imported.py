@@ -208,7 +208,7 @@ def _settle_data(name: str, key: str, value: Any, found: Imported) -> None:
     if not all(isinstance(source, str) and "," not in source for source in sources):
         found.leave(name, f"{value} names no source; set {key}")
         return
-    if name in ("dataset", "eval_dataset") and any(BARE.match(source) for source in sources):
+    if name in ("dataset", "eval_dataset") and any(BARE.match(str(source)) for source in sources):
         why = "may be a name of dataset_info.json, which is none here"
         found.leave(name, f"{value} {why}; set {key} to the file or the Hub's id")
         return
