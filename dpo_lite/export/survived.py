@@ -149,8 +149,8 @@ def warning(adapter: Survival, rounded: Survival) -> str | None:
             )
     if rounded.kl_from_adapter > adapter.kl_from_reference:
         return (
-            f"{rounded.name}: {'merging' if merging else 'rounding'} moved the model further than the"
-            " training did"
+            f"{rounded.name}: {'merging' if merging else 'rounding'} moved the model further than"
+            " the training did"
             f" ({rounded.kl_from_adapter:.2g} beside {adapter.kl_from_reference:.2g} nats per"
             f" token); look at its answers, or {remedy}."
         )
