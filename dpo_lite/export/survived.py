@@ -23,7 +23,7 @@ from dpo_lite.training.recipe_data import load_data
 
 MOST_ROWS = 64
 KEPT_NUMBERS = 2**26  # of log-probabilities over the vocabulary, for each of two: 256 MiB each
-ADAPTER = "adapter"
+ADAPTER, MERGED = "adapter", "merged"
 
 
 @dataclass(frozen=True)
@@ -135,19 +135,23 @@ def put_on(lm: torch.nn.Module, weights: Iterable[tuple[str, torch.Tensor]]) -> 
 
 def warning(adapter: Survival, rounded: Survival) -> str | None:
     """A sentence where what was taught is lost, or rounding moved more than teaching did."""
+    merging = rounded.name == MERGED
+    remedy = "take a level with more bits"
+    if merging:  # no level has more bits than it
+        remedy = "the 16-bit base is another than one in 4 bits: train longer, or over 16 bits"
     if adapter.margin is not None and rounded.margin is not None and adapter.margin > 0:
         before, after = adapter.accuracy, rounded.accuracy
         worse = before and after and after.share < before.share and differ(before, after)
         if worse or rounded.margin < adapter.margin / 2:
             return (
                 f"{rounded.name}: the preference is lost in part, its margin is"
-                f" {margin_text(rounded.margin)} of {margin_text(adapter.margin)}; take a level"
-                " with more bits."
+                f" {margin_text(rounded.margin)} of {margin_text(adapter.margin)}; {remedy}."
             )
     if rounded.kl_from_adapter > adapter.kl_from_reference:
         return (
-            f"{rounded.name}: rounding moved the model further than the training did"
+            f"{rounded.name}: {'merging' if merging else 'rounding'} moved the model further than"
+            " the training did"
             f" ({rounded.kl_from_adapter:.2g} beside {adapter.kl_from_reference:.2g} nats per"
-            " token); look at its answers, or take a level with more bits."
+            f" token); look at its answers, or {remedy}."
         )
     return None

@@ -14,7 +14,15 @@ from dpo_lite.export.gguf_levels import LEVELS, level_names, levels
 from dpo_lite.export.llama_cpp import make_ready
 from dpo_lite.export.merge import base_folder
 from dpo_lite.export.run import merge_run, source_of
-from dpo_lite.export.survived import ADAPTER, Survival, listen, measured, put_on, warning
+from dpo_lite.export.survived import (
+    ADAPTER,
+    MERGED,
+    Survival,
+    listen,
+    measured,
+    put_on,
+    warning,
+)
 from dpo_lite.files import write_text
 from dpo_lite.model.base import load_base, load_tokenizer
 from dpo_lite.model.device_memory import release
@@ -25,7 +33,6 @@ from dpo_lite.report.run import write_report
 from dpo_lite.runs.folder import Run
 
 Say = Callable[[str], None]
-MERGED = "merged"
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,10 @@ def test_what_is_lost_is_told():
     assert "q4_0: the preference is lost in part" in warning(adapter, survival(margin=0.4))
     assert "lost in part" in warning(adapter, survival(right=30))
     assert "further than the training" in warning(adapter, survival(drift=0.3))
+    assert "a level with more bits" in warning(adapter, survival(margin=0.4))
+    merged = warning(adapter, survival("merged", margin=0.4))
+    assert "level" not in merged  # it has none
+    assert "16 bits" in merged
 
 
 @pytest.mark.slow
