@@ -70,6 +70,11 @@ def check_divided(recipe: Recipe) -> None:
             "model.embeddings: cpu does not go with FSDP, which divides them over the cards; leave"
             " the key away."
         )
+    if recipe.eval.suite:
+        raise UserError(
+            "eval.suite does not go with FSDP: its tasks are asked by one process, which holds only"
+            " a part of the weights; leave the key away."
+        )
 
 
 def check_same_data(fingerprint: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from dpo_lite.errors import UserError
 from dpo_lite.jobs.forecast import forecast
+from dpo_lite.jobs.launch import check_divided
 from dpo_lite.memory.capacity import GIB
 from dpo_lite.recipe import validate_recipe
 
@@ -34,6 +35,13 @@ def test_weights_divided_over_cards(recipe):
     asked.task = "ppo"
     with pytest.raises(UserError, match="ppo is not trained with FSDP"):
         forecast(asked, "3060", cards=2)
+
+
+def test_tasks_of_others_are_not_asked_of_divided_weights(recipe):
+    asked = recipe()
+    asked.eval.suite = ["arc_easy"]
+    with pytest.raises(UserError, match=r"eval\.suite does not go with FSDP"):
+        check_divided(asked)
 
 
 @pytest.mark.slow
