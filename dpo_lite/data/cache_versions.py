@@ -119,7 +119,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="8c0fe699b5060a11abc0486f83e3d041cf7f1150d48d0e642cc3aef6277503d5",
+    recorded="cb25bfd3702171e8273c8b7bf3542b92596743dacfc67290a47965500bb7bdf2",
 )
 
 FOREST = Algorithm(
