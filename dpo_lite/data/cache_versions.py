@@ -72,7 +72,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="300a37cb4dbf5e99832c11565373d7055b309c3730b50e99ed1f95ba0272fe04",
+    recorded="1d84b83d0af2423a58fec23bf9ad197c36f088333206959bdf8d2debf48e1a3e",
 )
 
 SCORING = Algorithm(
@@ -119,7 +119,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="b8e2c897879429a53954780aa734bcd0f27956c9608e1a0941d0d3b28af75d96",
+    recorded="b38e43d2869e7fc2f64b4b9b8584850407ba09b9a04a927489bb3bac964ef11f",
 )
 
 FOREST = Algorithm(
