@@ -32,15 +32,9 @@ def recipe_for(base, folder, *names, **keys):
     return validate_recipe(values | keys, "test")
 
 
-<<<<<<< HEAD
-def artifact_of(trackio, place):
-    trackio.init(project=trackers.PROJECT, name="reader", embed=False)
-    folder = trackio.use_artifact("one-adapter").download(place)
-=======
 def artifact_of(trackio, folder):
     trackio.init(project=trackers.PROJECT, name="reader", embed=False)
     trackio.use_artifact("one-adapter").download(folder)
->>>>>>> leave
     trackio.finish()
     return (Path(folder) / "adapter_model.safetensors").read_bytes()
 
@@ -77,15 +71,8 @@ def test_they_have_what_the_run_has(tiny_base, tmp_path, monkeypatch):
     for when, column in (("before", "reference"), ("after", "policy")):
         said = {s["prompt"]: s["answer"] for s in run.records("samples.jsonl") if s["when"] == when}
         assert {line["prompt"]: line[column] for line in tables[-1]} == said
-<<<<<<< HEAD
-    assert (
-        artifact_of(trackio, tmp_path / "fetched")
-        == (run.adapter / "adapter_model.safetensors").read_bytes()
-    )
-=======
     weights = (run.adapter / "adapter_model.safetensors").read_bytes()
     assert artifact_of(trackio, tmp_path / "taken") == weights
->>>>>>> leave
 
 
 def test_a_missing_package_is_a_sentence_with_its_install_line(tiny_base, tmp_path, monkeypatch):
