@@ -192,7 +192,7 @@ def test_the_keyboard_reaches_all_and_nothing_moves(page):
     for _ in range(40):
         page.keyboard.press("Tab")
         what, line = page.evaluate(
-            "[document.activeElement.dataset.recipe || document.activeElement.id,"
+            "[document.activeElement.dataset.recipe || document.activeElement.closest('[id]')?.id,"
             " getComputedStyle(document.activeElement).outlineStyle]"
         )
         seen.add(what)
