@@ -196,7 +196,7 @@ def test_the_keyboard_reaches_all_and_nothing_moves(page):
             " getComputedStyle(document.activeElement).outlineStyle]"
         )
         seen.add(what)
-        if line == "none":
+        if what and line == "none":  # the body itself is no stop
             lost.append(what)
     assert {"recipes-start-model", "recipes-check", "recipes-launch", "shipped:quickstart"} <= seen
     assert lost == []  # whoever walks by keyboard sees where they are
