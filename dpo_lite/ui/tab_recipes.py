@@ -10,6 +10,7 @@ from dpo_lite.ui.recipe_actions import connect_actions
 from dpo_lite.ui.recipe_editing import connect_edits
 from dpo_lite.ui.recipe_layout import lay_out
 from dpo_lite.ui.recipe_saving import connect_saving
+from dpo_lite.ui.recipe_sweep import connect_sweep
 from dpo_lite.ui.shared import Page
 
 
@@ -18,3 +19,4 @@ def build(page: Page) -> None:
     answered = connect_edits(page, tab)
     connect_actions(page, tab, answered)
     connect_saving(page, tab)
+    connect_sweep(page, tab.draft, tab.sweep, tab.at_click())
