@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -173,6 +175,8 @@ def rounds(
     Example:  dpo-lite rounds quickstart-1 --judge votes --prompts 20
     """
     from dpo_lite.runs.folder import open_run
+    from dpo_lite.runs.studies import Study
+    from dpo_lite.runs.system import listen
 
     first = open_run(run, runs)
     with quick_imports():
@@ -190,21 +194,43 @@ def rounds(
         by,
         tuple(of_judge),
     )
-    with progress_bar(console) as shown:
+    if threading.current_thread() is threading.main_thread():
+        listen()
+    study = Study(first.path.parent / f"{first.name}.rounds")
+    facts = {"first": first.name, "rounds": count, "by": by}
+    command = ["dpo-lite", *sys.argv[1:]]
+    with study.at_work(command, **facts) as notes, progress_bar(console) as shown:
+
+        def told(text: str) -> None:
+            notes.doing(text)
+            say(text)
 
         def bar(what: str, total: int) -> Callable[[int], None]:
             task: Any = shown.add_task(what, total=total, note="")
-            return lambda done: shown.advance(task, done)
+
+            def advance(count: int) -> None:
+                shown.advance(task, count)
+                notes.doing(f"{what} {shown.tasks[task].completed:.0f} of {total:,}")
+
+            return advance
 
         try:
-            done = go(first, asked, say, bar)
+            done = go(first, asked, told, bar)
         except WaitsForVotes as waits:
+            notes.state = "waits"
             console.print(str(waits), markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(130) from None
+        if stopped := _stopped(done, count):
+            notes.state = "stopped"
     _print_rounds(done)
-    if len(done) < count or (done[-1].run and done[-1].run.status()["state"] != "finished"):
+    if stopped:
         console.print("stopped and saved. The same command goes on.")
         raise typer.Exit(130)
+
+
+def _stopped(done: Sequence[Round], count: int) -> bool:
+    last = done[-1].run
+    return len(done) < count or (last is not None and last.status()["state"] != "finished")
 
 
 def _who(reward: str | None, judge: str | None, margin: float) -> Any:
@@ -230,7 +256,7 @@ def _alike(by: str, margin: float) -> str:
 
 def _print_rounds(done: Sequence[Round]) -> None:
     """What each policy's own answers were worth, and what it says of held-out data."""
-    from dpo_lite.studies.rounds import held_out_words
+    from dpo_lite.report.rounds import held_out_words
 
     table = Table(box=None, pad_edge=False)
     table.add_column("policy")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from typing import Annotated
 
 import typer
@@ -39,8 +41,11 @@ def sweep(
         return
 
     from dpo_lite.report.sweep import write_sweep
+    from dpo_lite.runs.system import listen
     from dpo_lite.runs.transcript import Transcript
 
+    if threading.current_thread() is threading.main_thread():
+        listen()
     names = [point.run.name for point in planned.points]
 
     def rule(text: str) -> None:
@@ -52,6 +57,7 @@ def sweep(
             rule,
             lambda: Transcript(verbose=False),
             after=lambda run: write_sweep(planned.path, names),
+            command=["dpo-lite", *sys.argv[1:]],
         )
     except KeyboardInterrupt:
         done = False

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
 from dpo_lite.errors import UserError, disk_faults_told
 from dpo_lite.files import safe_name, write_text
@@ -157,17 +158,23 @@ def _environment() -> dict[str, str]:
     return inherited | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
 
 
-def _start(run: Run, anyway: bool = False) -> None:
+def in_background(arguments: list[str], log: IO[bytes]) -> subprocess.Popen:
+    """A command of ours (without its first word) that writes into a file and that nobody's end
+    reaches, neither the page's nor the terminal's."""
     plain = {"PYTHONIOENCODING": "utf-8", "COLUMNS": "100", "NO_COLOR": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "dpo_lite", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=_environment() | plain,
+        **apart(),
+    )
+
+
+def _start(run: Run, anyway: bool = False) -> None:
     run.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {' '.join(command(run, anyway))}")
     with open(run.path / "log.txt", "ab") as log:
-        process = subprocess.Popen(
-            _arguments(run, anyway),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=_environment() | plain,
-            **apart(),  # neither the page's end nor the terminal's reaches it
-        )
+        process = in_background(command(run, anyway)[1:], log)
     # Whoever stays on as its parent (the page) asks how it ended, so that no dead entry is left.
     threading.Thread(target=process.wait, daemon=True).start()

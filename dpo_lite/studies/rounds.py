@@ -32,7 +32,6 @@ from dpo_lite.evaluate.preferences import judging_recipe
 from dpo_lite.files import safe_name, write_text
 from dpo_lite.model.adapter_files import trained_adapter
 from dpo_lite.model.device_memory import release
-from dpo_lite.rates import rate_at
 from dpo_lite.recipe import Recipe, apply_override, validate_recipe
 from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.runs.folder import Run
@@ -189,13 +188,3 @@ def _training(recipe: Recipe, adapter: Path, out: Path, name: str, asked: Asked)
     for change in asked.changes:
         apply_override(values, change)
     return validate_recipe(values, "a round")
-
-
-def held_out_words(run: Run) -> str:
-    """What a finished round's held-out sets say: the claims of its answers where the data can tell
-    them apart, else how often the reward agrees."""
-    words = []
-    for name, measured in run.results()["sets"].items():
-        said = rate_at(measured, "generation", "policy") or rate_at(measured, "rewards/accuracies")
-        words.append(f"{name} {said.words()}" if said else name)
-    return ", ".join(words)

@@ -35,9 +35,11 @@ from dpo_lite.recipe import (
     to_yaml,
 )
 from dpo_lite.runs.folder import Run, create_run
+from dpo_lite.runs.studies import Study
 from dpo_lite.tasks import TASKS
 
 SUFFIX = ".sweep"
+FACTS = "sweep.json"
 MAX_POINTS = 1000
 Say = Callable[[str], None]
 
@@ -166,14 +168,27 @@ def _plain(text: str) -> str:
 
 
 def run_sweep(
-    sweep: Sweep, say: Say, console: Callable[[], Console], after: Say = lambda name: None
+    sweep: Sweep,
+    say: Say,
+    console: Callable[[], Console],
+    after: Say = lambda name: None,
+    command: Sequence[str] = (),
 ) -> bool:
     """Train what is not finished yet; True at the end, False where somebody stopped a run.
 
     ``console()`` gives each run one of its own; ``after`` is called with a run's name when it has
-    ended. A run that fails is told, and the others go on.
+    ended; ``command``: by which the sweep goes on. A run that fails is told, and the others go on.
     """
-    _take_up(sweep)
+    refuse_other(sweep)
+    with Study(sweep.path).at_work(command) as notes:
+        _take_up(sweep)
+        if not _run_all(sweep, say, console, after):
+            notes.state = "stopped"
+            return False
+    return True
+
+
+def _run_all(sweep: Sweep, say: Say, console: Callable[[], Console], after: Say) -> bool:
     total = len(sweep.points)
     for number, point in enumerate(sweep.points, 1):
         run = point.run
@@ -196,10 +211,9 @@ def run_sweep(
     return True
 
 
-def _take_up(sweep: Sweep) -> None:
-    """Make the sweep's folder, or make sure that it is of this recipe."""
-    file = sweep.path / "sweep.json"
-    facts = read_json(file)
+def refuse_other(sweep: Sweep) -> None:
+    """Raise UserError where the sweep's folder or one of its runs is of another recipe."""
+    facts = read_json(sweep.path / FACTS)
     mine = set(facts["runs"]) if facts else set()
     if facts and facts["given"] != sweep.given:
         raise UserError(
@@ -214,10 +228,15 @@ def _take_up(sweep: Sweep) -> None:
             raise UserError(
                 f"{point.run.path} exists and is not of this sweep; give it another --name."
             )
+
+
+def _take_up(sweep: Sweep) -> None:
+    """The sweep's folder, and in it which run has which values."""
     sweep.path.mkdir(parents=True, exist_ok=True)
+    facts = read_json(sweep.path / FACTS)
     runs = {point.run.name: point.values for point in sweep.points}
     known = facts["runs"] if facts else {}
-    write_json(file, {"given": sweep.given, "keys": sweep.keys, "runs": known | runs})
+    write_json(sweep.path / FACTS, {"given": sweep.given, "keys": sweep.keys, "runs": known | runs})
 
 
 def _make(sweep: Sweep, point: Point) -> None:

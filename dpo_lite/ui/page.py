@@ -30,6 +30,7 @@ def build(page: Page) -> gr.Blocks:
         page = replace(page, blocks=blocks, selected=selected)
         page = replace(page, wanted_data=gr.State(None), wanted_run=gr.State(None))
         page = replace(page, wanted_audit=gr.State(None))
+        page = replace(page, wanted_sweep=gr.State(None), wanted_study=gr.State(None))
         address = [gr.Textbox(visible=False), gr.Textbox(visible=False)]
         with gr.Tabs(elem_id="tabs", selected="recipes") as tabs:  # only tabs may stand in here
             page = replace(page, tabs=tabs)

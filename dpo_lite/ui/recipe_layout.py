@@ -13,6 +13,7 @@ from dpo_lite.recipe import RECIPES_FOLDER, library
 from dpo_lite.ui.column_menus import ColumnMenus, lay_out_menus
 from dpo_lite.ui.form import OF_TASK, TITLES, FormField, check_text, fields
 from dpo_lite.ui.start import THIS_MACHINE
+from dpo_lite.ui.sweep_layout import SweepPart, lay_out_sweep
 from dpo_lite.ui.uploads import ACCEPTED
 
 OFFERED_CARDS = [THIS_MACHINE, "6GB", "8GB", "12GB", "16GB", "24GB", *CARDS]
@@ -102,6 +103,7 @@ class RecipesTab:
     start: Start
     cards: gr.HTML
     actions: Actions
+    sweep: SweepPart
     form: Form
     text: Text
     saving: Saving
@@ -144,6 +146,7 @@ def lay_out() -> RecipesTab:
     browser_copy = gr.BrowserState(None, storage_key="dl-recipe", secret="dpo-lite")
     start = _lay_out_start()
     actions = _lay_out_actions()
+    sweep = lay_out_sweep()
     cards = gr.HTML(elem_id="recipes-cards", js_on_load=PICK_SCRIPT)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=330, elem_id="recipes-form"):
@@ -151,7 +154,7 @@ def lay_out() -> RecipesTab:
         with gr.Column(min_width=330):
             text = _lay_out_text()
             saving = _lay_out_saving()
-    return RecipesTab(draft, browser_copy, start, cards, actions, form, text, saving)
+    return RecipesTab(draft, browser_copy, start, cards, actions, sweep, form, text, saving)
 
 
 # At a click the browser puts the form's texts as they stand there into the third place.

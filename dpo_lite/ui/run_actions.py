@@ -17,7 +17,7 @@ from dpo_lite.runs.folder import ACTIVE, Run, named_run
 from dpo_lite.ui import parts
 from dpo_lite.ui.run_layout import RunsTab
 from dpo_lite.ui.run_messages import Said, said
-from dpo_lite.ui.run_next import STEPS, free_file, next_steps, sweep_words
+from dpo_lite.ui.run_next import STEPS, free_file, next_steps
 from dpo_lite.ui.shared import Page
 
 NOTHING = "Select a run first."
@@ -28,7 +28,8 @@ def connect_actions(page: Page, tab: RunsTab) -> None:
     _connect_button(page, tab, tab.resume, lambda run: _resume(page, run), ACTIVE)
     tab.compare.click(_compare, page.selected, [page.tabs, page.wanted_run], **parts.QUIET)
     for step in STEPS:
-        _connect_next(page, tab, step)
+        if step != "rounds":  # which opens fields of its own, see run_rounds
+            _connect_next(page, tab, step)
     _connect_rename(page, tab)
     _connect_delete(page, tab)
 
@@ -75,36 +76,34 @@ def _resume(page: Page, run: Run) -> str:
 def _connect_next(page: Page, tab: RunsTab, step: str) -> None:
     """Open the recipe of a next step in Recipes, or say why there is none."""
 
-    def go(selected: list[str] | None) -> tuple[Any, Any, str, Said]:
+    def go(selected: list[str] | None) -> tuple[Any, Any, Any, str, Said]:
         name = next(iter(selected or []), None)
         try:
             if name is None:
                 raise UserError(NOTHING)
-            keys, html = _recipe_of_step(page, name, step)
+            keys, sweep = _recipe_of_step(page, name, step)
         except UserError as error:
             message = said(parts.note(error, "warn"), name)
-            return gr.skip(), gr.skip(), message["html"], message
-        if html:
-            return gr.skip(), gr.skip(), html, said(html, name)
-        return [name, keys, time.time(), "run"], gr.Tabs(selected="recipes"), "", said("", name)
+            return gr.skip(), gr.skip(), gr.skip(), message["html"], message
+        wanted, now = [name, keys, time.time(), "run"], time.time()
+        swept = [*sweep, now] if sweep else gr.skip()
+        return wanted, swept, gr.Tabs(selected="recipes"), "", said("", name)
 
-    outputs = [page.wanted_data, page.tabs, tab.message, tab.said]
+    outputs = [page.wanted_data, page.wanted_sweep, page.tabs, tab.message, tab.said]
     tab.next[step].click(go, page.selected, outputs, trigger_mode="once", **parts.QUIET)
 
 
-def _recipe_of_step(page: Page, name: str, step: str) -> tuple[list[str], str]:
-    """The keys of the recipe, or what stands in its place; votes are written to a new file."""
+def _recipe_of_step(page: Page, name: str, step: str) -> tuple[list[str], tuple[str, str] | None]:
+    """The keys of the recipe, and what of it is swept; votes are written to a new file."""
     run = named_run(name, page.runs)
     wanted = next_steps(page.runs, name, run.status())[step]
     if wanted.why_not:
         raise UserError(wanted.why_not)
-    if wanted.command:
-        return [], sweep_words(wanted)
     if step == "votes":
         file = free_file(page.recipes, name)
         export_votes(page.runs, file, name)
-        return training_keys(page.runs, name, file), ""
-    return wanted.keys, ""
+        return training_keys(page.runs, name, file), None
+    return wanted.keys, wanted.sweep
 
 
 def _connect_rename(page: Page, tab: RunsTab) -> None:

@@ -11,6 +11,8 @@ from dpo_lite.ui import run_views as views
 from dpo_lite.ui.curve_script import CURVES_SCRIPT
 from dpo_lite.ui.film_views import SCRIPT as FILM_SCRIPT
 from dpo_lite.ui.run_next import LABELS
+from dpo_lite.ui.run_rounds import RoundsPart, lay_out_rounds
+from dpo_lite.ui.run_studies import StudyPart, lay_out_studies
 
 # A click on a row tells its run and whether it adds to the selection; the last row, that more are
 # to be shown. The table is drawn anew at every change, so its place is put back.
@@ -95,6 +97,8 @@ class RunsTab:
     sent: gr.State
     said: gr.State
     most: gr.State
+    studies: StudyPart
+    rounds: RoundsPart
 
     def follows_runs(self) -> list[Any]:
         """What shows the runs as they are now, in the order of ``tab_runs.refresh``."""
@@ -106,6 +110,7 @@ class RunsTab:
 
 def lay_out() -> RunsTab:
     table = gr.HTML(elem_id="runs-table", js_on_load=TABLE_SCRIPT)
+    studies = lay_out_studies(TABLE_SCRIPT)
     detail = gr.HTML(elem_id="runs-detail")
     with gr.Row(elem_classes="dl-buttons"):
         off = {"interactive": False, "size": "sm", "min_width": 110, "scale": 0}
@@ -118,6 +123,7 @@ def lay_out() -> RunsTab:
             for step, label in LABELS.items()
         }
     message = gr.HTML(elem_id="runs-message")
+    rounds = lay_out_rounds()
     with gr.Row(elem_id="runs-look"):
         smooth = gr.Slider(
             0,
@@ -179,6 +185,8 @@ def lay_out() -> RunsTab:
         sent=gr.State({}),
         said=gr.State(None),
         most=gr.State(views.SHOWN_RUNS),
+        studies=studies,
+        rounds=rounds,
     )
 
 

@@ -14,21 +14,21 @@ from dpo_lite.recipe.other_task import keys_for
 from dpo_lite.report.words import counted
 from dpo_lite.tasks import TASKS
 from dpo_lite.tasks.spec import PAIRWISE
-from dpo_lite.ui import parts
+from dpo_lite.ui import rounds_draft
 
 FACTORS = (0.3, 1, 3)  # of beta or of the learning rate, in the sweep that is offered
-STEPS = ("again", "votes", "judge", "sweep")
+STEPS = ("again", "votes", "judge", "sweep", "rounds")
 
 
 @dataclass(frozen=True)
 class Next:
     """``keys``: what the recipe of the run says otherwise, as ``key=value``; ``why_not``: in one
-    sentence, where it cannot be done; ``command``: of a terminal, where the page cannot do it."""
+    sentence, where it cannot be done; ``sweep``: a key and the values of it that are proposed."""
 
     label: str
     keys: list[str] = field(default_factory=list)
     why_not: str = ""
-    command: list[str] = field(default_factory=list)
+    sweep: tuple[str, str] | None = None
 
 
 def next_steps(folder: Path, name: str, status: dict[str, Any]) -> dict[str, Next]:
@@ -43,6 +43,9 @@ def next_steps(folder: Path, name: str, status: dict[str, Any]) -> dict[str, Nex
         "votes": _votes(folder, name, recipe, status),
         "judge": _judge(folder, name, recipe, status),
         "sweep": _sweep(folder, name, recipe),
+        "rounds": Next(
+            LABELS["rounds"], why_not=rounds_draft.why_not(folder, name, status["state"])
+        ),
     }
 
 
@@ -51,6 +54,7 @@ LABELS = {
     "votes": "Train on with votes",
     "judge": "Reward model of its data",
     "sweep": "Sweep",
+    "rounds": "On-policy rounds",
 }
 
 
@@ -98,15 +102,6 @@ def _sweep(folder: Path, name: str, recipe: Recipe) -> Next:
     facts = TASKS[recipe.task].facts(recipe.model_dump())
     key = "beta" if any(fact.startswith("beta") for fact in facts) else "lr"
     value = getattr(recipe.train, key)
-    values = ",".join(f"{factor * value:.3g}" for factor in FACTORS)
-    words = ["dpo-lite", "sweep", str(folder / name / "recipe.yaml"), f"train.{key}={values}"]
-    command = [*words, f"run.folder={folder}", "--name", f"{name}-{key}"]
-    return Next(LABELS["sweep"], command=command)
-
-
-def sweep_words(step: Next) -> str:
-    """What the page says of a sweep: it is a command, whose runs stand in the table."""
-    return parts.note(
-        "A sweep trains one run after the other and is started in a terminal; its runs stand in the"
-        " table above. Change the values as you like:"
-    ) + parts.command(step.command)
+    values = ", ".join(f"{factor * value:.3g}" for factor in FACTORS)
+    named = [f"run.name={free_run(folder, f'{name}-again')}", f"run.folder={folder}"]
+    return Next(LABELS["sweep"], named, sweep=(f"train.{key}", values))

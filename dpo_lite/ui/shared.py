@@ -23,7 +23,8 @@ class Page:
     [source, overrides, time] puts the source into the recipe that is being made; [run, overrides,
     time, "run"] opens that run's recipe with other keys. Setting ``wanted_run`` to [name, time]
     chooses that run in Compare. Setting ``wanted_audit`` to [source, overrides, time] audits its
-    labels in Data.
+    labels in Data. Setting ``wanted_sweep`` to [key, values, time] fills in the sweep of Recipes;
+    setting ``wanted_study`` to [name, time] shows that study in Runs.
     """
 
     runs: Path
@@ -37,6 +38,8 @@ class Page:
     wanted_data: gr.State | None = None
     wanted_run: gr.State | None = None
     wanted_audit: gr.State | None = None
+    wanted_sweep: gr.State | None = None
+    wanted_study: gr.State | None = None
 
 
 def changed(tab: str) -> gr.Button:

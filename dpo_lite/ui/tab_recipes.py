@@ -13,6 +13,7 @@ from dpo_lite.ui.recipe_draft import START, open_draft
 from dpo_lite.ui.recipe_editing import connect_edits, show_draft
 from dpo_lite.ui.recipe_layout import RecipesTab, lay_out
 from dpo_lite.ui.recipe_saving import connect_saving
+from dpo_lite.ui.recipe_sweep import connect_sweep
 from dpo_lite.ui.shared import Page
 
 
@@ -21,6 +22,7 @@ def build(page: Page) -> None:
     answered = connect_edits(page, tab)
     connect_actions(page, tab, answered)
     connect_saving(page, tab)
+    connect_sweep(page, tab.draft, tab.sweep, tab.at_click())
     _show_at_first(page, tab)
 
 

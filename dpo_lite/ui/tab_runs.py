@@ -16,6 +16,8 @@ from dpo_lite.ui.run_csv import metrics_csv
 from dpo_lite.ui.run_layout import RunsTab, lay_out
 from dpo_lite.ui.run_messages import Said, shown
 from dpo_lite.ui.run_next import LABELS, next_steps
+from dpo_lite.ui.run_rounds import connect_rounds_start
+from dpo_lite.ui.run_studies import connect_studies
 from dpo_lite.ui.shared import Page, changed
 
 MOST_SELECTED = 6
@@ -28,7 +30,10 @@ RESUMABLE = ("stopped", "failed", "interrupted")
 
 def build(page: Page) -> None:
     tab = lay_out()
-    _connect_refresh(page, tab)
+    tick = changed("runs")
+    _connect_refresh(page, tab, tick)
+    connect_studies(page, tab.studies, tick)
+    connect_rounds_start(page, tab.rounds, tab.next["rounds"])
     _connect_selection(page, tab)
     _connect_csv(page, tab)
     connect_actions(page, tab)
@@ -37,7 +42,7 @@ def build(page: Page) -> None:
 # --- what is shown --------------------------------------------------------------------------------
 
 
-def _connect_refresh(page: Page, tab: RunsTab) -> None:
+def _connect_refresh(page: Page, tab: RunsTab, changed: gr.Button) -> None:
     def tick(
         selected: list[str] | None,
         smooth: float,
@@ -54,7 +59,7 @@ def _connect_refresh(page: Page, tab: RunsTab) -> None:
     inputs = [page.selected, *look.inputs(), tab.said, tab.sent, tab.most]
     outputs = tab.follows_runs()
     at_once = {**parts.QUIET, "concurrency_limit": None}
-    changed("runs").click(tick, inputs, outputs, trigger_mode="always_last", **at_once)
+    changed.click(tick, inputs, outputs, trigger_mode="always_last", **at_once)
     gr.on(
         [look.smooth.release, look.log.change, look.window.change],
         tick,

@@ -7,9 +7,10 @@ from dpo_lite.compare.ballots import read_ballots
 from dpo_lite.compare.votes import add_vote
 from dpo_lite.jobs import train as job
 from dpo_lite.recipe import load_recipe
+from dpo_lite.report.rounds import held_out_words
 from dpo_lite.runs.folder import Run, list_runs
 from dpo_lite.studies import rounds
-from dpo_lite.studies.rounds import Asked, WaitsForVotes, go, held_out_words, last_drawing
+from dpo_lite.studies.rounds import Asked, WaitsForVotes, go, last_drawing
 from tests.evaluate.test_own_pairs import (  # noqa: F401
     beside_the_judge,
     ended_everywhere,

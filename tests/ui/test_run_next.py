@@ -24,13 +24,13 @@ def test_every_step_opens_a_recipe_or_says_why_not(tmp_path, recipe):
     run = make(tmp_path, recipe)
     steps = next_steps(tmp_path, "demo", FINISHED)
     assert tuple(steps) == STEPS
-    for step in steps.values():
+    for kind, step in steps.items():
         if step.keys:
             checked = check_text(of_run(run.path, step.keys, tmp_path).text)
             assert checked.recipe is not None, checked.reason
             assert not (tmp_path / checked.recipe.run.name).exists()
         else:
-            assert step.why_not or step.command
+            assert step.why_not or (kind == "rounds" and run.name == "demo")
     assert steps["again"].keys
 
 
@@ -59,10 +59,20 @@ def test_votes_are_told_with_their_number(tmp_path):
     assert free_file(tmp_path, "demo").name == "demo-votes-2.jsonl"
 
 
-def test_a_sweep_is_a_command_around_the_runs_value(tmp_path):
+def test_a_sweep_is_around_the_runs_value(tmp_path):
     make(tmp_path, "quickstart")
-    command = next_steps(tmp_path, "demo", FINISHED)["sweep"].command
-    assert "train.beta=0.03,0.1,0.3" in command
+    assert next_steps(tmp_path, "demo", FINISHED)["sweep"].sweep == (
+        "train.beta",
+        "0.03, 0.1, 0.3",
+    )
+
+
+def test_rounds_begin_with_a_finished_run_that_answers(tmp_path):
+    make(tmp_path, "quickstart")
+    assert next_steps(tmp_path, "demo", FINISHED)["rounds"].why_not == ""
+    assert "is running" in next_steps(tmp_path, "demo", {"state": "running"})["rounds"].why_not
+    make(tmp_path / "other", "reward-quickstart")
+    assert "gives no answers" in next_steps(tmp_path / "other", "demo", FINISHED)["rounds"].why_not
 
 
 def test_a_recipe_that_cannot_be_read_is_a_sentence(tmp_path):
