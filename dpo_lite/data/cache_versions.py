@@ -106,8 +106,10 @@ SCORING = Algorithm(
         "dpo_lite.model.logprobs",
         "dpo_lite.model.mxfp4",
         "dpo_lite.model.own_start",
+        "dpo_lite.model.precision",
         "dpo_lite.model.roles",
         "dpo_lite.model.scoring",
+        "dpo_lite.model.sharding",
         "dpo_lite.model.suited",
         "dpo_lite.model.targets",
         "dpo_lite.model.text_model",
@@ -119,7 +121,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="b38e43d2869e7fc2f64b4b9b8584850407ba09b9a04a927489bb3bac964ef11f",
+    recorded="6325d0f5484730004414eabc85da0efc1fb15e6cbf4b05061522b16528726b91",
 )
 
 FOREST = Algorithm(
