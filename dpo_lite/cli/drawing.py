@@ -207,10 +207,12 @@ def rounds(
 
         def bar(what: str, total: int) -> Callable[[int], None]:
             task: Any = shown.add_task(what, total=total, note="")
+            counts: list[int] = []
 
             def advance(count: int) -> None:
                 shown.advance(task, count)
-                notes.doing(f"{what} {shown.tasks[task].completed:.0f} of {total:,}")
+                counts.append(count)
+                notes.doing(f"{what} {sum(counts):,} of {total:,}")
 
             return advance
 

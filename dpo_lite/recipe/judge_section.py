@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from dpo_lite.bounded import MAX_COUNT, MAX_TOKENS
 from dpo_lite.recipe.kinds import Line, Words
-from dpo_lite.recipe.sections import COMMON, Section
+from dpo_lite.recipe.sections import Section
 
 OURS = ("model", "messages", "stream", "n")  # of a request's body; whoever changes them breaks it
 
@@ -24,11 +24,8 @@ class JudgeSection(Section):
         description="Address of a judge that speaks OpenAI's chat completions, such as"
         " http://127.0.0.1:8000/v1: `ppo.reward: judge`, `dpo-lite judge`, `draw` and `rounds` ask"
         " it. Its key, where it wants one, is read from the environment: DPO_LITE_JUDGE_KEY.",
-        json_schema_extra=COMMON,
     )
-    model: Line | None = Field(
-        None, description="The judge's name at that address.", json_schema_extra=COMMON
-    )
+    model: Line | None = Field(None, description="The judge's name at that address.")
     criteria: Words = Field(
         "A good answer does what was asked, is true, and says no more than it needs to.",
         description="What makes an answer good, in words to the judge.",

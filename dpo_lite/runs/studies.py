@@ -56,7 +56,8 @@ class Study:
         state = facts.get("state", "ended")
         pid = facts.get("pid")
         if state == "running" and not is_alive(pid or 0, facts.get("process_started")):
-            state = "interrupted"
+            # One that is stopped while it imports its libraries may break off without a word.
+            state = "stopped" if facts.get("stopping") else "interrupted"
         if state == "starting" and time.time() - facts.get("launched", 0) > START_SECONDS:
             state = "interrupted"
         return facts | {"state": state}
@@ -75,7 +76,7 @@ class Study:
             self.path.mkdir(parents=True, exist_ok=True)
             pid = os.getpid()
             own = {"pid": pid, "process_started": process_started(pid), "started": time.time()}
-            fresh = {"error": None, "doing": None, "state": "running"}
+            fresh = {"error": None, "doing": None, "state": "running", "stopping": False}
             self.note(command=list(command), **own, **more, **fresh)
         notes = Notes(self)
         try:
@@ -141,8 +142,9 @@ def launch(study: Study, command: Sequence[str], more: Mapping[str, Any] | None 
     if study.status()["state"] in AT_WORK:
         raise UserError(f"{study.name} is at work already.")
     study.path.mkdir(parents=True, exist_ok=True)
-    fresh = {"state": "starting", "launched": time.time(), "pid": None, "error": None}
-    study.note(command=list(command), doing="starting", **fresh, **(more or {}))
+    fresh: dict[str, Any] = {"state": "starting", "pid": None, "error": None, "stopping": False}
+    now = time.time()
+    study.note(command=list(command), doing="starting", launched=now, **fresh, **(more or {}))
     with open(study.path / LOG, "ab") as log:
         log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {' '.join(command)}\n".encode())
         log.flush()
@@ -156,7 +158,7 @@ def _wait(study: Study, process: subprocess.Popen) -> None:
     process.wait()
     if study.status()["state"] == "starting":
         last = log_tail(study, 1)
-        stopped = process.returncode in (-signal.SIGINT, 130)
+        stopped = process.returncode in (-signal.SIGINT, 130) or study.status().get("stopping")
         words = None if stopped else (last or ["it did not start"])[0]
         study.note(state="stopped" if stopped else "failed", doing=None, error=words)
 
@@ -176,6 +178,7 @@ def stop(study: Study) -> str:
         raise UserError(f"{study.name} is {status['state']}; there is nothing to stop.")
     if status.get("pid") is None:
         raise UserError(f"{study.name} is just starting; stop it in a moment.")
+    study.note(stopping=True)
     try:
         interrupt(status["pid"])
     except ProcessLookupError:

@@ -17,7 +17,7 @@ JUDGES = (REWARD, MODEL, VOTES)
 
 @dataclass(frozen=True)
 class Asked:
-    """What the fields say; ``prompts``: a round takes, None for all of the run's."""
+    """What the fields say; ``prompts``: a round takes, 0 for all of the run's."""
 
     judge: str
     reward: str = ""
@@ -96,8 +96,9 @@ def _judge(folder: Path, asked: Asked, allow_code: bool) -> list[str]:
 
 
 def _count(number: float | None, label: str) -> int | None:
-    if number is None:
+    """None where nothing is said, which 0 says too."""
+    if not number:
         return None
     if number < 1 or number != int(number):
-        raise UserError(f"{label}: a whole number from 1, or nothing.")
+        raise UserError(f"{label}: a whole number, or nothing.")
     return int(number)

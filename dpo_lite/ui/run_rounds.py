@@ -76,9 +76,9 @@ def lay_out_rounds() -> RoundsPart:
         with gr.Row(equal_height=False):
             rounds = gr.Number(3, precision=0, label="Rounds", elem_id="rounds-count", **look)
             prompts = gr.Number(
-                None,
+                0,
                 precision=0,
-                label="Prompts a round (all, if empty)",
+                label="Prompts a round (0: all)",
                 elem_id="rounds-prompts",
                 **look,
             )

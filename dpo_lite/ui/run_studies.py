@@ -103,6 +103,8 @@ def refresh(page: Page, part: StudyPart, name: str | None, sent: str | None) -> 
         html = study_views.study_html(study, statuses)
     except UserError as error:  # a recipe of another version
         html = parts.note(error, "bad")
+    except Exception as error:  # what is shown next must not hang on one damaged file
+        html = parts.note(f"A file of {known} is damaged ({type(error).__name__}).", "bad")
     return {
         part.fold: gr.Accordion(visible=True),
         part.chosen: gr.Dropdown(choices=names, value=known),

@@ -11,6 +11,7 @@ from dpo_lite.report.rounds import RoundRow, last_reward, read_rounds
 from dpo_lite.report.sweep import cells
 from dpo_lite.report.sweep_best import RANKED_BY, verdict
 from dpo_lite.report.sweep_rows import SweepRow, read_sweep
+from dpo_lite.report.words import counted
 from dpo_lite.runs.studies import AT_WORK, LOG, Study, log_tail
 from dpo_lite.ui import parts
 from dpo_lite.ui.parts import esc, note
@@ -140,7 +141,7 @@ def _rounds(study: Study, status: Mapping[str, Any]) -> str:
     titles = ["round", "pairs drawn", *["mean reward, drawn"] * rewarded, "run", "", "held out"]
     heads = "".join(f"<th>{name}</th>" for name in titles)
     return (
-        f'<p class="dl-small">From {esc(first)}, {int(count):,} rounds; judged by'
+        f'<p class="dl-small">From {esc(first)}, {counted(int(count), "round")}; judged by'
         f" {esc(JUDGES.get(str(status.get('by')), ''))}.</p>"
         '<div class="dl-scroll dl-runs"><table class="dl-table">'
         f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"

@@ -51,6 +51,8 @@ def test_work_that_breaks_off(study, fault, state, told):
 def test_a_process_that_vanished_is_told_and_another_one_is_waited_for(study):
     write_json(study.file, {"state": "running", "pid": NOBODY, "process_started": "1"})
     assert study.status()["state"] == "interrupted"
+    study.note(stopping=True)  # it was asked to
+    assert study.status()["state"] == "stopped"
     with study.at_work(["dpo-lite"]):
         pass  # nobody is at work on it
     write_json(study.file, {"state": "running", "pid": os.getppid(), "process_started": None})

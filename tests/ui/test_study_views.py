@@ -110,6 +110,7 @@ def test_the_command_of_rounds_names_the_judge(tmp_path):
     assert command(REWARD, "judge") == [*start, *judge, "--rounds", "3", *end]
     by_votes = command(VOTES, "", "", "", 2, 20)
     assert by_votes == [*start, "--judge", "votes", "--rounds", "2", "--prompts", "20", *end]
+    assert "--prompts" not in command(VOTES, "", "", "", 2, 0)
     asked = command(MODEL, "", "http://127.0.0.1:8000/v1", "qwen3-8b")
     assert asked[3:7] == [
         "judge.url=http://127.0.0.1:8000/v1",
@@ -121,7 +122,7 @@ def test_the_command_of_rounds_names_the_judge(tmp_path):
         ((REWARD, ""), "Which reward"),
         ((MODEL, "", "http://x", ""), "its address and its name"),
         ((VOTES, "", "", "", 1.5), "Rounds: a whole number"),
-        ((VOTES, "", "", "", 1, 0), "Prompts a round"),
+        ((VOTES, "", "", "", 1, -2), "Prompts a round"),
     ):
         with pytest.raises(UserError, match=why):
             command(*fields)
