@@ -171,14 +171,14 @@ def connect_start(page: Page, tab: RecipesTab, show: Any, edit: dict[str, Any]) 
     def chose_model(draft: Draft, base: str | None) -> Updates:
         new = start.choose_model(draft, base or "", entries(page))
         if new is draft:
-            return {}
+            return gr.skip()
         carried = start.own_data(draft) is not None and new.picked == draft.picked
         return show(draft, new if carried else put_aside(draft, new))
 
     def chose_data(draft: Draft, source: str | None) -> Updates:
         source = (source or "").strip()
         if not source or source == _source(check_text(draft.text)):
-            return {}
+            return gr.skip()
         return show(draft, new_data(draft, source))
 
     def uploaded(draft: Draft, file: str) -> Updates:
@@ -194,7 +194,7 @@ def connect_start(page: Page, tab: RecipesTab, show: Any, edit: dict[str, Any]) 
         source = _source(check_text(draft.text))
         columns = column_menus.chosen_columns(texts)
         if source is None:
-            return {}
+            return gr.skip()
         return show(draft, new_data(draft, source, columns))
 
     def chose_card(draft: Draft, card: str | None) -> Updates:
@@ -222,7 +222,7 @@ def connect_start(page: Page, tab: RecipesTab, show: Any, edit: dict[str, Any]) 
         seen = _seen(checked)
         found = start.repair(seen.fault) if seen else None
         if found is None:
-            return {}
+            return gr.skip()
         return show(draft, replace(draft, text=start.repaired(draft.text, found[1])))
 
     def audited(draft: Draft) -> tuple[Any, Any]:

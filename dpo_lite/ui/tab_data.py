@@ -73,7 +73,7 @@ def _connect_columns(tab: DataTab) -> None:
         try:
             new = with_columns(keys, columns)
         except UserError:
-            return {}
+            return gr.skip()
         return {tab.source.keys: new, **_show_columns(tab, source.strip(), columns)}
 
     menus = list(tab.menus.menus.values())
