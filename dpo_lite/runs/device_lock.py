@@ -128,9 +128,8 @@ def _wait_for_turn(folder: Path, ticket: Path, lock: FileLock, wait: bool, say) 
             return
         held_by = holder(folder)
         if not wait:
-            raise UserError(
-                f"The device is in use by {held_by or before[0]}; wait for its end or stop it."
-            )
+            user = held_by or next(iter(before), "another process")  # whose name is not known yet
+            raise UserError(f"The device is in use by {user}; wait for its end or stop it.")
         text = f"waiting for the device: {held_by or 'another process'} has it"
         if before:
             text += f", {_names(before)} {'is' if len(before) == 1 else 'are'} next"

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from dpo_lite.cli import app
+from dpo_lite.cli import app, common
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.hub.card import metadata, model_card
@@ -119,13 +119,14 @@ def test_answers_are_those_of_the_harness_own_model(harness, loaded):
 
 @pytest.mark.slow
 def test_a_suite_from_the_command_to_the_card(harness, run, monkeypatch):
+    monkeypatch.setattr(common.console, "width", 200)
     folder = run.path.parent
     tasks = write_tasks(folder / "tasks")
     text = folder / "text.txt"
 
     def eval_suite(names, *more):
         words = ["eval", "one", "--suite", names, "--task-folder", str(tasks), *more]
-        return CliRunner().invoke(app, [*words, "--runs", str(folder)], env={"COLUMNS": "200"})
+        return CliRunner().invoke(app, [*words, "--runs", str(folder)])
 
     done = eval_suite(f"cats_choice,forgetting:{text}")
     assert done.exit_code == 0, done.output

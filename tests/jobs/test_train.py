@@ -335,8 +335,8 @@ def test_no_update_after_a_failed_preflight(tiny_base, pairs, tmp_path, console,
     """A reference that is not the policy's start stops the run before it has a folder."""
     honest = job.load_model
 
-    def broken(recipe):
-        model = honest(recipe)
+    def broken(recipe, **options):
+        model = honest(recipe, **options)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:

@@ -28,8 +28,8 @@ FORK = """
 import os, sys
 from dpo_lite.runs.device_lock import device_lock
 with device_lock(sys.argv[1]):
-    if fork := os.fork():
-        print(fork, flush=True)
+    if not os.fork():
+        print(os.getpid(), flush=True)  # it runs: what it had of the holder's is closed
     sys.stdin.readline()
 """
 
@@ -155,6 +155,14 @@ def test_a_fork_of_a_dead_holder_keeps_nothing(hold):
     assert psutil.pid_exists(fork)
     with lock.device_lock("me", wait=False):
         assert lock.holder() == "me"
+
+
+def test_a_holder_without_a_name_is_in_the_way_all_the_same(hold):
+    """Between taking the lock and saying who one is."""
+    hold("run a").stdout.readline()
+    (lock.lock_folder() / "holder.json").unlink()
+    with pytest.raises(UserError, match="in use by another process"):
+        lock.device_lock("me", wait=False).__enter__()
 
 
 def test_a_disk_that_cannot_lock_is_one_sentence(monkeypatch):
