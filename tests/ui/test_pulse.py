@@ -70,7 +70,7 @@ def test_a_page_that_nobody_sees_asks_nothing(address, visit):
     page = visit(address)
     asked = []
     page.on("request", lambda request: asked.append(request.url) if "pulse" in request.url else 0)
-    page.wait_for_function("typeof marks !== 'undefined' && marks.line")
+    page.wait_for_function("Boolean(window.dlAddress)")  # the page's script is read
     with page.expect_request("**/pulse*"):  # it asks again by itself
         pass
     page.evaluate(
