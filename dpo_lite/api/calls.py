@@ -24,7 +24,7 @@ from dpo_lite.runs.folder import open_run
 from dpo_lite.runs.rlhf_steps import first_look
 from dpo_lite.runs.transcript import WIDTH, Transcript
 from dpo_lite.tasks import TASKS
-from dpo_lite.training import ranks
+from dpo_lite.training import launcher
 
 Named = str | Path | Mapping[str, Any] | None
 P = ParamSpec("P")
@@ -36,7 +36,7 @@ def _told(call: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(call)
     def told(*given: P.args, **named: P.kwargs) -> R:
-        if ranks.launched():
+        if launcher.launched():
             raise UserError(
                 f"{call.__name__}() is for one process; to train in several, launch the command:"
                 " torchrun --nproc-per-node 2 -m dpo_lite train RECIPE (docs/several-cards.md)."

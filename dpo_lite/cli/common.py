@@ -12,7 +12,9 @@ from rich.console import Console
 from dpo_lite import __version__
 from dpo_lite.errors import UserError
 from dpo_lite.quiet import quiet_libraries
-from dpo_lite.training import ranks  # light: torch comes where processes were launched together
+
+# Light: torch comes where processes were launched together.
+from dpo_lite.training import launcher, ranks
 
 app = typer.Typer(
     name="dpo-lite",
@@ -67,7 +69,7 @@ def common(
     if debug:
         os.environ["DPO_LITE_DEBUG"] = "1"
     quiet_libraries()
-    if ranks.launched() and context.invoked_subcommand not in TOGETHER:
+    if launcher.launched() and context.invoked_subcommand not in TOGETHER:
         raise UserError(
             f"`dpo-lite {context.invoked_subcommand}` is for one process; start it without a"
             " launcher."

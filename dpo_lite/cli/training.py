@@ -13,7 +13,7 @@ from rich.console import Console
 
 from dpo_lite.cli.common import Overrides, app, console, join, say
 from dpo_lite.errors import UserError
-from dpo_lite.training import ranks
+from dpo_lite.training import launcher, ranks
 
 
 @app.command()
@@ -42,7 +42,7 @@ def train(
     Example:  dpo-lite train --resume runs/quickstart-1
     Example:  torchrun --nproc-per-node 2 -m dpo_lite train quickstart
     """
-    if detach and ranks.launched():
+    if detach and launcher.launched():
         raise UserError("--detach starts a run of its own; leave it away under a launcher.")
     join()
     if resume and (recipe or overrides):

@@ -30,6 +30,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dpo_lite.errors import UserError
+from dpo_lite.training import launcher
 
 if TYPE_CHECKING:
     import torch
@@ -39,12 +40,6 @@ A, T = TypeVar("A"), TypeVar("T")
 # The first process may wait for the device, download, or draw answers, while the others wait.
 PATIENCE = timedelta(days=30)
 LAST_WORDS = timedelta(seconds=3)  # that a process which broke off has to say why
-SPLIT_MODELS = {
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
-    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism of accelerate",
-}
-LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 @dataclass(frozen=True)
@@ -115,53 +110,16 @@ def divide(lm: Any) -> None:
 # --- begin and end -------------------------------------------------------------------------------
 
 
-def launched() -> bool:
-    """Whether a launcher started this process with others; asked before ``join``."""
-    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE") or 1) > 1
-
-
 def join() -> None:
     """Find the others, where there are others, and take a card of its own.
 
     Raises UserError for launchers that split the model, and where there are fewer cards than
     processes.
     """
-    for key, name in SPLIT_MODELS.items():
-        if os.environ.get(key, "").lower() in ("true", "1"):
-            raise UserError(
-                f"This was launched with {name}, which splits the model in its own way; take"
-                " `accelerate launch --multi_gpu`, and for a model that no card holds"
-                " `accelerate launch --use_fsdp --fsdp_version 2`."
-            )
-    fsdp = _asks_for_fsdp()
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1")
-    for key in [key for key in os.environ if key.startswith("ACCELERATE_")]:
-        del os.environ[key]  # precision, compilation and the like: the recipe says what is computed
-    if on_cpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    if launched():
+    fsdp = launcher.take_settings()
+    if launcher.launched():
         _join(fsdp)
-    for key in LAUNCHER:
-        os.environ.pop(key, None)
-
-
-def _asks_for_fsdp() -> bool:
-    """Whether accelerate's settings ask to divide the weights; raises UserError for other ways."""
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() not in ("true", "1"):
-        return False
-    if os.environ.get("FSDP_VERSION", "1") != "2":
-        raise UserError(
-            "This was launched with FSDP1, which cannot divide weights in 4 bits beside an adapter"
-            " in 32; add `--fsdp_version 2` (`fsdp_version: 2` in accelerate's configuration)."
-        )
-    if os.environ.get("FSDP_OFFLOAD_PARAMS", "").lower() in ("true", "1"):
-        raise UserError(
-            "FSDP's offloading of parameters to the host is not supported; leave"
-            " `fsdp_offload_params` away, or launch on more cards."
-        )
-    for key in [key for key in os.environ if key.startswith("FSDP_")]:
-        del os.environ[key]
-    return True
+    launcher.forget()
 
 
 def _join(fsdp: bool) -> None:
@@ -174,7 +132,7 @@ def _join(fsdp: bool) -> None:
     store = dist.PrefixStore("dpo_lite", store)
     dist.init_process_group("gloo", store=store, rank=own, world_size=all_of_them, timeout=PATIENCE)
     _launch = Launch(own, all_of_them, (), store, None)
-    device = each(_own_device)
+    device = each(launcher.own_device)
     if torch.version.cuda or torch.version.hip:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     machine, has_card = socket.gethostname(), torch.cuda.is_available()
@@ -188,23 +146,6 @@ def _join(fsdp: bool) -> None:
     here = tuple(name for where, name, _ in found if where == machine)
     on_cards = dist.new_group(backend="nccl") if cards and dist.is_nccl_available() else None
     _launch = replace(_launch, devices=here, cards=on_cards, fsdp=fsdp)
-
-
-def _own_device() -> str:
-    """The card of this process, as CUDA_VISIBLE_DEVICES names it."""
-    place = int(os.environ.get("LOCAL_RANK") or 0)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return str(place)
-    names = [name.strip() for name in visible.split(",")]
-    if names in ([""], ["-1"]):  # all cards are hidden
-        return names[0]
-    if place >= len(names):
-        raise UserError(
-            f"CUDA_VISIBLE_DEVICES names {len(names)} cards ({visible}), too few for the processes"
-            " that were launched on this machine; launch as many as there are cards."
-        )
-    return names[place]
 
 
 def leave() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dpo_lite.errors import UserError
-from dpo_lite.training import ranks
+from dpo_lite.training import launcher, ranks
 from dpo_lite.training.ppo import Rollout
 from dpo_lite.training.ppo_split import joined_rollouts
 from tests.launched import launched
@@ -237,6 +237,6 @@ def test_each_process_takes_a_card_of_its_own(visible, names, monkeypatch):
         monkeypatch.setenv("LOCAL_RANK", str(place))
         if name is None:
             with pytest.raises(UserError, match=r"names 1 cards \(5\), too few"):
-                ranks._own_device()
+                launcher.own_device()
         else:
-            assert ranks._own_device() == name
+            assert launcher.own_device() == name
