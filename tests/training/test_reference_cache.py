@@ -344,7 +344,7 @@ def write_many(folder, offset):
         references.logps([example], fixed(float(-offset - place)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_write_at_once(tmp_path):
     """Each has its own file; whoever reads meanwhile sees whole records of one of the two."""
     context = multiprocessing.get_context("spawn")

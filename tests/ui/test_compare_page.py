@@ -118,6 +118,7 @@ def at_strength(page, strength):
     return page.locator(".dl-said").all_inner_texts()
 
 
+@pytest.mark.long
 def test_the_strength_sets_the_policys_column(page):
     choose(page, "one")
     reference, policy = generate(page)
@@ -202,6 +203,7 @@ def test_stop_stops_the_generation_and_keeps_what_was_said(page):
     assert page.locator(".dl-said").first.inner_text() == said
 
 
+@pytest.mark.long
 def test_closing_the_page_stops_the_generation(page, browser, address):
     playwright = pytest.importorskip("playwright.sync_api")
     other = browser.new_context().new_page()

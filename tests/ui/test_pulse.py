@@ -64,8 +64,8 @@ def test_one_component_is_told_how_every_event_goes(page):
     assert blocks.blocks[shown[0]].elem_id == "status-bar"
 
 
+@pytest.mark.long
 @pytest.mark.browser
-@pytest.mark.slow
 def test_a_page_that_nobody_sees_asks_nothing(address, visit):
     page = visit(address)
     asked = []

@@ -154,6 +154,7 @@ def test_one_s_own_is_saved_overwritten_when_asked_and_listed(page, folder):
     assert load_recipe(kept).train.beta == 0.1
 
 
+@pytest.mark.long
 def test_check_shows_memory_and_time_and_a_plan_for_another_card(page):
     page.click("#recipes-check")
     says(page, "#recipes-outcome", "Ready to launch")

@@ -93,6 +93,7 @@ def grows(page, run):
         page.wait_for_timeout(200)
 
 
+@pytest.mark.long
 def test_from_launch_to_delete(server, context):
     page = open_runs(context, server)
     page.runs = server.folder / "runs"
