@@ -23,6 +23,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,23 +154,35 @@ def keys_of(method: str) -> list[str]:
     return [f"{method}, seed {seed}" for seed in SEEDS]
 
 
+def go_on(
+    path: Path, work: Mapping[str, Callable[[], dict[str, Any]]], minutes: float
+) -> dict[str, dict[str, Any]]:
+    """The records of a file, with those that were missing; each is written down when it is made,
+    and none is begun after so many minutes."""
+    found = read_json(path) or {}
+    started = time.monotonic()
+    for key, measure in work.items():
+        if key in found or time.monotonic() - started > 60 * minutes:
+            continue
+        print(f"{key} …", file=sys.stderr, flush=True)
+        found[key] = measure()
+        write_json(path, found)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "which-method")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     asked = parser.parse_args()
-    found = read_json(RESULTS) or {}
-    started = time.monotonic()
-    for seed in SEEDS:
-        for method in METHODS:
-            key = f"{method}, seed {seed}"
-            late = time.monotonic() - started > 60 * asked.minutes
-            if asked.table or late or key in found:
-                continue
-            print(f"{key} …", file=sys.stderr, flush=True)
-            found[key] = measured(method, seed, asked.folder.resolve())
-            write_json(RESULTS, found)
+    folder = asked.folder.resolve()
+    work = {
+        f"{method}, seed {seed}": partial(measured, method, seed, folder)
+        for seed in SEEDS
+        for method in METHODS
+    }
+    found = go_on(RESULTS, {} if asked.table else work, asked.minutes)
     print("\n".join(table(found)))
 
 

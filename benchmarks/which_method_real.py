@@ -15,14 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import sys
-import time
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.which_method import ROOT, command, kl_of, trained
-from dpo_lite.files import cache_folder, read_json, write_json
+from benchmarks.which_method import ROOT, command, go_on, kl_of, trained
+from dpo_lite.files import cache_folder
 from dpo_lite.rates import Rate
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -100,15 +99,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "which-method-real")
     asked = parser.parse_args()
-    found = read_json(RESULTS) or {}
-    started = time.monotonic()
-    for method in METHODS:
-        late = time.monotonic() - started > 60 * asked.minutes
-        if method in found or late or not asked.split:
-            continue
-        print(f"{method} …", file=sys.stderr, flush=True)
-        found[method] = measured(method, asked.split, asked.folder.resolve())
-        write_json(RESULTS, found)
+    folder = asked.folder.resolve()
+    work = {method: partial(measured, method, asked.split, folder) for method in METHODS}
+    found = go_on(RESULTS, work if asked.split else {}, asked.minutes)
     print("\n".join(table(found)))
 
 

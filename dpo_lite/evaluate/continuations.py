@@ -44,9 +44,12 @@ class Scorer:
 
         Raises UserError where a single context with its continuation does not fit into memory.
         """
-        unlike = {pair: place for place, pair in reversed([*enumerate(map(_hashable, pairs))])}
-        first = [unlike[_hashable(pair)] for pair in pairs]
-        wanted = sorted(set(first))
+        unlike: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+        first = [
+            unlike.setdefault((tuple(context), tuple(text)), place)
+            for place, (context, text) in enumerate(pairs)
+        ]
+        wanted = list(unlike.values())
         found: dict[int, Scored] = {}
 
         def work() -> None:
@@ -114,7 +117,3 @@ def _tree(pairs: Sequence[Pair], group: Sequence[int]) -> Encoded:
         "prompt_ids": list(pairs[group[0]][0]),
         "response_ids": [list(pairs[place][1]) for place in group],
     }
-
-
-def _hashable(pair: Pair) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return tuple(pair[0]), tuple(pair[1])

@@ -63,14 +63,15 @@ def evaluate_suite(run: Run, names: Sequence[str], asked: Asked, console: Consol
         raise UserError(judges_only(run.name, INSTEAD))
     trained_adapter(run)
     named = _resolved(names, recipe, asked.folder)
-    if any(kept_entry(run.path, name, s) is None for name, s in _settings(run, named, asked)):
+    settings = _settings(run, named, asked)
+    if any(kept_entry(run.path, name, own) is None for name, own in settings.items()):
         with device_lock(f"dpo-lite eval {run.name}", say=console.print):
             with doing(console, "loading the base") as spinner:
                 fetch_weights(recipe.model, spinner.update)
                 recipe, tokenizer, model = load_trained(run)
-            _ask(run, recipe, tokenizer, model, named, asked, console)
+            _ask(run, recipe, tokenizer, model, named, settings, asked, console)
     write_report(run)
-    entries = [kept_entry(run.path, name, s) for name, s in _settings(run, named, asked)]
+    entries = [kept_entry(run.path, name, own) for name, own in settings.items()]
     return [entry for entry in entries if entry]
 
 
@@ -80,7 +81,8 @@ def suite_of_run(run: Run, recipe: Recipe, tokenizer: Any, model: PeftModel, con
     for name in recipe.eval.suite:
         try:
             named = _resolved([name], recipe)
-            _ask(run, recipe, tokenizer, model, named, asked, console)
+            settings = _settings(run, named, asked)
+            _ask(run, recipe, tokenizer, model, named, settings, asked, console)
         except UserError as error:
             again = f"`dpo-lite eval {run.path} --suite {name}` asks it again"
             console.print(f"{error} {again}.", style="yellow", markup=False, highlight=False)
@@ -103,22 +105,19 @@ def _resolved(
     return {name: text or manager for name, text in found.items()}
 
 
-def _settings(
-    run: Run, named: dict[str, Path | Any], asked: Asked
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _settings(run: Run, named: dict[str, Path | Any], asked: Asked) -> dict[str, dict[str, Any]]:
     """By name all that decides its numbers."""
     adapter = files_hash([trained_adapter(run) / WEIGHTS])[:16]
+    settings: dict[str, dict[str, Any]] = {}
     for name, what in named.items():
         if isinstance(what, Path):
-            text = {"limit": asked.limit, "text": files_hash([what])[:16], "adapter": adapter}
-            yield name, text
+            own = {"limit": asked.limit, "text": files_hash([what])[:16]}
         else:
             folder = asked.folder and _folder_hash(Path(asked.folder))
             version = getattr(need_harness(), "__version__", None)
-            yield (
-                name,
-                asdict(asked) | {"folder": folder, "adapter": adapter, "lm_eval": version},
-            )
+            own = asdict(asked) | {"folder": folder, "lm_eval": version}
+        settings[name] = own | {"adapter": adapter}
+    return settings
 
 
 def _folder_hash(folder: Path) -> str:
@@ -133,6 +132,7 @@ def _ask(
     tokenizer: Any,
     model: PeftModel,
     named: dict[str, Path | Any],
+    settings: dict[str, dict[str, Any]],
     asked: Asked,
     console: Console,
 ) -> None:
@@ -140,10 +140,9 @@ def _ask(
     was_training, lm = model.training, None
     model.eval()
     try:
-        for name, settings in _settings(run, named, asked):
-            if kept_entry(run.path, name, settings):
+        for name, what in named.items():
+            if kept_entry(run.path, name, settings[name]):
                 continue
-            what = named[name]
             with _bars(console) as bar:
                 if isinstance(what, Path):
                     limit = position_limit(causal_lm(model).config)
@@ -153,7 +152,7 @@ def _ask(
                     lm = lm or _harness(recipe, tokenizer, model)
                     task = WIKITEXT if name == FORGETTING else name
                     entry = evaluate_task(lm, what, task, asked, bar)
-            keep_entry(run.path, {"suite": name, "settings": settings, **entry})
+            keep_entry(run.path, {"suite": name, "settings": settings[name], **entry})
     finally:
         model.train(was_training)
 

@@ -41,8 +41,4 @@ def _write(
     except UserError as error:
         yield parts.note(error, "bad")
         return
-    for event in page.worker.run("gguf", **arguments):
-        if event["event"] == "result":
-            yield views.gguf_note(event["result"])
-        elif event.get("text"):
-            yield parts.note(event["text"], "bad" if event["event"] == "error" else "info")
+    yield from views.told(page.worker.run("gguf", **arguments), views.gguf_note)

@@ -35,8 +35,4 @@ def _merge(page: Page, run: str | None, name: str, measure: bool, modelfile: boo
         yield parts.note(error, "bad")
         return
     arguments = {"run": run, "out": str(folder), "measure": measure, "modelfile": modelfile}
-    for event in page.worker.run("merge", **arguments):
-        if event["event"] == "result":
-            yield views.merged_note(event["result"])
-        elif event.get("text"):
-            yield parts.note(event["text"], "bad" if event["event"] == "error" else "info")
+    yield from views.told(page.worker.run("merge", **arguments), views.merged_note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dpo_lite.errors import UserError
@@ -198,6 +198,15 @@ def gguf_command(run: str, out: str, chosen: Sequence[str] | None, measure: bool
     levels = ",".join(name for name in LEVELS if name in (chosen or [])) or "q8_0"
     line = ["dpo-lite", "export", run, str(EXPORTS_FOLDER / (out or f"{run}-gguf"))]
     return [*line, "--to", "gguf", "--quant", levels, *["--no-measure"] * (not measure)]
+
+
+def told(events: Iterable[dict], result: Callable[[dict], str]) -> Iterator[str]:
+    """How far a task of the worker is and what came of it, as HTML."""
+    for event in events:
+        if event["event"] == "result":
+            yield result(event["result"])
+        elif event.get("text"):
+            yield parts.note(event["text"], "bad" if event["event"] == "error" else "info")
 
 
 def gguf_note(done: dict) -> str:
