@@ -57,10 +57,14 @@ def connect_edits(page: Page, tab: RecipesTab) -> list[Any]:
     def typed_yaml(draft: Draft, text: str) -> Updates:
         return show_draft(page, tab, draft, replace(draft, text=text), yaml=False)
 
-    def opened_page(copy: Any) -> Updates:
-        draft = restore_draft(copy, page.recipes)
+    def opened_page(draft: Draft, copy: Any) -> Updates:
+        """What the browser remembers takes the quickstart's place, unless somebody was quicker than
+        this answer; a text that stands there already is not written over their typing."""
         first = open_draft(START, page.recipes)
-        return show_draft(page, tab, first, draft, cards=True) | fill_menus(page, tab, draft)
+        now = restore_draft(copy, page.recipes) if draft == first else draft
+        writes = draft == first and now.text != first.text
+        shown = show_draft(page, tab, first, now, yaml=writes, cards=True)
+        return shown | fill_menus(page, tab, now)
 
     def took_data(draft: Draft, wanted: list[Any]) -> Updates:
         named, overrides, _, *kind = wanted
@@ -81,7 +85,7 @@ def connect_edits(page: Page, tab: RecipesTab) -> list[Any]:
         typed = _typed_field(page, tab, form_field)
         component.input(typed, [tab.draft, component], outputs, **EDIT)
     answered = connect_start(page, tab, partial(show_draft, page, tab, cards=True), EDIT)
-    page.blocks.load(opened_page, tab.browser_copy, outputs, **EDIT)
+    page.blocks.load(opened_page, [tab.draft, tab.browser_copy], outputs, **EDIT)
     page.wanted_data.change(took_data, [tab.draft, page.wanted_data], outputs, **EDIT)
     return answered
 

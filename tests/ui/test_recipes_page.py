@@ -101,10 +101,26 @@ def test_broken_yaml_names_its_line_and_keeps_the_form(page):
     page.get_by_text("quantization").last.click()
     page.keyboard.press("End")
     page.keyboard.press("Enter")
-    page.keyboard.type("revision: [")
+    page.keyboard.type("revision: @")  # a bracket would be closed by the editor
     says(page, "#recipes-yaml-fault", "line")
     says(page, "#recipes-command", "Not ready")
     assert field(page, "train.beta").input_value() == "0.1"
+
+
+def test_what_is_typed_before_the_first_answer_stays(page):
+    held = []
+    page.route("**/queue/data**", lambda answers: held.append(answers))  # the first ones and all
+    page.reload()
+    says(page, "#recipes-command", "dpo-lite train quickstart")  # the page has it without an answer
+    page.get_by_text("quantization").last.click()
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    page.keyboard.type("revision: @")  # a bracket would be closed by the editor
+    for answers in held:
+        answers.continue_()
+    page.unroute("**/queue/data**")
+    says(page, "#recipes-yaml-fault", "line")
+    assert "revision: @" in yaml_of(page)
 
 
 def test_deleting_and_pasting_are_input_too(page):
