@@ -77,7 +77,7 @@ ENCODING = Algorithm(
 
 SCORING = Algorithm(
     "SCORING",  # token ids to the reference's log-probabilities
-    version=4,
+    version=5,
     first_key="2d7f67f5d835569c25870035732f3c03750021589b698da11ce97f0612716468",
     modules=(
         "dpo_lite.data.packing",
@@ -88,6 +88,7 @@ SCORING = Algorithm(
         "dpo_lite.model.base_copies",
         "dpo_lite.model.branches",
         "dpo_lite.model.brought",
+        "dpo_lite.model.cpu_kernels",
         "dpo_lite.model.dora",
         "dpo_lite.model.expert_adapter",
         "dpo_lite.model.experts",
@@ -121,7 +122,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="6325d0f5484730004414eabc85da0efc1fb15e6cbf4b05061522b16528726b91",
+    recorded="f44a2a925d85451650a426909743a327b3a5a1501d445a0e067118c7c98c4251",
 )
 
 FOREST = Algorithm(

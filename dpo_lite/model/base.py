@@ -29,6 +29,7 @@ from dpo_lite.files import read_json
 from dpo_lite.model import brought
 from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.model.brought import check_brought
+from dpo_lite.model.cpu_kernels import unpack_rightly
 from dpo_lite.model.experts import use_own_products
 from dpo_lite.model.four_bits import our_loaders, reads_while_training
 from dpo_lite.model.fused_modules import fuse_modules
@@ -186,6 +187,7 @@ def load_base(section: ModelSection, device: torch.device | None = None) -> PreT
     Parts that bitsandbytes leaves alone (embeddings, norms, head) take the compute dtype; nothing
     is cast to fp32 behind the user's back, and ``prepare_model_for_kbit_training`` is not used.
     """
+    unpack_rightly()
     device = device or compute_device()
     dtype = compute_dtype(device)
     place = torch.device("cpu") if _on_the_host.get() else device
