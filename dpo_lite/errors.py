@@ -63,12 +63,24 @@ def _words(number: int, path: object = None) -> str:
     return f"{where} cannot be written or read ({os.strerror(number)}): {HINTS[number]}."
 
 
-def out_of_memory(error: BaseException) -> str | None:
-    """A GPU's memory that ran out where nothing could be given up, in a sentence; else None.
+# What is said where a card's memory runs out past PyTorch's allocator: in CUDA itself (page-locked
+# memory, graphs), in Triton, and in cuBLAS, which makes its handle at the first product.
+PAST_THE_ALLOCATOR = re.compile(
+    r"(CUDA|HIP) error: out of memory|Triton Error \[\w+\]: out of memory"
+    r"|BLAS\w*_STATUS_(ALLOC_FAILED|NOT_INITIALIZED when calling \W?\w+Create)"
+)
 
-    By its name, so that who asks need not import torch.
-    """
-    if type(error).__name__ != "OutOfMemoryError":
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether it was a card's; by names and words, so that who asks need not import torch."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and PAST_THE_ALLOCATOR.search(str(error)) is not None
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """A GPU's memory that ran out where nothing could be given up, in a sentence; else None."""
+    if not memory_ran_out(error):
         return None
     return (
         "The GPU's memory ran out; free the card of other programs, or take a smaller base or "

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from dpo_lite.errors import UserError, disk_fault, disk_faults_told
+from dpo_lite.errors import UserError, disk_fault, disk_faults_told, in_words
 
 
 def caught(work):
@@ -75,3 +75,22 @@ def test_what_is_told_in_place_of_it(tmp_path):
             write(file / "folder")
     with pytest.raises(FileNotFoundError):
         write(tmp_path / "a" / "b")
+
+
+CREATING = "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"
+
+
+@pytest.mark.parametrize(
+    ("error", "ran_out"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`"), True),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), True),
+        (RuntimeError(CREATING), True),
+        (RuntimeError(CREATING.replace("cublasCreate", "cublasSgemm")), False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("CUDA error: out of memory"), False),
+    ],
+)
+def test_memory_of_a_card_that_ran_out_wherever_it_did(error, ran_out):
+    assert (in_words(error) is not None) == ran_out

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dpo_lite.errors import UserError
+from dpo_lite.errors import UserError, memory_ran_out
 from dpo_lite.evaluate.paired import changed, mean_change, outcomes, perplexity_change
 
 ROLES = ("reference", "policy")
@@ -117,11 +117,9 @@ def _refuse(name: str, task: Any) -> None:
 
 def _faults_told(name: str, work: Callable[[], Any]) -> Any:
     """What the harness, its data or a task's own code raise, as one sentence."""
-    import torch
-
     try:
         return work()
-    except (UserError, KeyboardInterrupt, torch.OutOfMemoryError):
+    except (UserError, KeyboardInterrupt):
         raise
     except ImportError as error:
         raise UserError(
@@ -130,6 +128,8 @@ def _faults_told(name: str, work: Callable[[], Any]) -> Any:
             f" {error.name or 'it'}`."
         ) from error
     except Exception as error:  # whatever a task's YAML, its Python or its data's server say
+        if memory_ran_out(error):
+            raise
         line = next(iter(str(error).strip().splitlines()), "")
         raise UserError(
             f"The task {name} cannot be asked ({type(error).__name__}: {line[:300]}); its data come"

@@ -17,7 +17,7 @@ import torch
 from peft import PeftModel
 
 from dpo_lite.data.packing import Encoded
-from dpo_lite.errors import UserError
+from dpo_lite.errors import UserError, memory_ran_out
 from dpo_lite.memory.accounting import libraries_in_use
 from dpo_lite.memory.capacity import free_memory, passes, peak_memory
 from dpo_lite.memory.of_model import apply_plan, costs_here, fullest
@@ -282,7 +282,9 @@ def _attempt(
         if plan.choice.recompute == "none":
             batch = lay_out(examples, objective.way).to(device)
             activations = kept_bytes(model, batch, objective.dtype, objective.way)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not memory_ran_out(error):
+            raise
         if ranks.divided():
             raise UserError(NO_ROOM) from error
         return None

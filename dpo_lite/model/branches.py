@@ -15,9 +15,10 @@ what it should is tried on random numbers (``fused_agrees``), not concluded from
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from inspect import signature
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from dpo_lite.data.packing import Tree
+from dpo_lite.errors import memory_ran_out
 
 HALF = (torch.bfloat16, torch.float16)
 MOST_SCORES = 2**26  # of a mask, or of all heads where scores are written out: 256 MB in fp32
@@ -85,6 +87,8 @@ def fused(query, key, value, where: Table, scaling: float, window: int | None) -
 
     size = value.shape[-1]
     query, key, value = _of_one_size(query, key, value)
+    # torch 2.11 takes fewer heads of keys without being told, and cannot be told.
+    asked = {"enable_gqa": query.shape[1] != key.shape[1]} if _can_be_told(varlen_attn) else {}
     keys, values = (x[0].transpose(0, 1).index_select(0, where.gather) for x in (key, value))
     outputs = varlen_attn(
         query[0].transpose(0, 1).to(values.dtype),
@@ -97,9 +101,16 @@ def fused(query, key, value, where: Table, scaling: float, window: int | None) -
         scale=scaling,
         # (left, right): how many keys before and after a token's own place it sees.
         window_size=(-1 if window is None else window - 1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
+        **asked,
     )
     return outputs[None, ..., :size]
+
+
+@lru_cache
+def _can_be_told(call: Callable) -> bool:
+    """Whether PyTorch's call takes ``enable_gqa``."""
+    parameters = signature(call).parameters.values()
+    return any(p.name == "enable_gqa" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _of_one_size(*tensors: torch.Tensor) -> list[torch.Tensor]:
@@ -242,7 +253,8 @@ def fused_agrees(
     """Try the fused call against the blocked one: outputs and gradients, with and without window.
 
     Old cards, head sizes without a kernel and builds without flash attention raise; another
-    alignment or window would show as a difference a hundred times that of rounding.
+    alignment or window would show as a difference a hundred times that of rounding. Memory that
+    runs out says nothing of the call: raises torch.OutOfMemoryError.
     """
     trees = [Tree(0, 9, (5, 7)), Tree(21, 3, (4, 2, 6))]
     draw = torch.Generator().manual_seed(0)
@@ -263,7 +275,9 @@ def fused_agrees(
                 results.append([output, *gradients])
             if not all(_near(a, b, dtype) for a, b in zip(*results, strict=True)):
                 return False
-    except (RuntimeError, TypeError, ValueError, ImportError):
+    except (RuntimeError, TypeError, ValueError, ImportError) as error:
+        if memory_ran_out(error):
+            raise
         return False
     return True
 

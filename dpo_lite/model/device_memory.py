@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from dpo_lite.errors import UserError
+from dpo_lite.errors import UserError, memory_ran_out
 from dpo_lite.model.sharding import NO_ROOM, together
 
 T = TypeVar("T")
@@ -32,10 +32,22 @@ def release() -> None:
 
 
 @contextmanager
+def as_one_kind() -> Iterator[None]:
+    """Inside, memory that runs out past PyTorch's allocator raises torch.OutOfMemoryError too."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or not memory_ran_out(error):
+            raise
+        raise torch.OutOfMemoryError(str(error)) from error
+
+
+@contextmanager
 def told(what: str, remedy: str) -> Iterator[None]:
     """Where memory runs out inside, and nothing can be given up: one sentence, as a UserError."""
     try:
-        yield
+        with as_one_kind():
+            yield
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"There is no room in the memory of the GPU for {what}; {remedy}."
@@ -50,7 +62,8 @@ def until_it_fits(work: Callable[[], T], give_up: Callable[[torch.OutOfMemoryErr
     """
     while True:
         try:
-            return work()
+            with as_one_kind():
+                return work()
         except torch.OutOfMemoryError as error:
             if together():
                 raise UserError(NO_ROOM) from error

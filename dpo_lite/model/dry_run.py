@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import ModuleList
 
 from dpo_lite.data.packing import Batch, Encoded
-from dpo_lite.errors import UserError
+from dpo_lite.errors import UserError, memory_ran_out
 from dpo_lite.model import brought
 from dpo_lite.model.attach import attach
 from dpo_lite.model.base import disable_dropout
@@ -147,9 +147,9 @@ def costs_of_model(
 
     try:
         total, rest = _by_kind(lm, measure)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # its code needs all of its layers; what is truly wrong shows again
+    except Exception as error:  # its code needs all of its layers; what is truly wrong shows again
+        if memory_ran_out(error):
+            raise
         total, rest = measure(), 0.0
     weights = sum(nbytes(p) for p in model.parameters() if not p.requires_grad)
     weights += start_bytes(model) + gathered_bytes(lm)
@@ -305,9 +305,9 @@ def _kept(model: PeftModel, run: _Run) -> Kept:
     with tiles_for_a_while(model, batch.input_ids.numel() // 2, run.per_token):
         try:
             return Kept(everything, counter.bytes, kept_bytes(model, *how))
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # foreign code that runs on whole rows alone: there are no tiles then
+        except Exception as error:  # foreign code, for whole rows alone: there are no tiles then
+            if memory_ran_out(error):
+                raise
             return Kept(everything, counter.bytes, 0.0)
 
 

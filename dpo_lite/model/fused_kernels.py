@@ -114,9 +114,11 @@ def _rotated(
     HEADS: tl.constexpr,
     HALF: tl.constexpr,
 ):
-    """A program turns all heads of a token."""
-    row, token = (tl.program_id(0) // tokens).to(tl.int64), tl.program_id(0) % tokens
-    head, place = tl.arange(0, HEADS)[:, None], tl.arange(0, HALF)[None, :]
+    """A program turns all heads of a token. Places are counted in 64 bits: a long row of wide
+    layers has more than 2^31 numbers."""
+    number = tl.program_id(0).to(tl.int64)
+    row, token = number // tokens, number % tokens
+    head, place = tl.arange(0, HEADS)[:, None].to(tl.int64), tl.arange(0, HALF)[None, :]
     inside = (head < heads) & (place < half)
     angle = row * angle_row + token * 2 * half + tl.arange(0, HALF)
     known = tl.arange(0, HALF) < half

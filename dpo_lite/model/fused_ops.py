@@ -23,6 +23,8 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 
+from dpo_lite.errors import memory_ran_out
+
 Gate = Literal["silu", "gelu_tanh"]
 GATES: tuple[Gate, ...] = ("silu", "gelu_tanh")
 HALF = (torch.bfloat16, torch.float16)
@@ -250,7 +252,9 @@ def _agree_here(device: torch.device, dtype: torch.dtype) -> bool:
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         try:
             return all(_near(a, b) for a, b in trials(device, dtype))
-        except Exception:  # a card, driver or compiler that Triton cannot do with
+        except Exception as error:  # a card, driver or compiler that Triton cannot do with
+            if memory_ran_out(error):  # which says nothing of the kernels
+                raise
             return False
 
 

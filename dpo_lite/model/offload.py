@@ -63,9 +63,9 @@ class _Parked:
         if tensor.device.type != "cuda":
             self.pieces = [tensor.detach().clone()]
             return
-        parts = tensor.detach().contiguous().view(-1).split(PIECE // tensor.element_size())
+        self.source = tensor.detach().contiguous()  # what is read, until the copy is made
+        parts = self.source.view(-1).split(PIECE // tensor.element_size())
         self.pieces = [torch.empty(p.shape, dtype=p.dtype, pin_memory=True) for p in parts]
-        self.source = tensor.detach()
         self._copy(self.pieces, parts)
 
     def left(self) -> None:

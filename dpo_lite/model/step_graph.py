@@ -22,15 +22,20 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from transformers import StaticCache
-from transformers.cache_utils import DummyLayer, StaticLayer, StaticSlidingWindowLayer
+from transformers import StaticCache, cache_utils
+from transformers.cache_utils import StaticLayer, StaticSlidingWindowLayer
+
+from dpo_lite.errors import memory_ran_out
 
 FEWEST = 16  # tokens: of fewer, recording and trying take as long as they save
 TRIED = 2  # steps that are done both ways
 NEAR = 0.02  # of the logits' spread: rounding; a step that reads another token's place is far off
+# What a cache may consist of: layers of fixed size, and since transformers 5.23 of none at all.
+FIXED = {StaticLayer, getattr(cache_utils, "DummyLayer", StaticLayer)}
 
 Step = Callable[..., Any]
 _refused: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
+_broken: list[Any] = []  # graphs that PyTorch's allocators may still ask whether they record
 _log = logging.getLogger(__name__)
 
 
@@ -45,7 +50,7 @@ def fixed_cache(lm: torch.nn.Module, tokens: int) -> StaticCache | None:
         return None
     whole = StaticLayer, StaticSlidingWindowLayer
     cache.layers = [StaticLayer(tokens) if type(at) in whole else at for at in cache.layers]
-    return cache if {type(at) for at in cache.layers} <= {StaticLayer, DummyLayer} else None
+    return cache if {type(at) for at in cache.layers} <= FIXED else None
 
 
 @contextmanager
@@ -126,10 +131,11 @@ class Steps:
             if _near(found, expected.logits):
                 return expected
             self._stop("its numbers came out otherwise")
-        except torch.OutOfMemoryError:
-            self.on = False  # it may fit another time
         except Exception as error:  # whatever a card, a driver or a library cannot do
-            self._stop(str(error).partition("\n")[0])
+            if memory_ran_out(error):
+                self.on = False  # it may fit another time
+            else:
+                self._stop(str(error).partition("\n")[0])
         rewind()
         return self.plain(**inputs)
 
@@ -214,12 +220,26 @@ def record(step: Step) -> tuple[torch.cuda.CUDAGraph, Any]:
         ):
             return graph, step()
     except BaseException:
-        # PyTorch may stay on the other stream, and think that it still records: then it would not
-        # give memory back.
-        torch.cuda.set_stream(stream)
-        with suppress(RuntimeError, AttributeError):
-            torch._C._cuda_endAllocateToPool(device, pool)
+        torch.cuda.set_stream(stream)  # PyTorch may have stayed on the other one
+        _broken_off(graph, device, pool)
         raise
+
+
+def _broken_off(graph: torch.cuda.CUDAGraph, device: int, pool: Any) -> None:
+    """Take back what PyTorch leaves behind where CUDA has ended a recording before its end."""
+    with suppress(RuntimeError):
+        graph.pool()  # it has one where the recording came to an end after all
+        return
+    # It thinks that it still records, and would not give the memory back.
+    for end in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+        with suppress(RuntimeError, AttributeError):
+            getattr(torch._C, end)(device, pool)
+    # Before torch 2.13 the card's generator goes on as in a recording, and draws nothing outside of
+    # one ("Offset increment outside graph capture"). The same state anew is in none.
+    with suppress(RuntimeError, AttributeError):
+        drawing = torch.cuda.default_generators[device]
+        drawing.graphsafe_set_state(drawing.clone_state())
+    _broken.append(graph)
 
 
 def give_back(graph: torch.cuda.CUDAGraph) -> None:

@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dpo_lite.errors import UserError
+from dpo_lite.errors import UserError, memory_ran_out
 from dpo_lite.training import launcher
 
 if TYPE_CHECKING:
@@ -231,17 +231,15 @@ def each(work: Callable[[], T]) -> T:
 
 
 def _through_the_model(launch: Launch, work: Callable[[], T]) -> T:
-    from torch import OutOfMemoryError
-
     from dpo_lite.model.sharding import NO_ROOM
 
     try:
         with by_itself():
             return work()
-    except OutOfMemoryError as error:
-        raise UserError(NO_ROOM) from error
-    except RuntimeError as error:  # perhaps since another one is gone
-        words = _last_words(launch)
+    except RuntimeError as error:
+        if memory_ran_out(error):
+            raise UserError(NO_ROOM) from error
+        words = _last_words(launch)  # perhaps another one is gone
         if words is None:
             raise
         raise UserError(words) from error
@@ -249,8 +247,6 @@ def _through_the_model(launch: Launch, work: Callable[[], T]) -> T:
 
 def _told(launch: Launch, work: Callable[[], T]) -> T:
     """Do the work and tell the others how it ended."""
-    from torch import OutOfMemoryError
-
     own: Exception | None = None
     result: Any = None
     try:
@@ -261,7 +257,7 @@ def _told(launch: Launch, work: Callable[[], T]) -> T:
     try:
         faults = {rank: f for rank, f in enumerate(gathered(_portable(own))) if f is not None}
         if faults:
-            worst = min(faults, key=lambda rank: isinstance(faults[rank], OutOfMemoryError))
+            worst = min(faults, key=lambda rank: memory_ran_out(faults[rank]))
             raise own if own is not None and worst == launch.rank else faults[worst]
     finally:
         del own  # whose traceback holds all that was in use

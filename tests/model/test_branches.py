@@ -13,6 +13,7 @@ from dpo_lite.data.packing import Tree
 from dpo_lite.model.attention import forest_attention
 from dpo_lite.model.branches import (
     Sight,
+    _fused_agrees_here,
     blocked,
     branches,
     fused,
@@ -184,6 +185,30 @@ def test_the_trial_takes_a_right_kernel_and_no_other(monkeypatch):
     for kernel, right in ((documented, True), (top_left, False), (missing, False)):
         monkeypatch.setattr(varlen, "varlen_attn", kernel)
         assert fused_agrees(CPU, torch.float32, 4, 2, 16) is right
+
+
+def test_a_kernel_that_cannot_be_told_of_fewer_heads_of_keys(monkeypatch):
+    """That of torch 2.11, which takes them all the same."""
+
+    def older(query, key, value, *where, return_aux=None, scale=None, window_size=(-1, -1)):
+        groups = query.shape[1] != key.shape[1]
+        options = {"scale": scale, "window_size": window_size, "enable_gqa": groups}
+        return documented(query, key, value, *where, **options)
+
+    monkeypatch.setattr(varlen, "varlen_attn", older)
+    assert fused_agrees(CPU, torch.float32, 4, 2, 16)
+
+
+def test_memory_that_runs_out_in_the_trial_says_nothing_of_the_kernel(monkeypatch):
+    def full(*inputs, **options):
+        raise RuntimeError("CUDA error: out of memory")
+
+    _fused_agrees_here.cache_clear()
+    monkeypatch.setattr(varlen, "varlen_attn", full)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        _fused_agrees_here(CPU, torch.float32, 4, 2, 16)
+    monkeypatch.setattr(varlen, "varlen_attn", documented)
+    assert _fused_agrees_here(CPU, torch.float32, 4, 2, 16)
 
 
 def test_a_wrong_window_is_found(monkeypatch):

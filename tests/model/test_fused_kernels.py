@@ -75,6 +75,14 @@ def test_a_rotation(kernels, back):
     assert one.stride() == x.stride()
 
 
+def test_a_rotation_beyond_two_billion_numbers(kernels):
+    """Heads 2^30 numbers apart; no more of that memory is touched than is turned."""
+    x = torch.empty(2**31 + 8, dtype=torch.float16).as_strided((1, 3, 1, 8), (1, 2**30, 8, 1))
+    x.copy_(random(0, 1, 3, 1, 8))
+    cos, sin = (random(seed, 1, 1, 8, dtype=torch.float16) for seed in (1, 2))
+    near(kernels.rotated(x, cos, sin, False), fused_ops.rotated(x, cos, sin))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

@@ -9,6 +9,7 @@ from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 
+from dpo_lite.model import fused_ops
 from dpo_lite.model.fused_modules import fuse_modules
 from dpo_lite.model.fused_ops import Norm, gated, rms_norm, rotated
 from dpo_lite.model.fused_rotary import is_usual
@@ -194,3 +195,18 @@ def test_which_rotations_are_the_usual_one():
     assert is_usual(usual)
     assert not is_usual(interleaved)
     assert not is_usual(of_pairs)
+
+
+def test_memory_that_runs_out_in_the_trial_says_nothing_of_the_kernels(monkeypatch):
+    def full(device, dtype):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+        yield
+
+    fused_ops._agree_here.cache_clear()
+    own = torch.device("cpu"), torch.float32
+    monkeypatch.setattr(fused_ops, "trials", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        fused_ops._agree_here(*own)
+    monkeypatch.setattr(fused_ops, "trials", lambda *asked: [(torch.ones(2), torch.ones(2))])
+    assert fused_ops._agree_here(*own)
+    fused_ops._agree_here.cache_clear()

@@ -5,6 +5,7 @@ of fixed size, the copied inputs, the trial and the way back are the product's o
 """
 
 import logging
+from functools import partial
 
 import pytest
 import torch
@@ -197,3 +198,67 @@ def test_few_tokens_and_a_cpu_are_not_worth_it():
     with step_graph.steps_recorded(model, 8, 1000) as steps:
         assert steps == {}
     assert "forward" not in vars(model)
+
+
+class Card:
+    """What ``record`` asks of a card, for a recording that CUDA ends before its end."""
+
+    def __init__(self, monkeypatch, ended):
+        self.told, self.ended = [], ended
+        say = self.told.append
+        for name, answer in {
+            "current_device": lambda: 0,
+            "current_stream": lambda: "own stream",
+            "set_stream": say,
+            "graph_pool_handle": lambda: (0, 1),
+            "CUDAGraph": lambda: self,
+            "graph": lambda *given, **options: self,
+            "default_generators": [self],
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, answer)
+        monkeypatch.setattr(step_graph, "_beside", lambda device: "other stream")
+        monkeypatch.setattr(step_graph, "_broken", [])
+        for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+            end = partial(lambda name, *where: say((name, *where)), name)
+            monkeypatch.setattr(torch._C, name, end, raising=False)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if not self.ended:
+            raise RuntimeError("capture was invalidated")
+
+    def pool(self):
+        if not self.ended:
+            raise RuntimeError("Called CUDAGraph::pool() without a preceding successful capture.")
+
+    def clone_state(self):
+        return "state in no recording"
+
+    graphsafe_set_state = property(lambda self: self.told.append)
+
+
+def fails():
+    raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def test_a_recording_that_broke_off_leaves_nothing_behind(monkeypatch):
+    """Neither memory nor, before torch 2.13, a generator that draws no more."""
+    card = Card(monkeypatch, ended=False)
+    with pytest.raises(RuntimeError, match="invalidated"):
+        step_graph.record(fails)
+    assert card.told == [
+        "own stream",
+        ("_cuda_endAllocateToPool", 0, (0, 1)),
+        ("_cuda_releasePool", 0, (0, 1)),
+        "state in no recording",
+    ]
+
+
+def test_a_recording_that_came_to_its_end_is_left_to_its_graph(monkeypatch):
+    """Whose memory would be given back twice, which ends the process."""
+    card = Card(monkeypatch, ended=True)
+    with pytest.raises(RuntimeError, match="not permitted"):
+        step_graph.record(fails)
+    assert card.told == ["own stream"]

@@ -9,6 +9,8 @@ from tests.shadow.card import Card, at_hand  # before torch
 # isort: split
 import torch
 
+from dpo_lite.model.offload import Lane, _Parked
+
 found = {}
 with at_hand(Card(1)) as card:
     on_card = torch.ones(1024, device="cuda", requires_grad=True)
@@ -35,5 +37,8 @@ with at_hand(Card(1)) as card:
         torch.empty(1024, device="cuda")
     except torch.OutOfMemoryError:
         found["full"] = True
+    card.limit = None
+    parked = _Parked(torch.empty(4, 8, device="cuda").t(), Lane())
+    found["read until copied"] = parked.source.is_contiguous()
     found["cpu"] = torch.ones(2).sum().item()
 print(json.dumps(found))

@@ -70,6 +70,7 @@ def test_the_shadow_sees_what_a_card_would(see):
         "waits": 2,
         "remembered": [2, 3],
         "full": True,
+        "read until copied": True,
         "cpu": 2.0,
     }
 
