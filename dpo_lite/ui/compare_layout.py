@@ -127,8 +127,6 @@ def lay_out() -> CompareTab:
         with gr.Column(elem_id="compare-one") as one:
             question = _lay_out_question(run, beside, sampling)
             controls = _lay_out_controls(strength)
-            # A place of its own, so that nothing moves when it speaks.
-            message = gr.HTML("", padding=False, elem_id="compare-told", min_height=48)
             answers_html = gr.HTML(
                 "",
                 padding=False,
@@ -136,6 +134,8 @@ def lay_out() -> CompareTab:
                 min_height=130,
                 js_on_load=SAID_SCRIPT,
             )
+            # Under the answers, which stand still when it speaks.
+            message = gr.HTML("", padding=False, elem_id="compare-told")
             ballot = _lay_out_ballot()
             drawn = gr.Button(
                 "Next drawn pair", visible=False, size="sm", elem_id="compare-drawn", min_width=180

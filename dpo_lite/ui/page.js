@@ -60,6 +60,28 @@ window.dlShown = () => {
   return JSON.stringify(shown);
 };
 
+// Whether somebody changed the recipe before the page heard what the browser remembers of an earlier one. Who
+// did keeps that; for all others it holds still while the remembered one is put there, so that nothing is typed
+// over what is about to be replaced.
+const RECIPE = "#recipes-start, #recipes-cards, #recipes-form, #recipes-yaml";
+let touched = false;
+for (const kind of ["input", "change", "drop", "keydown", "mousedown"]) {
+  document.addEventListener(kind, (event) => {
+    const part = event.target.closest?.(RECIPE);
+    const presses = {keydown: ".cm-content", mousedown: "[data-recipe], [role=option]"}[kind];
+    if (part && (!presses || event.target.closest(presses))) touched = true;
+  }, true);
+}
+const recipes = () => document.querySelector("#tab-recipes");
+window.dlTouched = () => {
+  if (!touched && recipes()) recipes().inert = true;
+  setTimeout(window.dlRelease, 10000); // an answer that never came
+  return touched ? "yes" : "";
+};
+window.dlRelease = () => {
+  if (recipes()) recipes().inert = false;
+};
+
 // A file that is dropped on the first questions is chosen there.
 const START = "#recipes-start";
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {

@@ -91,6 +91,9 @@ def as_shown(copy: Any, yaml: str | None, shown: Mapping[str, str], folder: Path
     is not shown is in none of ``shown``. Raises UserError where text and form cannot go together.
     """
     draft = restore_draft(copy, folder)
+    first = open_draft(START, folder)
+    if yaml is not None and yaml.strip() == first.text.strip() != draft.text.strip():
+        draft = first  # as the page begins, before what the browser remembers has been put there
     known = check_text(draft.text)
     if yaml is not None and yaml.strip() != draft.text.strip():
         draft = replace(draft, text=yaml)

@@ -31,8 +31,9 @@ from dpo_lite.ui.recipe_draft import (
 )
 from dpo_lite.ui.recipe_layout import FIELDS, RecipesTab
 from dpo_lite.ui.recipe_start import cards as draw_cards
-from dpo_lite.ui.recipe_start import connect_start, fill_menus, new_data, show_start, summary
+from dpo_lite.ui.recipe_start import connect_start, new_data, offered, show_start, summary
 from dpo_lite.ui.shared import Page, Updates
+from dpo_lite.ui.start import THIS_MACHINE
 
 # Changes are made one after the other, in the order in which they were asked for.
 EDIT = {
@@ -41,6 +42,10 @@ EDIT = {
     "concurrency_id": "recipes-edit",
     "concurrency_limit": 1,
 }
+# The page's script says whether somebody changed something in the first seconds; where nobody did,
+# the recipe holds still until the answer is there.
+TOUCHED = "(draft, kept, shown) => [draft, kept, window.dlTouched()]"
+RELEASE = "() => window.dlRelease()"
 
 
 def connect_edits(page: Page, tab: RecipesTab) -> list[Any]:
@@ -57,14 +62,26 @@ def connect_edits(page: Page, tab: RecipesTab) -> list[Any]:
     def typed_yaml(draft: Draft, text: str) -> Updates:
         return show_draft(page, tab, draft, replace(draft, text=text), yaml=False)
 
-    def opened_page(draft: Draft, copy: Any) -> Updates:
-        """What the browser remembers takes the quickstart's place, unless somebody was quicker than
-        this answer; a text that stands there already is not written over their typing."""
-        first = open_draft(START, page.recipes)
-        now = restore_draft(copy, page.recipes) if draft == first else draft
-        writes = draft == first and now.text != first.text
-        shown = show_draft(page, tab, first, now, yaml=writes, cards=True)
-        return shown | fill_menus(page, tab, now)
+    def opened_page(copy: Any) -> Updates:
+        """The cards and menus as they are now, over nothing that somebody may be typing; another
+        recipe that the browser remembers is taken up in a step of its own."""
+        first, kept = open_draft(START, page.recipes), restore_draft(copy, page.recipes)
+        return offered(page, tab, first) if kept == first else {tab.kept: kept}
+
+    def took_up(draft: Draft, kept: Draft, touched: str) -> Updates:
+        """What the browser remembers takes the quickstart's place. Where somebody was quicker, what
+        they did stays, and what was remembered can be taken back."""
+        quicker = touched or draft != open_draft(START, page.recipes)
+        if not quicker:
+            shown = show_draft(page, tab, draft, kept)
+            return shown | offered(page, tab, kept) | {tab.start.card: kept.card or THIS_MACHINE}
+        new = replace(put_aside(kept, draft), card=draft.card)
+        return {
+            tab.draft: new,
+            tab.browser_copy: browser_copy(new),
+            tab.actions.back: gr.update(visible=new.aside is not None, value=aside_words(new)),
+            **offered(page, tab, new),
+        }
 
     def took_data(draft: Draft, wanted: list[Any]) -> Updates:
         named, overrides, _, *kind = wanted
@@ -85,7 +102,9 @@ def connect_edits(page: Page, tab: RecipesTab) -> list[Any]:
         typed = _typed_field(page, tab, form_field)
         component.input(typed, [tab.draft, component], outputs, **EDIT)
     answered = connect_start(page, tab, partial(show_draft, page, tab, cards=True), EDIT)
-    page.blocks.load(opened_page, [tab.draft, tab.browser_copy], outputs, **EDIT)
+    page.blocks.load(opened_page, tab.browser_copy, outputs, **EDIT)
+    remembered = [tab.draft, tab.kept, tab.actions.shown]
+    tab.kept.change(took_up, remembered, outputs, js=TOUCHED, **EDIT).then(None, js=RELEASE)
     page.wanted_data.change(took_data, [tab.draft, page.wanted_data], outputs, **EDIT)
     return answered
 

@@ -96,10 +96,12 @@ class Saving:
 
 @dataclass(frozen=True)
 class RecipesTab:
-    """``draft`` is a ``Draft``; ``browser_copy`` is what the browser remembers of it."""
+    """``draft`` is a ``Draft``; ``browser_copy`` is what the browser remembers of it, and ``kept``
+    the draft that it remembered when the page was opened."""
 
     draft: gr.State
     browser_copy: gr.BrowserState
+    kept: gr.State
     start: Start
     cards: gr.HTML
     actions: Actions
@@ -113,6 +115,7 @@ class RecipesTab:
         return [
             self.draft,
             self.browser_copy,
+            self.kept,
             self.cards,
             self.saving.name,
             self.text.yaml,
@@ -144,6 +147,7 @@ class RecipesTab:
 def lay_out() -> RecipesTab:
     draft = gr.State(None)
     browser_copy = gr.BrowserState(None, storage_key="dl-recipe", secret="dpo-lite")
+    kept = gr.State(None)
     start = _lay_out_start()
     actions = _lay_out_actions()
     sweep = lay_out_sweep()
@@ -154,7 +158,7 @@ def lay_out() -> RecipesTab:
         with gr.Column(min_width=330):
             text = _lay_out_text()
             saving = _lay_out_saving()
-    return RecipesTab(draft, browser_copy, start, cards, actions, sweep, form, text, saving)
+    return RecipesTab(draft, browser_copy, kept, start, cards, actions, sweep, form, text, saving)
 
 
 # At a click the browser puts the form's texts as they stand there into the third place.

@@ -255,13 +255,10 @@ def cards(page: Page, draft: Draft) -> str:
     return views.cards(own, fitting, others, draft.picked, draft.card or start.THIS_MACHINE)
 
 
-def fill_menus(page: Page, tab: RecipesTab, draft: Draft) -> Updates:
-    """What there is to choose from, when a browser opens the page."""
-    checked = check_text(draft.text)
-    base, source = checked.value("model.base"), _source(checked)
-    models = start.models(entries(page), memory_of(draft.card))
+def offered(page: Page, tab: RecipesTab, draft: Draft) -> Updates:
+    """What there is to choose from, when a browser opens the page; what is chosen stays."""
     return {
-        tab.start.model: gr.update(choices=models, value=base if isinstance(base, str) else None),
-        tab.start.data: gr.update(choices=start.sources(page.recipes), value=source),
-        tab.start.card: draft.card or start.THIS_MACHINE,
+        tab.cards: cards(page, draft),
+        tab.start.model: gr.update(choices=start.models(entries(page), memory_of(draft.card))),
+        tab.start.data: gr.update(choices=start.sources(page.recipes)),
     }

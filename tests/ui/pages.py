@@ -1,5 +1,7 @@
 """What tests do and see on the page's Recipes tab."""
 
+import contextlib
+
 import pytest
 
 
@@ -9,6 +11,35 @@ def says(page, where, text):
         "([where, text]) => document.querySelector(where)?.innerText.includes(text)",
         arg=[where, text],
     )
+
+
+def holds(page, where, value):
+    """Wait until a field holds a text."""
+    page.wait_for_function(
+        "([where, value]) => document.querySelector(where)?.value === value", arg=[where, value]
+    )
+
+
+def field_holds(page, key, value):
+    holds(page, f"#recipes-{key.replace('.', '-')} [data-testid=textbox]", value)
+
+
+@contextlib.contextmanager
+def held_answers(page):
+    """The server's answers to a page that is opened anew come when the block ends."""
+    held, holding = [], True
+
+    def answer(route):
+        if holding:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/queue/data**", answer)
+    yield
+    holding = False
+    for route in held:
+        route.continue_()
 
 
 def field(page, key):

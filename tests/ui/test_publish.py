@@ -15,6 +15,7 @@ from dpo_lite.recipe import load_recipe
 from dpo_lite.ui import publish_views as views
 from tests.hub.conftest import hub, make_run, run  # noqa: F401  (fixtures)
 from tests.ui.conftest import serve
+from tests.ui.pages import says
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +143,7 @@ def address(run, hub, tmp_path):  # noqa: F811
 def test_a_dry_run_and_a_push_in_a_browser(address, hub, tmp_path, chromium):  # noqa: F811
     with contextlib.closing(chromium.new_context()) as context:
         page = context.new_page()
+        page.set_default_timeout(120_000)  # a worker imports torch, and others may do so too
         page.set_viewport_size({"width": 1280, "height": 900})
         page.goto(address)
         page.wait_for_selector("#recipes-cards >> text=quickstart")
@@ -154,9 +156,9 @@ def test_a_dry_run_and_a_push_in_a_browser(address, hub, tmp_path, chromium):  #
         page.click("#publish-preview")
         page.wait_for_selector("#publish-outcome >> text=nothing was uploaded")
         assert hub.repos == {}
-        assert "adapter_model.safetensors" in page.inner_text("#publish-files")
-        page.wait_for_selector("#publish-card >> text=A LoRA adapter for", timeout=5000)
-        assert "dpo-lite push demo-1 --repo me/demo" in page.inner_text("#publish-command")
+        says(page, "#publish-files", "adapter_model.safetensors")
+        says(page, "#publish-card", "A LoRA adapter for")
+        says(page, "#publish-command", "dpo-lite push demo-1 --repo me/demo")
         if shots := os.environ.get("DPO_LITE_SHOTS"):
             for theme in ("light", "dark"):
                 for width in (1280, 390):

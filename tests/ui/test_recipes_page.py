@@ -10,7 +10,7 @@ from dpo_lite.runs.folder import list_runs
 from dpo_lite.runs.processes import stop
 from dpo_lite.ui.form import OF_TASK, fields
 from dpo_lite.ui.labels import suits
-from tests.ui.pages import field, put, says
+from tests.ui.pages import field, field_holds, held_answers, put, says
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]  # the page answers every key that is pressed
 
@@ -27,16 +27,12 @@ def yaml_of(page):
     return page.locator("#recipes-yaml .cm-content").inner_text()
 
 
-def command(page):
-    return page.locator("#recipes-command code").inner_text()
-
-
 def test_form_and_yaml_follow_each_other_and_survive_a_reload(page):
     field(page, "train.beta").fill("0.05")
     says(page, "#recipes-yaml", "beta: 0.05")
     assert "# pull to the reference" in yaml_of(page)
     says(page, "#recipes-diff", "train.beta")
-    assert command(page) == "dpo-lite train quickstart train.beta=0.05 --detach"
+    says(page, "#recipes-command", "dpo-lite train quickstart train.beta=0.05 --detach")
 
     page.get_by_text("beta: 0.05").first.click()
     page.keyboard.press("End")
@@ -49,12 +45,12 @@ def test_form_and_yaml_follow_each_other_and_survive_a_reload(page):
 
     page.reload()
     says(page, "#recipes-command", "train.beta=0.05 train.weight_decay=0.5")
-    assert field(page, "train.beta").input_value() == "0.05"
+    field_holds(page, "train.beta", "0.05")
 
     page.click("#recipes-cards summary")  # the recipes for a larger card
     page.click("[data-recipe='shipped:qwen3-4b']")
     says(page, "#recipes-command", "dpo-lite train qwen3-4b --detach")
-    assert field(page, "model.base").input_value() == "Qwen/Qwen3-4B"
+    field_holds(page, "model.base", "Qwen/Qwen3-4B")
 
     says(page, "#recipes-back", "Back to quickstart with your changes: train.beta")
     page.click("#recipes-back")
@@ -71,9 +67,9 @@ def test_wrong_input_in_each_number_and_name_is_said_beside_it(page):
         field(page, key).fill("../<b>x</b>")
     for key in wrong:
         says(page, f"#recipes-{key.replace('.', '-')}", "must be")
+    says(page, "#recipes-command", f"(and {len(wrong) - 1} more)")
     assert page.locator(".dl-wrong").count() == len(wrong)
     assert page.locator(".dl-wrong b").count() == 0
-    says(page, "#recipes-command", f"(and {len(wrong) - 1} more)")
     page.click("#recipes-launch")
     says(page, "#recipes-outcome", "Not started")
     field(page, "train.beta").fill("0.2")
@@ -92,7 +88,7 @@ def test_sections_come_and_go_with_the_task(page):
     says(page, "#recipes-command", "Not ready")
     page.click("[data-recipe='shipped:ppo-quickstart']")
     field(page, "rlhf.ppo_betas").wait_for(state="detached")
-    assert field(page, "ppo.reward").input_value() == "reward-quickstart-1"
+    field_holds(page, "ppo.reward", "reward-quickstart-1")
     says(page, "#recipes-advice", "there is no run reward-quickstart-1 yet")
     says(page, "#recipes-needed", "Train reward-quickstart first")
 
@@ -104,23 +100,38 @@ def test_broken_yaml_names_its_line_and_keeps_the_form(page):
     page.keyboard.type("revision: @")  # a bracket would be closed by the editor
     says(page, "#recipes-yaml-fault", "line")
     says(page, "#recipes-command", "Not ready")
-    assert field(page, "train.beta").input_value() == "0.1"
+    field_holds(page, "train.beta", "0.1")
 
 
 def test_what_is_typed_before_the_first_answer_stays(page):
-    held = []
-    page.route("**/queue/data**", lambda answers: held.append(answers))  # the first ones and all
-    page.reload()
-    says(page, "#recipes-command", "dpo-lite train quickstart")  # the page has it without an answer
-    page.get_by_text("quantization").last.click()
-    page.keyboard.press("End")
-    page.keyboard.press("Enter")
-    page.keyboard.type("revision: @")  # a bracket would be closed by the editor
-    for answers in held:
-        answers.continue_()
-    page.unroute("**/queue/data**")
+    with held_answers(page):
+        page.reload()
+        says(page, "#recipes-command", "dpo-lite train quickstart")  # it is there without an answer
+        page.get_by_text("quantization").last.click()
+        page.keyboard.press("End")
+        page.keyboard.press("Enter")
+        page.keyboard.type("revision: @")  # a bracket would be closed by the editor
     says(page, "#recipes-yaml-fault", "line")
     assert "revision: @" in yaml_of(page)
+
+
+def test_what_is_typed_before_a_remembered_recipe_comes_stays_and_is_what_runs(page):
+    page.click("#recipes-cards summary")  # the recipes for a larger card
+    page.click("[data-recipe='shipped:qwen3-4b']")
+    says(page, "#recipes-command", "dpo-lite train qwen3-4b --detach")
+    field(page, "train.epochs").fill("3")
+    says(page, "#recipes-command", "train.epochs=3")
+    with held_answers(page):
+        page.reload()
+        says(page, "#recipes-command", "dpo-lite train quickstart")
+        field(page, "train.beta").fill("0.3")
+    says(page, "#recipes-command", "dpo-lite train quickstart train.beta=0.3 --detach")
+    says(page, "#recipes-back", "Back to qwen3-4b with your changes: train.epochs")
+    assert field(page, "train.beta").input_value() == "0.3"
+    assert "beta: 0.3" in yaml_of(page)
+    page.click("#recipes-back")
+    says(page, "#recipes-command", "dpo-lite train qwen3-4b train.epochs=3 --detach")
+    field_holds(page, "train.epochs", "3")
 
 
 def test_deleting_and_pasting_are_input_too(page):
@@ -217,12 +228,15 @@ def test_an_upload_is_examined_leafed_through_and_used(page, folder):
     first = page.locator("#data-example").inner_text()
     page.click("#data-next")
     says(page, "#data-at", "2 of")
-    assert page.locator("#data-example").inner_text() != first
+    page.wait_for_function(
+        "first => document.querySelector('#data-example').innerText !== first", arg=first
+    )
     says(
         page, "#data-command", "dpo-lite data my-recipes/data/my-pairs.jsonl --model builtin:myths"
     )
     page.click("#data-use")
     says(page, "#recipes-command", "data.train=my-recipes/data/my-pairs.jsonl")
+    says(page, "#recipes-yaml", "my-pairs.jsonl")
     assert parse_yaml(yaml_of(page), "")["data"]["train"] == "my-recipes/data/my-pairs.jsonl"
     assert Path(folder, "my-recipes/data/my-pairs.jsonl").is_file()
 
@@ -257,6 +271,7 @@ def test_a_dropped_file_is_what_would_be_trained_on(page):
     page.get_by_role("option", name="Frage").click()
     says(page, "#recipes-seen", "What 0?")
     says(page, "#recipes-command", "data.columns=")
+    says(page, "#recipes-yaml", "Frage")
     assert parse_yaml(yaml_of(page), "")["data"]["columns"] == {
         "prompt": "Frage",
         "chosen": "good answer",
