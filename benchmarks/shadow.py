@@ -42,7 +42,7 @@ CARDS = {
     "4090": Speed((8, 9), 165e12, 1.008e12),
     "T4": Speed((7, 5), 65e12, 0.320e12),
 }
-MODELS = ("0.5b", "1.5b", "8b")
+MODELS = ("0.5b", "1.5b", "3.8b", "8b")
 KINDS = ("products", "attention", "unpacking", "the rest")
 PROMPT, ANSWER = 146, 72  # tokens, as the median pair of HH-RLHF has them
 DEPTHS = (2, 3)  # layers
@@ -62,7 +62,7 @@ def trace(name: str, capability: tuple[int, int], layers: int, ways: list[str]) 
     from unittest.mock import patch
 
     import torch
-    from transformers import Qwen2Config
+    from transformers import Phi3Config, Qwen2Config
 
     from dpo_lite.memory.of_model import costs_here
     from dpo_lite.memory.plan import Choice, predict
@@ -85,6 +85,7 @@ def trace(name: str, capability: tuple[int, int], layers: int, ways: list[str]) 
     configs = {
         "0.5b": QWEN_HALF_B,
         "1.5b": Qwen2Config(**QWEN_HALF_B.to_dict() | of_1_5b | {"layer_types": None}),
+        "3.8b": Phi3Config(),  # Phi-3 mini
         "8b": LLAMA_8B,
     }
     config, log, found = configs[name], [], {}

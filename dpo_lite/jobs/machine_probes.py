@@ -302,7 +302,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _wanted(name: str) -> str:
-    """The versions that dpo_lite is for, such as ``>=5.17,<6``; empty where nothing says."""
+    """The versions that dpo_lite is for, such as ``>=5.20,<6``; empty where nothing says."""
     from packaging.requirements import Requirement
 
     project = Path(__file__).resolve().parents[2] / "pyproject.toml"

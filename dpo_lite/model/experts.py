@@ -20,6 +20,7 @@ from bitsandbytes import functional as bnb
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from dpo_lite.model import mxfp4
+from dpo_lite.model.fused_ops import gated
 
 NAME = "dpo_lite"  # of this way among those that transformers knows
 PARAMETERS = ("gate_up_proj", "up_proj", "down_proj")
@@ -83,7 +84,7 @@ def experts_forward(
     tokens = hidden_states[order // chosen]
     first = "gate_up_proj" if self.has_gate else "up_proj"
     inner = product(self, first, tokens, counts, expert)
-    inner = self._apply_gate(inner) if self.has_gate else self.act_fn(inner)
+    inner = _activated(self, inner)
     outputs = product(self, "down_proj", inner, counts, expert)
     if self.has_post_expert_norm:
         outputs = self.post_expert_norm(outputs)
@@ -91,6 +92,13 @@ def experts_forward(
     places = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)).to(order))
     outputs = outputs[places].view(*top_k_index.shape, outputs.shape[-1])
     return outputs.sum(dim=1).to(hidden_states.dtype)
+
+
+def _activated(module: torch.nn.Module, inner: torch.Tensor) -> torch.Tensor:
+    """What the second product takes. A known gate (dpo_lite.model.fused_modules) keeps less."""
+    if (kind := getattr(module, "fused_gate", None)) is not None:
+        return gated(*inner.chunk(2, dim=-1), kind)
+    return module._apply_gate(inner) if module.has_gate else module.act_fn(inner)
 
 
 ALL_EXPERTS_FUNCTIONS.register(NAME, experts_forward)

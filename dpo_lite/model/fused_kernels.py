@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-ELEMENTS = 1024  # of a gated activation, for one program
+ELEMENTS = 1024  # of a row of a gated activation, for one program
 
 
 @triton.jit
@@ -68,11 +68,13 @@ def _activation(gate, SILU: tl.constexpr):
 
 
 @triton.jit
-def _gated(gate, up, out, count, SILU: tl.constexpr, BLOCK: tl.constexpr):
-    places = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = places < count
-    own = tl.load(gate + places, mask=inside, other=0.0)
-    other = tl.load(up + places, mask=inside, other=0.0).to(tl.float32)
+def _gated(gate, up, out, columns, gate_row, up_row, SILU: tl.constexpr, BLOCK: tl.constexpr):
+    """A program does a part of a row; gate and up may be halves of what one layer made."""
+    row = tl.program_id(0).to(tl.int64)
+    part = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside, places = part < columns, row * columns + part
+    own = tl.load(gate + row * gate_row + part, mask=inside, other=0.0)
+    other = tl.load(up + row * up_row + part, mask=inside, other=0.0).to(tl.float32)
     active, _ = _activation(own.to(tl.float32), SILU)
     active = active.to(own.dtype).to(tl.float32)
     tl.store(out + places, (active * other).to(own.dtype), mask=inside)
@@ -80,12 +82,23 @@ def _gated(gate, up, out, count, SILU: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def _gated_back(
-    upstream, gate, up, of_gate, of_up, out, count, SILU: tl.constexpr, BLOCK: tl.constexpr
+    upstream,
+    gate,
+    up,
+    of_gate,
+    of_up,
+    out,
+    columns,
+    gate_row,
+    up_row,
+    SILU: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
-    places = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = places < count
-    own = tl.load(gate + places, mask=inside, other=0.0)
-    other = tl.load(up + places, mask=inside, other=0.0).to(tl.float32)
+    row = tl.program_id(0).to(tl.int64)
+    part = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside, places = part < columns, row * columns + part
+    own = tl.load(gate + row * gate_row + part, mask=inside, other=0.0)
+    other = tl.load(up + row * up_row + part, mask=inside, other=0.0).to(tl.float32)
     grown = tl.load(upstream + places, mask=inside, other=0.0).to(tl.float32)
     active, slope = _activation(own.to(tl.float32), SILU)
     active = active.to(own.dtype).to(tl.float32)
@@ -166,20 +179,29 @@ def norm_back(upstream, x, weight, scales, offset: float) -> torch.Tensor:
     return out
 
 
+def _rows(x: torch.Tensor) -> torch.Tensor:
+    """(rows, columns) of (..., columns), not copied where rows are whole and evenly apart."""
+    rows = x.reshape(-1, x.shape[-1])
+    return rows if rows.stride(1) == 1 else rows.contiguous()
+
+
 def gated(gate, up, kind: str) -> torch.Tensor:
-    gate, up = gate.contiguous(), up.contiguous()
-    out, count = torch.empty_like(gate), gate.numel()
-    if count:
-        _gated[(triton.cdiv(count, ELEMENTS),)](gate, up, out, count, kind == "silu", ELEMENTS)
+    out = gate.new_empty(gate.shape)
+    if out.numel():
+        gate, up = _rows(gate), _rows(up)
+        grid = (gate.shape[0], triton.cdiv(gate.shape[1], ELEMENTS))
+        how = (gate.shape[1], gate.stride(0), up.stride(0), kind == "silu", ELEMENTS)
+        _gated[grid](gate, up, out, *how)
     return out
 
 
 def gated_back(upstream, gate, up, kind: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    upstream, gate, up = upstream.contiguous(), gate.contiguous(), up.contiguous()
-    outs = tuple(torch.empty_like(gate) for _ in range(3))
-    if count := gate.numel():
-        grid = (triton.cdiv(count, ELEMENTS),)
-        _gated_back[grid](upstream, gate, up, *outs, count, kind == "silu", ELEMENTS)
+    outs = tuple(gate.new_empty(gate.shape) for _ in range(3))
+    if outs[0].numel():
+        upstream, gate, up = upstream.contiguous(), _rows(gate), _rows(up)
+        grid = (gate.shape[0], triton.cdiv(gate.shape[1], ELEMENTS))
+        how = (gate.shape[1], gate.stride(0), up.stride(0), kind == "silu", ELEMENTS)
+        _gated_back[grid](upstream, gate, up, *outs, *how)
     return outs
 
 

@@ -19,12 +19,15 @@ from dpo_lite.model.fused_ops import GATES, Gate, Norm, activated, norm_values, 
 
 EPS = ("variance_epsilon", "eps", "norm_eps", "epsilon", "rms_norm_eps")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-PARTS = {"gate_proj", "up_proj", "down_proj"}
+# An MLP's layers: with one for gate and up each, or one for both (Phi-3, GLM).
+APART = {"gate_proj", "up_proj", "down_proj"}
+JOINT = {"gate_up_proj", "down_proj"}
 ROWS, INNER, OUTER = 6, 48, 32  # of a trial
 
 
 def fuse_modules(model: torch.nn.Module) -> None:
-    """Have the norms and gated MLPs of a frozen base computed here, where that is the same."""
+    """Have norms, gated MLPs and experts' gates of a frozen base computed here, where that is the
+    same."""
     known: dict[Hashable, Any] = {}  # one trial for all that are alike
     for module in model.modules():
         if _hooked(module):
@@ -43,7 +46,13 @@ def fuse_modules(model: torch.nn.Module) -> None:
                 known[key] = _gate_of(module)
             if known[key] is not None:
                 module.fused_gate = known[key]
-                module.forward = MethodType(_mlp_forward, module)
+                forward = _mlp_forward if _parts(module) is APART else _joint_mlp_forward
+                module.forward = MethodType(forward, module)
+        elif getattr(module, "has_gate", False) and hasattr(module, "_is_expert_parallel"):
+            key = (type(module), repr(getattr(module, "act_fn", None)), _settings(module))
+            if key not in known:
+                known[key] = _gate_of_experts(module)
+            module.fused_gate = known[key]  # read where they are multiplied (experts)
 
 
 def _norm_forward(self: torch.nn.Module, x: torch.Tensor, *others, **named) -> torch.Tensor:
@@ -56,6 +65,12 @@ def _mlp_forward(self: torch.nn.Module, x: torch.Tensor, *others, **named) -> to
     if others or named:
         return type(self).forward(self, x, *others, **named)
     return after_gate(self.down_proj, self.gate_proj(x), self.up_proj(x), self.fused_gate)
+
+
+def _joint_mlp_forward(self: torch.nn.Module, x: torch.Tensor, *others, **named) -> torch.Tensor:
+    if others or named:
+        return type(self).forward(self, x, *others, **named)
+    return after_gate(self.down_proj, *self.gate_up_proj(x).chunk(2, dim=-1), self.fused_gate)
 
 
 def _hooked(module: torch.nn.Module) -> bool:
@@ -88,15 +103,21 @@ def _looks_like_norm(module: torch.nn.Module) -> bool:
 
 
 def _looks_like_mlp(module: torch.nn.Module) -> bool:
-    """Three layers called so, and nothing else that has weights."""
-    others = [child for name, child in module.named_children() if name not in PARTS]
+    """Layers called so, and nothing else that has weights."""
+    own = _parts(module)
+    others = [child for name, child in module.named_children() if name not in own]
     return (
-        set(module._modules) >= PARTS
+        bool(own)
         and not module._parameters
         and not module._buffers
         and all(not list(child.parameters()) for child in others)
-        and all(isinstance(module._modules[name], torch.nn.Linear) for name in PARTS)
+        and all(isinstance(module._modules[name], torch.nn.Linear) for name in own)
     )
+
+
+def _parts(module: torch.nn.Module) -> set[str]:
+    """The names of an MLP's layers; none where they are called otherwise."""
+    return next((names for names in (APART, JOINT) if set(module._modules) >= names), set())
 
 
 def _copy(module: torch.nn.Module, **changed) -> torch.nn.Module:
@@ -135,8 +156,10 @@ def _norm_of(module: torch.nn.Module) -> Norm | None:
 
 
 def _gate_of(module: torch.nn.Module) -> Gate | None:
-    draw = torch.Generator().manual_seed(0)
+    draw, joint = torch.Generator().manual_seed(0), _parts(module) is JOINT
     shapes = {"gate_proj": (INNER, OUTER), "up_proj": (INNER, OUTER), "down_proj": (OUTER, INNER)}
+    if joint:
+        shapes = {"gate_up_proj": (2 * INNER, OUTER), "down_proj": (OUTER, INNER)}
     weights = {name: _random(draw, *shape) / 4 for name, shape in shapes.items()}
     rows = _random(draw, 1, ROWS, OUTER)
 
@@ -151,12 +174,28 @@ def _gate_of(module: torch.nn.Module) -> Gate | None:
         for dtype in DTYPES:
             own = parts(dtype)
             x = rows.to(dtype)
-            inner = activated(own["gate_proj"](x), kind) * own["up_proj"](x)
-            expected = own["down_proj"](inner)
+            if joint:
+                gate, up = own["gate_up_proj"](x).chunk(2, dim=-1)
+            else:
+                gate, up = own["gate_proj"](x), own["up_proj"](x)
+            expected = own["down_proj"](activated(gate, kind) * up)
             for mode in (True, False):
                 copy = _copy(module, _modules=module._modules | own, training=mode)
                 if not torch.equal(copy(x), expected):
                     return False
+        return True
+
+    return _tried(same, list(GATES))
+
+
+def _gate_of_experts(module: torch.nn.Module) -> Gate | None:
+    rows = 2 * _random(torch.Generator().manual_seed(0), ROWS, 2 * INNER)
+
+    def same(kind: Gate) -> bool:
+        for dtype in DTYPES:
+            gate, up = rows.to(dtype).chunk(2, dim=-1)
+            if not torch.equal(module._apply_gate(rows.to(dtype)), activated(gate, kind) * up):
+                return False
         return True
 
     return _tried(same, list(GATES))

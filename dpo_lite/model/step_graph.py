@@ -234,7 +234,7 @@ def _broken_off(graph: torch.cuda.CUDAGraph, device: int, pool: Any) -> None:
     for end in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
         with suppress(RuntimeError, AttributeError):
             getattr(torch._C, end)(device, pool)
-    # Before torch 2.13 the card's generator goes on as in a recording, and draws nothing outside of
+    # With torch 2.11 the card's generator goes on as in a recording, and draws nothing outside of
     # one ("Offset increment outside graph capture"). The same state anew is in none.
     with suppress(RuntimeError, AttributeError):
         drawing = torch.cuda.default_generators[device]

@@ -64,6 +64,19 @@ def test_a_gate(kernels, kind, dtype):
         near(output, expected)
 
 
+@pytest.mark.parametrize("kind", fused_ops.GATES)
+def test_a_gate_of_two_halves(kernels, kind):
+    """Of what one layer made, which is not copied."""
+    gate, up = random(0, 2, 3, 2 * 1100).chunk(2, dim=-1)
+    upstream = random(1, 2, 3, 1100)
+    assert kernels._rows(gate).data_ptr() == gate.data_ptr()
+    near(kernels.gated(gate, up, kind), activated(gate, kind) * up)
+    outputs = kernels.gated_back(upstream, gate, up, kind)
+    for output, expected in zip(outputs, gated_gradient(upstream, gate, up, kind), strict=True):
+        near(output, expected)
+        assert output.is_contiguous()
+
+
 @pytest.mark.parametrize("back", [False, True])
 def test_a_rotation(kernels, back):
     """Two rows, three heads that lie side by side for each token, one table of angles for each."""

@@ -8,9 +8,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from dpo_lite.model import fused_lora, roles
+from dpo_lite.model.base import load_base
 from dpo_lite.model.fused_lora import fuse_adapters
 from dpo_lite.model.fused_modules import fuse_modules
-from dpo_lite.recipe import AdapterSection
+from dpo_lite.recipe import AdapterSection, ModelSection
 from tests.model.small_models import small_model
 from tests.model.test_fused_modules import IDS, kept
 
@@ -166,7 +167,7 @@ def policies(name):
     return found
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2"])
+@pytest.mark.parametrize("name", ["llama", "gemma2", "phi3"])
 def test_a_whole_policy(name):
     """Log-probabilities to 1e-5, gradients to 1e-4, and the MLP's product is not kept."""
     results = []
@@ -182,6 +183,27 @@ def test_a_whole_policy(name):
         assert (mine - right).norm() <= 1e-4 * right.norm()
     layers, inner = 3, 96
     assert more - less >= layers * IDS.numel() * 4 * 2 * inner  # f(gate), and its product with up
+
+
+def test_one_layer_for_gate_and_up_in_4_bits(tmp_path):
+    """Phi-3's, as the loader leaves it, against transformers' and PEFT's own code."""
+    small_model("phi3", hidden_size=128).save_pretrained(tmp_path)
+    results = []
+    for plain in (True, False):
+        base = load_base(ModelSection(base=str(tmp_path), quantization="nf4"))
+        model = roles.add_policy(base, AdapterSection(r=RANK), seed=0)
+        torch.manual_seed(3)
+        for parameter in roles.trainable_parameters(model):
+            torch.nn.init.normal_(parameter, std=0.1)
+        own = [vars(module).get("forward") for module in model.modules()]
+        assert any(getattr(f, "__name__", "") == "_joint_mlp_forward" for f in own)
+        for module in model.modules() if plain else ():
+            vars(module).pop("forward", None)
+        logps = model(input_ids=IDS, use_cache=False).logits.log_softmax(-1)
+        trained = roles.trainable_parameters(model)
+        results.append((logps, *torch.autograd.grad(logps[..., 5].square().sum(), trained)))
+    for mine, right in zip(*reversed(results), strict=True):
+        assert (mine - right).norm() <= 1e-5 * right.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])

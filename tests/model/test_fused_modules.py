@@ -10,9 +10,11 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 
 from dpo_lite.model import fused_ops
+from dpo_lite.model.experts import expert_modules, use_own_products
 from dpo_lite.model.fused_modules import fuse_modules
 from dpo_lite.model.fused_ops import Norm, gated, rms_norm, rotated
 from dpo_lite.model.fused_rotary import is_usual
+from tests.model.small_experts import small_mixture
 from tests.model.small_models import small_model
 
 IDS = torch.arange(3, 35)[None]
@@ -61,7 +63,9 @@ def kept(run, model=None):
     return sum(seen.values()), result
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "smollm3"])
+@pytest.mark.parametrize(
+    "name", ["llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "smollm3", "phi3"]
+)
 def test_a_model_says_the_same_bit_by_bit(name):
     """And its gradient is the same but for rounding."""
     plain = small_model(name).requires_grad_(False)
@@ -110,6 +114,28 @@ def test_a_formula_is_found_by_its_numbers(kind, how):
     module = norm(kind)
     fuse_modules(module)
     assert getattr(module, "fused_norm", None) == how
+
+
+@pytest.mark.parametrize(("name", "known"), [("mixtral", "silu"), ("gpt_oss", None)])
+def test_the_gate_of_experts_keeps_its_inputs_alone(name, known):
+    """gpt-oss caps its own and lays them out otherwise."""
+    plain = small_mixture(name).requires_grad_(False)
+    use_own_products(plain)
+    fused = deepcopy(plain)
+    fuse_modules(fused)
+    found = []
+    for model in (plain, fused):
+        torch.manual_seed(0)
+        experts = next(iter(expert_modules(model).values()))
+        x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        chosen = torch.tensor([[0, 1], [1, 2], [3, 1], [0, 3], [2, 1]])
+        held, output = kept(lambda e=experts, x=x, c=chosen: e(x, c, torch.rand(5, 2)), model)
+        found.append((held, output, *torch.autograd.grad(output.sum(), x)))
+    assert experts.fused_gate == known
+    (more, expected, slope), (less, output, own_slope) = found
+    assert torch.equal(output, expected)
+    torch.testing.assert_close(own_slope, slope)
+    assert more - less == (4 * chosen.numel() * 96 if known else 0)
 
 
 def test_other_activations_and_other_parts_stay():

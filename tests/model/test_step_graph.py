@@ -244,7 +244,7 @@ def fails():
 
 
 def test_a_recording_that_broke_off_leaves_nothing_behind(monkeypatch):
-    """Neither memory nor, before torch 2.13, a generator that draws no more."""
+    """Neither memory nor, with torch 2.11, a generator that draws no more."""
     card = Card(monkeypatch, ended=False)
     with pytest.raises(RuntimeError, match="invalidated"):
         step_graph.record(fails)
