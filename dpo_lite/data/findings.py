@@ -115,11 +115,12 @@ def describe_lengths(lengths: Lengths) -> dict[str, dict[str, Any]]:
     elif lengths.count.max() == 0:
         parts = {"prompt": lengths.prompt}
     top = max(int(np.percentile(part, 99)) for part in parts.values()) + 1
-    edges = np.unique(np.linspace(0, top, BINS + 1).astype(int))
+    step = -(-top // BINS)  # bins of equal widths, so that their heights can be compared
+    edges = np.arange(0, top + step, step)
     described = {}
     for name, part in parts.items():
         # The last bin holds all that is longer, so that one giant does not flatten the rest.
-        counts, _ = np.histogram(np.minimum(part, top - 1), bins=edges)
+        counts, _ = np.histogram(np.minimum(part, edges[-1] - 1), bins=edges)
         described[name] = {
             "min": int(part.min()),
             "median": float(np.median(part)),

@@ -59,10 +59,10 @@ def lay_out_chat() -> ChatPart:
         conversation(Chat()),
         padding=False,
         elem_id="chat-shown",
-        min_height=220,
+        min_height=120,
         js_on_load=SCRIPT,
     )
-    message = gr.HTML("", padding=False, elem_id="chat-told", min_height=48)
+    message = gr.HTML("", padding=False, elem_id="chat-told")
     with gr.Column(visible=False, elem_id="chat-edit") as edit:
         words = gr.Textbox(
             label="The answer in your words",

@@ -49,6 +49,7 @@ def lay_out_round() -> RoundPart:
             maximum=MOST,
             info="More votes, a narrower interval",
             elem_id="round-count",
+            elem_classes="dl-field",
             scale=1,
             min_width=130,
         )

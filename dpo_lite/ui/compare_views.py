@@ -98,8 +98,8 @@ def _tokens(tokens: Sequence[tuple[str, float]], largest: float) -> str:
 
 def _legend() -> str:
     return (
-        '<p class="dl-muted dl-small dl-token-legend"><i class="dl-less"></i>the policy likes the '
-        'token less than the reference does<i class="dl-more"></i>more</p>'
+        '<p class="dl-muted dl-small dl-token-legend"><span><i class="dl-less"></i>the policy likes'
+        ' the token less than the reference does</span><span><i class="dl-more"></i>more</span></p>'
     )
 
 

@@ -122,7 +122,7 @@ def _lay_out_source() -> Source:
             base=gr.Textbox(
                 BUILTIN,
                 label="Base",
-                info="Whose tokenizer and chat template are used; empty: lengths in characters.",
+                info="Its tokenizer and chat template; empty: characters.",
                 elem_id="data-base",
                 min_width=220,
                 scale=2,
@@ -130,7 +130,7 @@ def _lay_out_source() -> Source:
             ),
             keys=gr.Textbox(
                 label="Further keys",
-                info="As in a recipe, for example `data.limit=1000 data.format=orca`.",
+                info="As in a recipe, such as `data.limit=1000`.",
                 elem_id="data-keys",
                 min_width=220,
                 scale=2,
@@ -142,9 +142,10 @@ def _lay_out_source() -> Source:
 def _lay_out_examples() -> Examples:
     with gr.Column(visible=False) as column:
         gr.HTML('<h2 class="dl-title">Examples as the model reads them</h2>')
-        with gr.Row():
-            back = gr.Button("Previous", elem_id="data-previous", min_width=90, size="sm")
+        with gr.Row(elem_classes="dl-buttons"):
+            small = {"size": "sm", "scale": 0, "min_width": 110}
+            back = gr.Button("‹ Previous", elem_id="data-previous", **small)
+            forth = gr.Button("Next ›", elem_id="data-next", **small)
             position = gr.HTML(elem_id="data-at")
-            forth = gr.Button("Next", elem_id="data-next", min_width=90, size="sm")
         text = gr.HTML(elem_id="data-example")
     return Examples(column, back, forth, position, text)

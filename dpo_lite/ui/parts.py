@@ -110,10 +110,11 @@ def table(columns: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     )
 
 
-def bar(parts: Mapping[str, float], whole: float, unit: str = "GiB") -> str:
-    """Parts of a whole as one bar with a legend; over the whole it is cut and turns red."""
+def bar(parts: Mapping[str, float], whole: float | None, unit: str = "GiB") -> str:
+    """Parts of a whole as one bar with a legend; over the whole it is cut and turns red. None:
+    there is no whole, the parts fill the bar."""
     used = sum(parts.values())
-    scale = max(whole, used) or 1
+    scale = max(whole or 0, used) or 1
     pieces, legend = [], []
     for number, (name, size) in enumerate(parts.items(), 1):
         color = f"var(--dl-series-{(number - 1) % 6 + 1})"
@@ -123,12 +124,12 @@ def bar(parts: Mapping[str, float], whole: float, unit: str = "GiB") -> str:
             f' title="{esc(label)}"></i>'
         )
         legend.append(f'<li><i style="background:{color}"></i>{esc(label)}</li>')
-    over = used > whole
-    ends = f"{used:,.1f} of {whole:,.1f} {unit}"
+    over = whole is not None and used > whole
+    ends = f"{used:,.1f} {unit} in all" if whole is None else f"{used:,.1f} of {whole:,.1f} {unit}"
+    end = "" if whole is None else f'<b style="left:{100 * whole / scale:.2f}%"></b>'
     return (
         f'<div class="dl-bar{" dl-over" if over else ""}" role="img" aria-label="{esc(ends)}">'
-        f'<div class="dl-bar-line">{"".join(pieces)}'
-        f'<b style="left:{100 * whole / scale:.2f}%"></b></div>'
+        f'<div class="dl-bar-line">{"".join(pieces)}{end}</div>'
         f'<ul class="dl-legend">{"".join(legend)}<li class="dl-total">{esc(ends)}</li></ul></div>'
     )
 

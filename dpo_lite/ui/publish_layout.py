@@ -131,16 +131,20 @@ def lay_out(login: bool) -> PublishTab:
 
 
 def _lay_out_form() -> Form:
+    look = {"elem_classes": "dl-field"}
     return Form(
-        run=gr.Dropdown([], label="Run", elem_id="publish-run"),
-        checkpoint=gr.Dropdown([], label="What of it", elem_id="publish-part"),
-        repo=gr.Textbox(label="Repository", placeholder="user/name", elem_id="publish-repo"),
+        run=gr.Dropdown([], label="Run", elem_id="publish-run", **look),
+        checkpoint=gr.Dropdown([], label="What of it", elem_id="publish-part", **look),
+        repo=gr.Textbox(
+            label="Repository", placeholder="user/name", elem_id="publish-repo", **look
+        ),
         private=gr.Checkbox(True, label="Private, if it is new", elem_id="publish-private"),
         base_id=gr.Textbox(
             label="The model's id on the Hub",
             info="Where the recipe names a folder or a builtin model that is there too.",
             placeholder="user/base",
             elem_id="publish-base",
+            **look,
         ),
     )
 
@@ -148,7 +152,9 @@ def _lay_out_form() -> Form:
 def _lay_out_merging() -> Merging:
     with gr.Accordion("Merge into a model of its own", open=False, elem_id="publish-merge"):
         return Merging(
-            name=gr.Textbox(label="Folder below merged/", elem_id="publish-merge-name"),
+            name=gr.Textbox(
+                label="Folder below merged/", elem_id="publish-merge-name", elem_classes="dl-field"
+            ),
             measure=gr.Checkbox(
                 True, label="Score held-out rows before and after", elem_id="publish-measure"
             ),
@@ -165,13 +171,16 @@ def _lay_out_gguf() -> Gguf:
     fold = "GGUF for llama.cpp, Ollama and LM Studio"
     with gr.Accordion(fold, open=False, elem_id="publish-gguf"):
         return Gguf(
-            name=gr.Textbox(label="Folder below exports/", elem_id="publish-gguf-name"),
+            name=gr.Textbox(
+                label="Folder below exports/", elem_id="publish-gguf-name", elem_classes="dl-field"
+            ),
             quant=gr.Dropdown(
                 list(LEVELS),
                 value=["q8_0"],
                 multiselect=True,
                 label="Quantisation: a file for each",
                 elem_id="publish-quant",
+                elem_classes="dl-field",
             ),
             measure=gr.Checkbox(
                 True, label="Show what survived on held-out rows", elem_id="publish-gguf-measure"

@@ -35,6 +35,14 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Tab" && event.target.closest?.(".cm-content")) event.stopImmediatePropagation();
 }, true);
 
+// What a check or a plan found is of the recipe as it was then.
+function outdated() {
+  const found = document.querySelector("#recipes-outcome [data-of]");
+  const now = document.querySelector("#recipes-command [data-of]")?.dataset.of;
+  const old = found && found.dataset.of !== now;
+  if (found && found.classList.contains("dl-outdated") !== old) found.classList.toggle("dl-outdated", old);
+}
+
 let soon = null;
 function look() {
   if (soon !== null) return;
@@ -43,6 +51,7 @@ function look() {
     reachable();
     readable();
     named();
+    outdated();
   }, 300);
 }
 new MutationObserver(look).observe(document.documentElement, {childList: true, subtree: true});

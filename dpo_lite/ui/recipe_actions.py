@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 
+from dpo_lite.data.glance import Glance
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe
 from dpo_lite.recipe.consent import refuse_code
@@ -17,7 +19,7 @@ from dpo_lite.ui import recipe_views as views
 from dpo_lite.ui.form import check_text
 from dpo_lite.ui.recipe_draft import Draft, as_shown
 from dpo_lite.ui.recipe_layout import AT_CLICK, RecipesTab
-from dpo_lite.ui.recipe_start import summary
+from dpo_lite.ui.recipe_start import seen_of, summary
 from dpo_lite.ui.shared import Page, Updates
 from dpo_lite.ui.start import THIS_MACHINE
 
@@ -41,6 +43,14 @@ def connect_actions(page: Page, tab: RecipesTab, answered: Sequence[Any]) -> Non
         at_click = (copy, yaml, shown)
         yield from _look(page, tab, at_click, "plan", "Planning", view, flags, gpu=gpu)
 
+    def propose(copy: Any, yaml: str, shown: str, card: str | None) -> Iterator[Updates]:
+        """A plan of itself after an answer, unless the data say first what is wrong with them."""
+        seen = _seen_at_click(page, (copy, yaml, shown))
+        if seen is not None and seen.fault:
+            yield {actions.outcome: "", actions.cancel: gr.update(visible=False)}
+        else:
+            yield from plan(copy, yaml, shown, card)
+
     def clear() -> tuple[str, Any]:
         return "", gr.update(visible=False)
 
@@ -54,7 +64,7 @@ def connect_actions(page: Page, tab: RecipesTab, answered: Sequence[Any]) -> Non
     planned = [*at_click, tab.start.card]
     planning = [actions.plan.click(plan, planned, outputs, **how)]
     proposing = {**how, "trigger_mode": "always_last"}
-    planning += [event.success(plan, planned, outputs, **proposing) for event in answered]
+    planning += [event.success(propose, planned, outputs, **proposing) for event in answered]
     cleared = outputs[:2]
     actions.cancel.click(
         clear, None, cleared, cancels=[checking, *planning], show_progress="hidden"
@@ -74,6 +84,12 @@ def draft_at_click(page: Page, at_click: tuple[Any, str, str]) -> Draft:
     return as_shown(copy, yaml, texts if known else {}, page.recipes)
 
 
+def _seen_at_click(page: Page, at_click: tuple[Any, str, str]) -> Glance | None:
+    with contextlib.suppress(UserError):
+        return seen_of(draft_at_click(page, at_click))
+    return None
+
+
 def _look(
     page: Page,
     tab: RecipesTab,
@@ -90,15 +106,15 @@ def _look(
     try:
         draft = draft_at_click(page, at_click)
         line = ["dpo-lite", task, draft.name, *flags]
-        recipe = _valid_recipe(page, draft, "Not ready: ")
+        recipe, checked = _valid_recipe(page, draft, "Not ready: "), check_text(draft.text)
         line = ["dpo-lite", task, *draft.command_words(recipe), *flags]
         for event in page.worker.run(task, recipe=draft.text, **arguments):
             if event["event"] == "result":
                 result = event["result"]
                 yield {
-                    actions.outcome: view(result, line),
+                    actions.outcome: views.marked(view(result, line), draft.text),
                     actions.cancel: gr.update(visible=False),
-                    actions.summary: summary(draft, recipe, views.time_found(result)),
+                    actions.summary: summary(draft, checked, views.time_found(result)),
                 }
                 return
             if event["event"] == "error":

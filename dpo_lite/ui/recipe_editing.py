@@ -143,7 +143,7 @@ def show_draft(
         tab.actions.back: gr.update(visible=new.aside is not None, value=aside_words(new)),
         tab.text.fault: _above_text(new, after),
         tab.text.difference: _difference(new, after),
-        tab.actions.summary: summary(new, after.recipe),
+        tab.actions.summary: summary(new, after),
         tab.actions.command: _command(page, new, after),
         **show_start(page, tab, new, after),
         **_show_sections(tab, before, after),
@@ -186,7 +186,7 @@ def _command(page: Page, draft: Draft, checked: Checked) -> str:
         words = ["dpo-lite", "train", *draft.command_words(checked.recipe), *folder, "--detach"]
     except UserError as error:
         return parts.note(f"Not ready: {error}", "warn")
-    return parts.command(words)
+    return views.marked(parts.command(words), draft.text)
 
 
 def _show_sections(tab: RecipesTab, before: Checked | None, after: Checked) -> Updates:

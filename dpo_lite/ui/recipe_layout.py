@@ -214,7 +214,7 @@ def _lay_out_actions() -> Actions:
         summary = gr.HTML(elem_id="recipes-summary", min_height=42)
         check = gr.Button("Check", elem_id="recipes-check", size="md", min_width=90, scale=0)
         plan = gr.Button(
-            "Plan for this card", elem_id="recipes-plan", size="md", min_width=150, scale=0
+            "Plan for this card", elem_id="recipes-plan", size="md", min_width=170, scale=0
         )
         launch = gr.Button(
             "Launch", variant="primary", elem_id="recipes-launch", size="md", min_width=140, scale=0
@@ -321,6 +321,7 @@ def _lay_out_saving() -> Saving:
             show_label=False,
             container=False,
             elem_id="recipes-save-name",
+            elem_classes=["dl-field"],
             min_width=150,
             scale=3,
             max_lines=1,

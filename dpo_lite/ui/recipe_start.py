@@ -68,10 +68,12 @@ def show_start(page: Page, tab: RecipesTab, draft: Draft, checked: Checked) -> U
     }
 
 
-def summary(draft: Draft, recipe: Recipe | None, time: str = "") -> str:
-    """Beside Launch: the task, and what will learn from what."""
+def summary(draft: Draft, checked: Checked, time: str = "") -> str:
+    """Beside Launch: the task, and what will learn from what; else why nothing can."""
+    recipe = checked.recipe
     if recipe is None:
-        return ""
+        why = parts.prose(checked.reason)
+        return f'<p class="dl-will"><b>Not ready</b><span class="dl-wrong-text">{why}</span></p>'
     words = will_train.words(recipe, draft.origin, time)
     task = parts.esc(will_train.task_words(recipe))
     return f'<p class="dl-will"><b>{parts.esc(words)}</b><span class="dl-muted">{task}</span></p>'
@@ -232,15 +234,15 @@ def connect_start(page: Page, tab: RecipesTab, show: Any, edit: dict[str, Any]) 
         return [_source(checked), keys, time.time()], gr.Tabs(selected="data")
 
     tab.start.audit.click(audited, tab.draft, [page.wanted_audit, page.tabs], **parts.QUIET)
-    tab.start.repair.click(repaired, tab.draft, outputs, **edit)
     menus = list(tab.start.menus.menus.values())
     events = [
+        tab.start.repair.click(repaired, tab.draft, outputs, **edit),
         tab.start.model.input(chose_model, [tab.draft, tab.start.model], outputs, **edit),
         tab.start.data.input(chose_data, [tab.draft, tab.start.data], outputs, **edit),
         tab.start.upload.upload(uploaded, [tab.draft, tab.start.upload], outputs, **edit),
     ]
     for menu in menus:
-        menu.input(mapped, [tab.draft, *menus], outputs, **edit)
+        events.append(menu.input(mapped, [tab.draft, *menus], outputs, **edit))
     card = tab.start.card
     events.append(card.input(chose_card, [tab.draft, card], outputs, **edit))
     started = [tab.start.advice, page.tabs, page.selected]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dpo_lite.names import is_function
@@ -84,7 +86,7 @@ def needs(entry: Entry) -> str:
     if recipe is None or TASKS[recipe.task].composed or "ppo" not in TASKS[recipe.task].sections:
         return ""
     reward = recipe.ppo.reward or ""
-    if is_function(reward):
+    if is_function(reward) or (reward and Path(reward).exists()):
         return ""
     run = re.sub(r"-\d+\Z", "", reward)
     return f"a reward model{f' ({run})' if run else ''}"
@@ -99,6 +101,11 @@ def time_found(result: Mapping[str, Any]) -> str:
             whole = re.search(r", (.+ in all)", line)
             return whole[1] if whole else ""
     return ""
+
+
+def marked(html: str, text: str) -> str:
+    """HTML that says of which text of the recipe it speaks: ``reach.js`` shows what is outdated."""
+    return f'<div data-of="{hashlib.sha256(text.strip().encode()).hexdigest()[:16]}">{html}</div>'
 
 
 def differences(name: str, rows: Sequence[tuple[str, Any, Any]]) -> str:
@@ -134,7 +141,7 @@ def checked(result: Mapping[str, Any], line: Sequence[str]) -> str:
         ),
         *((row[:11].strip(), row[11:]) for row in result["lines"]),
     ]
-    notes = "".join(note(text, "warn") for text in data.get("notes", []))
+    notes = "".join(note(sentence(text), "warn") for text in data.get("notes", []))
     fits = memory is None or result["plan"]["total"] <= memory
     verdict = note("Ready to launch: all checks passed on this machine.", "good")
     if not fits:
@@ -155,7 +162,7 @@ def planned(result: Mapping[str, Any], card: str, line: Sequence[str]) -> str:
     times = [text for text in result["lines"] if text.startswith("an epoch takes")]
     facts = [("split", plan["split"]), *(("time", text) for text in times)]
     notes = f'<p>Change one of these:</p><ul class="dl-list">{advice}</ul>' if advice else ""
-    notes += "".join(note(text, "warn") for text in result["notes"])
+    notes += "".join(note(sentence(text), "warn") for text in result["notes"])
     return _outcome(verdict + _of(result), plan, result["memory"], facts, notes, line)
 
 
@@ -180,7 +187,11 @@ def _outcome(
 
 
 def _memory(plan: Mapping[str, Any], memory: float | None) -> str:
-    """Memory by part; on a CPU the parts are a share of what is predicted."""
+    """Memory by part, of the card's; on a CPU, whose is nobody's alone, without a whole."""
     unit, name = (GIB, "GiB") if plan["total"] >= GIB else (MIB, "MiB")
-    sizes = {part: size / unit for part, size in plan["parts"].items()}
-    return bar(sizes, (memory or plan["total"]) / unit, name)
+    sizes = {part: size / unit for part, size in plan["parts"].items() if size}
+    return bar(sizes, memory / unit if memory else None, name)
+
+
+def sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -116,7 +116,7 @@ def lay_out() -> RunsTab:
         off = {"interactive": False, "size": "sm", "min_width": 110, "scale": 0}
         stop = gr.Button("Stop and save", elem_id="runs-stop", **off)
         resume = gr.Button("Resume", elem_id="runs-resume", **off)
-        compare = gr.Button("Compare", elem_id="runs-compare", **off)
+        compare = gr.Button("Compare", variant="primary", elem_id="runs-compare", **off)
     with gr.Row(elem_classes="dl-buttons", elem_id="runs-next"):
         following = {
             step: gr.Button(label, elem_id=f"runs-next-{step}", **(off | {"min_width": 170}))
@@ -199,6 +199,7 @@ def _lay_out_manage() -> Manage:
                 show_label=False,
                 placeholder="new name",
                 elem_id="runs-new-name",
+                elem_classes="dl-field",
                 scale=2,
                 min_width=160,
                 container=False,

@@ -39,7 +39,9 @@ class RoundsPart:
 
 def lay_out_rounds() -> RoundsPart:
     look = {"elem_classes": ["dl-field"], "min_width": 180}
-    with gr.Column(visible=False, elem_id="runs-rounds", elem_classes=["dl-part"]) as column:
+    with gr.Column(
+        visible=False, elem_id="runs-rounds", elem_classes=["dl-part", "dl-plain"]
+    ) as column:
         gr.HTML(
             '<p class="dl-small"><b>On-policy rounds</b>: the run answers its own prompts, a judge'
             " picks the better and the worse answer, DPO learns from them, and again from the new"

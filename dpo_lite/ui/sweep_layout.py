@@ -28,7 +28,10 @@ class SweepPart:
 def lay_out_sweep() -> SweepPart:
     keys, values = [], []
     with gr.Accordion(
-        "Sweep: this recipe at several values", open=False, elem_id="recipes-sweep"
+        "Sweep: this recipe at several values",
+        open=False,
+        elem_id="recipes-sweep",
+        elem_classes=["dl-plain"],
     ) as fold:
         first = [*USUAL.items(), *[(None, "")] * (sweep_draft.ROWS - 1)]
         for number, (key, text) in enumerate(first, 1):

@@ -34,6 +34,8 @@ def _show_at_first(page: Page, tab: RecipesTab) -> None:
     for component, shown in first.items():
         if isinstance(component, gr.HTML) and isinstance(shown, str):
             component.value = shown
+    tab.start.audit.visible = first[tab.start.audit]["visible"]
+    tab.saving.name.value = first[tab.saving.name]
     for menu in (tab.start.model, tab.start.data):
         value = first[menu]["value"]
         menu.choices, menu.value = [(value, value)], value
