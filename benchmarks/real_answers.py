@@ -1,6 +1,6 @@
 """What a real instruct model answers before and after DPO on public pairs, and what that cost.
 
-    python scripts/real_model.py                     # SmolLM2-135M-Instruct
+    python -m scripts.real_model                     # SmolLM2-135M-Instruct
     python -m benchmarks.real_answers test.jsonl.gz  # of Anthropic/hh-rlhf, its harmless-base/
 
 What is taught is to decline. Of the pairs whose dialogues have under ``SHORT`` characters the
