@@ -70,10 +70,11 @@ def score(
             scores = score_source(judge, rows, stderr.print, lambda n: bar.advance(task, n))
     _print_scores(scores, show)
     if out:
-        scores.write(out)
-        console.print(
-            f"\n{counted(len(scores.fitting), 'row')} in {out}", markup=False, highlight=False
-        )
+        count = scores.write(out)
+        more = len(scores.fitting) - count
+        left = f"; {counted(more, 'row')} left out: names tools, which such a line cannot"
+        words = f"\n{counted(count, 'row')} in {out}{left * bool(more)}"
+        console.print(words, markup=False, highlight=False)
 
 
 def _print_scores(scores, show: int) -> None:
@@ -117,7 +118,9 @@ def _print_scores(scores, show: int) -> None:
     if doubted:
         console.print("\nmost at odds with the labels", style="bold")
     for record in doubted:
-        console.print(Text(f"row {record['row']}  {_line(record['prompt'])}"))
+        asked = record["prompt"]
+        asked = asked if isinstance(asked, str) else asked[-1]["content"]
+        console.print(Text(f"row {record['row']}  {_line(asked)}"))
         for place in (0, -1):
             words = f"  {record['scores'][place]:+7.2f}  {_line(record['responses'][place])}"
             console.print(Text(words, style="dim"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def held_out_prompts(run: Run) -> list[Asked]:
 
 
 def lines_as_prompts(text: str) -> list[Asked]:
-    """One prompt a line; empty lines are none."""
-    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    """One prompt a line; empty lines are none. A separator of Unicode's ends no line."""
+    return list(dict.fromkeys(line.strip() for line in re.split(r"[\r\n]", text) if line.strip()))
 
 
 def prompts_in(path: Path) -> list[Asked]:

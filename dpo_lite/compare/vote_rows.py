@@ -173,7 +173,8 @@ def training_keys(
     recipe = load_recipe(path / "recipe.yaml")
     data = recipe.data
     own = [f"data.{key}=null" for key in OF_THE_DATA if getattr(data, key) is not None]
-    own += ["data.format=auto"] if data.format != "auto" and not data.raw else []
+    # Plain text stays plain text; said anew, as other data take the recipe's format along.
+    own += [f"data.format={'raw' if data.raw else 'auto'}"] if data.format != "auto" else []
     return [
         *(f"run.name={free_run(folder, f'{run}-votes')}", f"run.folder={folder}"),
         *(f"data.train={file}", *own, *keys_for(recipe, TASK_OF[kind])),

@@ -42,7 +42,7 @@ class Algorithm:
 
 ENCODING = Algorithm(
     "ENCODING",  # rows to token ids
-    version=6,
+    version=7,
     first_key="c9927061fe18cca7cdf600d3387ec156514f6430de7f3bcf4d4add4aa8300bda",
     modules=(
         "dpo_lite.data.calls",
@@ -59,6 +59,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.format_rules",
         "dpo_lite.data.formats",
         "dpo_lite.data.json_rows",
+        "dpo_lite.data.mistaken",
         "dpo_lite.data.pairs",
         "dpo_lite.data.prompts",
         "dpo_lite.data.renaming",
@@ -72,7 +73,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="1d84b83d0af2423a58fec23bf9ad197c36f088333206959bdf8d2debf48e1a3e",
+    recorded="2d0f4cba3970af5e8b4153714dc6e02773b99f9ffe5cec0d6b0ff44ce6cc8f6a",
 )
 
 SCORING = Algorithm(

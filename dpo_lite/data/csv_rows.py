@@ -6,7 +6,7 @@ import contextlib
 import csv
 import re
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +29,11 @@ def csv_rows(path: Path, file: BinaryIO, named: set[int]) -> Iterator[DataRow]:
     csv.field_size_limit(max(csv.field_size_limit(), CELL_LIMIT))
     all_lines = lines(path, file)
     number, line = next(all_lines, (1, ""))
+    after = list(islice(all_lines, 1))
+    if not after and "\r" in line.rstrip("\r\n"):  # Excel's CSV (Macintosh): no other line end
+        pieces = re.findall(r"[^\r]*\r?", line.rstrip("\r\n"))
+        (number, line), *after = [(number + place, text) for place, text in enumerate(pieces)]
+    all_lines = chain(after, all_lines)
     said = re.fullmatch(r"sep=(.)", line.strip())  # what Excel writes where a comma is a decimal's
     if said:
         number, line = next(all_lines, (2, ""))
@@ -50,6 +55,7 @@ def csv_rows(path: Path, file: BinaryIO, named: set[int]) -> Iterator[DataRow]:
 
     reader = csv.reader(rows(), delimiter=delimiter, strict=True)
     header: list[str] = []
+    index = False
     try:
         for cells in reader:  # which began on line ``number``
             number += len(gone)
@@ -57,12 +63,16 @@ def csv_rows(path: Path, file: BinaryIO, named: set[int]) -> Iterator[DataRow]:
             gone.clear()
             if not header:
                 header = _checked_header(path, number, cells)
+                index = bool(header) and not header[0].strip()
             elif len(cells) > len(header):
                 problem = f"has {len(cells)} cells and the header {len(header)}"
                 out = or_leave_out(path, number)
                 raise bad_line(path, number, f"{problem}; quote cells that hold the delimiter{out}")
             elif cells:
-                yield dict(zip_longest(header, cells))
+                row = dict(zip_longest(header, cells))
+                if index:  # pandas' or R's number of the row
+                    del row[header[0]]
+                yield row
             number = at + 1
         yield from gone
     except csv.Error as error:
@@ -89,7 +99,10 @@ def _delimiter(header: str, usual: str) -> str:
 
 
 def _checked_header(path: Path, number: int, names: list[str]) -> list[str]:
-    for name in names:
+    """The names; the first of several may be empty, as pandas and R leave it."""
+    for place, name in enumerate(names):
+        if place == 0 and not name.strip() and len(names) > 1 and names.count(name) == 1:
+            continue
         if not name.strip() or names.count(name) > 1:
             problem = f"has the column name {name!r}" + (" twice" if name.strip() else "")
             raise bad_line(path, number, f"{problem}; name each column in the header")

@@ -45,7 +45,7 @@ def read_decisions(path: Path) -> Decisions:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The decisions {path} cannot be read ({error}).") from None
-    lines, made, content = text.splitlines(), Decisions(), None
+    lines, made, content = text.split("\n"), Decisions(), None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

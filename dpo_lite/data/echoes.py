@@ -12,8 +12,9 @@ from dpo_lite.data.examples import Message, Ranked, reworded
 
 
 def repeats_prompt(prompt: Sequence[Message], answers: Sequence[str]) -> bool:
-    """Whether every answer begins with the last turn of the prompt."""
-    asked = prompt[-1]["content"].strip() if prompt else ""
+    """Whether every answer begins with the last turn of the prompt, the user's: what a tool said
+    may well be said again."""
+    asked = prompt[-1]["content"].strip() if prompt and prompt[-1]["role"] == "user" else ""
     return bool(asked and answers) and all(a.lstrip().startswith(asked) for a in answers)
 
 

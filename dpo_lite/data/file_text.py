@@ -87,7 +87,7 @@ def decode(path: Path, raw: bytes, number: int = 1) -> str:
 def as_utf8(path: Path, file: BinaryIO, kind: str, encoding: str | None) -> BinaryIO:
     """The file's text as UTF-8: of UTF-16 and UTF-32 with a mark, and of ``encoding``, where one is
     named and the text is not UTF-8."""
-    if kind == ".parquet":
+    if kind in (".parquet", ".arrow"):
         return file
     start = file.read(4)
     file.seek(0)

@@ -21,10 +21,11 @@ from dpo_lite.data.csv_rows import csv_rows
 from dpo_lite.data.examples import DataRow
 from dpo_lite.data.file_text import as_utf8, opened, reason, unpacked, whole
 from dpo_lite.data.json_rows import json_rows, jsonl_rows
+from dpo_lite.data.mistaken import refuse_mistaken, what_to_do
 from dpo_lite.errors import UserError
 from dpo_lite.files import is_pointer
 
-KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")  # each also with .gz behind it
+KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")  # each also with .gz behind it
 SHARD = re.compile(r"(?<=.)-\d{5,}-of-\d{5,}(-[0-9a-f]+)?$")
 BLOCK = 1 << 20
 PARQUET_ROWS = 256  # made into Python objects at once
@@ -59,8 +60,14 @@ PLAIN = Reading()
 
 def file_kind(path: Path) -> str | None:
     """One of KINDS, or None: ``.jsonl`` for a.jsonl, a.ndjson and a.jsonl.gz."""
-    suffix = unpacked(path).suffix.lower().replace(".ndjson", ".jsonl")
+    suffix = unpacked(path).suffix.lower()
+    suffix = {".ndjson": ".jsonl", ".feather": ".arrow"}.get(suffix, suffix)
     return suffix if suffix in KINDS else None
+
+
+def no_data_file(path: Path) -> str:
+    """What to say of a file of none of the KINDS."""
+    return f"data: {path} is no {', '.join(KINDS)} file; {what_to_do(path)}."
 
 
 def split_name(path: Path) -> str:
@@ -94,11 +101,12 @@ def read_rows(path: Path, reading: Reading = PLAIN) -> Iterator[DataRow]:
     any_row = False
     with opened(path) as file:
         if kind is None:
-            raise UserError(f"data: {path} is no {', '.join(KINDS)} file; convert it to one.")
+            raise UserError(no_data_file(path))
         if is_pointer(path):
             raise UserError(
                 f"data: {path} is only Git LFS's note of a file; `git lfs pull` gets the file."
             )
+        refuse_mistaken(path, file, kind)
         named = reading.lines(path)
         if named and kind not in (".jsonl", ".csv", ".tsv"):
             raise UserError(f"data.leave_out: {path} has no rows by line; take the row out of it.")
@@ -132,10 +140,37 @@ def _parquet_rows(path: Path, file: BinaryIO, named: set[int]) -> Iterator[DataR
         raise UserError(f"data: {path} {problem}.") from error
 
 
+def _arrow_rows(path: Path, file: BinaryIO, named: set[int]) -> Iterator[DataRow]:
+    """Of Arrow's two forms the file and the stream, which `datasets` writes."""
+    import pyarrow
+    from pyarrow import ipc
+
+    if isinstance(file, gzip.GzipFile):
+        file = io.BytesIO(whole(path, file))
+    if not file.seek(0, io.SEEK_END):
+        return
+    file.seek(0)
+    is_file = file.read(6) == b"ARROW1"
+    file.seek(0)
+    try:
+        if is_file:
+            table = ipc.open_file(file)
+            batches = (table.get_batch(number) for number in range(table.num_record_batches))
+        else:
+            batches = iter(ipc.open_stream(file))
+        for batch in batches:
+            for start in range(0, batch.num_rows, PARQUET_ROWS):
+                yield from batch.slice(start, PARQUET_ROWS).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, ArithmeticError) as error:
+        problem = f"is no readable Arrow file: {reason(error)}; get it or write it anew"
+        raise UserError(f"data: {path} {problem}.") from error
+
+
 _READERS = {
     ".jsonl": jsonl_rows,
     ".json": json_rows,
     ".csv": csv_rows,
     ".tsv": csv_rows,
     ".parquet": _parquet_rows,
+    ".arrow": _arrow_rows,
 }

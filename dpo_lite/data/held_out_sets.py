@@ -18,7 +18,7 @@ from dpo_lite.data.report import OWN, Ledger
 from dpo_lite.data.sources import Source, read_source
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
-from dpo_lite.recipe import DataSection, OneSource
+from dpo_lite.recipe import DataSection, HeldOutSource, OneSource
 from dpo_lite.tasks.spec import PROMPTS
 
 HELD_OUT_SHARE = 0.05  # of the prompts, where there is no other held-out data
@@ -63,8 +63,8 @@ def _named_sets(
     """Those of data.eval, else the splits beside the ``first`` source of data.train."""
     parts = section.held_out
     if parts is None:
-        beside = section.sources[0]
-        parts = [beside.model_copy(update={"source": n}) for n in first.held_out_splits]
+        own = section.sources[0].model_dump(include={"format", "columns"})
+        parts = [HeldOutSource(source=name, **own) for name in first.held_out_splits]
     sets: dict[str, Pool] = {}
     for part in parts:
         spec, short = part.source, _short_name(part.source)
@@ -72,9 +72,16 @@ def _named_sets(
             spec, short = first.sibling(part.source), part.source
         name = part.source if short in sets or short == OWN else short
         encoded = _encoded(spec, section, part, encoder, say)
-        sets[name] = Pool([encoded], encoder, Ledger([name], prefix=f"held out, {name}: "))
-        if section.pairs == PROMPTS:
-            sets[name].drop(repeated(sets[name]), Reason.DUPLICATE)
+        rows = Pool([encoded], encoder, Ledger([name], prefix=f"held out, {name}: "))
+        if part.share:  # as of a source that is trained on
+            rows.drop(repeated(rows), Reason.DUPLICATE)
+            share = _own_share(rows, part.share)
+            if not share.any():
+                continue
+            rows = rows.take(share, f"held out, {name}")
+        elif section.pairs == PROMPTS:
+            rows.drop(repeated(rows), Reason.DUPLICATE)
+        sets[name] = rows
     return sets
 
 

@@ -86,8 +86,20 @@ def _no_match(sample: Sequence[DataRow], prompts: bool) -> str:
         some = f"{column_words(kinds)} are empty" if kinds else "there are no columns"
         return f"{some} in the rows looked at ({len(sample)}); is it the right file or split?"
     listed = _listed(kinds)
+    if _by_columns(sample):
+        return (
+            f"it is one table by its columns or its index ({listed}), as pandas' to_json writes it;"
+            " write a row a line, to_json('pairs.jsonl', orient='records', lines=True)."
+        )
     asked = {kinds.get(name, "empty") for name in ("prompt", "question", "instruction")}
     if {kinds.get("chosen"), kinds.get("rejected")} == {"text"} and asked == {"empty"}:
+        turns = next((name for name, kind in kinds.items() if kind == "a list of messages"), None)
+        if turns:
+            return (
+                f"`chosen` and `rejected` are plain text and no column is a `prompt`; if `{turns}`"
+                f" is what they answer, set data.columns='{{prompt: {turns}}}'. The columns are"
+                f" {listed}."
+            )
         return (
             "`chosen` and `rejected` are plain text without a `prompt` column, and the prompt is "
             f"never guessed from the words that they share. The columns are {listed}. "
@@ -117,6 +129,19 @@ def _no_match(sample: Sequence[DataRow], prompts: bool) -> str:
     )
 
 
+def _by_columns(sample: Sequence[DataRow]) -> bool:
+    """Whether the only row is a whole table: objects with the same keys, or lists as long."""
+    if len(sample) != 1 or len(sample[0]) < 2:
+        return False
+    cells = list(sample[0].values())
+    if all(isinstance(cell, dict) for cell in cells):
+        return bool(cells[0]) and all(cell.keys() == cells[0].keys() for cell in cells)
+    if {"columns", "data"} <= set(sample[0]) and all(isinstance(cell, list) for cell in cells):
+        return True
+    texts = all(isinstance(cell, list) and cell and isinstance(cell[0], str) for cell in cells)
+    return texts and len({len(cell) for cell in cells}) == 1
+
+
 def _listed(kinds: dict[str, str]) -> str:
     """The columns with what they hold; of very many the first."""
     shown = [f"`{name}` ({kind})" for name, kind in kinds.items()][:SHOWN_COLUMNS]
@@ -143,9 +168,13 @@ def _problem(candidate: Format, names: str, row: DataRow) -> str:
 def _hint(sample: Sequence[DataRow], candidate: Format, names: str) -> str:
     """How to name the column of a need: with one of the user's own where one can be meant."""
     ours, theirs = names.split("|")[0], _meant(sample, candidate, names)
+    which = ""
+    if names == "scores|ranks":  # named by the other, data say the opposite
+        ours = "ranks" if theirs and "rank" in theirs[0].lower() else ours
+        which = " With `scores` higher is better, with `ranks` 1 is best."
     start = "Name your columns" if theirs else f"Give the file such a `{ours}`, or name yours"
     example = f"data.columns='{{{ours}: {theirs[0] if theirs else 'question'}}}'"
-    return f"{start} with data.columns (as in {example}), or the format with data.format."
+    return f"{start} with data.columns (as in {example}), or the format with data.format.{which}"
 
 
 def _meant(sample: Sequence[DataRow], candidate: Format, names: str) -> list[str]:

@@ -124,13 +124,13 @@ class DataReport:
             )
         if self.melted:
             notes.append(
-                f"in {self.melted:,} rows prompt and response share a token; they were split where "
-                "the model's answer starts"
+                f"in {self.melted:,} of {self.kept:,} rows prompt and response share a token; they "
+                "were split where the model's answer starts"
             )
         if self.folded:
             notes.append(
-                f"in {self.folded:,} rows the system message was put in front of the user's, since "
-                "the chat template knows none"
+                f"in {self.folded:,} of {self.kept:,} rows the system message was put in front of "
+                "the user's, since the chat template knows none"
             )
         if self.echoes > ECHOED * self.kept:
             notes.append(

@@ -19,6 +19,7 @@ from dpo_lite.data.files import (
     Reading,
     content_hash,
     file_kind,
+    no_data_file,
     read_rows,
     split_name,
 )
@@ -152,7 +153,7 @@ def _files(
 
     for path in paths:
         if file_kind(path) is None:
-            raise UserError(f"data: {path} is no {', '.join(KINDS)} file.")
+            raise UserError(no_data_file(path))
     return Source(spec, head, split, splits, rows, content_hash(paths) + reading.key, tuple(paths))
 
 

@@ -21,6 +21,9 @@ from typing import Any, Literal
 import torch
 from datasets import Dataset
 
+from dpo_lite.data.encoding import reading_of
+from dpo_lite.data.glance import glance
+from dpo_lite.data.held_out_sets import HELD_OUT_SHARE
 from dpo_lite.data.sources import read_source
 from dpo_lite.errors import UserError, disk_faults_told
 from dpo_lite.evaluate.preferences import best_and_worst
@@ -33,7 +36,7 @@ from dpo_lite.model.base import load_base
 from dpo_lite.model.device_memory import halving
 from dpo_lite.model.generation import BATCH
 from dpo_lite.model.identity import files_hash
-from dpo_lite.recipe import Recipe, validate_recipe
+from dpo_lite.recipe import DataSection, HeldOutSource, Recipe, validate_recipe
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.loaded import Loaded, how_to_score
 from dpo_lite.training.ppo import draw_answers
@@ -108,16 +111,44 @@ def recipe_of_pairs(recipe: Recipe, adapter: Path, out: Path) -> Recipe:
     include = {"model", "eval"} | ({"train"} if TASKS[recipe.task] is TASKS[LEARNS] else set())
     values = recipe.model_dump(mode="json", include=include, exclude_unset=True)
     values["model"] = values.get("model", {}) | {"adapter": str(adapter)}
-    held_out = recipe.data.eval
-    if held_out is None:
-        first = read_source(recipe.data.sources[0].source)
-        held_out = [first.sibling(name) for name in first.held_out_splits] or None
-    shared = {"template": recipe.data.template, "max_length": recipe.data.max_length}
-    values["data"] = {"train": str(out), "eval": held_out} | shared
+    shared = recipe.data.model_dump(
+        include={"template", "max_length", "revision", "encoding", "strip_prompt"}
+    )
+    values["data"] = {"train": str(out), "eval": _held_out(recipe.data)} | shared
     if recipe.data.raw:
-        values["data"]["format"] = recipe.data.format
+        values["data"]["format"] = "raw"
     own = {"task": LEARNS, "reference": "start", "run": {"folder": recipe.run.folder}}
     return validate_recipe(values | own, "the next round")
+
+
+def _held_out(data: DataSection) -> list[str | dict[str, Any]] | None:
+    """What a run holds out as sources that are the same beside other training data, each with its
+    own format and columns: splits by their whole names, a share of its prompts as such. Those of
+    which no two answers are compared are left out.
+    """
+    reading = reading_of(data)
+    first = read_source(data.sources[0].source, data.revision, reading)
+    parts = data.held_out
+    if parts is None:
+        own = data.sources[0].model_dump(include={"format", "columns"})
+        parts = [HeldOutSource(source=name, **own) for name in first.held_out_splits]
+    found = [
+        part.model_copy(update={"source": first.sibling(part.source)})
+        if part.source in first.splits
+        else part
+        for part in parts
+    ]
+    if share := data.eval_share or (0.0 if found else HELD_OUT_SHARE):
+        sources = [part.model_dump(exclude={"weight"}) for part in data.sources]
+        found += [HeldOutSource(**source, share=share) for source in sources]
+    pairs: list[str | dict[str, Any]] = []
+    for part in found:
+        seen = glance(read_source(part.source, data.revision, reading), part.columns, part.format)
+        if seen.first is not None and len(seen.first.responses) > 1:
+            own = part.model_dump(exclude_none=True)
+            own = {key: value for key, value in own.items() if (key, value) != ("format", "auto")}
+            pairs.append(own if len(own) > 1 else part.source)
+    return pairs or None
 
 
 def load_drawing(

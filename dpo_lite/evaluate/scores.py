@@ -18,6 +18,7 @@ from dpo_lite.data.sources import read_source
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.evaluate.judge import Judge, Say
+from dpo_lite.judge.questions import conversation_of
 from dpo_lite.memory.of_model import plan_run
 from dpo_lite.model.base import position_limit
 from dpo_lite.model.choosing import choose_way
@@ -74,13 +75,14 @@ class Scores:
         )
 
     def records(self, places: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
-        """Rows as data that can be trained on: the last turn of the prompt, responses, scores."""
+        """Rows as data that can be trained on: all turns of the prompt (a text where it is one
+        question), responses, scores."""
         decode = self.judge.tokenizer.decode
         for place in range(len(self.fitting)) if places is None else places:
             row = self.source.table[int(self.fitting[place])]
             yield {
                 "row": row["row"],
-                "prompt": row["prompt"],
+                "prompt": conversation_of(row) if row["before"] else row["prompt"],
                 "responses": [
                     decode(ids, skip_special_tokens=True).strip() for ids in row["response_ids"]
                 ],
@@ -94,14 +96,20 @@ class Scores:
         worst = [int(i) for i in np.argsort(gaps, kind="stable")[:most] if gaps[i] < 0]
         return list(self.records(worst))
 
-    def write(self, path: Path) -> None:
-        """One JSON object a line, in the order of the source."""
+    def write(self, path: Path) -> int:
+        """One JSON object a line, in the order of the source; returns how many there are.
+
+        A row that names tools is none: such a line has no place for them.
+        """
+        earlier = self.source.table["before"]
+        places = [n for n, place in enumerate(self.fitting) if earlier[int(place)] is not None]
         try:
             with open(path, "w", encoding="utf-8") as file:
-                for record in self.records():
+                for record in self.records(places):
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
         except OSError as error:
             raise UserError(f"--out: {path} cannot be written ({error.strerror}).") from error
+        return len(places)
 
 
 def _by_row(rows: Iterable[list[bool]]) -> Rate | None:

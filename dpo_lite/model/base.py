@@ -347,6 +347,11 @@ def _load_fault(section: ModelSection, error: Exception) -> str:
         return (
             f"model.base: there is no model {base} on the Hub and no such folder; check the name."
         )
+    if "backend tokenizer" in text:
+        return (
+            f"model.base: {base} has no tokenizer that can be read (tokenizer.json); copy that of"
+            " the model it was made from into its folder."
+        )
     if "safetensors" in text:
         return f"model.base: {base} has no safetensors weights; pick a revision or a copy that has."
     return f"model.base: {base} does not load: {text.strip().splitlines()[0]}"

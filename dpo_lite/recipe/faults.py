@@ -148,6 +148,9 @@ def _clause(fault: ErrorDetails) -> str:
     if fault["type"] == "missing":
         return f"{entry}{inner} is missing" if entry else f"{key} is missing; it is required"
     if fault["input"] is None:
+        known = known_keys().get(key)
+        if known is not None and not known.is_required():
+            return "is empty; leave it out for its default, or give it a value"
         return "is missing; it is required"
     return entry + _words(fault)
 

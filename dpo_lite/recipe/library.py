@@ -126,7 +126,8 @@ def with_origin(text: str, name: str) -> str:
     """The text with a line in its head that names the shipped recipe it comes from."""
     if head(text).get("from") == name:
         return text
-    lines = [line for line in text.splitlines() if not re.match(r"#\s*from:", line)]
+    every = text.removesuffix("\n").split("\n")
+    lines = [line for line in every if not re.match(r"#\s*from:", line)]
     at = 1 if lines and lines[0].startswith("#") else 0
     return "\n".join([*lines[:at], f"# from: {name}", *lines[at:]]) + "\n"
 

@@ -24,6 +24,7 @@ INSTALLED = HERE / "shipped"  # the wheel carries them here; a checkout has them
 RECIPES_FOLDER = INSTALLED if INSTALLED.is_dir() else HERE.parents[1] / "recipes"
 OWN_FOLDER = Path("my-recipes")  # one's own, seen from where the command is given
 MAX_RECIPE_BYTES = 256 * 1024
+BREAKS = re.compile("[\n\x85\u2028\u2029]")  # what ends a line in YAML 1.1
 
 
 class RecipeLoader(yaml.SafeLoader):
@@ -89,7 +90,7 @@ def _number(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
 
 
 def _string(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    style = '"' if "\n" in value else None  # one line each, its breaks as \\n
+    style = '"' if BREAKS.search(value) else None  # one line each, its breaks as \\n
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
@@ -172,6 +172,19 @@ class OneSource(Section):
     columns: dict[Line, Line] | None = Field(None, description="As `data.columns`, for this one.")
 
 
+Kind = TypeVar("Kind", bound=OneSource)
+
+
+class HeldOutSource(OneSource):
+    share: float | None = Field(
+        None,
+        ge=TINY,
+        le=0.5,
+        description="Of its prompts those alone that a run on this source holds out by itself,"
+        " where it is to hold out this share; default: all rows.",
+    )
+
+
 class MixedSource(OneSource):
     weight: float | None = Field(
         None,
@@ -188,11 +201,11 @@ class DataSection(Section):
         " row is repeated.",
         json_schema_extra=COMMON,
     )
-    eval: Line | Annotated[list[Line | OneSource], Field(min_length=1)] | None = Field(
+    eval: Line | Annotated[list[Line | HeldOutSource], Field(min_length=1)] | None = Field(
         None,
         description="Held-out data: a source or a split of the first training source, or a list of"
-        " such or of {source, format, columns}; `none`, the default: the splits that come with it,"
-        " else 5 % of the prompts.",
+        " such or of {source, format, columns, share}; `none`, the default: the splits that come"
+        " with it, else 5 % of the prompts.",
     )
     eval_share: float | None = Field(
         None,
@@ -291,14 +304,14 @@ class DataSection(Section):
         return [self._settled(part, MixedSource) for part in parts]
 
     @property
-    def held_out(self) -> list[OneSource] | None:
+    def held_out(self) -> list[HeldOutSource] | None:
         """The held-out sources in the same way; None where the recipe names none."""
         if self.eval is None:
             return None
         parts = [self.eval] if isinstance(self.eval, str) else self.eval
-        return [self._settled(part, OneSource) for part in parts]
+        return [self._settled(part, HeldOutSource) for part in parts]
 
-    def _settled(self, part: str | OneSource, kind: type[OneSource]) -> OneSource:
+    def _settled(self, part: str | OneSource, kind: type[Kind]) -> Kind:
         name = (self.format.partition(":")[2] or "auto") if self.raw else self.format
         own = {"source": part} if isinstance(part, str) else part.model_dump(exclude_none=True)
         return kind(**{"format": name, "columns": self.columns, **own})

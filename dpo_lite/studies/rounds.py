@@ -35,6 +35,7 @@ from dpo_lite.model.device_memory import release
 from dpo_lite.recipe import Recipe, apply_override, validate_recipe
 from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.runs.folder import Run
+from dpo_lite.runs.lines import parsed
 from dpo_lite.studies.steps import refuse_another, take
 
 Bar = Callable[[str, int], Callable[[int], None]]  # what is done and of how many: what advances it
@@ -151,7 +152,7 @@ def _pairs(
             )
         with disk_faults_told():
             write_text(out, as_lines(rows))
-    kept = len(out.read_text(encoding="utf-8").splitlines())
+    kept = len(parsed(out.read_bytes(), out.name)[0])
     return replace(tally, pairs=kept, alike=len(pairs) - kept)
 
 

@@ -24,6 +24,12 @@ def check_responses(recipe: Recipe, data: PreparedData) -> None:
             f"data.train holds {most} responses per prompt; set train.loss=plackett_luce, or "
             "data.pairs=best_worst to make pairs."
         )
+    for name, rows in data.evals.items():
+        if any(len(ids) < 2 for ids in rows["response_ids"]):
+            raise UserError(
+                f"data.eval: {name} holds single responses; task: {recipe.task} is measured by"
+                " pairs, of which one response is preferred. Name such data, or set data.eval=none."
+            )
 
 
 def ends_of(group_sizes: list[int]) -> tuple[torch.Tensor, torch.Tensor]:

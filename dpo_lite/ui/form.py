@@ -6,6 +6,7 @@ bent into something valid. The YAML is the truth; a form field that changes edit
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -94,7 +95,7 @@ class FormField:
         if not text.strip():
             return UNSET
         if self.kind == "lines":
-            return [_unescaped(line) for line in text.splitlines() if line.strip()]
+            return [_unescaped(line) for line in re.split(r"\r?\n", text) if line.strip()]
         if self.kind == "text":
             return text.strip()
         # A source may be plain text, such as a path with a space, or YAML in brackets.

@@ -86,6 +86,7 @@ def test_prompts_nobody_has_voted_on_come_first():
 
 def test_prompts_of_lines_and_of_files(tmp_path):
     assert lines_as_prompts(" a \n\nb\na\n") == ["a", "b"]
+    assert lines_as_prompts("one\u2028of two lines\r\nb") == ["one\u2028of two lines", "b"]
     text = tmp_path / "mine.txt"
     text.write_text("one\ntwo\n")
     assert prompts_in(text) == ["one", "two"]

@@ -14,6 +14,7 @@ from dpo_lite.compare.vote_rows import (
 from dpo_lite.compare.votes import add_vote, read_votes, votes_file, win_rates
 from dpo_lite.errors import UserError
 from dpo_lite.rates import wilson
+from dpo_lite.recipe import load_recipe
 
 
 def vote(folder, verdict, answers=("yes", "no"), labels=("reference", "demo"), prompt="Is it?"):
@@ -160,7 +161,7 @@ def test_votes_are_data_that_trains(tiny_base, tmp_path):
     from dpo_lite.files import read_json
     from dpo_lite.jobs import train as job
     from dpo_lite.jobs.doctor import examine
-    from dpo_lite.recipe import load_recipe, validate_recipe
+    from dpo_lite.recipe import validate_recipe
 
     runs = tmp_path / "runs"
     for number in range(8):
@@ -187,6 +188,16 @@ def test_votes_are_data_that_trains(tiny_base, tmp_path):
     assert len([m for m in run.records("metrics.jsonl") if "loss" in m]) == 2
     assert read_json(run.path / "data.json")["kept"] < 8  # some of them are held out
     assert training_command(runs, "demo", file)[3] == "run.name=demo-votes-2"
+
+
+def test_plain_text_is_trained_on_as_plain_text(tmp_path):
+    """The recipe's format goes with its data, and ``raw`` is how the model is asked."""
+    recipe = "model: {base: a/b}\ndata: {train: own.jsonl, format: raw:orca}\n"
+    for name in ("demo", "demo/adapter"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "demo/recipe.yaml").write_text(recipe)
+    command = training_command(tmp_path, "demo", "votes.jsonl")
+    assert load_recipe(command[2], command[3:]).data.format == "raw"
 
 
 @pytest.mark.parametrize(

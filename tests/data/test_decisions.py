@@ -87,6 +87,9 @@ def test_the_later_decision_stands_and_null_takes_it_back(tmp_path):
     assert read_decisions(path).of == {3: "keep"}
     add_decision(path, 9, "drop")
     assert read_decisions(path).of == {3: "keep", 9: "drop"}
+    with open(path, "a") as file:  # a separator of Unicode's in a text ends no line
+        file.write('{"row": 4, "decision": "keep", "note": "a\u2028b\u0085c"}\n')
+    assert read_decisions(path).of == {3: "keep", 9: "drop", 4: "keep"}
 
 
 @pytest.mark.parametrize("line", ['{"row": -1, "decision": "keep"}', '{"row": 1, "decision": "x"}'])

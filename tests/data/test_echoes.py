@@ -17,6 +17,8 @@ def test_every_answer_must_begin_with_the_last_turn():
     assert not repeats_prompt(asked, ["Name a bird. A wren.", "A cow."])
     assert not repeats_prompt([user(" ")], ["a", "b"])
     assert not repeats_prompt(asked, [])
+    told = [user("how warm?"), {"role": "tool", "content": "19"}]  # said again, and meant so
+    assert not repeats_prompt(told, ["19 degrees", "19, I think"])
 
 
 def test_what_is_taken_off():

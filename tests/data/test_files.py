@@ -29,6 +29,17 @@ def put(folder, name, content):
     return path
 
 
+BINARY = (".parquet", ".arrow")
+
+
+def to_arrow(rows, form="file"):
+    table, sink = pa.Table.from_pylist(rows), pa.BufferOutputStream()
+    new = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
+    with new(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
 def to_parquet(rows, **options):
     file = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist(rows), file, **options)
@@ -159,6 +170,37 @@ def test_other_cells_stay_text(tmp_path, cell):
     assert list(read_rows(path)) == [{"a": cell}]
 
 
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize("form", ["file", "stream"])
+def test_arrow_has_two_forms(tmp_path, form, end):
+    rows = [{"n": n, "text": str(n)} for n in range(600)]
+    path = put(tmp_path, f"a.arrow{end}", to_arrow(rows, form))
+    assert list(read_rows(path)) == rows
+    assert file_kind(tmp_path / "a.feather") == ".arrow"
+
+
+def test_a_file_within_a_file_named_otherwise(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(gzip.compress(b"{}"))
+    with pytest.raises(
+        UserError, match=r"is packed with gzip by its content; name it a\.jsonl\.gz"
+    ):
+        list(read_rows(path))
+
+
+@pytest.mark.parametrize("last", ["", "\r", "\r\n", "\n"])
+def test_lines_of_a_table_may_end_as_on_old_macs(tmp_path, last):
+    """Excel's "CSV (Macintosh)" has no other line ends."""
+    path = put(tmp_path, "a.csv", f'a;b\r1;"x\ry"\r2;z{last}')
+    assert list(read_rows(path)) == [{"a": "1", "b": "x\ry"}, {"a": "2", "b": "z"}]
+
+
+def test_the_index_of_pandas_is_no_column(tmp_path):
+    rows = [["", "a", "b"], ["0", "1", "2"], ["1", "3"]]
+    path = put(tmp_path, "a.csv", to_csv(rows))
+    assert list(read_rows(path)) == [{"a": "1", "b": "2"}, {"a": "3", "b": None}]
+
+
 def test_parquet_goes_over_row_groups(tmp_path):
     rows = [{"n": n, "text": str(n)} for n in range(1000)]
     path = put(tmp_path, "a.parquet", to_parquet(rows, row_group_size=300))
@@ -177,7 +219,7 @@ def test_parquet_goes_over_row_groups(tmp_path):
             "is no valid JSON: Expecting ',' delimiter",
         ),
         ("a.jsonl", '{"a": 1}\n{"a": 1} x\n', 2, "is no valid JSON"),
-        ("a.jsonl", "[\n{}\n]", 1, "is no valid JSON"),
+        ("a.jsonl", "[\n5\n]", 1, "is no valid JSON"),
         ("a.jsonl", '{"a": "\t"}', 1, "is no valid JSON: Invalid control character"),
         ("a.jsonl", '{"a": ' + "[" * 99999, 1, "is no valid JSON: .*recursion"),
         ("a.jsonl", '{}\n{"a": ' + "[" * 99999 + "]" * 99999 + "}", 2, "is no valid JSON"),
@@ -210,7 +252,12 @@ def test_parquet_goes_over_row_groups(tmp_path):
         ("a.csv", b"a,b\n1,\0\n", 2, "holds a NUL byte"),
         ("a.csv", 'a,b\n1,2\n"3,4\n5,6\n', 3, "begins a row that .*: a quote is never closed"),
         ("a.csv", '\na,b\n\n1,"x\ny"\n"3" 4,5\n', 6, "begins a row that is no valid CSV: ',' exp"),
-        ("a.csv", "a,b\rc,d\n", 1, "is no valid CSV: new-line character seen in unquoted field;"),
+        (
+            "a.csv",
+            "a,b\rc,d\n1,2\n",
+            1,
+            "is no valid CSV: new-line character seen in unquoted field;",
+        ),
         ("a.csv", '\na,b\n\n"1\n",2\n1,2,3\n', 6, "has 3 cells and the header 2; quote"),
         ("a.csv", 'a,b\n"1\n\n",2,3\n', 2, "has 3 cells and the header 2"),
         ("a.csv", "a,b,a\n", 1, "has the column name 'a' twice; name each column"),
@@ -239,15 +286,27 @@ def test_an_integer_of_too_many_digits(tmp_path):
     ("name", "content", "message"),
     [
         *((f"a{kind}", b"", "is empty") for kind in KINDS),
-        *((f"a{kind}", b" \n\r\n\t ", "is empty") for kind in KINDS if kind != ".parquet"),
-        *((f"a{kind}", BOM + b"\n", "is empty") for kind in KINDS if kind != ".parquet"),
+        *((f"a{kind}", b" \n\r\n\t ", "is empty") for kind in KINDS if kind not in BINARY),
+        *((f"a{kind}", BOM + b"\n", "is empty") for kind in KINDS if kind not in BINARY),
         ("a.json", "[]", "holds no rows"),
         ("a.json", ' {"data": [ ]}', "holds no rows"),
         ("a.csv", "a,b\n\n", "holds no rows"),
         ("a.parquet", to_parquet([A])[:-9], "is no readable Parquet"),
         ("a.parquet", b"PAR1" + b"x" * 99 + b"PAR1", "is no readable Parquet file: .*; get it"),
         ("a.parquet", b"hello", "is no readable Parquet"),
-        ("a.txt", b"hello", r"is no \.jsonl, \.json, \.csv, \.tsv, \.parquet file; convert"),
+        ("a.arrow", to_arrow([A])[:-9], "is no readable Arrow file: .*; get it"),
+        ("a.arrow", b"ARROW1" + b"x" * 99, "is no readable Arrow"),
+        ("a.txt", b"hello", r"is no \.jsonl, .*\.arrow file; name it .* such as a\.jsonl"),
+        ("a.xlsx", b"hello", "file; save its sheet as CSV"),
+        ("a.bin", b"hello", "file; convert it to one"),
+        ("a.jsonl", to_parquet([A]), r"is a Parquet file by its content; name it a\.parquet"),
+        ("a.csv", to_arrow([A]), r"is an Arrow file by its content; name it a\.arrow"),
+        ("a.csv", b"PK\x03\x04 a sheet", "is an archive or a sheet by its content; unpack it"),
+        ("a.jsonl", b'\n[\n  {"a": 1}]', r"holds one JSON list and .*; name it a\.json"),
+        ("a.jsonl", BOM + b'{\n  "a": 1\n}', r"holds rows over several lines .* a\.json"),
+        ("a.csv", b'{"a": 1}\n{"a": 2}', r"holds JSON and no table; name it a\.jsonl"),
+        ("a.tsv", b'[{"a": 1}]', r"holds a JSON list and no table; name it a\.json"),
+        ("a.jsonl", b"<!DOCTYPE html>\n<html>", "is a web page and no data; download the file"),
     ],
 )
 def test_files_without_rows(tmp_path, name, content, message, end):
@@ -450,7 +509,7 @@ def test_what_unpacks_without_end_is_refused_at_a_bound(name, tmp_path, monkeypa
     monkeypatch.setattr("dpo_lite.data.file_text.MAX_LINE", 1 << 20)
     monkeypatch.setattr("dpo_lite.data.file_text.MAX_UNPACKED", 1 << 20)
     path = tmp_path / name
-    path.write_bytes(gzip.compress(b'{"prompt": "' + b"x" * (1 << 24)))
+    path.write_bytes(gzip.compress(b'"prompt": "' + b"x" * (1 << 24)))
     assert path.stat().st_size < 1 << 15
     tracemalloc.start()
     with pytest.raises(UserError, match="over 1 MiB"):

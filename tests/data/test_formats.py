@@ -616,6 +616,17 @@ def test_the_format_that_fits_all_rows_that_fit_any(sample, wanted, name):
             "data.format=triples needs .* missing or empty: `prompt`.*data.columns",
         ),
         ([TRIPLE], "ranking", "missing or empty: `responses`, `scores` or `ranks`"),
+        (  # whose first would be the worst under the other name
+            [{"prompt": Q, "responses": [GOOD, BAD], "rank": [1, 2]}],
+            "auto",
+            r"data.columns='\{ranks: rank\}'.* with `ranks` 1 is best",
+        ),
+        ([{"prompt": Q, "responses": [GOOD, BAD], "ratings": [9, 2]}], "auto", r"\{scores: rat"),
+        ([{"conversations": [ASK], **PAIR}], "auto", r"data.columns='\{prompt: conversations\}'"),
+        ([{key: {"0": text, "1": text} for key, text in TRIPLE.items()}], "auto", "orient='rec"),
+        ([{"0": TRIPLE, "1": TRIPLE}], "auto", "one table by its columns or its index .*lines=Tr"),
+        ([{key: [text, text] for key, text in TRIPLE.items()}], "auto", "one table by its columns"),
+        ([{"columns": [*TRIPLE], "data": [[*TRIPLE.values()]]}], "auto", "one table by its colu"),
     ],
 )
 def test_errors_say_what_is_there_and_what_settles_it(sample, wanted, words):

@@ -105,6 +105,29 @@ def test_records_are_data_to_train_on(place, tmp_path, tiny_base):
     assert text.strip() == better
 
 
+def test_records_have_all_turns_and_leave_out_what_names_tools(place, tmp_path):
+    turns = [
+        {"role": "system", "content": "be short"},
+        {"role": "user", "content": "who sat?"},
+        {"role": "assistant", "content": "the cat"},
+        {"role": "user", "content": "where?"},
+    ]
+    answers = {
+        key: [{"role": "assistant", "content": text}]
+        for key, text in (("chosen", "on the mat"), ("rejected", "who knows"))
+    }
+    rows = [{"prompt": turns} | answers, {"prompt": turns[3:], "tools": [{"name": "f"}]} | answers]
+    (place / "turns.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe, adapter = judge_recipe("one", str(place / "turns.jsonl"), (), place)
+    judge = load_judge(recipe, adapter)
+    judge.tokenizer.chat_template = "{{ tools or '' }}" + judge.tokenizer.chat_template
+    scores = score_source(judge, encode_rows(recipe, judge.encoder, print))
+    assert len(scores.fitting) == 2
+    assert scores.write(tmp_path / "out.jsonl") == 1
+    (line,) = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert json.loads(line)["prompt"] == turns
+
+
 def test_a_ranking_is_scored_whole(place):
     """Three responses, best first by their scores: three pairs are counted."""
     scores = scored(place, "ranked.jsonl")

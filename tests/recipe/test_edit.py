@@ -8,6 +8,7 @@ import yaml
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import RECIPES_FOLDER, known_keys, parse_yaml
 from dpo_lite.recipe.edit import UNSET, inline, set_key
+from dpo_lite.recipe.loading import dump_yaml
 
 TEXT = """\
 # my recipe
@@ -185,6 +186,13 @@ def test_inline_values_read_back():
     for value in VALUES:
         assert parse_yaml(f"{{a: {inline(value)}}}", "") == {"a": value}
         assert "\n" not in inline(value)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028", "\u2029"])
+def test_what_ends_a_line_in_yaml_is_kept_in_a_text(end):
+    for text in (f"two{end}lines", f"{end}one", f"one{end}", f"a: b{end}# c"):
+        assert parse_yaml(inline(text), "") == text
+        assert parse_yaml(dump_yaml({"a": [text]}), "") == {"a": [text]}
 
 
 def test_the_dump_reads_back_with_the_loader_of_recipes():

@@ -78,6 +78,8 @@ def test_the_origin_stands_in_the_head():
     assert library.origin("# from: ../../etc/passwd\n") == ""
     assert library.origin("# from: nothing-like-it\n") == ""
     assert library.origin("a: 1\n# from: quickstart\n") == ""
+    text = 'eval: {prompts: ["one\u2028prompt"]}\n'
+    assert library.with_origin(text, "quickstart") == "# from: quickstart\n" + text
 
 
 def test_a_copy_names_itself():

@@ -222,3 +222,10 @@ def test_each_task_has_its_own_best(minimal, tmp_path, task, by):
     assert recipe.train.keep_by == by
     (tmp_path / "again.yaml").write_text(to_yaml(recipe))
     assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
+def test_a_key_that_is_empty_may_be_left_out():
+    with pytest.raises(UserError, match=r"eval.prompts: is empty; leave it out for its default"):
+        load_recipe("quickstart", ["eval.prompts=null"])
+    with pytest.raises(UserError, match=r"data.train: is missing; it is required"):
+        load_recipe("quickstart", ["data.train=null"])

@@ -49,7 +49,7 @@ VALUES = {
     "hub.private": False,
     "reference": "base",
     "run.name": "5e-6",
-    "eval.prompts": ["a: b", "two\nlines", "back\\nslash"],
+    "eval.prompts": ["a: b", "two\nlines", "back\\nslash", "next\x85line", "and\u2028this"],
     "data.train": ["x", {"source": "y", "weight": 2}],
     "data.eval": "my file.jsonl",
     "data.columns": {"prompt": "question"},
