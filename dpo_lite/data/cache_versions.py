@@ -123,7 +123,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="f44a2a925d85451650a426909743a327b3a5a1501d445a0e067118c7c98c4251",
+    recorded="e29ed5fe8f05006b07ecf585b93fa736d837b6a2a02baf37854a26af5b058d97",
 )
 
 FOREST = Algorithm(
@@ -144,7 +144,7 @@ FOREST = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="277393fcdc8b8f6ed33b4a14dad56ee10998675b942009d11df5d8a1f712f930",
+    recorded="0871e1e5754e22cd84922ed4d762339464a64a3f0587eb9e6b65cf9e807364ad",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)
