@@ -87,7 +87,8 @@ def _start(recipe: str, overrides: list[str], verbose: bool):
 
 def _resume(name: str, anyway: bool):
     """Also what a detached run is: it can be stopped from its first moment on."""
-    from dpo_lite.runs.folder import Watched, open_run, recorded
+    from dpo_lite.runs.folder import open_run
+    from dpo_lite.runs.watched import Watched, recorded
 
     _listen()
     run = open_run(name)

@@ -5,16 +5,15 @@ learned again from what it does then (Xu et al. 2023, arXiv:2312.16682; Guo et a
 arXiv:2402.04792). The judge is a reward, as PPO's, or a language model that compares the answers
 (dpo_lite.evaluate.preferences).
 
-The file grows batch by batch, each drawn from random numbers that follow from the seed and its
-number: one that was left in the middle goes on to the same lines. What decides them stands in a
-file beside it.
+The file (dpo_lite.evaluate.drawn_file) grows batch by batch, each drawn from random numbers that
+follow from the seed and its number: one that was left in the middle goes on to the same lines.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +24,9 @@ from dpo_lite.data.encoding import reading_of
 from dpo_lite.data.glance import glance
 from dpo_lite.data.held_out_sets import HELD_OUT_SHARE
 from dpo_lite.data.sources import read_source
-from dpo_lite.errors import UserError, disk_faults_told
+from dpo_lite.errors import disk_faults_told
+from dpo_lite.evaluate.drawn_file import Tally, note, replies_of, so_far
 from dpo_lite.evaluate.preferences import best_and_worst
-from dpo_lite.files import read_json, write_json, write_text
 from dpo_lite.judge.questions import conversation_of
 from dpo_lite.judge.replies import Judge, open_judge
 from dpo_lite.model import roles
@@ -46,23 +45,6 @@ from dpo_lite.training.recipe_data import load_data
 LEARNS = "dpo"  # the task of a round's training
 By = Literal["reward", "model", "votes"]  # a judge that compares them, or a vote of yours
 PROMPTS_AT_ONCE = 16  # of a batch, after which the lines are written
-
-
-@dataclass
-class Tally:
-    """What became of the prompts: every one is counted once."""
-
-    pairs: int = 0
-    alike: int = 0  # best and worst no further apart than the margin
-    unfinished: int = 0  # fewer than two different answers that came to their end
-    tools: int = 0  # a prompt that names tools, which a row of this kind cannot
-    unread: int = 0  # a judge that was to compare them did not say
-    rewards: float = 0.0  # sum over all answers
-    answers: int = 0  # that had one; none where they are compared
-
-    @property
-    def mean_reward(self) -> float | None:
-        return self.rewards / self.answers if self.answers else None
 
 
 @dataclass(frozen=True)
@@ -189,7 +171,7 @@ def draw_pairs(
     """
     prompts, seed = drawing.prompts, drawing.recipe.train.seed
     settings = _settings(drawing, margin)
-    tally, start = _so_far(out, settings)
+    tally, start = so_far(out, settings)
     progress(start)
     for first in range(start, len(prompts), PROMPTS_AT_ONCE):
         batch = [dict(prompts[i]) for i in range(first, min(first + PROMPTS_AT_ONCE, len(prompts)))]
@@ -197,7 +179,7 @@ def draw_pairs(
         with disk_faults_told():
             with open(out, "a", encoding="utf-8") as file:
                 file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            _note(out, settings, tally, first + len(batch))
+            note(out, settings, tally, first + len(batch))
         progress(len(batch))
     return tally
 
@@ -306,22 +288,6 @@ def _row(drawing: Drawing, example: dict[str, Any], found: Picked) -> dict[str, 
     } | rewards
 
 
-# --- a drawing that goes on -----------------------------------------------------------------------
-
-
-def files_of(out: Path) -> list[Path]:
-    """A drawing's lines, what is known of it, and what a judge replied."""
-    return [out, _beside(out), replies_of(out)]
-
-
-def replies_of(out: Path) -> Path:
-    return out.with_name(f"{out.stem}.judge.jsonl")
-
-
-def _beside(out: Path) -> Path:
-    return out.with_name(out.name + ".json")
-
-
 def _settings(drawing: Drawing, margin: float) -> dict[str, Any]:
     """All that decides the lines."""
     recipe = drawing.recipe
@@ -351,29 +317,3 @@ def _judged_by(drawing: Drawing) -> dict[str, Any]:
     return {"judge": section.model_dump(mode="json", include=keys)} | (
         {"compared": True} if drawing.judge else {}
     )
-
-
-def _note(out: Path, settings: dict[str, Any], tally: Tally, done: int) -> None:
-    place = {"done": done, "bytes": out.stat().st_size}
-    write_json(_beside(out), {"drawn_by": settings} | place | asdict(tally))
-
-
-def _so_far(out: Path, settings: dict[str, Any]) -> tuple[Tally, int]:
-    """The tally and the number of prompts that are done; what was written behind them is cut off.
-
-    Raises UserError where the file is of another drawing, or of none.
-    """
-    note = read_json(_beside(out))
-    if note is None:
-        if out.exists() and out.stat().st_size:
-            raise UserError(f"{out} exists; choose another name or remove it first.")
-        return Tally(), 0
-    if note["drawn_by"] != settings:
-        changed = ", ".join(k for k, v in settings.items() if note["drawn_by"].get(k) != v)
-        raise UserError(f"{out} was drawn with another {changed}; choose another name.")
-    kept = out.read_bytes()[: note["bytes"]] if out.exists() else b""
-    if len(kept) < note["bytes"]:
-        raise UserError(f"{out} is shorter than it was; remove it and {_beside(out)}.")
-    with disk_faults_told():
-        write_text(out, kept.decode())
-    return Tally(**{key: note.get(key, 0) for key in asdict(Tally())}), note["done"]

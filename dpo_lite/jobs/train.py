@@ -27,6 +27,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import WEIGHTS, keep_start, start_adapter
 from dpo_lite.model.adds_nothing import adds_nothing
 from dpo_lite.model.base import save_own_template
+from dpo_lite.model.divided import divided
 from dpo_lite.model.download import fetch_weights
 from dpo_lite.model.precision import COMPUTED_IN, dtype_of, name_of
 from dpo_lite.model.scoring import causal_lm
@@ -35,11 +36,12 @@ from dpo_lite.report.data import print_brief, print_report
 from dpo_lite.report.kept import KEPT
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.device_lock import device_lock
-from dpo_lite.runs.folder import SKIPPED, UNTRAINED, Run, create_run, recorded
+from dpo_lite.runs.folder import SKIPPED, UNTRAINED, Run, create_run
 from dpo_lite.runs.progress import doing
 from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.runs.room import check_output, check_room
 from dpo_lite.runs.transcript import details, keep_in
+from dpo_lite.runs.watched import recorded
 from dpo_lite.tasks import TASKS
 from dpo_lite.training import ranks
 from dpo_lite.training.callbacks import RunRecorder
@@ -197,7 +199,7 @@ def execute(
     if resume and checkpoint is None:
         console.print("there is no checkpoint to go on from; starting from the beginning")
     ranks.of_first(lambda: run.forget_after(step_of(checkpoint)))
-    samples = recipe.eval.sample_steps and (ranks.first() or ranks.divided())
+    samples = recipe.eval.sample_steps and (ranks.first() or divided())
     sampler = Sampler(run, loaded) if samples else None
     pusher = TrainingPush(run, recipe, console.print)
     trackers = Trackers(run, recipe, model, console.print)
@@ -231,7 +233,7 @@ def execute(
         results = evaluate_run(run, loaded, objective, report.plan.budget, console, references)
         peaks = ranks.gathered(peak_memory(model.device))
         measured = {}
-        if ranks.first() or ranks.divided():  # else the others have no part in it
+        if ranks.first() or divided():  # else the others have no part in it
             measured = method.finish(run, loaded, objective, report.plan.budget, console)
         if not ranks.first():
             return run

@@ -18,13 +18,12 @@ from typing import Any
 from dpo_lite.compare.ballots import ENDING, as_lines, pairs_of_votes, read_ballots
 from dpo_lite.compare.votes import read_votes
 from dpo_lite.errors import UserError, disk_faults_told
+from dpo_lite.evaluate.drawn_file import Tally, files_of
 from dpo_lite.evaluate.own_pairs import (
     By,
     Drawing,
-    Tally,
     draw_pairs,
     drawing_recipe,
-    files_of,
     load_drawing,
     recipe_of_pairs,
 )

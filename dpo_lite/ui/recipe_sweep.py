@@ -12,7 +12,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe
 from dpo_lite.recipe.consent import refuse_code
 from dpo_lite.runs import studies
-from dpo_lite.ui import parts, run_views, sweep_draft
+from dpo_lite.ui import parts, run_files, sweep_draft
 from dpo_lite.ui.form import check_text
 from dpo_lite.ui.recipe_actions import draft_at_click
 from dpo_lite.ui.recipe_draft import Draft
@@ -65,7 +65,7 @@ def check(page: Page, draft: Draft | None, *texts: Any) -> str:
         planned, recipe = _planned(page, draft, texts)
     except UserError as error:
         return parts.note(error, "warn")
-    names = run_views.statuses(page.runs)
+    names = run_files.statuses(page.runs)
     seconds = sweep_draft.seconds_of_alike(recipe, page.runs, list(names))
     line = sweep_draft.words(planned, seconds)
     return f'<p class="dl-small">{parts.esc(line)}</p>{parts.command(planned.command)}'

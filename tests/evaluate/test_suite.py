@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from dpo_lite.cli import app, common
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
-from dpo_lite.hub.card import metadata, model_card
+from dpo_lite.hub.card import model_card
+from dpo_lite.hub.card_metadata import metadata
 from dpo_lite.hub.public_recipe import public_recipe
 from dpo_lite.hub.subject import Subject
 from dpo_lite.jobs import suite as job
