@@ -25,7 +25,10 @@ def train(
     ] = None,
     anyway: Annotated[
         bool,
-        typer.Option("--anyway", help="With --resume: also where the run would be another one."),
+        typer.Option(
+            "--anyway",
+            help="With --resume: go on although recipe, data or versions are others by now.",
+        ),
     ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Train in the background; the terminal may close.")

@@ -89,8 +89,8 @@ SCORING = Algorithm(
         "dpo_lite.model.base_copies",
         "dpo_lite.model.branches",
         "dpo_lite.model.brought",
-        "dpo_lite.model.cpu_kernels",
         "dpo_lite.model.chance",
+        "dpo_lite.model.cpu_kernels",
         "dpo_lite.model.dora",
         "dpo_lite.model.expert_adapter",
         "dpo_lite.model.experts",
@@ -125,7 +125,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="ad0a340673031bbe17931cba582e8224fcea60bdf6f9493ea59275733db8ac06",
+    recorded="f79b8771f7bb4cca916003aeb918f4af1ecb1f094380671d4342420735ee391f",
 )
 
 FOREST = Algorithm(

@@ -59,42 +59,38 @@ def device(name: str, runs: str) -> Finding:
     words += f", compute capability {major}.{minor}, driver {_driver()}"
     if torch.cuda.device_count() > 1:
         words += f"; one of {torch.cuda.device_count()} cards (docs/several-cards.md)"
+    return Finding(name, words, *_trouble_of_card(major))
+
+
+def _trouble_of_card(major: int) -> tuple[str, bool]:
+    """What is to be done about a card, by a sum that it does, and whether it is wrong as it is."""
+    import torch
+
     try:
         square = torch.eye(32, device="cuda")
         computes = bool(torch.equal((square @ square).cpu(), torch.eye(32)))
     except RuntimeError as error:
-        return Finding(
-            name,
-            words,
+        return (
             f"The card does not compute with this torch ({first_line(error)}); "
-            "install a torch that is built for it: https://pytorch.org/get-started/locally",
-            True,
-        )
+            "install a torch that is built for it: https://pytorch.org/get-started/locally"
+        ), True
     if not computes:
-        return Finding(
-            name,
-            words,
-            "The card multiplies wrongly; update its driver, and if that does "
-            "not help do not train on it.",
-            True,
-        )
+        return (
+            "The card multiplies wrongly; update its driver, and if that does not help do not"
+            " train on it."
+        ), True
     free, total = torch.cuda.mem_get_info()
     if free < min(LITTLE_CARD, total / 2):
-        return Finding(
-            name,
-            words,
+        return (
             f"Other programs hold {(total - free) / GIB:.1f} GiB of the card; "
-            "`nvidia-smi` names them: end those you do not need.",
-            True,
-        )
+            "`nvidia-smi` names them: end those you do not need."
+        ), True
     if major < 7:
-        return Finding(
-            name,
-            words,
+        return (
             "This card has no fast 16-bit numbers, so a run computes in fp32: "
-            "expect it to be slow, and take a small base.",
-        )
-    return Finding(name, words)
+            "expect it to be slow, and take a small base."
+        ), False
+    return "", False
 
 
 def four_bits(name: str, runs: str) -> Finding:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
+from peft import PeftModel
 from rich.console import Console
 
 from dpo_lite.files import write_json, write_text
@@ -239,19 +241,8 @@ def execute(
             return run
         trackers.log(held_out_numbers(results))
         trackers.answers(last=True)
-        results |= measured
-        if adds_nothing(run.adapter / WEIGHTS):
-            results[UNTRAINED] = True
-        if scale := getattr(trainer, "scale", None):
-            results[SKIPPED] = scale.skipped
-        if keeper:
-            results[KEPT] = outcome(keeper, trainer.state, run.each("metrics.jsonl"))
-        run.update_status()  # that its seconds are all
-        results["seconds"] = run.seconds()
-        results["peak_memory"] = max(peak_memory(model.device), *peaks)
-        results["memory"] = memory_by_part(
-            report.expected, report.trial, report.libraries, model, trainer.optimizer
-        )
+        results |= measured | _of_training(run, model, report, trainer, keeper)
+        results["peak_memory"] = max(results["peak_memory"], *peaks)
         write_json(run.path / "results.json", results)
         if recipe.eval.suite:
             run.update_status(doing="other tasks")
@@ -265,6 +256,25 @@ def execute(
         recorder.close()
         trackers.end()
         pusher.close()
+
+
+def _of_training(
+    run: Run, model: PeftModel, report: Report, trainer: Any, keeper: Keeper | None
+) -> dict[str, Any]:
+    """What results.json says beside the scores: how the training went and what it took."""
+    facts: dict[str, Any] = {}
+    if adds_nothing(run.adapter / WEIGHTS):
+        facts[UNTRAINED] = True
+    if scale := getattr(trainer, "scale", None):
+        facts[SKIPPED] = scale.skipped
+    if keeper:
+        facts[KEPT] = outcome(keeper, trainer.state, run.each("metrics.jsonl"))
+    run.update_status()  # that its seconds are all
+    memory = memory_by_part(
+        report.expected, report.trial, report.libraries, model, trainer.optimizer
+    )
+    peak = peak_memory(model.device)
+    return facts | {"seconds": run.seconds(), "peak_memory": peak, "memory": memory}
 
 
 def _keeper(loaded: Loaded, console: Console) -> Keeper:

@@ -35,9 +35,8 @@ from dpo_lite.recipe import Recipe, apply_override, validate_recipe
 from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.runs.folder import Run
 from dpo_lite.runs.lines import parsed
+from dpo_lite.runs.progress import Bar
 from dpo_lite.studies.steps import refuse_another, take
-
-Bar = Callable[[str, int], Callable[[int], None]]  # what is done and of how many: what advances it
 
 
 @dataclass(frozen=True)

@@ -75,11 +75,10 @@ def launch(page: Page, at_click: tuple[Any, str, str], *texts: Any) -> tuple[Any
     """Start the sweep in the background and show it in Runs."""
     try:
         planned, _ = _planned(page, draft_at_click(page, at_click), texts, whole=True)
-        study = sweep_draft.study_of(planned)
-        studies.launch(study, planned.command)
+        studies.launch(planned.study, planned.command)
     except UserError as error:
         return parts.note(error, "bad"), gr.skip(), gr.skip()
-    return gr.skip(), gr.Tabs(selected="runs"), [study.name, time.time()]
+    return gr.skip(), gr.Tabs(selected="runs"), [planned.study.name, time.time()]
 
 
 def _planned(

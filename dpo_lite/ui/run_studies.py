@@ -63,11 +63,11 @@ def connect_studies(page: Page, part: StudyPart, tick: gr.Button) -> None:
         return refresh(page, part, name, sent)
 
     def choose(name: str | None) -> Updates:
-        return {part.message: "", **_as_updates(page, part, name)}
+        return {part.message: "", **refresh(page, part, name, None)}
 
     def wanted(asked: list[Any]) -> Updates:
         opened = {part.fold: gr.Accordion(open=True, visible=True), part.message: ""}
-        return {**_as_updates(page, part, asked[0]), **opened}
+        return {**refresh(page, part, asked[0], None), **opened}
 
     at_once = {**parts.QUIET, "concurrency_limit": None}
     follows = part.follows()
@@ -113,10 +113,6 @@ def refresh(page: Page, part: StudyPart, name: str | None, sent: str | None) -> 
         part.shown: html,
         part.sent: mark,
     }
-
-
-def _as_updates(page: Page, part: StudyPart, name: str | None) -> Updates:
-    return refresh(page, part, name, None)
 
 
 def _connect_button(

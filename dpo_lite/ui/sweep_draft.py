@@ -38,6 +38,10 @@ class Planned:
     sweep: Sweep
     count: int
 
+    @property
+    def study(self) -> Study:
+        return Study(self.sweep.path)
+
 
 def keys_offered(task: str) -> list[str]:
     """Keys that a sweep can go through, the usual ones first."""
@@ -94,10 +98,6 @@ def plan(
     if len(sweep.points) == count:
         refuse_other(sweep)
     return Planned(command, sweep, count)
-
-
-def study_of(planned: Planned) -> Study:
-    return Study(planned.sweep.path)
 
 
 def words(planned: Planned, seconds: float | None) -> str:

@@ -134,7 +134,7 @@ def test_between_the_ends_each_token_is_that_of_the_mixture(base):
 
 
 def test_adapters_that_cannot_share_a_pass_are_refused(base, monkeypatch):
-    monkeypatch.setattr("dpo_lite.compare.adapter_rows.together", lambda model, names: False)
+    monkeypatch.setattr("dpo_lite.compare.lockstep.together", lambda model, names: False)
     with pytest.raises(UserError, match="needs both in one forward pass"):
         said(base, [Mix(roles.POLICY, BASE, 0.4)])
 
