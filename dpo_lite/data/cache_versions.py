@@ -125,7 +125,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="f79b8771f7bb4cca916003aeb918f4af1ecb1f094380671d4342420735ee391f",
+    recorded="d8574137378a19f05c8a670a3087e79794b02af5264c076685221ddcdd1afab7",
 )
 
 FOREST = Algorithm(
