@@ -91,12 +91,8 @@ def draw(
         raise UserError(f"--out: {out} is no name for JSON lines; end it with .jsonl.")
     trained = open_run(run, runs)
     with quick_imports():
-        from dpo_lite.evaluate.own_pairs import (
-            draw_pairs,
-            drawing_recipe,
-            load_drawing,
-            recipe_of_pairs,
-        )
+        from dpo_lite.evaluate.own_pairs import draw_pairs, load_drawing
+        from dpo_lite.evaluate.round_recipes import drawing_recipe, recipe_of_pairs
     from dpo_lite.evaluate.preferences import judging_recipe
     from dpo_lite.model.adapter_files import trained_adapter
     from dpo_lite.recipe import to_yaml

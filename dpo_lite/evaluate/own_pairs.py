@@ -20,10 +20,6 @@ from typing import Any, Literal
 import torch
 from datasets import Dataset
 
-from dpo_lite.data.encoding import reading_of
-from dpo_lite.data.glance import glance
-from dpo_lite.data.held_out_sets import HELD_OUT_SHARE
-from dpo_lite.data.sources import read_source
 from dpo_lite.errors import disk_faults_told
 from dpo_lite.evaluate.drawn_file import Tally, note, replies_of, so_far
 from dpo_lite.evaluate.preferences import best_and_worst
@@ -35,14 +31,12 @@ from dpo_lite.model.base import load_base
 from dpo_lite.model.device_memory import halving
 from dpo_lite.model.generation import BATCH
 from dpo_lite.model.identity import files_hash
-from dpo_lite.recipe import DataSection, HeldOutSource, Recipe, validate_recipe
-from dpo_lite.tasks import TASKS
+from dpo_lite.recipe import Recipe
 from dpo_lite.training.loaded import Loaded, how_to_score
 from dpo_lite.training.ppo import draw_answers
 from dpo_lite.training.ppo_evaluation import Ruler, ruler_of, unrewarded
 from dpo_lite.training.recipe_data import load_data
 
-LEARNS = "dpo"  # the task of a round's training
 By = Literal["reward", "model", "votes"]  # a judge that compares them, or a vote of yours
 PROMPTS_AT_ONCE = 16  # of a batch, after which the lines are written
 
@@ -67,70 +61,6 @@ class Drawing:
     first: int = 0  # which of the data's prompts they begin with
     judge: Judge | None = None
     ballots: bool = False  # two answers to each prompt, for a vote of yours, and no rewards
-
-
-def drawing_recipe(recipe: Recipe, adapter: Path, ppo: dict[str, Any], seed: int) -> Recipe:
-    """The run's recipe as one that draws: its base, data and judge, the adapter, and who rewards.
-
-    ``ppo``: reward, answers and max_new_tokens of the section of that name.
-    """
-    values = recipe.model_dump(include={"model", "data", "judge"}, exclude_unset=True)
-    values["model"] = values.get("model", {}) | {"adapter": str(adapter)}
-    values["data"].pop("pairs", None)
-    return validate_recipe(
-        values
-        | {"task": "ppo", "ppo": {"estimator": "rloo"} | ppo, "train": {"seed": seed}}
-        | {"run": {"folder": recipe.run.folder}},
-        "the drawing",
-    )
-
-
-def recipe_of_pairs(recipe: Recipe, adapter: Path, out: Path) -> Recipe:
-    """The round's training: DPO on the pairs, from the adapter that drew them and held to it.
-
-    Held out is what the run held out; loss and learning rate are the run's, where it was DPO too.
-    """
-    include = {"model", "eval"} | ({"train"} if TASKS[recipe.task] is TASKS[LEARNS] else set())
-    values = recipe.model_dump(mode="json", include=include, exclude_unset=True)
-    values["model"] = values.get("model", {}) | {"adapter": str(adapter)}
-    shared = recipe.data.model_dump(
-        include={"template", "max_length", "revision", "encoding", "strip_prompt"}
-    )
-    values["data"] = {"train": str(out), "eval": _held_out(recipe.data)} | shared
-    if recipe.data.raw:
-        values["data"]["format"] = "raw"
-    own = {"task": LEARNS, "reference": "start", "run": {"folder": recipe.run.folder}}
-    return validate_recipe(values | own, "the next round")
-
-
-def _held_out(data: DataSection) -> list[str | dict[str, Any]] | None:
-    """What a run holds out as sources that are the same beside other training data, each with its
-    own format and columns: splits by their whole names, a share of its prompts as such. Those of
-    which no two answers are compared are left out.
-    """
-    reading = reading_of(data)
-    first = read_source(data.sources[0].source, data.revision, reading)
-    parts = data.held_out
-    if parts is None:
-        own = data.sources[0].model_dump(include={"format", "columns"})
-        parts = [HeldOutSource(source=name, **own) for name in first.held_out_splits]
-    found = [
-        part.model_copy(update={"source": first.sibling(part.source)})
-        if part.source in first.splits
-        else part
-        for part in parts
-    ]
-    if share := data.eval_share or (0.0 if found else HELD_OUT_SHARE):
-        sources = [part.model_dump(exclude={"weight"}) for part in data.sources]
-        found += [HeldOutSource(**source, share=share) for source in sources]
-    pairs: list[str | dict[str, Any]] = []
-    for part in found:
-        seen = glance(read_source(part.source, data.revision, reading), part.columns, part.format)
-        if seen.first is not None and len(seen.first.responses) > 1:
-            own = part.model_dump(exclude_none=True)
-            own = {key: value for key, value in own.items() if (key, value) != ("format", "auto")}
-            pairs.append(own if len(own) > 1 else part.source)
-    return pairs or None
 
 
 def load_drawing(

@@ -19,15 +19,9 @@ from dpo_lite.compare.ballots import ENDING, as_lines, pairs_of_votes, read_ball
 from dpo_lite.compare.votes import read_votes
 from dpo_lite.errors import UserError, disk_faults_told
 from dpo_lite.evaluate.drawn_file import Tally, files_of
-from dpo_lite.evaluate.own_pairs import (
-    By,
-    Drawing,
-    draw_pairs,
-    drawing_recipe,
-    load_drawing,
-    recipe_of_pairs,
-)
+from dpo_lite.evaluate.own_pairs import By, Drawing, draw_pairs, load_drawing
 from dpo_lite.evaluate.preferences import judging_recipe
+from dpo_lite.evaluate.round_recipes import drawing_recipe, recipe_of_pairs
 from dpo_lite.files import safe_name, write_text
 from dpo_lite.model.adapter_files import trained_adapter
 from dpo_lite.model.device_memory import release
