@@ -192,7 +192,7 @@ def run_folders(draw: random.Random, folder: Path) -> None:
     """A finished run, one of its files damaged, listed and shown by page and terminal."""
     from dpo_lite.cli import main
     from dpo_lite.runs.folder import create_run
-    from dpo_lite.ui import compare_question, publish_views, run_views
+    from dpo_lite.ui import compare_question, publish_views, run_files, run_views
     from dpo_lite.ui.curves import View
 
     run = create_run(folder, "one", "one")
@@ -220,7 +220,7 @@ def run_folders(draw: random.Random, folder: Path) -> None:
     recipe, log = recipe_of_a_run(), b"a line\n" * 5
     run.recipe_file.write_bytes(damaged_bytes(draw, recipe) if hit == "recipe.yaml" else recipe)
     (run.path / "log.txt").write_bytes(damaged_bytes(draw, log) if hit == "log.txt" else log)
-    found = run_views.statuses(folder)
+    found = run_files.statuses(folder)
     assert list(found) == ["one"], "the run is not listed"
     run_views.run_table(found, ["one"])
     run_views.detail(folder, found, ["one"])

@@ -23,7 +23,7 @@ import torch  # noqa: E402
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM  # noqa: E402
 
 from dpo_lite.model import roles  # noqa: E402
-from dpo_lite.model.base import disable_dropout  # noqa: E402
+from dpo_lite.model.chance import disable_dropout  # noqa: E402
 from dpo_lite.model.scoring import laid_out_tokens, micro_batches  # noqa: E402
 from dpo_lite.recipe import AdapterSection  # noqa: E402
 from dpo_lite.training.method import Objective  # noqa: E402

@@ -27,8 +27,7 @@ from dpo_lite.files import write_text
 from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs.folder import Run, create_run
 from dpo_lite.runs.tails import Tails
-from dpo_lite.ui import run_views as views
-from dpo_lite.ui import tab_runs
+from dpo_lite.ui import run_files, tab_runs
 from dpo_lite.ui.curves import View
 from dpo_lite.ui.shared import Page
 
@@ -175,7 +174,7 @@ def measure(count: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_runs(folder, count)
-        views.TAILS = Tails()
+        run_files.TAILS = Tails()
         rows = server_side(folder)
         try:
             rows |= in_browser(folder)

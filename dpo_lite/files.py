@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,8 +16,6 @@ from dpo_lite.errors import UserError
 
 POINTER = b"version https://git-lfs.github.com/spec/"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-
-
 DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z", re.IGNORECASE)  # on Windows
 
 
@@ -58,6 +57,24 @@ def replaced(path: Path) -> Iterator[Path]:
     except BaseException:
         with suppress(OSError):  # the first fault is told
             partial.unlink(missing_ok=True)
+        raise
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raises UserError where a folder that is to be new is there: before any work for it."""
+    if folder.exists():
+        raise UserError(f"{folder} exists; name a folder that does not.")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and fill it inside; it is gone again where that fails."""
+    refuse_existing(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # the first fault is told
         raise
 
 

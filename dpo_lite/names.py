@@ -1,5 +1,6 @@
-"""Names of models, data and rewards: which of them others can load."""
+"""Names of models, data, rewards and machines: which of them others can reach."""
 
+import ipaddress
 import re
 from pathlib import Path
 
@@ -21,6 +22,16 @@ def is_public(name: str) -> bool:
     if Path(name).exists() or Path(name.rpartition(":")[0] or name).exists():
         return False
     return HUB_ID.match(repository(name)) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host of an address is this machine, seen from itself alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def is_function(reward: str) -> bool:

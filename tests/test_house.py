@@ -76,9 +76,13 @@ def test_tests_lie_where_their_package_does():
     }
 
 
-def test_the_architecture_names_every_package():
+def test_the_architecture_names_every_package_and_each_of_its_files():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert [name for name in PACKAGES if f"`{name}/`" not in text] == []
+    rows = dict(re.findall(r"^\| `(\w+)/` (.*)$", text, re.MULTILINE))
+    assert sorted(rows) == PACKAGES
+    for package, row in rows.items():
+        files = {path.name for path in PACKAGE.glob(f"{package}/[a-z]*.py")}
+        assert set(re.findall(r"`(\w+\.py)`", row)) == files, package
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -15,7 +15,9 @@ from peft import PeftModel
 
 from benchmarks.model_zoo.case import Case, Cell, Missed
 from benchmarks.model_zoo.checkpoint import examples, save_config, unmodified
-from dpo_lite.compare.lockstep import Sampling, answer, together, token_rewards
+from dpo_lite.compare.adapter_rows import together
+from dpo_lite.compare.lockstep import Sampling, answer
+from dpo_lite.compare.token_rewards import token_rewards
 from dpo_lite.data.packing import Batch, pad
 from dpo_lite.export.merge import merge
 from dpo_lite.jobs.forecast import forecast

@@ -11,7 +11,7 @@ from rich.table import Table
 from dpo_lite.bounded import MAX_COUNT, MAX_TOKENS
 from dpo_lite.cli.common import RunsFolder, app, console, say
 from dpo_lite.imports import quick_imports
-from dpo_lite.runs.progress import doing, progress_bar
+from dpo_lite.runs.progress import doing, open_bars, progress_bar
 
 SHOWN = 3  # replies that held no verdict
 LETTERS = 100  # of each
@@ -19,27 +19,31 @@ LETTERS = 100  # of each
 
 @app.command()
 def judge(
-    run: Annotated[str, typer.Argument(help="A run with a policy.")],
+    run: Annotated[str, typer.Argument(help="A run that has a policy.")],
     changes: Annotated[
         list[str] | None,
         typer.Argument(help="Keys of the judge: judge.url=http://127.0.0.1:8000/v1 judge.model=…"),
     ] = None,
     prompts: Annotated[
-        int, typer.Option(min=1, max=MAX_COUNT, help="Of each held-out set, at most.")
+        int, typer.Option(min=1, max=MAX_COUNT, help="How many of each held-out set, at most.")
     ] = 64,
     max_new_tokens: Annotated[
         int | None,
-        typer.Option(min=1, max=MAX_TOKENS, help="Longest answer; the run's, if not given."),
+        typer.Option(
+            min=1, max=MAX_TOKENS, help="Tokens of the longest answer; default: the run's."
+        ),
     ] = None,
     runs: RunsFolder = "runs",
 ) -> None:
     """A win rate: policy against reference on held-out prompts, judged by a language model.
 
-    The judge speaks OpenAI's chat completions, here or elsewhere; its key, where it wants one, is
-    DPO_LITE_JUDGE_KEY in the environment. Prompts and answers are sent to it. All that was asked
-    and replied stays in the run's folder, so the same again asks nobody.
+    The judge speaks OpenAI's chat completions, here or elsewhere; its key, where
+    it wants one, is DPO_LITE_JUDGE_KEY in the environment. Prompts and answers
+    are sent to it. All that was asked and replied stays in the run's folder, so
+    the same again asks nobody.
 
-    Example:  dpo-lite judge quickstart-1 judge.url=http://127.0.0.1:8000/v1 judge.model=qwen3-8b
+    Example:  dpo-lite judge quickstart-1 \\
+        judge.url=http://127.0.0.1:8000/v1 judge.model=qwen3-8b
     """
     from dpo_lite.judge.replies import open_judge
     from dpo_lite.judge.verdicts import Places
@@ -64,7 +68,7 @@ def judge(
     if answers is None:
         with doing(console, "loading") as spinner, device_lock("judge", say=spinner.update):
 
-            def bar(what: str, total: int) -> Callable[[int], None]:
+            def first(what: str, total: int) -> Callable[[int], None]:
                 spinner.stop()
                 shown.start()
                 task: Any = shown.add_task(what, total=total, note="")
@@ -72,16 +76,11 @@ def judge(
 
             shown = progress_bar(console)
             try:
-                answers = answer(trained, settings, spinner.update, bar)
+                answers = answer(trained, settings, spinner.update, first)
             finally:
                 shown.stop()
-    with progress_bar(console) as shown:
-
-        def advance(what: str, total: int) -> Callable[[int], None]:
-            task: Any = shown.add_task(what, total=total, note="")
-            return lambda done: shown.advance(task, done)
-
-        entry, unread = judged(trained, asked, answers, settings, advance)
+    with open_bars(console) as bar:
+        entry, unread = judged(trained, asked, answers, settings, bar)
     _print(entry)
     for one in unread[:SHOWN]:
         reply = " ".join(one.reply.text.split())[:LETTERS] or "(empty)"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from dpo_lite.cli.common import Overrides, app, console, join, say
+from dpo_lite.cli.common import Overrides, RecipeName, app, console, join, say
 from dpo_lite.errors import UserError, disk_faults_told
 from dpo_lite.imports import quick_imports
 from dpo_lite.runs.progress import doing
@@ -33,7 +33,9 @@ def data(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     audit: Annotated[
         bool,
-        typer.Option(help="Which labels follow from trivial features, and which are doubtful."),
+        typer.Option(
+            "--audit", help="Which labels follow from trivial features, and which are doubtful."
+        ),
     ] = False,
     picture: Annotated[
         Path | None, typer.Option(help="With --audit: draw the features to this PNG.")
@@ -44,7 +46,9 @@ def data(
     ] = None,
     decisions: Annotated[
         Path | None,
-        typer.Option(help='What was decided of rows, {"row": 12, "decision": "flip"} a line.'),
+        typer.Option(
+            help='What was decided of rows, a line each: {"row": 12, "decision": "flip"}.'
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="With --decisions: the .jsonl that follows from them.")
@@ -55,7 +59,7 @@ def data(
     Example:  dpo-lite data pairs.jsonl --model Qwen/Qwen3-4B
     Example:  dpo-lite data Anthropic/hh-rlhf data.limit=1000 --json
     Example:  dpo-lite data pairs.jsonl --audit --drop-doubtful sound.jsonl
-    Example:  dpo-lite data pairs.jsonl --decisions looked-at.jsonl --out sound.jsonl
+    Example:  dpo-lite data pairs.jsonl --decisions seen.jsonl --out new.jsonl
     """
     if (decisions is None) != (out is None):
         raise UserError("--decisions and --out go together: what was decided, and the new file.")
@@ -111,7 +115,7 @@ def data(
 
 
 @app.command()
-def check(recipe: str, overrides: Overrides = None) -> None:
+def check(recipe: RecipeName, overrides: Overrides = None) -> None:
     """Preflight without training: data, model, reference, step 0, memory, time.
 
     Example:  dpo-lite check quickstart train.batch_size=8
@@ -133,13 +137,15 @@ def check(recipe: str, overrides: Overrides = None) -> None:
 
 @app.command()
 def plan(
-    recipe: str,
+    recipe: RecipeName,
     overrides: Overrides = None,
     gpu: Annotated[
-        str | None, typer.Option(help="A card to plan for: 12GB, 3090, 4060ti, … (here: this one)")
+        str | None,
+        typer.Option(help="A card to plan for: 12GB, 3090, 4060ti, …; default: this machine's."),
     ] = None,
     cards: Annotated[
-        int, typer.Option(min=1, help="How many of them the base's weights are divided over.")
+        int,
+        typer.Option(min=1, help="So many such cards, with the base's weights divided over them."),
     ] = 1,
 ) -> None:
     """Memory and time before anything is downloaded or bought: will it fit, and how.

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from dpo_lite import __version__
+from dpo_lite.bounded import MAX_SEED, MAX_TOKENS
 from dpo_lite.errors import UserError
 from dpo_lite.quiet import quiet_libraries
 
@@ -29,6 +30,13 @@ TOGETHER = ("train", "check")  # commands that several processes do together
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes to the recipe, such as train.beta=0.05")
+]
+RecipeName = Annotated[str, typer.Argument(help="A recipe's file or name.")]
+RunName = Annotated[str, typer.Argument(help="A run: its name, or its folder.")]
+Longest = Annotated[int, typer.Option(min=1, max=MAX_TOKENS, help="Tokens of the longest answer.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the random numbers.")]
+FullBase = Annotated[
+    str | None, typer.Option("--base", help="The 16-bit base, where it is not the recipe's.")
 ]
 RunsFolder = Annotated[str, typer.Option(help="Where the runs are.")]
 
@@ -64,7 +72,9 @@ def common(
         bool,
         typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
     ] = False,
-    debug: Annotated[bool, typer.Option(help="Show tracebacks and library warnings.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and library warnings.")
+    ] = False,
 ) -> None:
     if debug:
         os.environ["DPO_LITE_DEBUG"] = "1"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from dpo_lite.bounded import MAX_COUNT, MAX_SEED, MAX_TOKENS
-from dpo_lite.cli.common import RunsFolder, app, console, finite, say
+from dpo_lite.bounded import MAX_COUNT, MAX_SEED
+from dpo_lite.cli.common import Longest, RunName, RunsFolder, app, console, finite, say
 from dpo_lite.errors import UserError
 from dpo_lite.imports import quick_imports
 from dpo_lite.report.words import counted
@@ -27,7 +27,7 @@ app.add_typer(votes_app, name="votes")
 
 @app.command()
 def compare(
-    run: str,
+    run: RunName,
     prompt: Annotated[list[str] | None, typer.Option(help="Ask this; may be repeated.")] = None,
     beside: Annotated[
         list[str] | None,
@@ -47,10 +47,11 @@ def compare(
         bool, typer.Option("--dial", help="What each strength earns and costs, as a table.")
     ] = False,
     blind: Annotated[
-        bool, typer.Option(help="Vote on answers without names, shown in random order.")
+        bool, typer.Option("--blind", help="Vote on answers without names, shown in random order.")
     ] = False,
     tokens: Annotated[
-        bool, typer.Option(help="Colour each token by what it adds to the implicit reward.")
+        bool,
+        typer.Option("--tokens", help="Colour each token by what it adds to the implicit reward."),
     ] = False,
     temperature: Annotated[
         float, typer.Option(min=0.0, max=100.0, callback=finite, help="0 is greedy.")
@@ -65,7 +66,7 @@ def compare(
     seed: Annotated[
         int, typer.Option(min=0, max=MAX_SEED, help="All columns draw the same noise.")
     ] = 0,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=MAX_TOKENS)] = 64,
+    max_new_tokens: Longest = 64,
     runs: RunsFolder = "runs",
 ) -> None:
     """Reference, policy and other runs side by side, from one loaded base.
@@ -127,7 +128,7 @@ def _dial(run, strengths: list[float], max_new_tokens: int, seed: int) -> None:
     from dpo_lite.recipe import load_recipe
     from dpo_lite.report.dial import HEAD, dial_rows, draw_dial
     from dpo_lite.runs.device_lock import device_lock
-    from dpo_lite.runs.progress import progress_bar
+    from dpo_lite.runs.progress import open_bars
 
     draws = len(asked(run)) * DRAWS
     chosen = sorted({*(strengths or STRENGTHS)})
@@ -135,11 +136,8 @@ def _dial(run, strengths: list[float], max_new_tokens: int, seed: int) -> None:
         fetch_weights(load_recipe(run.recipe_file).model, spinner.update)
         base = load_shared_base(run)
         spinner.stop()
-        with progress_bar(console) as bar:
-            task: Any = bar.add_task("drawing", total=draws, note="")
-            measured = dial(
-                base, run, chosen, max_new_tokens, seed, lambda count: bar.advance(task, count)
-            )
+        with open_bars(console) as bar:
+            measured = dial(base, run, chosen, max_new_tokens, seed, bar("drawing", draws))
     points = [point.to_json() for point in measured]
     write_json(run.path / "dial.json", {"points": points})
     draw_dial(points, run.name, run.path / "dial.png")
@@ -252,7 +250,7 @@ def votes(context: typer.Context, runs: RunsFolder = "runs") -> None:
 
 @votes_app.command("export")
 def votes_export(
-    file: str,
+    file: Annotated[str, typer.Argument(help="The .jsonl to write.")],
     run: Annotated[str | None, typer.Option(help="Only votes in which this run took part.")] = None,
     answers: Annotated[
         bool, typer.Option("--answers", help="Single answers, good or bad, for task: kto.")

@@ -22,8 +22,8 @@ def doctor(
 ) -> None:
     """The machine: versions, the card, 4 bits, room on disk, and what to do where one is wrong.
 
-    Ends with code 1 where a training would fail or go badly. What it prints can go into a report
-    of a fault as it is: there is no token in it.
+    Ends with code 1 where a training would fail or go badly. What it prints can
+    go into a report of a fault as it is: there is no token in it.
 
     Example:  dpo-lite doctor
     Example:  dpo-lite doctor --json

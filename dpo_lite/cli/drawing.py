@@ -13,12 +13,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dpo_lite.bounded import MAX_COUNT, MAX_SEED, MAX_TOKENS
-from dpo_lite.cli.common import RunsFolder, app, console, finite, say
+from dpo_lite.bounded import MAX_COUNT
+from dpo_lite.cli.common import Longest, RunsFolder, Seed, app, console, finite, say
 from dpo_lite.errors import UserError
 from dpo_lite.imports import quick_imports
 from dpo_lite.report.words import counted
-from dpo_lite.runs.progress import doing, progress_bar
+from dpo_lite.runs.progress import doing, open_bars
 
 if TYPE_CHECKING:
     from dpo_lite.studies.rounds import Round
@@ -30,7 +30,10 @@ Reward = Annotated[
 Answers = Annotated[
     int | None,
     typer.Option(
-        "--n", min=2, max=10_000, help="Answers to draw per prompt: 8, of compared ones 4."
+        "--n",
+        min=2,
+        max=10_000,
+        help="Answers to draw per prompt; default: 8, and 4 where a judge compares them.",
     ),
 ]
 JudgeKeys = Annotated[
@@ -46,13 +49,13 @@ Margin = Annotated[
         help="The best must be so much better than the worst.",
     ),
 ]
-Longest = Annotated[int, typer.Option(min=1, max=MAX_TOKENS, help="Tokens of the longest answer.")]
-Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED)]
 
 
 @app.command()
 def draw(
-    run: Annotated[str, typer.Argument(help="A run, whose policy answers its own prompts.")],
+    run: Annotated[
+        str, typer.Argument(help="The run whose policy answers the prompts of its data.")
+    ],
     out: Annotated[Path, typer.Option(help="A new file of JSON lines; given again, it goes on.")],
     changes: JudgeKeys = None,
     reward: Reward = None,
@@ -63,9 +66,7 @@ def draw(
     n: Answers = None,
     prompts: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=MAX_COUNT, help="How many of the run's prompts; all, if not given."
-        ),
+        typer.Option(min=1, max=MAX_COUNT, help="How many of the run's prompts; default: all."),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Prompts of another data set than the run's.")
@@ -77,12 +78,12 @@ def draw(
 ) -> None:
     """On-policy pairs: n answers per prompt, the best against the worst, to train on from there.
 
-    A round of on-policy training is this and the command that it ends with, whose recipe stands
-    beside the pairs; the next round draws from that run.
+    A round of on-policy training is this and the command that it ends with, whose
+    recipe stands beside the pairs; the next round draws from that run.
 
-    Example:  dpo-lite draw quickstart-1 --reward reward-quickstart-1 --out round-1.jsonl
-    Example:  dpo-lite draw quickstart-1 --judge model judge.url=http://127.0.0.1:8000/v1 \\
-        judge.model=qwen3-8b --out round-1.jsonl
+    Example:  dpo-lite draw quickstart-1 --reward my-reward-1 --out r1.jsonl
+    Example:  dpo-lite draw quickstart-1 --judge model --out r1.jsonl \\
+        judge.url=http://127.0.0.1:8000/v1 judge.model=qwen3-8b
     """
     from dpo_lite.runs.folder import open_run
 
@@ -90,12 +91,8 @@ def draw(
         raise UserError(f"--out: {out} is no name for JSON lines; end it with .jsonl.")
     trained = open_run(run, runs)
     with quick_imports():
-        from dpo_lite.evaluate.own_pairs import (
-            draw_pairs,
-            drawing_recipe,
-            load_drawing,
-            recipe_of_pairs,
-        )
+        from dpo_lite.evaluate.own_pairs import draw_pairs, load_drawing
+        from dpo_lite.evaluate.round_recipes import drawing_recipe, recipe_of_pairs
     from dpo_lite.evaluate.preferences import judging_recipe
     from dpo_lite.model.adapter_files import trained_adapter
     from dpo_lite.recipe import to_yaml
@@ -111,9 +108,8 @@ def draw(
     with doing(console, "loading") as spinner, device_lock("draw", say=spinner.update):
         drawing = load_drawing(asked, prompts, spinner.update, out=out, by=by)
         spinner.stop()
-        with progress_bar(console) as bar:
-            task: Any = bar.add_task("drawing", total=len(drawing.prompts), note="")
-            tally = draw_pairs(drawing, out, margin, lambda count: bar.advance(task, count))
+        with open_bars(console) as bar:
+            tally = draw_pairs(drawing, out, margin, bar("drawing", len(drawing.prompts)))
     console.print(f"{counted(tally.pairs, 'pair')} in {out}", markup=False, highlight=False)
     for count, why in (
         (tally.alike, _alike(by, margin)),
@@ -141,7 +137,9 @@ def rounds(
     run: Annotated[str, typer.Argument(help="The run that the rounds begin with.")],
     changes: Annotated[
         list[str] | None,
-        typer.Argument(help="Keys of each round's training, train.epochs=1, and of the judge."),
+        typer.Argument(
+            help="Keys of each round's training or of the judge, such as train.epochs=1."
+        ),
     ] = None,
     reward: Reward = None,
     judge: Annotated[
@@ -151,14 +149,14 @@ def rounds(
             " do, by blind votes on the page."
         ),
     ] = None,
-    count: Annotated[int, typer.Option("--rounds", min=1, max=1000)] = 3,
+    count: Annotated[int, typer.Option("--rounds", min=1, max=1000, help="How many.")] = 3,
     n: Answers = None,
     prompts: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=MAX_COUNT,
-            help="How many a round takes, each the next ones; all if not given.",
+            help="How many prompts a round takes, each the next ones; default: all.",
         ),
     ] = None,
     margin: Margin = 0.0,
@@ -168,14 +166,15 @@ def rounds(
 ) -> None:
     """On-policy rounds: draw, judge, train, and again from the new policy.
 
-    The same command again goes on where it was: what is whole is passed over. With --judge votes
-    a round stops when it has drawn, and goes on when you have voted.
+    The same command again goes on where it was: what is whole is passed over.
+    With --judge votes a round stops when it has drawn, and goes on when you have
+    voted.
 
     Example:  dpo-lite rounds quickstart-1 --reward reward-quickstart-1 --rounds 3
     Example:  dpo-lite rounds quickstart-1 --judge votes --prompts 20
     """
     from dpo_lite.runs.folder import open_run
-    from dpo_lite.runs.studies import Study
+    from dpo_lite.runs.studies import rounds_from
     from dpo_lite.runs.system import listen
 
     first = open_run(run, runs)
@@ -196,25 +195,25 @@ def rounds(
     )
     if threading.current_thread() is threading.main_thread():
         listen()
-    study = Study(first.path.parent / f"{first.name}.rounds")
+    study = rounds_from(first.name, first.path.parent)
     facts = {"first": first.name, "rounds": count, "by": by}
     command = ["dpo-lite", *sys.argv[1:]]
-    with study.at_work(command, **facts) as notes, progress_bar(console) as shown:
+    with study.at_work(command, **facts) as notes, open_bars(console) as shown:
 
         def told(text: str) -> None:
             notes.doing(text)
             say(text)
 
         def bar(what: str, total: int) -> Callable[[int], None]:
-            task: Any = shown.add_task(what, total=total, note="")
-            counts: list[int] = []
+            advance, done = shown(what, total), 0
 
-            def advance(count: int) -> None:
-                shown.advance(task, count)
-                counts.append(count)
-                notes.doing(f"{what} {sum(counts):,} of {total:,}")
+            def both(count: int) -> None:
+                nonlocal done
+                advance(count)
+                done += count
+                notes.doing(f"{what} {done:,} of {total:,}")
 
-            return advance
+            return both
 
         try:
             done = go(first, asked, told, bar)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dpo_lite.cli.common import RunsFolder, app, console, say
+from dpo_lite.cli.common import FullBase, RunName, RunsFolder, app, console, say
 from dpo_lite.errors import UserError
 from dpo_lite.imports import quick_imports
 from dpo_lite.runs.progress import doing
@@ -21,15 +21,15 @@ KINDS = ("peft", "gguf", "gguf-adapter", "vllm")
 
 @app.command()
 def export(
-    run: str,
+    run: RunName,
     out: Annotated[
         Path | None, typer.Argument(help="A new folder; default: exports/RUN-KIND.")
     ] = None,
     to: Annotated[
         str,
         typer.Option(
-            help="peft: the adapter. gguf: a model for llama.cpp, Ollama, LM Studio. gguf-adapter:"
-            " LoRA for llama.cpp. vllm: LoRA for vLLM and SGLang."
+            help="peft: the adapter at --strength. gguf: a model for llama.cpp, Ollama, LM Studio."
+            " gguf-adapter: LoRA for llama.cpp. vllm: LoRA for vLLM and SGLang."
         ),
     ] = "peft",
     quant: Annotated[
@@ -38,12 +38,10 @@ def export(
     strength: Annotated[
         float | None,
         typer.Option(
-            help="What the adapter adds is multiplied by it: 1 leaves it as it is (--to peft)."
+            help="With --to peft: what the adapter adds is multiplied by it; 1 leaves it as it is."
         ),
     ] = None,
-    base: Annotated[
-        str | None, typer.Option(help="The 16-bit base, where it is not the recipe's.")
-    ] = None,
+    base: FullBase = None,
     measure: Annotated[
         bool,
         typer.Option("--measure/--no-measure", help="Score held-out rows before and after."),
@@ -51,8 +49,8 @@ def export(
     llama_cpp: Annotated[
         Path | None,
         typer.Option(
-            help="Your llama.cpp's folder: its converter and quantiser write --to gguf then, of"
-            " more architectures and levels."
+            help="Your llama.cpp's folder: with --to gguf its converter and quantiser write the"
+            " files, of more architectures and levels."
         ),
     ] = None,
     runs: RunsFolder = "runs",

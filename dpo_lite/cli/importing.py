@@ -16,18 +16,22 @@ from dpo_lite.errors import UserError
 @app.command(name="import")
 def import_(
     file: Annotated[str, typer.Argument(help="A YAML file of that program.")],
-    to: Annotated[str | None, typer.Option(help="The recipe to write; default: print it.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="A file to write, or a name in my-recipes/; default: print it."),
+    ] = None,
+    to: Annotated[str | None, typer.Option(hidden=True)] = None,  # the second word as it once was
 ) -> None:
     """Turn a configuration of TRL, LLaMA-Factory, axolotl or ms-swift into a recipe.
 
-    Each key is listed: taken, the same by default, or not had with why. Look at all of them.
+    Each key is listed: taken, the same by default, or left out and why. Look at
+    all of them.
 
-    Example:  dpo-lite import dpo.yaml --to my-recipes/mine.yaml
+    Example:  dpo-lite import dpo.yaml mine
     """
     import yaml
 
-    from dpo_lite.files import write_text
-    from dpo_lite.recipe import parse_yaml, validate_recipe
+    from dpo_lite.recipe import library, parse_yaml, validate_recipe
     from dpo_lite.recipe.imported import LEFT, OURS, imported
     from dpo_lite.recipe.loading import dump_yaml
 
@@ -55,11 +59,8 @@ def import_(
     if missing:
         say("data.train  not said there in a way that is understood; set it for pairs.jsonl")
     text = f"# Made of {path.name}\n\n{dump_yaml(values)}"
-    if to is None:
+    where = recipe or to
+    if where is None:
         say(f"\n{text}")
         return
-    if Path(to).exists():
-        raise UserError(f"{to} exists; choose another name by --to.")
-    Path(to).parent.mkdir(parents=True, exist_ok=True)
-    write_text(Path(to), text)
-    say(f"\nwritten:  dpo-lite check {to}")
+    say(f"\nwritten:  dpo-lite check {library.save_as(text, where)}")

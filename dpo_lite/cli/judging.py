@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dpo_lite.bounded import MAX_COUNT, MAX_SEED, MAX_TOKENS
-from dpo_lite.cli.common import RunsFolder, app, console, finite
+from dpo_lite.bounded import MAX_COUNT
+from dpo_lite.cli.common import Longest, RunsFolder, Seed, app, console, finite
 from dpo_lite.errors import UserError
 from dpo_lite.imports import quick_imports
 from dpo_lite.report.words import bars, counted
-from dpo_lite.runs.progress import doing, progress_bar
+from dpo_lite.runs.progress import doing, open_bars
 
 HALF = 12  # bins of the histogram on each side of zero
 
@@ -43,7 +43,7 @@ def score(
     Of a policy it is the implicit reward β·log(π/π_ref), of a reward model what its head says.
 
     Example:  dpo-lite score quickstart-1 builtin:myths:topics --out scores.jsonl
-    Example:  dpo-lite score user/some-dpo-lora pairs.jsonl model.quantization=none
+    Example:  dpo-lite score user/some-lora pairs.jsonl model.quantization=none
     """
     from dpo_lite.evaluate.judge import judge_recipe
 
@@ -65,9 +65,9 @@ def score(
         judge = load_judge(recipe, adapter)
         rows = encode_rows(recipe, judge.encoder, spinner.update)
         spinner.stop()
-        with progress_bar(stderr) as bar:
-            task = bar.add_task("scoring", total=len(rows.table), note="")
-            scores = score_source(judge, rows, stderr.print, lambda n: bar.advance(task, n))
+        with open_bars(stderr) as bar:
+            told = bar("scoring", len(rows.table))
+            scores = score_source(judge, rows, stderr.print, told)
     _print_scores(scores, show)
     if out:
         count = scores.write(out)
@@ -153,12 +153,14 @@ def best(
     source: Annotated[
         Literal["reference", "policy"], typer.Option("--from", help="Who answers.")
     ] = "reference",
-    temperature: Annotated[float, typer.Option(min=0.01, max=100.0, callback=finite)] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(min=0.01, max=100.0, callback=finite, help="1 is the model's own.")
+    ] = 1.0,
     top_p: Annotated[
         float, typer.Option(min=0.01, max=1.0, callback=finite, help="1 is off.")
     ] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=MAX_TOKENS)] = 64,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED)] = 0,
+    max_new_tokens: Longest = 64,
+    seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option(help="Add prompt, responses and scores as JSON lines.")
     ] = None,

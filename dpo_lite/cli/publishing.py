@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dpo_lite.cli.common import RunsFolder, app, console
+from dpo_lite.cli.common import FullBase, RunName, RunsFolder, app, console
 from dpo_lite.imports import quick_imports
 from dpo_lite.runs.progress import doing
 
@@ -21,8 +21,10 @@ Checkpoint = Annotated[
 
 @app.command()
 def push(
-    run: str,
-    repo: Annotated[str | None, typer.Option(help="user/name on the Hub.")] = None,
+    run: RunName,
+    repo: Annotated[
+        str | None, typer.Option(help="user/name on the Hub; default: hub.repo.")
+    ] = None,
     base_id: BaseId = None,
     checkpoint: Checkpoint = None,
     private: Annotated[
@@ -99,11 +101,9 @@ def whoami() -> None:
 
 @app.command()
 def merge(
-    run: str,
+    run: RunName,
     out: Annotated[Path, typer.Argument(help="A new folder for the merged model.")],
-    base: Annotated[
-        str | None, typer.Option(help="The 16-bit base, where it is not the recipe's.")
-    ] = None,
+    base: FullBase = None,
     checkpoint: Checkpoint = None,
     measure: Annotated[
         bool,
@@ -112,10 +112,10 @@ def merge(
         ),
     ] = True,
     gguf_ready: Annotated[
-        bool, typer.Option("--gguf-ready", help="Leave what llama.cpp's converter needs.")
+        bool, typer.Option("--gguf-ready", help="Also leave what llama.cpp's converter needs.")
     ] = False,
     modelfile: Annotated[
-        bool, typer.Option("--modelfile", help="Also a Modelfile for Ollama (and --gguf-ready).")
+        bool, typer.Option("--modelfile", help="Also a Modelfile for Ollama; with it --gguf-ready.")
     ] = False,
     runs: RunsFolder = "runs",
 ) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dpo_lite.cli.common import Overrides, app, console, say
-from dpo_lite.errors import UserError
-from dpo_lite.files import write_text
+from dpo_lite.cli.common import Overrides, RecipeName, app, console, say
 from dpo_lite.names import last_name
 
 recipes_app = typer.Typer(
@@ -73,9 +70,9 @@ def _facts(entry) -> dict[str, Any]:
 
 @recipes_app.command("cp")
 def recipes_cp(
-    name: str,
+    name: RecipeName,
     file: Annotated[
-        str | None, typer.Argument(help="A file, or a name in my-recipes/ (default: my-NAME).")
+        str | None, typer.Argument(help="A file, or a name in my-recipes/; default: my-NAME.")
     ] = None,
     overrides: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
@@ -97,22 +94,17 @@ def recipes_cp(
     if overrides:
         load_recipe(source, overrides)  # says what is wrong with them
         text = override_text(text, overrides, say)
-    if file is None or file == Path(file).stem:
-        own = file or library.free_name(source.stem)
-        target = library.save_own(library.renamed(text, source.stem, own), own, overwrite=force)
-    else:
-        target = Path(file)
-        if target.exists() and not force:
-            raise UserError(f"{target} exists; choose another name or remove it first.")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_text(target, library.renamed(text, source.stem, str(target)))
+    own = file or library.free_name(source.stem)
+    target = library.save_as(library.renamed(text, source.stem, own), own, overwrite=force)
     console.print(f"{source.name} → {target};  dpo-lite train {target}", markup=False)
 
 
 @recipes_app.command("diff")
 def recipes_diff(
-    file: str,
-    shipped: Annotated[str | None, typer.Argument(help="Compare with this one.")] = None,
+    file: RecipeName,
+    shipped: Annotated[
+        str | None, typer.Argument(help="The recipe to compare with; default: where it comes from.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """The keys in which a recipe differs from the shipped one that it comes from.

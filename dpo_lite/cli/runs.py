@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from dpo_lite.cli.common import RunsFolder, app, console, say
+from dpo_lite.cli.common import RunName, RunsFolder, app, console, say
 
 runs_app = typer.Typer(
     help="List, show, stop, rename and delete runs.  Example:  dpo-lite runs show quickstart-1"
@@ -23,9 +23,12 @@ STYLES = {"good": "green", "warn": "yellow", "bad": "red", "info": "dim"}
 @runs_app.callback(invoke_without_command=True)
 def runs(
     context: typer.Context,
-    folder: Annotated[str, typer.Option("--runs")] = "runs",
+    folder: Annotated[str, typer.Option("--runs", help="Where the runs are.")] = "runs",
     every: Annotated[
-        bool, typer.Option("--all", help=f"Also those before the newest {NEWEST}.")
+        bool,
+        typer.Option(
+            "--all", help=f"All of them, not the newest {NEWEST} and those at work alone."
+        ),
     ] = False,
 ) -> None:
     """The runs, newest first, read from disk.
@@ -87,9 +90,9 @@ def in_columns(rows: list[list[str]], left: int, right: int, gap: int) -> str:
 
 @runs_app.command()
 def show(
-    run: str,
+    run: RunName,
     lines: Annotated[
-        int, typer.Option(min=0, max=10_000, help="So many last lines of the log.")
+        int, typer.Option(min=0, max=10_000, help="How many last lines of the log.")
     ] = 10,
     runs: RunsFolder = "runs",
 ) -> None:
@@ -157,7 +160,7 @@ def _print_steps(rlhf_run) -> None:
 
 
 @runs_app.command()
-def stop(run: str, runs: RunsFolder = "runs") -> None:
+def stop(run: RunName, runs: RunsFolder = "runs") -> None:
     """Finish the update, save and stop; twice breaks off.
 
     Example:  dpo-lite runs stop quickstart-1
@@ -169,7 +172,11 @@ def stop(run: str, runs: RunsFolder = "runs") -> None:
 
 
 @runs_app.command()
-def rename(run: str, name: str, runs: RunsFolder = "runs") -> None:
+def rename(
+    run: RunName,
+    name: Annotated[str, typer.Argument(help="Its new name.")],
+    runs: RunsFolder = "runs",
+) -> None:
     """Give a run another name.
 
     Example:  dpo-lite runs rename quickstart-1 gentle
@@ -182,7 +189,7 @@ def rename(run: str, name: str, runs: RunsFolder = "runs") -> None:
 
 @runs_app.command()
 def delete(
-    run: str,
+    run: RunName,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     runs: RunsFolder = "runs",
 ) -> None:

@@ -10,17 +10,21 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dpo_lite.cli.common import app, console, say
+from dpo_lite.cli.common import RecipeName, app, console, say
 
 
 @app.command()
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="A recipe's file or name.")],
+    recipe: RecipeName,
     overrides: Annotated[
-        list[str], typer.Argument(help="Changes; with commas it is a key that is swept.")
+        list[str],
+        typer.Argument(
+            help="Changes to the recipe; a key of several values, with commas between, is swept."
+        ),
     ],
     name: Annotated[
-        str | None, typer.Option(help="Of the sweep; default: the recipe's and the keys'.")
+        str | None,
+        typer.Option(help="Name of the sweep; default: made of the recipe's and the keys'."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
 ) -> None:
@@ -28,8 +32,8 @@ def sweep(
 
     The same command again goes on where it was: finished runs are passed over.
 
-    Example:  dpo-lite sweep quickstart train.beta=0.03,0.1,0.3 train.lr=1e-4,2e-4
-    Example:  dpo-lite sweep qwen3-4b train.beta=0.05,0.1 eval.sample_steps=50 --dry-run
+    Example:  dpo-lite sweep quickstart train.beta=0.03,0.1,0.3
+    Example:  dpo-lite sweep qwen3-4b train.beta=0.05,0.1 --dry-run
     """
     from dpo_lite.studies.sweep import plan_sweep, run_sweep
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpo_lite.bounded import MAX_COUNT, MAX_SEED
-from dpo_lite.cli.common import RunsFolder, app, console, say
+from dpo_lite.cli.common import RunName, RunsFolder, app, console, say
 from dpo_lite.errors import UserError
 from dpo_lite.imports import quick_imports
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @app.command("eval")
 def evaluate(
-    run: str,
+    run: RunName,
     suite: Annotated[
         str | None,
         typer.Option(
@@ -26,7 +26,7 @@ def evaluate(
         ),
     ] = None,
     forgetting: Annotated[
-        bool, typer.Option("--forgetting", help="The same as forgetting in --suite.")
+        bool, typer.Option("--forgetting", help="As `--suite forgetting`.")
     ] = False,
     limit: Annotated[
         int | None, typer.Option(min=1, max=MAX_COUNT, help="The first N items of each task.")
@@ -55,8 +55,8 @@ def evaluate(
 ) -> None:
     """Score a run's adapter on its held-out sets again, or on tasks that others know.
 
-    With --suite each task is asked twice, as reference and as policy. The same command again asks
-    what is missing.
+    With --suite each task is asked twice, as reference and as policy. The same
+    command again asks what is missing.
 
     Example:  dpo-lite eval quickstart-1
     Example:  dpo-lite eval quickstart-1 --suite arc_easy,ifeval --limit 200

@@ -25,7 +25,10 @@ def train(
     ] = None,
     anyway: Annotated[
         bool,
-        typer.Option("--anyway", help="With --resume: also where the run would be another one."),
+        typer.Option(
+            "--anyway",
+            help="With --resume: go on although recipe, data or versions are others by now.",
+        ),
     ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Train in the background; the terminal may close.")
@@ -87,7 +90,8 @@ def _start(recipe: str, overrides: list[str], verbose: bool):
 
 def _resume(name: str, anyway: bool):
     """Also what a detached run is: it can be stopped from its first moment on."""
-    from dpo_lite.runs.folder import Watched, open_run, recorded
+    from dpo_lite.runs.folder import open_run
+    from dpo_lite.runs.watched import Watched, recorded
 
     _listen()
     run = open_run(name)

@@ -1,8 +1,5 @@
 """Several adapters answer one prompt at once: a row of the batch each, one forward pass for all.
 
-A layer of a mixture may see all rows' tokens in a row, which still says whose they are. Behind a
-router it does not, so adapters of experts answer one after the other, a pass for each.
-
 All columns draw from the same noise (Gumbel-max: the token with the highest log p / T + g, one g
 per step and token for all rows). So equal models give equal text at any temperature, and models
 that differ little mostly differ little in what they say. A column may also be a mixture of two
@@ -11,24 +8,18 @@ adapters (dpo_lite.compare.mixing), which takes a row for each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
-from peft.utils.other import AuxiliaryTrainingWrapper
 
+from dpo_lite.compare.adapter_rows import adapter_rows, together
 from dpo_lite.compare.mixing import Mix, Mixer
-from dpo_lite.data.packing import pad
 from dpo_lite.errors import UserError
-from dpo_lite.model.experts import expert_modules
 from dpo_lite.model.generation import end_ids, may_share_a_batch, plain_generation
-from dpo_lite.model.precision import dtype_of
-from dpo_lite.model.scoring import causal_lm, response_token_logps, scoring_context
+from dpo_lite.model.scoring import causal_lm
 from dpo_lite.model.step_graph import steps_recorded
-from dpo_lite.model.targets import EXPERTS, plain_name
 
 
 @dataclass(frozen=True)
@@ -54,46 +45,6 @@ class Answer:
     ids: list[int]
     ended: bool
     moved: float | None = None
-
-
-@contextmanager
-def adapter_rows(model: PeftModel, names: Sequence[str]) -> Iterator[None]:
-    """Inside, row i of every batch wears the adapter ``names[i]``; BASE is none.
-
-    PEFT's own hooks give every layer one name per row of the batch. A layer that sees tokens of
-    all rows in a row, as shared experts do, needs one per token.
-    """
-
-    def name_rows(module, arguments, options):
-        seen = len(arguments[0])
-        if len(set(names)) == 1:
-            return arguments, options | {"adapter_names": [names[0]] * seen}
-        if seen % len(names):
-            raise ValueError(f"{seen} tokens are not those of {len(names)} rows")
-        each = seen // len(names)
-        return arguments, options | {"adapter_names": [n for n in names for _ in range(each)]}
-
-    hooks = [
-        module.register_forward_pre_hook(name_rows, with_kwargs=True)
-        for module in model.modules()
-        if isinstance(module, (LoraLayer, AuxiliaryTrainingWrapper))
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def together(model: PeftModel, names: Sequence[str]) -> bool:
-    """Whether rows may wear these adapters in one pass: none of them lies behind a router."""
-    fused = tuple(plain_name(name) for name in expert_modules(causal_lm(model)))
-    return len(set(names)) == 1 or not any(
-        isinstance(module, LoraLayer)
-        and set(names) & {*module.lora_A}
-        and (plain_name(path) in fused or f".{EXPERTS}." in path)
-        for path, module in causal_lm(model).named_modules()
-    )
 
 
 @torch.no_grad()
@@ -198,60 +149,6 @@ def _rows_of(names: Sequence[str | Mix]) -> list[str]:
         for name in names
         for row in ((name.policy, name.reference) if isinstance(name, Mix) else (name,))
     ]
-
-
-@torch.no_grad()
-def token_rewards(
-    model: PeftModel,
-    prompt_ids: Sequence[int],
-    answers: Sequence[Sequence[int]],
-    policy: str,
-    reference: str,
-    beta: float,
-) -> list[list[float]]:
-    """beta * (log pi - log pi_ref) of every token of every answer; their sum is the reward.
-
-    ``policy`` and ``reference`` are adapter names; both score in the same forward pass if they can.
-    """
-    scored = [list(ids) for ids in answers if len(ids)]
-    if not scored:
-        return [[] for _ in answers]
-    if together(model, [policy, reference]):
-        names = [policy] * len(scored) + [reference] * len(scored)
-        own, held_to = _logps(model, prompt_ids, scored + scored, names).chunk(2)
-    else:
-        own, held_to = (
-            _logps(model, prompt_ids, scored, [name] * len(scored)) for name in (policy, reference)
-        )
-    rewards = iter((beta * (own - held_to)).split([len(ids) for ids in scored]))
-    return [next(rewards).tolist() if len(ids) else [] for ids in answers]
-
-
-def _logps(
-    model: PeftModel, prompt_ids: Sequence[int], answers: list[list[int]], names: Sequence[str]
-) -> torch.Tensor:
-    """Log-probabilities of all tokens of the answers in a row, answer i by adapter ``names[i]``."""
-    batch = pad([{"prompt_ids": list(prompt_ids), "response_ids": answers}]).to(model.device)
-    was_training = model.training
-    model.eval()
-    try:
-        with adapter_rows(model, names), scoring_context(model, batch, dtype_of(model)):
-            return response_token_logps(model, batch, "plain").cpu()
-    finally:
-        model.train(was_training)
-
-
-def token_texts(tokenizer, ids: Sequence[int]) -> list[str]:
-    """The text that each token adds; a character of several tokens belongs to the last of them."""
-    texts, before = [], ""
-    for count in range(1, len(ids) + 1):
-        now = tokenizer.decode(ids[:count])
-        if now.endswith("\ufffd") and count < len(ids):
-            texts.append("")
-            continue
-        texts.append(now[len(before) :])
-        before = now
-    return texts
 
 
 class _Rows:

@@ -9,14 +9,16 @@ from typing import Any
 from peft import PeftModel
 
 from dpo_lite.compare.columns import POLICY, REFERENCE, Column, columns
-from dpo_lite.compare.lockstep import Answer, Sampling, answer, token_rewards, token_texts
+from dpo_lite.compare.lockstep import Answer, Sampling, answer
 from dpo_lite.compare.mixing import Mix
 from dpo_lite.compare.stopping import stopping
+from dpo_lite.compare.token_rewards import token_rewards, token_texts
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base, load_tokenizer, position_limit
 from dpo_lite.model.expert_adapter import BASE
+from dpo_lite.model.saved_adapter import add_saved
 from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.recipe import ModelSection, Recipe, load_recipe
 from dpo_lite.runs.folder import Run
@@ -67,7 +69,7 @@ class SharedBase:
         self.made += 1
         name = f"column{self.made}"
         try:
-            roles.add_saved(self.model, column.adapter, name, head=False, trained=False)
+            add_saved(self.model, column.adapter, name, head=False, trained=False)
         except (ValueError, OSError, RuntimeError) as error:
             raise UserError(
                 f"{column.label}: {column.adapter} does not load on this base: "

@@ -89,6 +89,7 @@ SCORING = Algorithm(
         "dpo_lite.model.base_copies",
         "dpo_lite.model.branches",
         "dpo_lite.model.brought",
+        "dpo_lite.model.chance",
         "dpo_lite.model.cpu_kernels",
         "dpo_lite.model.dora",
         "dpo_lite.model.expert_adapter",
@@ -110,6 +111,7 @@ SCORING = Algorithm(
         "dpo_lite.model.own_start",
         "dpo_lite.model.precision",
         "dpo_lite.model.roles",
+        "dpo_lite.model.saved_adapter",
         "dpo_lite.model.scoring",
         "dpo_lite.model.sharding",
         "dpo_lite.model.suited",
@@ -123,7 +125,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="e29ed5fe8f05006b07ecf585b93fa736d837b6a2a02baf37854a26af5b058d97",
+    recorded="d8574137378a19f05c8a670a3087e79794b02af5264c076685221ddcdd1afab7",
 )
 
 FOREST = Algorithm(
@@ -144,7 +146,7 @@ FOREST = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="0871e1e5754e22cd84922ed4d762339464a64a3f0587eb9e6b65cf9e807364ad",
+    recorded="e537c57cd10cafbd92cd18c918618ce16acfd6130fbe25c4ec16c7171ab2e010",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)

@@ -8,7 +8,7 @@ has moved away from what the base knew; held-out answers cannot show that.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from dpo_lite.evaluate.continuations import Ids, Pair, Scorer
 from dpo_lite.evaluate.paired import perplexity, perplexity_change
 from dpo_lite.model import roles
 from dpo_lite.model.base import BUILTIN, base_location
+from dpo_lite.runs.progress import Bar
 
 FORGETTING = "forgetting"
 WIKITEXT = "wikitext"  # the harness's task of that name
 WINDOW = 1024  # tokens; longer paragraphs are scored in parts, each behind one token
-Bar = Callable[[str, int], Callable[[int], None]]
 
 
 def ground_of(name: str, base: str) -> Path | None:

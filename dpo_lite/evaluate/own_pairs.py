@@ -5,29 +5,24 @@ learned again from what it does then (Xu et al. 2023, arXiv:2312.16682; Guo et a
 arXiv:2402.04792). The judge is a reward, as PPO's, or a language model that compares the answers
 (dpo_lite.evaluate.preferences).
 
-The file grows batch by batch, each drawn from random numbers that follow from the seed and its
-number: one that was left in the middle goes on to the same lines. What decides them stands in a
-file beside it.
+The file (dpo_lite.evaluate.drawn_file) grows batch by batch, each drawn from random numbers that
+follow from the seed and its number: one that was left in the middle goes on to the same lines.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from datasets import Dataset
 
-from dpo_lite.data.encoding import reading_of
-from dpo_lite.data.glance import glance
-from dpo_lite.data.held_out_sets import HELD_OUT_SHARE
-from dpo_lite.data.sources import read_source
-from dpo_lite.errors import UserError, disk_faults_told
+from dpo_lite.errors import disk_faults_told
+from dpo_lite.evaluate.drawn_file import Tally, note, replies_of, so_far
 from dpo_lite.evaluate.preferences import best_and_worst
-from dpo_lite.files import read_json, write_json, write_text
 from dpo_lite.judge.questions import conversation_of
 from dpo_lite.judge.replies import Judge, open_judge
 from dpo_lite.model import roles
@@ -36,33 +31,14 @@ from dpo_lite.model.base import load_base
 from dpo_lite.model.device_memory import halving
 from dpo_lite.model.generation import BATCH
 from dpo_lite.model.identity import files_hash
-from dpo_lite.recipe import DataSection, HeldOutSource, Recipe, validate_recipe
-from dpo_lite.tasks import TASKS
+from dpo_lite.recipe import Recipe
 from dpo_lite.training.loaded import Loaded, how_to_score
 from dpo_lite.training.ppo import draw_answers
 from dpo_lite.training.ppo_evaluation import Ruler, ruler_of, unrewarded
 from dpo_lite.training.recipe_data import load_data
 
-LEARNS = "dpo"  # the task of a round's training
 By = Literal["reward", "model", "votes"]  # a judge that compares them, or a vote of yours
 PROMPTS_AT_ONCE = 16  # of a batch, after which the lines are written
-
-
-@dataclass
-class Tally:
-    """What became of the prompts: every one is counted once."""
-
-    pairs: int = 0
-    alike: int = 0  # best and worst no further apart than the margin
-    unfinished: int = 0  # fewer than two different answers that came to their end
-    tools: int = 0  # a prompt that names tools, which a row of this kind cannot
-    unread: int = 0  # a judge that was to compare them did not say
-    rewards: float = 0.0  # sum over all answers
-    answers: int = 0  # that had one; none where they are compared
-
-    @property
-    def mean_reward(self) -> float | None:
-        return self.rewards / self.answers if self.answers else None
 
 
 @dataclass(frozen=True)
@@ -85,70 +61,6 @@ class Drawing:
     first: int = 0  # which of the data's prompts they begin with
     judge: Judge | None = None
     ballots: bool = False  # two answers to each prompt, for a vote of yours, and no rewards
-
-
-def drawing_recipe(recipe: Recipe, adapter: Path, ppo: dict[str, Any], seed: int) -> Recipe:
-    """The run's recipe as one that draws: its base, data and judge, the adapter, and who rewards.
-
-    ``ppo``: reward, answers and max_new_tokens of the section of that name.
-    """
-    values = recipe.model_dump(include={"model", "data", "judge"}, exclude_unset=True)
-    values["model"] = values.get("model", {}) | {"adapter": str(adapter)}
-    values["data"].pop("pairs", None)
-    return validate_recipe(
-        values
-        | {"task": "ppo", "ppo": {"estimator": "rloo"} | ppo, "train": {"seed": seed}}
-        | {"run": {"folder": recipe.run.folder}},
-        "the drawing",
-    )
-
-
-def recipe_of_pairs(recipe: Recipe, adapter: Path, out: Path) -> Recipe:
-    """The round's training: DPO on the pairs, from the adapter that drew them and held to it.
-
-    Held out is what the run held out; loss and learning rate are the run's, where it was DPO too.
-    """
-    include = {"model", "eval"} | ({"train"} if TASKS[recipe.task] is TASKS[LEARNS] else set())
-    values = recipe.model_dump(mode="json", include=include, exclude_unset=True)
-    values["model"] = values.get("model", {}) | {"adapter": str(adapter)}
-    shared = recipe.data.model_dump(
-        include={"template", "max_length", "revision", "encoding", "strip_prompt"}
-    )
-    values["data"] = {"train": str(out), "eval": _held_out(recipe.data)} | shared
-    if recipe.data.raw:
-        values["data"]["format"] = "raw"
-    own = {"task": LEARNS, "reference": "start", "run": {"folder": recipe.run.folder}}
-    return validate_recipe(values | own, "the next round")
-
-
-def _held_out(data: DataSection) -> list[str | dict[str, Any]] | None:
-    """What a run holds out as sources that are the same beside other training data, each with its
-    own format and columns: splits by their whole names, a share of its prompts as such. Those of
-    which no two answers are compared are left out.
-    """
-    reading = reading_of(data)
-    first = read_source(data.sources[0].source, data.revision, reading)
-    parts = data.held_out
-    if parts is None:
-        own = data.sources[0].model_dump(include={"format", "columns"})
-        parts = [HeldOutSource(source=name, **own) for name in first.held_out_splits]
-    found = [
-        part.model_copy(update={"source": first.sibling(part.source)})
-        if part.source in first.splits
-        else part
-        for part in parts
-    ]
-    if share := data.eval_share or (0.0 if found else HELD_OUT_SHARE):
-        sources = [part.model_dump(exclude={"weight"}) for part in data.sources]
-        found += [HeldOutSource(**source, share=share) for source in sources]
-    pairs: list[str | dict[str, Any]] = []
-    for part in found:
-        seen = glance(read_source(part.source, data.revision, reading), part.columns, part.format)
-        if seen.first is not None and len(seen.first.responses) > 1:
-            own = part.model_dump(exclude_none=True)
-            own = {key: value for key, value in own.items() if (key, value) != ("format", "auto")}
-            pairs.append(own if len(own) > 1 else part.source)
-    return pairs or None
 
 
 def load_drawing(
@@ -189,7 +101,7 @@ def draw_pairs(
     """
     prompts, seed = drawing.prompts, drawing.recipe.train.seed
     settings = _settings(drawing, margin)
-    tally, start = _so_far(out, settings)
+    tally, start = so_far(out, settings)
     progress(start)
     for first in range(start, len(prompts), PROMPTS_AT_ONCE):
         batch = [dict(prompts[i]) for i in range(first, min(first + PROMPTS_AT_ONCE, len(prompts)))]
@@ -197,7 +109,7 @@ def draw_pairs(
         with disk_faults_told():
             with open(out, "a", encoding="utf-8") as file:
                 file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            _note(out, settings, tally, first + len(batch))
+            note(out, settings, tally, first + len(batch))
         progress(len(batch))
     return tally
 
@@ -306,22 +218,6 @@ def _row(drawing: Drawing, example: dict[str, Any], found: Picked) -> dict[str, 
     } | rewards
 
 
-# --- a drawing that goes on -----------------------------------------------------------------------
-
-
-def files_of(out: Path) -> list[Path]:
-    """A drawing's lines, what is known of it, and what a judge replied."""
-    return [out, _beside(out), replies_of(out)]
-
-
-def replies_of(out: Path) -> Path:
-    return out.with_name(f"{out.stem}.judge.jsonl")
-
-
-def _beside(out: Path) -> Path:
-    return out.with_name(out.name + ".json")
-
-
 def _settings(drawing: Drawing, margin: float) -> dict[str, Any]:
     """All that decides the lines."""
     recipe = drawing.recipe
@@ -351,29 +247,3 @@ def _judged_by(drawing: Drawing) -> dict[str, Any]:
     return {"judge": section.model_dump(mode="json", include=keys)} | (
         {"compared": True} if drawing.judge else {}
     )
-
-
-def _note(out: Path, settings: dict[str, Any], tally: Tally, done: int) -> None:
-    place = {"done": done, "bytes": out.stat().st_size}
-    write_json(_beside(out), {"drawn_by": settings} | place | asdict(tally))
-
-
-def _so_far(out: Path, settings: dict[str, Any]) -> tuple[Tally, int]:
-    """The tally and the number of prompts that are done; what was written behind them is cut off.
-
-    Raises UserError where the file is of another drawing, or of none.
-    """
-    note = read_json(_beside(out))
-    if note is None:
-        if out.exists() and out.stat().st_size:
-            raise UserError(f"{out} exists; choose another name or remove it first.")
-        return Tally(), 0
-    if note["drawn_by"] != settings:
-        changed = ", ".join(k for k, v in settings.items() if note["drawn_by"].get(k) != v)
-        raise UserError(f"{out} was drawn with another {changed}; choose another name.")
-    kept = out.read_bytes()[: note["bytes"]] if out.exists() else b""
-    if len(kept) < note["bytes"]:
-        raise UserError(f"{out} is shorter than it was; remove it and {_beside(out)}.")
-    with disk_faults_told():
-        write_text(out, kept.decode())
-    return Tally(**{key: note.get(key, 0) for key in asdict(Tally())}), note["done"]

@@ -7,6 +7,7 @@ One load of the base serves both, so the two differ in nothing but the adapter.
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 import random
@@ -17,13 +18,12 @@ from typing import Any
 
 from dpo_lite.errors import UserError, memory_ran_out
 from dpo_lite.evaluate.paired import changed, mean_change, outcomes, perplexity_change
+from dpo_lite.runs.progress import Bar
 
 ROLES = ("reference", "policy")
 ITERATIONS = 1000  # of a bootstrap, where a standard error has no formula
 # The harness's own, so that without a seed the few-shot examples are those of its command line.
 OWN_SEED, OWN_RANDOM_SEED = 1234, 0
-
-Bar = Callable[[str, int], Callable[[int], None]]  # what is done and of how many: what advances it
 
 
 @dataclass(frozen=True)
@@ -139,17 +139,24 @@ def _faults_told(name: str, work: Callable[[], Any]) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without a bar of the harness's own, and without processes beside ours for a bootstrap."""
+    """Without a bar or a line of the harness's own, and without processes beside ours for a
+    bootstrap."""
+    import lm_eval.api.metrics as metrics
     import lm_eval.api.task as tasks
 
-    bars = tasks.tqdm
+    bars, bootstrap = tasks.tqdm, metrics.bootstrap_stderr
     alone = os.environ.get("DISABLE_MULTIPROC")
-    tasks.tqdm = lambda items, *_, **__: items
+
+    def unheard(*arguments, **options):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return bootstrap(*arguments, **options)
+
+    tasks.tqdm, metrics.bootstrap_stderr = (lambda items, *_, **__: items), unheard
     os.environ["DISABLE_MULTIPROC"] = "1"
     try:
         yield
     finally:
-        tasks.tqdm = bars
+        tasks.tqdm, metrics.bootstrap_stderr = bars, bootstrap
         if alone is None:
             del os.environ["DISABLE_MULTIPROC"]
 

@@ -21,6 +21,7 @@ from dpo_lite.model.adapter_files import WEIGHTS, judges_only, trained_adapter
 from dpo_lite.model.identity import files_hash
 from dpo_lite.recipe import load_recipe
 from dpo_lite.runs.folder import Run
+from dpo_lite.runs.progress import Bar
 from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.loaded import load_trained
@@ -28,7 +29,6 @@ from dpo_lite.training.recipe_data import load_data
 from dpo_lite.training.sampling import spread
 
 Answer = dict[str, Any]  # set, conversation, reference, policy
-Bar = Callable[[str, int], Callable[[int], None]]  # what is done and of how many: what advances it
 
 
 def settings_of(run: Run, prompts: int, max_new_tokens: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dpo_lite.export.gguf_file import need_gguf
 from dpo_lite.export.gguf_model import gguf_model
 from dpo_lite.export.plain_lora import DOWN, UP, plain
 from dpo_lite.export.run import source_of
-from dpo_lite.files import replaced, write_json
+from dpo_lite.files import new_folder, refuse_existing, write_json
 from dpo_lite.model.adapter_files import CONFIG, TOKENIZER, WEIGHTS, trained_adapter
 from dpo_lite.model.adapter_names import PREFIX
 from dpo_lite.model.base import base_location, load_config
@@ -42,7 +42,7 @@ def export_gguf_adapter(run: Run, out: Path, base: str | None = None) -> Written
     In fp32: what B holds after a short training is too small for fp16. Raises UserError where
     llama.cpp has no such adapter.
     """
-    _check_new(out)
+    refuse_existing(out)
     gguf = need_gguf()
     wanted, revision = source_of(run, base)
     adapter = plain(trained_adapter(run))
@@ -51,10 +51,9 @@ def export_gguf_adapter(run: Run, out: Path, base: str | None = None) -> Written
         base=wanted, revision=revision, quantization="none", trust_remote_code=trusted
     )
     names = gguf_model(load_config(section))
-    out.mkdir(parents=True)
     file = out / f"{run.name}-lora-F32.gguf"
-    with replaced(file) as partial:
-        writer = gguf.GGUFWriter(partial, names.architecture)
+    with new_folder(out):
+        writer = gguf.GGUFWriter(file, names.architecture)
         try:
             writer.add_type("adapter")
             writer.add_name(run.name)
@@ -81,7 +80,7 @@ def export_vllm(run: Run, out: Path, base: str | None = None) -> WrittenAdapter:
 
     Raises UserError for an adapter that they do not serve.
     """
-    _check_new(out)
+    refuse_existing(out)
     wanted, _ = source_of(run, base)
     source = trained_adapter(run)
     adapter = plain(source)
@@ -89,11 +88,11 @@ def export_vllm(run: Run, out: Path, base: str | None = None) -> WrittenAdapter:
     if rank is None:
         raise UserError(f"Rank {adapter.rank} is above vLLM's largest, {RANKS[-1]}; merge it.")
     served = wanted if is_public(wanted) else str(Path(base_location(wanted)).resolve())
-    out.mkdir(parents=True)
-    _save(adapter, served, out)
-    for name in TOKENIZER:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, out / name)
+    with new_folder(out):
+        _save(adapter, served, out)
+        for name in TOKENIZER:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, out / name)
     pair = f"{run.name}={out}"
     vllm = ["vllm", "serve", served, "--enable-lora", "--max-lora-rank", str(rank)]
     vllm += ["--lora-modules", pair]
@@ -103,11 +102,6 @@ def export_vllm(run: Run, out: Path, base: str | None = None) -> WrittenAdapter:
         vllm += ["--chat-template", str(out / TEMPLATE)]
         sglang += ["--chat-template", str(out / TEMPLATE)]
     return WrittenAdapter(out, [shlex.join(vllm), shlex.join(sglang)])
-
-
-def _check_new(out: Path) -> None:
-    if out.exists():
-        raise UserError(f"{out} exists; name a folder that does not.")
 
 
 def _save(adapter: Adapter, base: str, out: Path) -> None:

@@ -1,11 +1,12 @@
 """A merged model as GGUF by the user's own llama.cpp: its converter, and its quantiser after it.
 
-They know architectures and levels that are not written here. What they print goes to a log beside
-the files; a program that fails is one sentence with its last line.
+They know architectures and levels that are not written here. What they print goes to a log; a
+program that fails is one sentence with its last line.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -56,11 +57,14 @@ def find(folder: Path, names: Sequence[str]) -> LlamaCpp:
 
 
 def write(tools: LlamaCpp, merged: Path, files: dict[str, Path], say: Say) -> None:
-    """``files`` by level, all in one folder that exists; its llama.cpp.log has what was printed."""
-    log = next(iter(files.values())).parent / LOG
+    """``files`` by level, all in one folder that exists. What was printed lies in it as
+    llama.cpp.log; where a program fails, beside it, under the folder's name."""
+    folder = next(iter(files.values())).parent
+    log = folder.with_name(f"{folder.name}.{LOG}")
+    log.unlink(missing_ok=True)
     whole = {name: file for name, file in files.items() if name in BY_CONVERTER}
     if set(files) - set(whole) and "f16" not in whole:
-        whole["f16"] = log.with_name(".f16.gguf")
+        whole["f16"] = folder / ".f16.gguf"
     for name, file in whole.items():
         say(f"{name}: {CONVERTER}")
         line = [sys.executable, tools.converter, merged, "--outfile", file, "--outtype", name]
@@ -72,6 +76,7 @@ def write(tools: LlamaCpp, merged: Path, files: dict[str, Path], say: Say) -> No
             _run(QUANTISER, line, file, log)
     if "f16" in whole and "f16" not in files:
         whole["f16"].unlink()
+    os.replace(log, folder / LOG)
 
 
 def _run(program: str, line: Sequence[object], file: Path, log: Path) -> None:

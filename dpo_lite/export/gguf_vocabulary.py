@@ -115,7 +115,7 @@ def _parts(rules: Any, kind: str) -> Iterator[dict[str, Any]]:
     if not rules:
         return
     if rules["type"] == "Sequence":
-        for part in rules.get(kind) or rules.get("pretokenizers") or []:
+        for part in rules[kind]:
             yield from _parts(part, kind)
     else:
         yield rules

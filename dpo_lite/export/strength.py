@@ -19,7 +19,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from dpo_lite.errors import UserError
-from dpo_lite.files import write_json
+from dpo_lite.files import new_folder, refuse_existing, write_json
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import (
     CONFIG,
@@ -71,8 +71,7 @@ def export_run(
         raise UserError(judges_only(run.name, "name the run of a policy"))
     if not 0 < strength <= MOST:
         raise UserError(f"--strength is a number above 0 and up to {MOST:g}, not {strength:g}.")
-    if out.exists():
-        raise UserError(f"{out} exists; name a folder that does not.")
+    refuse_existing(out)
     made = at_strength(run, load_recipe(run.recipe_file), strength)
 
     def write() -> None:
@@ -130,13 +129,13 @@ def scaled(adapter: Adapter, strength: float) -> Adapter:
 
 
 def _write(made: Adapter, source: Path, out: Path) -> None:
-    out.mkdir(parents=True)
     tensors = {name: tensor.contiguous() for name, tensor in made.tensors.items()}
-    save_file(tensors, out / WEIGHTS, metadata={"format": "pt"})
-    write_json(out / CONFIG, made.config)
-    for name in TOKENIZER:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, out / name)
+    with new_folder(out):
+        save_file(tensors, out / WEIGHTS, metadata={"format": "pt"})
+        write_json(out / CONFIG, made.config)
+        for name in TOKENIZER:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, out / name)
 
 
 def _measured(run: Run, done: Exported, write: Callable[[], None], say: Say) -> Exported:

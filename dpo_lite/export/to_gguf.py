@@ -23,7 +23,7 @@ from dpo_lite.export.survived import (
     put_on,
     warning,
 )
-from dpo_lite.files import write_text
+from dpo_lite.files import new_folder, refuse_existing, write_text
 from dpo_lite.model.base import load_base, load_tokenizer
 from dpo_lite.model.device_memory import release
 from dpo_lite.model.precision import as_it_was_trained
@@ -59,8 +59,7 @@ def export_gguf(
     ``llama_cpp``: the folder of a llama.cpp that writes them, in place of what is written here.
     Raises UserError where GGUF cannot say what the model is, before anything is written.
     """
-    if out.exists():
-        raise UserError(f"{out} exists; name a folder that does not.")
+    refuse_existing(out)
     names = level_names(quant)
     tools = by_llama_cpp.find(llama_cpp, names) if llama_cpp else None
     if tools is None:
@@ -71,9 +70,10 @@ def export_gguf(
     try:
         merge_run(run, merged, base, measure=False, say=say)
         files = {name: out / f"{run.name}-{name.upper()}.gguf" for name in names}
-        notes = _write(merged, out, files, tools, run.name, say)
-        smallest = min(files.values(), key=lambda file: file.stat().st_size)
-        notes += _write_modelfile(merged, out, smallest.name)
+        with new_folder(out):
+            notes = _write(merged, files, tools, run.name, say)
+            smallest = min(files.values(), key=lambda file: file.stat().st_size)
+            notes += _write_modelfile(merged, out, smallest.name)
         survival = []
         if measure and (why := _unreadable(merged)):
             notes.append(f"not measured: {why}")
@@ -102,7 +102,6 @@ def export_gguf(
 
 def _write(
     merged: Path,
-    out: Path,
     files: dict[str, Path],
     tools: by_llama_cpp.LlamaCpp | None,
     name: str,
@@ -111,11 +110,9 @@ def _write(
     """The files, by the user's llama.cpp or here; notes on them."""
     if tools:
         make_ready(merged)
-        out.mkdir(parents=True)
         by_llama_cpp.write(tools, merged, files, say)
         return []
     model = writable(merged)  # once more: the head may have got a weight of its own
-    out.mkdir(parents=True)
     for level, file in files.items():
         write_gguf(merged, file, LEVELS[level], name, say)
     return [model.note] if model.note else []

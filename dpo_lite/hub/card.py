@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dpo_lite.hub.licence import base_licence
+from dpo_lite.hub.card_metadata import metadata
 from dpo_lite.hub.subject import Subject
 from dpo_lite.judge.verdicts import markdown, read_verdicts
 from dpo_lite.model.adapter_files import config_of, mean_of
 from dpo_lite.names import is_public, repository
-from dpo_lite.rates import Rate, explained
+from dpo_lite.rates import explained
 from dpo_lite.report import suite
 from dpo_lite.report.kept import kept_words
 from dpo_lite.report.metrics import measured_text
 from dpo_lite.report.replay import verified, verified_words
 from dpo_lite.report.run import answered
-from dpo_lite.tasks import TASKS, Task
-from dpo_lite.tasks.card import Card, Facts
-
-if TYPE_CHECKING:
-    from huggingface_hub import EvalResult
-
+from dpo_lite.tasks.card import Facts
 
 SHOWN_SAMPLES = 4
 
@@ -36,116 +31,11 @@ def model_card(subject: Subject, repo: str, own_tokenizer: bool = False) -> str:
         _judged(subject),
         _other_tasks(subject),
         _samples(subject),
-        _card(subject).use(_facts(subject), repo, repo if own_tokenizer else subject.base),
+        subject.card.use(_facts(subject), repo, repo if own_tokenizer else subject.base),
         _versions(subject),
         _limits(subject),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def metadata(subject: Subject, repo: str):
-    """The block at the card's top that the Hub reads, as huggingface_hub's ``ModelCardData``."""
-    from huggingface_hub import ModelCardData
-
-    results = eval_results(subject)
-    return ModelCardData(
-        base_model=true_base(subject),
-        base_model_relation="adapter",
-        library_name="peft",
-        pipeline_tag=_card(subject).pipeline,
-        datasets=public_data(subject) or None,
-        tags=["lora", "dpo_lite", *_card(subject).all_tags(subject.recipe)],
-        model_name=repo.partition("/")[2] if results else None,
-        eval_results=results or None,
-        **base_licence(true_base(subject)),
-    )
-
-
-def true_base(subject: Subject) -> str:
-    """The base itself, where what was trained on is a quantised copy that names it."""
-    return subject.run.manifest().get("quantised_from") or subject.base
-
-
-def public_data(subject: Subject) -> list[str]:
-    """Ids of the data sets that others can load, each once."""
-    repositories = [repository(part.source) for part in subject.recipe.data.sources]
-    return list(dict.fromkeys(name for name in repositories if is_public(name) and "/" in name))
-
-
-def eval_results(subject: Subject) -> list[EvalResult]:
-    """The held-out scores as the Hub's model-index has them."""
-    from huggingface_hub import EvalResult
-
-    data, card = public_data(subject), _card(subject)
-    results = []
-    for name, metrics in subject.results["sets"].items():
-        for kind, title, value in card.measures(metrics):
-            rate, value = (value, value.share) if isinstance(value, Rate) else (None, value)
-            if not isinstance(value, (int, float)) or value != value:  # a NaN is no result
-                continue
-            results.append(
-                EvalResult(
-                    task_type=card.pipeline,
-                    task_name=card.measured_as,
-                    dataset_type=data[0] if len(data) == 1 else "preferences",
-                    dataset_name=f"held-out set {name}",
-                    dataset_split=name,
-                    metric_type=kind,
-                    metric_name=title,
-                    metric_value=round(float(value), 4),
-                    metric_args=_args(rate),
-                )
-            )
-    return results + _task_results(subject)
-
-
-def _task_results(subject: Subject) -> list[EvalResult]:
-    """What tasks of lm-evaluation-harness measured, under the names that they have there."""
-    from huggingface_hub import EvalResult
-
-    found = []
-    for entry, row in suite.harness_rows(_suite(subject)):
-        facts = entry["tasks"].get(row["task"], {})
-        data = facts.get("dataset")
-        args = _args(suite.rate_of(row, "policy")) or {"n": row["n"]}
-        if row["policy"].get("stderr"):
-            args["stderr"] = round(row["policy"]["stderr"], 6)
-        args |= {"reference": round(row["reference"]["value"], 6)}
-        args |= {"num_few_shot": facts["fewshot"]} if facts.get("fewshot") is not None else {}
-        found.append(
-            EvalResult(
-                task_type=_card(subject).pipeline,
-                dataset_type=data if data and is_public(data) and "/" in data else row["task"],
-                dataset_name=row["task"],
-                metric_type=row["metric"],
-                metric_name=f"{row['metric']}, {row['filter']}",
-                metric_value=round(row["policy"]["value"], 6),
-                metric_args=args,
-                source_name="lm-evaluation-harness",
-                source_url="https://github.com/EleutherAI/lm-evaluation-harness",
-            )
-        )
-    return found
-
-
-def _suite(subject: Subject) -> list[dict[str, Any]]:
-    """Of the adapter of the end; of a checkpoint nothing is known."""
-    return suite.read_suite(subject.run.path) if subject.step is None else []
-
-
-def _args(rate: Rate | None) -> dict[str, Any] | None:
-    """Of how many a share is and its interval, which the Hub's index has no fields for."""
-    if rate is None or rate.interval is None:
-        return None
-    return {"n": rate.n, "interval_95": [round(end, 4) for end in rate.interval]}
-
-
-def _task(subject: Subject) -> Task:
-    return TASKS[subject.recipe.task]
-
-
-def _card(subject: Subject) -> Card:
-    return _task(subject).card
 
 
 def _facts(subject: Subject) -> Facts:
@@ -155,18 +45,18 @@ def _facts(subject: Subject) -> Facts:
 
 
 def _what(subject: Subject, repo: str) -> str:
-    base, loaded = true_base(subject), subject.base
+    base, loaded = subject.true_base, subject.base
     text = (
         f"# {repo.partition('/')[2]}\n\n"
         f"A LoRA adapter for {_model(base)}, trained "
-        f"{_card(subject).how(subject.recipe)} with dpo_lite."
+        f"{subject.card.how(subject.recipe)} with dpo_lite."
     )
     if base != loaded:
         text += f" It was trained on its quantised copy {_model(loaded)}."
-    if kept := kept_words(subject.results, _task(subject).unit):
+    if kept := kept_words(subject.results, subject.task.unit):
         text += f"\n\n{kept}"
     if subject.step is not None:
-        unit = f"{_task(subject).unit}s"
+        unit = f"{subject.task.unit}s"
         text += f"\n\nThis is the state after {subject.step:,} {unit}, not the end of the training."
     return text
 
@@ -177,7 +67,7 @@ def _training(subject: Subject) -> str:
     data = manifest.get("data", {})
     sources = ", ".join(_source(part.source) for part in recipe.data.sources)
     revision = f" at `{subject.revision}`" if subject.revision else ""
-    card = _card(subject)
+    card = subject.card
     rows = [
         ("base", f"`{subject.base}`{revision}, in {manifest.get('quantization', 'nf4')}"),
         ("data", f"{sources}: {data.get('examples', 0):,} examples"),
@@ -256,11 +146,11 @@ def _source(name: str) -> str:
 
 
 def _results(subject: Subject) -> str:
-    head, cells = _task(subject).table(subject.results["sets"])
+    head, cells = subject.task.table(subject.results["sets"])
     rows = [f"| {_cell(name)} | {' | '.join(row)} |" for name, *row in cells]
     curves = "![training curves](curves.png)"
     if rows:
-        for file in _task(subject).pictures:
+        for file in subject.task.pictures:
             curves += f"\n\n![{file.partition('.')[0]}]({file})"
         table = "\n".join([*rows, "", explained(rows)]).rstrip()
         return (
@@ -288,7 +178,7 @@ def _judged(subject: Subject) -> str:
 
 
 def _other_tasks(subject: Subject) -> str:
-    return "\n".join(suite.markdown(_suite(subject))).rstrip()
+    return "\n".join(suite.markdown(subject.suite)).rstrip()
 
 
 def _samples(subject: Subject) -> str:
@@ -311,7 +201,7 @@ def _versions(subject: Subject) -> str:
 
 
 def _limits(subject: Subject) -> str:
-    card = _card(subject)
+    card = subject.card
     text = f"## Limits\n\n{card.limits}"
     if subject.recipe.model.quantization == "nf4":
         text += (

@@ -16,7 +16,7 @@ from dpo_lite.rates import COUNTS, Rate
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import ANSWERED_BY, MOST_WRONG, Run
 from dpo_lite.runs.lines import SAMPLES
-from dpo_lite.runs.progress import progress_bar
+from dpo_lite.runs.progress import open_bars
 from dpo_lite.tasks import TASKS
 from dpo_lite.training import ranks
 from dpo_lite.training.method import Loaded, Objective
@@ -58,8 +58,8 @@ def ask_all(
     prompts = recipe.eval.prompts
     total = len(prompts) + sum(len({tuple(e["prompt_ids"]) for e in r}) for r in by_set.values())
     rates: dict[str, Rate | None] = {}
-    with progress_bar(console) as bar:
-        task = bar.add_task(f"asking the {ANSWERED_BY[when]}", total=total, note="")
+    with open_bars(console) as bar:
+        told = bar(f"asking the {ANSWERED_BY[when]}", total)
         encoder = encoder_of(tokenizer, recipe.data)
         ids = [encoder.prompt_ids(prompt) for prompt in prompts]
         answers = answer_all(
@@ -68,7 +68,7 @@ def ask_all(
             ids,
             role=role,
             max_new_tokens=recipe.eval.max_new_tokens,
-            progress=lambda count: bar.advance(task, count),
+            progress=told,
         )
         said = [
             {"when": when, "set": "prompts", "prompt": prompt, "answer": answer}
@@ -81,7 +81,7 @@ def ask_all(
                 rows,
                 role=role,
                 max_new_tokens=recipe.eval.max_new_tokens,
-                progress=lambda count: bar.advance(task, count),
+                progress=told,
             )
             rates[name] = generation_rate(records)
             said += [{"when": when, "set": name, **record} for record in records]
@@ -113,11 +113,9 @@ def evaluate_run(
     results: dict[str, Any] = {"sets": {}}
     method = TASKS[loaded.recipe.task].mechanics
     sets = {name: rows for name, rows in held_out(loaded).items() if rows}
-    with progress_bar(console) as bar:
-        task = bar.add_task("evaluating", total=sum(map(len, sets.values())), note="")
-        results["sets"] = method.evaluate(
-            loaded, sets, objective, budget, references, lambda count: bar.advance(task, count)
-        )
+    with open_bars(console) as bar:
+        told = bar("evaluating", sum(map(len, sets.values())))
+        results["sets"] = method.evaluate(loaded, sets, objective, budget, references, told)
     # Beside the results, which are published: these are texts of somebody's data.
     wrong = {n: own.pop("most_wrong") for n, own in results["sets"].items() if "most_wrong" in own}
     if ranks.first() and (wrong or (run.path / MOST_WRONG).exists()):

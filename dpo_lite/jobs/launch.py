@@ -14,7 +14,8 @@ from dpo_lite.errors import UserError
 from dpo_lite.files import write_json
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.device_lock import device_lock, device_locks
-from dpo_lite.runs.folder import Run, Watched
+from dpo_lite.runs.folder import Run
+from dpo_lite.runs.watched import Watched
 from dpo_lite.tasks import TASKS
 from dpo_lite.training import ranks
 

@@ -18,7 +18,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from dpo_lite.jobs.machine_probes import PROBES, Finding
+from dpo_lite.jobs.machine_probes import PROBES
+from dpo_lite.jobs.package_probes import Finding
 
 PATIENCE = 180.0  # seconds for one thing; the first import of torch from a slow disk takes long
 COMMAND = (sys.executable, "-m", "dpo_lite.jobs.machine_probes")

@@ -14,76 +14,28 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from dpo_lite.jobs.package_probes import (
+    INSTALLED,
+    LOADED,
+    OPTIONAL,
+    Finding,
+    first_line,
+    library,
+    optional,
+    product,
+    python,
+)
 
 GIB = 2**30
 LITTLE_DISK, NO_DISK = 10 * GIB, GIB
 LITTLE_CARD = 4 * GIB
 WALK_SECONDS = 5.0
-LOADED = "torch transformers peft bitsandbytes trl datasets".split()  # a training imports them
-INSTALLED = "accelerate gradio".split()
-OPTIONAL = {
-    "flash-linear-attention": "fast layers of Qwen3.5 and other hybrid bases",
-    "causal-conv1d": "fast layers of Mamba and other hybrid bases",
-    "tensorboard": "run.report_to",
-    "trackio": "run.report_to",
-    "wandb": "run.report_to",
-}
-MODULES = {"flash-linear-attention": "fla", "causal-conv1d": "causal_conv1d"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """``todo``: one sentence with what to do. ``wrong``: a training would fail or go badly."""
-
-    name: str
-    words: str
-    todo: str = ""
-    wrong: bool = False
-
-
-def python(name: str, runs: str) -> Finding:
-    version = ".".join(map(str, sys.version_info[:3]))
-    return Finding(name, f"{version} ({sys.executable})")
-
-
-def product(name: str, runs: str) -> Finding:
-    from dpo_lite import __version__
-
-    return Finding(name, __version__)
-
-
-def library(name: str, runs: str, loads: bool = True) -> Finding:
-    """A library's version, whether it is the one asked for, and whether it can be imported."""
-    wanted = _wanted(name)
-    install = f'pip install "{name}{wanted}"'
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return Finding(name, "not installed", f"Install {name}: {install}", True)
-    if not _suits(version, wanted):
-        return Finding(
-            name, version, f"dpo_lite is for {name} {wanted}, not {version}: {install}", True
-        )
-    if loads:
-        try:
-            importlib.import_module(name)
-        except (Exception, SystemExit) as error:
-            return Finding(
-                name,
-                f"{version}, which does not load",
-                f"{name} fails with {_first_line(error)}; install it again: "
-                f"pip install --force-reinstall {name}=={version}",
-                True,
-            )
-    return Finding(name, version)
 
 
 def device(name: str, runs: str) -> Finding:
@@ -107,42 +59,38 @@ def device(name: str, runs: str) -> Finding:
     words += f", compute capability {major}.{minor}, driver {_driver()}"
     if torch.cuda.device_count() > 1:
         words += f"; one of {torch.cuda.device_count()} cards (docs/several-cards.md)"
+    return Finding(name, words, *_trouble_of_card(major))
+
+
+def _trouble_of_card(major: int) -> tuple[str, bool]:
+    """What is to be done about a card, by a sum that it does, and whether it is wrong as it is."""
+    import torch
+
     try:
         square = torch.eye(32, device="cuda")
         computes = bool(torch.equal((square @ square).cpu(), torch.eye(32)))
     except RuntimeError as error:
-        return Finding(
-            name,
-            words,
-            f"The card does not compute with this torch ({_first_line(error)}); "
-            "install a torch that is built for it: https://pytorch.org/get-started/locally",
-            True,
-        )
+        return (
+            f"The card does not compute with this torch ({first_line(error)}); "
+            "install a torch that is built for it: https://pytorch.org/get-started/locally"
+        ), True
     if not computes:
-        return Finding(
-            name,
-            words,
-            "The card multiplies wrongly; update its driver, and if that does "
-            "not help do not train on it.",
-            True,
-        )
+        return (
+            "The card multiplies wrongly; update its driver, and if that does not help do not"
+            " train on it."
+        ), True
     free, total = torch.cuda.mem_get_info()
     if free < min(LITTLE_CARD, total / 2):
-        return Finding(
-            name,
-            words,
+        return (
             f"Other programs hold {(total - free) / GIB:.1f} GiB of the card; "
-            "`nvidia-smi` names them: end those you do not need.",
-            True,
-        )
+            "`nvidia-smi` names them: end those you do not need."
+        ), True
     if major < 7:
-        return Finding(
-            name,
-            words,
+        return (
             "This card has no fast 16-bit numbers, so a run computes in fp32: "
-            "expect it to be slow, and take a small base.",
-        )
-    return Finding(name, words)
+            "expect it to be slow, and take a small base."
+        ), False
+    return "", False
 
 
 def four_bits(name: str, runs: str) -> Finding:
@@ -233,27 +181,6 @@ def hub(name: str, runs: str) -> Finding:
     )
 
 
-def optional(name: str, runs: str) -> Finding:
-    """A package that is used where it is there; a broken one is worse than none."""
-    what = OPTIONAL[name]
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return Finding(name, f"not installed ({what})")
-    if name in MODULES and find_spec(MODULES[name]):
-        try:
-            importlib.import_module(MODULES[name])
-        except (Exception, SystemExit) as error:
-            return Finding(
-                name,
-                f"{version}, which does not load",
-                f"{name} fails with {_first_line(error)}; pip uninstall {name}: without it such "
-                "layers are slower and right.",
-                True,
-            )
-    return Finding(name, f"{version} ({what})")
-
-
 def _dpo_cache() -> Path:
     from dpo_lite.files import cache_folder
 
@@ -290,37 +217,10 @@ def look(name: str, runs: str = "runs") -> Finding:
         return Finding(
             name,
             "could not be looked at",
-            f"Looking at it failed with {_first_line(error)}; put right first what else is named "
+            f"Looking at it failed with {first_line(error)}; put right first what else is named "
             "here, then install the libraries again: pip install -r requirements.txt",
             True,
         )
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0].rstrip(".")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _wanted(name: str) -> str:
-    """The versions that dpo_lite is for, such as ``>=5.20,<6``; empty where nothing says."""
-    from packaging.requirements import Requirement
-
-    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
-    try:
-        if project.is_file():
-            lines = tomllib.loads(project.read_text("utf-8"))["project"]["dependencies"]
-        else:
-            lines = metadata.requires("dpo-lite") or []
-    except (OSError, ValueError, KeyError, metadata.PackageNotFoundError):
-        return ""
-    found = [line for line in map(Requirement, lines) if line.name == name]
-    return str(found[0].specifier) if found else ""
-
-
-def _suits(version: str, wanted: str) -> bool:
-    from packaging.specifiers import SpecifierSet
-
-    return SpecifierSet(wanted).contains(version, prereleases=True)
 
 
 def _driver() -> str:

@@ -27,12 +27,13 @@ from dpo_lite.model import roles
 from dpo_lite.model.base import count_4bit
 from dpo_lite.model.choosing import ScoringChoice, choose_way
 from dpo_lite.model.device_memory import release
-from dpo_lite.model.dry_run import Costs, kept_bytes
+from dpo_lite.model.divided import NO_ROOM, divided
+from dpo_lite.model.dry_run import Costs
 from dpo_lite.model.fresh import left_out
 from dpo_lite.model.hybrid_forest import missing_packages
+from dpo_lite.model.kept_bytes import kept_bytes
 from dpo_lite.model.precision import dtype_of, to_fp32
 from dpo_lite.model.scoring import Way, causal_lm, laid_out_tokens, lay_out
-from dpo_lite.model.sharding import NO_ROOM
 from dpo_lite.model.weights import Held
 from dpo_lite.report.words import clock, counted
 from dpo_lite.tasks import TASKS
@@ -181,7 +182,7 @@ def check(loaded: Loaded, say: Say = lambda text: None) -> tuple[Report, Objecti
         rehearsal=rehearsal,
         faster=tuple(missing_packages(causal_lm(model))) if model.device.type == "cuda" else (),
         processes=ranks.count(),
-        divided=ranks.divided(),
+        divided=divided(),
     )
     return report, objective
 
@@ -285,7 +286,7 @@ def _attempt(
     except RuntimeError as error:
         if not memory_ran_out(error):
             raise
-        if ranks.divided():
+        if divided():
             raise UserError(NO_ROOM) from error
         return None
     if objective.dtype == torch.float16:

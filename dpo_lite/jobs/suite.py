@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from dpo_lite.report.run import write_report
 from dpo_lite.report.suite import keep_entry, kept_entry
 from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.runs.folder import Run
-from dpo_lite.runs.progress import doing, progress_bar
+from dpo_lite.runs.progress import doing, open_bars
 from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.loaded import load_trained
@@ -75,7 +74,9 @@ def evaluate_suite(run: Run, names: Sequence[str], asked: Asked, console: Consol
     return [entry for entry in entries if entry]
 
 
-def suite_of_run(run: Run, recipe: Recipe, tokenizer: Any, model: PeftModel, console: Console):
+def suite_of_run(
+    run: Run, recipe: Recipe, tokenizer: Any, model: PeftModel, console: Console
+) -> None:
     """Ask a run that has just been trained what its recipe names; what fails is told and left."""
     asked = Asked(limit=recipe.eval.suite_limit)
     for name in recipe.eval.suite:
@@ -143,7 +144,7 @@ def _ask(
         for name, what in named.items():
             if kept_entry(run.path, name, settings[name]):
                 continue
-            with _bars(console) as bar:
+            with open_bars(console) as bar:
                 if isinstance(what, Path):
                     limit = position_limit(causal_lm(model).config)
                     texts = paragraphs(what, asked.limit)
@@ -161,15 +162,3 @@ def _harness(recipe: Recipe, tokenizer: Any, model: PeftModel) -> Any:
     from dpo_lite.evaluate.harness import HarnessLM
 
     return HarnessLM(model, encoder_of(tokenizer, recipe.data))
-
-
-@contextmanager
-def _bars(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """A bar for each thing that is done of a task."""
-    with progress_bar(console) as shown:
-
-        def bar(what: str, total: int) -> Callable[[int], None]:
-            task: Any = shown.add_task(what, total=total, note="")
-            return lambda count: shown.advance(task, count)
-
-        yield bar

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
+from peft import PeftModel
 from rich.console import Console
 
 from dpo_lite.files import write_json, write_text
@@ -27,6 +29,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import WEIGHTS, keep_start, start_adapter
 from dpo_lite.model.adds_nothing import adds_nothing
 from dpo_lite.model.base import save_own_template
+from dpo_lite.model.divided import divided
 from dpo_lite.model.download import fetch_weights
 from dpo_lite.model.precision import COMPUTED_IN, dtype_of, name_of
 from dpo_lite.model.scoring import causal_lm
@@ -35,11 +38,12 @@ from dpo_lite.report.data import print_brief, print_report
 from dpo_lite.report.kept import KEPT
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.device_lock import device_lock
-from dpo_lite.runs.folder import SKIPPED, UNTRAINED, Run, create_run, recorded
+from dpo_lite.runs.folder import SKIPPED, UNTRAINED, Run, create_run
 from dpo_lite.runs.progress import doing
 from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.runs.room import check_output, check_room
 from dpo_lite.runs.transcript import details, keep_in
+from dpo_lite.runs.watched import recorded
 from dpo_lite.tasks import TASKS
 from dpo_lite.training import ranks
 from dpo_lite.training.callbacks import RunRecorder
@@ -197,7 +201,7 @@ def execute(
     if resume and checkpoint is None:
         console.print("there is no checkpoint to go on from; starting from the beginning")
     ranks.of_first(lambda: run.forget_after(step_of(checkpoint)))
-    samples = recipe.eval.sample_steps and (ranks.first() or ranks.divided())
+    samples = recipe.eval.sample_steps and (ranks.first() or divided())
     sampler = Sampler(run, loaded) if samples else None
     pusher = TrainingPush(run, recipe, console.print)
     trackers = Trackers(run, recipe, model, console.print)
@@ -231,25 +235,14 @@ def execute(
         results = evaluate_run(run, loaded, objective, report.plan.budget, console, references)
         peaks = ranks.gathered(peak_memory(model.device))
         measured = {}
-        if ranks.first() or ranks.divided():  # else the others have no part in it
+        if ranks.first() or divided():  # else the others have no part in it
             measured = method.finish(run, loaded, objective, report.plan.budget, console)
         if not ranks.first():
             return run
         trackers.log(held_out_numbers(results))
         trackers.answers(last=True)
-        results |= measured
-        if adds_nothing(run.adapter / WEIGHTS):
-            results[UNTRAINED] = True
-        if scale := getattr(trainer, "scale", None):
-            results[SKIPPED] = scale.skipped
-        if keeper:
-            results[KEPT] = outcome(keeper, trainer.state, run.each("metrics.jsonl"))
-        run.update_status()  # that its seconds are all
-        results["seconds"] = run.seconds()
-        results["peak_memory"] = max(peak_memory(model.device), *peaks)
-        results["memory"] = memory_by_part(
-            report.expected, report.trial, report.libraries, model, trainer.optimizer
-        )
+        results |= measured | _of_training(run, model, report, trainer, keeper)
+        results["peak_memory"] = max(results["peak_memory"], *peaks)
         write_json(run.path / "results.json", results)
         if recipe.eval.suite:
             run.update_status(doing="other tasks")
@@ -263,6 +256,25 @@ def execute(
         recorder.close()
         trackers.end()
         pusher.close()
+
+
+def _of_training(
+    run: Run, model: PeftModel, report: Report, trainer: Any, keeper: Keeper | None
+) -> dict[str, Any]:
+    """What results.json says beside the scores: how the training went and what it took."""
+    facts: dict[str, Any] = {}
+    if adds_nothing(run.adapter / WEIGHTS):
+        facts[UNTRAINED] = True
+    if scale := getattr(trainer, "scale", None):
+        facts[SKIPPED] = scale.skipped
+    if keeper:
+        facts[KEPT] = outcome(keeper, trainer.state, run.each("metrics.jsonl"))
+    run.update_status()  # that its seconds are all
+    memory = memory_by_part(
+        report.expected, report.trial, report.libraries, model, trainer.optimizer
+    )
+    peak = peak_memory(model.device)
+    return facts | {"seconds": run.seconds(), "peak_memory": peak, "memory": memory}
 
 
 def _keeper(loaded: Loaded, console: Console) -> Keeper:

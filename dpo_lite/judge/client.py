@@ -8,7 +8,6 @@ so no more than a few megabytes of it are read, and for no longer than the timeo
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import os
 import threading
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 from dpo_lite import __version__
 from dpo_lite.errors import UserError
+from dpo_lite.names import is_loopback
 from dpo_lite.recipe import JudgeSection
 
 KEY = "DPO_LITE_JUDGE_KEY"
@@ -216,10 +216,4 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _on_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(urlsplit(url).hostname or "")

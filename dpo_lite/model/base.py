@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from functools import partial
 from pathlib import Path
 
 import torch
-import transformers
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -29,14 +26,16 @@ from dpo_lite.files import read_json
 from dpo_lite.model import brought
 from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.model.brought import check_brought
+from dpo_lite.model.chance import disable_dropout
 from dpo_lite.model.cpu_kernels import unpack_rightly
 from dpo_lite.model.experts import use_own_products
-from dpo_lite.model.four_bits import our_loaders, reads_while_training
+from dpo_lite.model.four_bits import our_loaders
 from dpo_lite.model.fused_modules import fuse_modules
 from dpo_lite.model.known_layers import make_known
+from dpo_lite.model.load_faults import LOAD_FAULTS, damaged_files, load_fault
 from dpo_lite.model.suited import check_suited, check_whole
-from dpo_lite.model.tensor_files import damaged, refuse_pointers
-from dpo_lite.model.text_model import missing_package, published_class, without_towers
+from dpo_lite.model.tensor_files import refuse_pointers
+from dpo_lite.model.text_model import published_class, without_towers
 from dpo_lite.names import is_public
 from dpo_lite.recipe import ModelSection
 
@@ -45,18 +44,7 @@ from dpo_lite.recipe import ModelSection
 dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
 BUILTIN = "builtin:"
-JITTER = "jitter"
-LOAD_FAULTS = (
-    OSError,
-    ValueError,
-    ImportError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    SafetensorError,
-)
 _on_the_host = ContextVar("_on_the_host", default=False)
-CHANCE = ("dropout", "pdrop", JITTER)
 BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "builtin"
 
 
@@ -247,37 +235,6 @@ def keep_cpu_gradients_right(model: torch.nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def disable_dropout(model: torch.nn.Module) -> None:
-    """Take all chance out of a model: policy and reference must be the same network at step 0.
-
-    Dropout stands in modules, in their numbers and in the configuration's; routers of some mixtures
-    also jitter, and draw experts while they train. These, and modules that while they train take
-    their layers' weights without the layers, stay as they are for answers.
-    """
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "config"):
-            _without_chance(module.config.__dict__)
-        _without_chance(module.__dict__)
-        if any(JITTER in key for key in module.__dict__) or reads_while_training(module):
-            module.eval().train = partial(_stay, module)
-
-
-def _without_chance(values: dict) -> None:
-    """Set those numbers to zero that say how much is left to chance."""
-    for key, value in values.items():
-        if isinstance(value, float) and any(word in key for word in CHANCE):
-            values[key] = 0.0
-        elif isinstance(value, PreTrainedConfig):
-            _without_chance(value.__dict__)
-
-
-def _stay(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
-    """In place of a module's ``train``: its mode does not change."""
-    return module
-
-
 def count_4bit(model: torch.nn.Module) -> int:
     """The number of linear layers held in 4 bits."""
     import bitsandbytes as bnb
@@ -300,58 +257,4 @@ def _load(kind, section: ModelSection, **options):
         # Of no class of its own are all the faults that tokenizers tells.
         if not isinstance(error, LOAD_FAULTS) and type(error) is not Exception:
             raise
-        raise UserError(_damaged(location) or _load_fault(section, error)) from error
-
-
-def _damaged(location: str) -> str | None:
-    """Which of a local base's files cannot be whole."""
-    clause = damaged(Path(location)) if Path(location).is_dir() else None
-    return clause and f"model.base: {clause}"
-
-
-def _load_fault(section: ModelSection, error: Exception) -> str:
-    """Say in one sentence why a base did not load."""
-    text = str(error)
-    if isinstance(error, (LookupError, AttributeError, TypeError)):
-        text = f"transformers {transformers.__version__} fails with {type(error).__name__}: {text}"
-    base = section.base + (f" at {section.revision}" if section.revision else "")
-    if isinstance(error, SafetensorError):
-        return (
-            f"model.base: weights of {base} in the Hub's cache are cut short; take them out of it "
-            "(`hf cache ls`, `hf cache rm`), and they are downloaded again."
-        )
-    if "trust_remote_code" in text:
-        return (
-            f"model.base: {base} comes with Python code of its own; if you trust it, "
-            "set model.trust_remote_code=true."
-        )
-    if isinstance(error, ImportError) and (missing := missing_package(base, error)):
-        return missing
-    if "gated" in text.lower() or "401" in text:
-        return (
-            f"model.base: {base} is gated or private; accept its licence on the Hub and log in "
-            "with `hf auth login`."
-        )
-    if "couldn't connect" in text.lower() or "offline" in text.lower():
-        return (
-            f"model.base: {base} is neither a local folder nor in the cache, and the Hub cannot "
-            "be reached; check the name and the network."
-        )
-    if "file named config.json" in text:
-        return (
-            f"model.base: {base} has no config.json, so it is none of transformers' models (an "
-            "adapter, a GGUF file or a pipeline that makes pictures has none); name its base, or a "
-            "model in safetensors."
-        )
-    if "is not a local folder" in text or "not a valid model identifier" in text:
-        return (
-            f"model.base: there is no model {base} on the Hub and no such folder; check the name."
-        )
-    if "backend tokenizer" in text:
-        return (
-            f"model.base: {base} has no tokenizer that can be read (tokenizer.json); copy that of"
-            " the model it was made from into its folder."
-        )
-    if "safetensors" in text:
-        return f"model.base: {base} has no safetensors weights; pick a revision or a copy that has."
-    return f"model.base: {base} does not load: {text.strip().splitlines()[0]}"
+        raise UserError(damaged_files(location) or load_fault(section, error)) from error

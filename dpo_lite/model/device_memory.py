@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 
 from dpo_lite.errors import UserError, memory_ran_out
-from dpo_lite.model.sharding import NO_ROOM, together
+from dpo_lite.model.divided import NO_ROOM, divided
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ def until_it_fits(work: Callable[[], T], give_up: Callable[[torch.OutOfMemoryErr
             with as_one_kind():
                 return work()
         except torch.OutOfMemoryError as error:
-            if together():
+            if divided():
                 raise UserError(NO_ROOM) from error
             give_up(error)
         release()

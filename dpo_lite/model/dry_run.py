@@ -3,53 +3,42 @@
 The base is built from its config alone on PyTorch's fake tensors: every operation runs, nothing is
 computed and nothing is allocated. What autograd would keep for the backward pass is counted as it
 goes by. So the casts of PEFT and of autocast, the attention over packed rows and the frozen head
-are all in the count, for any architecture, and no weights are loaded. It runs with one layer of
-each kind, and with one more of one kind at a time: the difference is such a layer's share. Where a
-model cannot be cut so, all of it runs. A loaded base is measured the same way, so that a card needs
-no more room for it than for two layers.
+are all in the count, for any architecture, and no weights are loaded. It runs with few of its
+layers (``kept_bytes``); where a model cannot be cut so, with all of them. A loaded base is measured
+the same way, so that a card needs no more room for it than for two layers.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from peft import PeftModel
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import ModuleList
 
-from dpo_lite.data.packing import Batch, Encoded
+from dpo_lite.data.packing import Encoded
 from dpo_lite.errors import UserError, memory_ran_out
 from dpo_lite.model import brought
 from dpo_lite.model.attach import attach
-from dpo_lite.model.base import disable_dropout
+from dpo_lite.model.chance import disable_dropout
 from dpo_lite.model.experts import shape_of, use_own_products
 from dpo_lite.model.forest_verdict import forest_verdict
 from dpo_lite.model.four_bits import would_pack
 from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.fused_modules import fuse_modules
 from dpo_lite.model.host_embedding import parkable_numbers
+from dpo_lite.model.kept_bytes import Kept, Pass, by_kind, kept
 from dpo_lite.model.known_layers import make_known
-from dpo_lite.model.layers import decoder_of, kinds, layer_lists
 from dpo_lite.model.own_start import start_at, start_bytes
-from dpo_lite.model.recompute import count_selective, decoder_layers
+from dpo_lite.model.recompute import decoder_layers
 from dpo_lite.model.roles import POLICY
-from dpo_lite.model.scoring import (
-    Way,
-    causal_lm,
-    laid_out_tokens,
-    lay_out,
-    response_logps,
-    scoring_context,
-)
+from dpo_lite.model.scoring import Way, causal_lm, laid_out_tokens
 from dpo_lite.model.sharding import at_once, gathered_bytes
 from dpo_lite.model.text_model import from_config
-from dpo_lite.model.tiles import parts_of, tiles_for_a_while
+from dpo_lite.model.tiles import parts_of
 from dpo_lite.model.weights import (
     NF4_BITS,
     Held,
@@ -102,7 +91,7 @@ def costs_of_config(
 
     ``fuse``: with the fused attention of an NVIDIA card.
     """
-    tokens, run = laid_out_tokens(examples, way), _Run(examples, way, dtype, fuse)
+    tokens, run = laid_out_tokens(examples, way), Pass(examples, way, dtype, fuse)
     run = replace(run, per_token=forest_verdict(config).per_token)
     try:
         total, rest = _dry_by_kind(config, recipe, run)
@@ -138,15 +127,15 @@ def costs_of_model(
     Raises torch.OutOfMemoryError where not even these have room.
     """
     tokens, lm = laid_out_tokens(examples, way), causal_lm(model)
-    run = _Run(examples, way, dtype)
+    run = Pass(examples, way, dtype)
     if model.device.type == "cuda":  # without a card nothing is given up for memory
         run = replace(run, per_token=forest_verdict(lm.config, lm).per_token)
 
     def measure() -> Kept:
-        return _kept(model, run)
+        return kept(model, run)
 
     try:
-        total, rest = _by_kind(lm, measure)
+        total, rest = by_kind(lm, measure)
     except Exception as error:  # its code needs all of its layers; what is truly wrong shows again
         if memory_ran_out(error):
             raise
@@ -156,28 +145,6 @@ def costs_of_model(
     element, held_now = torch.finfo(dtype).bits // 8, held(lm)
     per_token = total.per(tokens)
     return _costs(model, weights, per_token, rest / tokens, element, held_now, run.per_token)
-
-
-class Kept(NamedTuple):
-    """Bytes that the backward pass needs of the layers: all; by ``selective`` alone; by tiles."""
-
-    all: float
-    selective: float
-    tiled: float
-
-    def per(self, count: int) -> Kept:
-        return Kept(*(size / count for size in self))
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What a model is run on, and how."""
-
-    examples: Sequence[Encoded]
-    way: Way
-    dtype: torch.dtype
-    fuse: bool | None = None
-    per_token: Collection[str] = ()  # classes of the parts that may run in tiles
 
 
 def _costs(
@@ -223,44 +190,23 @@ def _side(product: Multiplied) -> int:
     return max(shape_of(product.weight)[-2:])
 
 
-def _by_kind(lm: torch.nn.Module, measure: Callable[[], Kept]) -> tuple[Kept, float]:
-    """Bytes kept in all layers, and outside of them, by what ``measure`` finds in few of them."""
-    ((name, layers),) = layer_lists(lm).items()
-    # The last of a kind: what later layers share with it (keys and values) is then there.
-    alike = sorted(kinds(layers), key=lambda places: places[-1])
-    once = [places[-1] for places in alike]
-
-    def measured(chosen: list[int]) -> Kept:
-        with _cut(lm, name, layers, chosen):
-            return measure()
-
-    least = measured(once)
-    total, outside = Kept(0.0, 0.0, 0.0), least.all
-    for places in alike:
-        more = measured(sorted([*once, places[-1]]))
-        share = Kept(*(m - a for m, a in zip(more, least, strict=True)))
-        total = Kept(*(t + len(places) * s for t, s in zip(total, share, strict=True)))
-        outside -= share.all
-    return total, outside
-
-
-def _dry_by_kind(config, recipe: Recipe, run: _Run) -> tuple[Kept, float]:
+def _dry_by_kind(config, recipe: Recipe, run: Pass) -> tuple[Kept, float]:
     model, _ = _on_meta(config, recipe, run.dtype)
 
     def measure() -> Kept:
         _from_meta(model)
-        return _kept(model.train(), run)
+        return kept(model.train(), run)
 
     with FakeTensorMode(allow_non_fake_inputs=True):
-        return _by_kind(causal_lm(model), measure)
+        return by_kind(causal_lm(model), measure)
 
 
-def _all_layers(config, recipe: Recipe, run: _Run) -> Kept:
+def _all_layers(config, recipe: Recipe, run: Pass) -> Kept:
     model, _ = _on_meta(config, recipe, run.dtype)
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             _from_meta(model)
-            return _kept(model.train(), run)
+            return kept(model.train(), run)
     except UserError:
         raise
     except Exception as error:
@@ -269,71 +215,6 @@ def _all_layers(config, recipe: Recipe, run: _Run) -> Kept:
             f"model.base: {kind} cannot be run without data, so there is no plan ({fault}); a run's"
             " preflight measures the loaded model."
         ) from error
-
-
-@contextmanager
-def _cut(
-    lm: torch.nn.Module, name: str, layers: ModuleList, chosen: Sequence[int]
-) -> Iterator[None]:
-    """Inside, the model has the chosen layers, and lists of its config that name each layer fit."""
-    text, before = lm.config.get_text_config(), {}
-    whole = len(layers)
-    for key, value in list(vars(text).items()):
-        if isinstance(value, (list, tuple)) and len(value) == whole:
-            before[key] = value
-            vars(text)[key] = [value[place] for place in chosen]
-    before["num_hidden_layers"] = text.num_hidden_layers
-    text.num_hidden_layers = len(chosen)
-    decoder = decoder_of(lm)
-    setattr(decoder, name, ModuleList(layers[place] for place in chosen))
-    try:
-        yield
-    finally:
-        setattr(decoder, name, layers)
-        vars(text).update(before)
-
-
-def _kept(model: PeftModel, run: _Run) -> Kept:
-    """Bytes that autograd keeps, and of these what ``selective`` and tiles would, by forward
-    passes."""
-    batch = lay_out(run.examples, run.way).to(model.device)
-    how = batch, run.dtype, run.way, run.fuse
-    with count_selective(model) as counter:
-        everything = kept_bytes(model, *how)
-    if not run.per_token:
-        return Kept(everything, counter.bytes, 0.0)
-    with tiles_for_a_while(model, batch.input_ids.numel() // 2, run.per_token):
-        try:
-            return Kept(everything, counter.bytes, kept_bytes(model, *how))
-        except Exception as error:  # foreign code, for whole rows alone: there are no tiles then
-            if memory_ran_out(error):
-                raise
-            return Kept(everything, counter.bytes, 0.0)
-
-
-def kept_bytes(
-    model: PeftModel, batch: Batch, dtype: torch.dtype, way: Way, fuse: bool | None = None
-) -> int:
-    """Bytes that autograd keeps of the policy's forward pass, each storage once, none of those that
-    are the model's own."""
-    own = [*model.parameters(), *model.buffers()]
-    parameters = {p.untyped_storage()._cdata for p in own}
-    storages: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in parameters:
-            storages[storage._cdata] = storage  # held, so that no other takes its address
-        return tensor.detach()  # itself, it would hold its own node, and so all of the pass
-
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        scoring_context(model, batch, dtype, fuse),
-    ):
-        scores = response_logps(model, batch, way)
-    total = sum(storage.nbytes() for storage in storages.values())
-    del scores
-    return total
 
 
 def _on_meta(config, recipe: Recipe, dtype: torch.dtype) -> tuple[PeftModel, set[int]]:

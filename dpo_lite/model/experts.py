@@ -97,7 +97,8 @@ def experts_forward(
 def _activated(module: torch.nn.Module, inner: torch.Tensor) -> torch.Tensor:
     """What the second product takes. A known gate (dpo_lite.model.fused_modules) keeps less."""
     if (kind := getattr(module, "fused_gate", None)) is not None:
-        return gated(*inner.chunk(2, dim=-1), kind)
+        gate, up = inner.chunk(2, dim=-1)
+        return gated(gate, up, kind)
     return module._apply_gate(inner) if module.has_gate else module.act_fn(inner)
 
 

@@ -70,7 +70,8 @@ def _mlp_forward(self: torch.nn.Module, x: torch.Tensor, *others, **named) -> to
 def _joint_mlp_forward(self: torch.nn.Module, x: torch.Tensor, *others, **named) -> torch.Tensor:
     if others or named:
         return type(self).forward(self, x, *others, **named)
-    return after_gate(self.down_proj, *self.gate_up_proj(x).chunk(2, dim=-1), self.fused_gate)
+    gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+    return after_gate(self.down_proj, gate, up, self.fused_gate)
 
 
 def _hooked(module: torch.nn.Module) -> bool:

@@ -14,26 +14,24 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from peft import (
-    PeftModel,
-    get_peft_model_state_dict,
-)
+from peft import PeftModel
 from safetensors.torch import save_file
 
 from dpo_lite.errors import UserError
-from dpo_lite.model.adapter_files import WEIGHTS, adapter_folder, check_adapter, config_of
-from dpo_lite.model.adapter_names import renaming
-from dpo_lite.model.adapter_settings import HEADED, refusal
-from dpo_lite.model.attach import attach, attach_saved, tensors_for_plain_peft
-from dpo_lite.model.base_copies import is_of_base, without_copies
+from dpo_lite.model.adapter_files import WEIGHTS, adapter_folder, check_adapter
+from dpo_lite.model.attach import attach, tensors_for_plain_peft
 from dpo_lite.model.fresh import fresh_config
 from dpo_lite.model.heads import attach_head, head_width
 from dpo_lite.model.own_start import has_start, save_plain, start_at
-from dpo_lite.model.precision import as_it_was_trained
-from dpo_lite.model.safetensors_header import tensor_places
-from dpo_lite.model.scoring import SCALAR_HEAD, causal_lm
+from dpo_lite.model.saved_adapter import (
+    HEAD_WEIGHT,
+    add_saved,
+    call_headed,
+    check_all_loaded,
+    read_adapter,
+)
+from dpo_lite.model.scoring import causal_lm
 from dpo_lite.model.stacking import Adapter, concatenated, fresh_beside
-from dpo_lite.model.targets import plain_name
 from dpo_lite.model.tensor_files import load_tensors
 from dpo_lite.model.untouched import base_says, check_untouched
 from dpo_lite.recipe import AdapterSection
@@ -42,7 +40,6 @@ POLICY = "default"  # what is trained: in task: reward it is the reward model
 START = "start"
 REWARD = "reward"
 VALUE = "value"
-HEAD_WEIGHT = f"base_model.model.{SCALAR_HEAD}.weight"
 
 
 def add_policy(
@@ -58,7 +55,7 @@ def add_policy(
         attach_head(base)
     model = _with_fresh(base, section, POLICY, head)
     if head:
-        _call_headed(model, POLICY)
+        call_headed(model, POLICY)
     if section.init != "default":
         start_at(model, POLICY, section.init, seed)
     check_untouched(model, before)
@@ -75,11 +72,6 @@ def _with_fresh(
         raise UserError(
             f"adapter.targets: {fault} `all-linear` fits nearly every model."
         ) from error
-
-
-def _call_headed(model: PeftModel, name: str) -> None:
-    """Have the adapter saved as one for sequence classification, which is what loads its head."""
-    model.peft_config[name].task_type = HEADED
 
 
 def continue_policy(
@@ -103,7 +95,7 @@ def continue_policy(
     before = base_says(base)
     if extra_r or head:
         try:
-            whole = _read(base, folder)
+            whole = read_adapter(base, folder)
         except ValueError as error:
             raise _does_not_load(adapter, error) from error
         own_head = whole.tensors.pop(HEAD_WEIGHT, None)
@@ -115,7 +107,7 @@ def continue_policy(
         model = _on_base(base, whole, adapter, head)
     else:
         model = load_policy(base, folder)
-    _check_all_loaded(model, folder, adapter)
+    check_all_loaded(model, folder, adapter, POLICY, "model.adapter")
     if reference == "start" and not head:
         add_start(model, folder)
     check_untouched(model, before)
@@ -137,43 +129,6 @@ def _on_base(
         raise _does_not_load(name, error) from error
 
 
-def _read(model: torch.nn.Module, adapter: str | Path) -> Adapter:
-    """An adapter's files, without copies of the model's own weights."""
-    folder = adapter_folder(str(adapter))
-    config, tensors = config_of(folder), load_tensors(folder / WEIGHTS)
-    if why := refusal(config):
-        raise ValueError(f"it {why}")
-    if any(map(is_of_base, tensors)):
-        named = causal_lm(model).named_parameters(remove_duplicate=False)
-        weights = {plain_name(name): weight for name, weight in named}
-        tensors = without_copies(tensors, weights.get)
-    return Adapter(config, tensors)
-
-
-def add_saved(
-    model: torch.nn.Module, adapter: Adapter | str | Path, name: str, head: bool, trained: bool
-) -> PeftModel:
-    """The model with a saved adapter under this name, nothing else changed in what is worn.
-
-    Not by PEFT's loader: that takes the base of an adapter with a head for a classifier, beside
-    whose adapter none without a head can stand. The base then computes in what that run did, where
-    that was more than fp16. Raises ValueError, OSError or RuntimeError.
-    """
-    if isinstance(adapter, Adapter):
-        saved = adapter
-    else:
-        saved = _read(model, adapter)
-        as_it_was_trained(model, adapter_folder(str(adapter)))
-    settings = saved.config | {"task_type": "CAUSAL_LM"}
-    settings["modules_to_save"] = [SCALAR_HEAD] if head else None
-    if head:
-        attach_head(model)
-    found = attach_saved(model, settings, saved.tensors, name, trained)
-    if head:
-        _call_headed(found, name)
-    return found
-
-
 def exchange_policy(model: PeftModel, adapter: str | Path) -> None:
     """Another saved adapter in place of the policy's, on the base that is loaded."""
     spare = "spare"  # a model of PEFT's must always have one
@@ -187,21 +142,6 @@ def _does_not_load(adapter: str | Path, error: Exception) -> UserError:
     return UserError(
         f"model.adapter: {adapter} does not load on this base: {str(error).splitlines()[0]}"
     )
-
-
-def _check_all_loaded(
-    model: PeftModel, folder: Path, name: str, role: str = POLICY, key: str = "model.adapter"
-) -> None:
-    """PEFT leaves out tensors that find no layer, and says so in a warning that nobody reads."""
-    loaded = get_peft_model_state_dict(model, adapter_name=role, save_embedding_layers=False)
-    own = [name for name in tensor_places(folder / WEIGHTS) if not is_of_base(name)]
-    saved = set(map(renaming(causal_lm(model), own).tensor, own))
-    fresh_head = {HEAD_WEIGHT} - saved
-    if strangers := sorted(saved ^ set(loaded) - fresh_head):
-        raise UserError(
-            f"{key}: {name} does not fit this base: {len(strangers)} of its tensors have "
-            f"no counterpart, such as {strangers[0]}; check model.base."
-        )
 
 
 def add_start(model: PeftModel, adapter: str | Path) -> None:
@@ -227,7 +167,7 @@ def add_value(model: PeftModel, section: AdapterSection, adapter: str | Path | N
         _load_headed(model, adapter, VALUE, trained=True)
     else:
         _with_fresh(model, section, VALUE, head=True)
-        _call_headed(model, VALUE)
+        call_headed(model, VALUE)
         model.set_adapter(POLICY)
 
 
@@ -238,7 +178,7 @@ def _load_headed(model: PeftModel, adapter: str | Path, role: str, trained: bool
         raise UserError(
             f"ppo.reward: {adapter} does not load on this base: {str(error).splitlines()[0]}"
         ) from error
-    _check_all_loaded(model, Path(adapter), str(adapter), role, "ppo.reward")
+    check_all_loaded(model, Path(adapter), str(adapter), role, "ppo.reward")
     model.set_adapter(POLICY)
 
 

@@ -27,14 +27,7 @@ from dpo_lite.model.layers import layer_lists
 T = TypeVar("T")
 Scales = dict[tuple[torch.nn.Module, str], Any]  # bitsandbytes' QuantState of a parameter
 
-_divided = False  # whether a base of this process is
 ADAPTERS = (".lora_", ".modules_to_save.", ".original_module.")
-
-NO_ROOM = (
-    "Memory ran out in one process, and what the others gather it would miss: with divided weights"
-    " a run does not go on from there; lower data.max_length or train.batch_size, or launch it on"
-    " more cards."
-)
 
 
 def divide(lm: torch.nn.Module, mesh: Any) -> None:
@@ -61,8 +54,6 @@ def divide(lm: torch.nn.Module, mesh: Any) -> None:
             state.absmax = state.absmax.to(device)
         else:
             state.to(device)
-    global _divided
-    _divided = True
     lm.in_one_pass = _run
     register_fsdp_forward_method(lm, "in_one_pass")
     if hasattr(lm, "hf_device_map"):
@@ -112,11 +103,6 @@ def _keep_scales(lm: torch.nn.Module) -> Scales:
 
 def _give_back(name: str, state: Any, module: torch.nn.Module, inputs: Any) -> None:
     getattr(module, name).quant_state = state
-
-
-def together() -> bool:
-    """Whether processes must pass through the model alike, so that none may try again alone."""
-    return _divided
 
 
 def is_divided(module: torch.nn.Module) -> bool:

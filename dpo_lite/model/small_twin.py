@@ -20,7 +20,7 @@ from copy import deepcopy
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from dpo_lite.model.base import disable_dropout
+from dpo_lite.model.chance import disable_dropout
 
 VOCABULARY = 128
 WIDTH = 384  # of the hidden state, at most, where the heads allow it

@@ -1,10 +1,11 @@
 """The recipe: one YAML file that says what a run does.
 
-``sections`` holds the keys, ``schema`` puts them together, ``loading`` reads files and overrides,
-``replaced`` says which keys go with what is overridden, ``faults`` puts what is wrong into words,
-``tables`` lists the keys.
+``sections`` and the section files beside it hold the keys, ``schema`` puts them together,
+``loading`` reads files and overrides, ``replaced`` says which keys go with what is overridden,
+``faults`` puts what is wrong into words, ``tables`` lists the keys.
 """
 
+from dpo_lite.recipe.data_section import DataSection, HeldOutSource, MixedSource, OneSource
 from dpo_lite.recipe.judge_section import JudgeSection
 from dpo_lite.recipe.loading import (
     MAX_RECIPE_BYTES,
@@ -24,18 +25,15 @@ from dpo_lite.recipe.rewards import JUDGE, OneReward
 from dpo_lite.recipe.schema import Recipe
 from dpo_lite.recipe.sections import (
     AdapterSection,
-    DataSection,
     EvalSection,
-    HeldOutSource,
     HubSection,
-    MixedSource,
     ModelSection,
-    OneSource,
     RunSection,
     Section,
 )
 from dpo_lite.recipe.tables import default_text, keys_table, known_keys
-from dpo_lite.recipe.training_sections import PPOSection, RLHFSection, TrainSection
+from dpo_lite.recipe.task_sections import PPOSection, RLHFSection
+from dpo_lite.recipe.train_section import TrainSection
 
 __all__ = [
     "JUDGE",

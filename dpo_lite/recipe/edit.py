@@ -42,7 +42,8 @@ def override_text(
 ) -> str:
     """The text with ``section.key=value`` overrides as the command line writes them put into it.
 
-    What belongs to what they replace goes, and ``say`` is told.
+    What belongs to what they replace goes, and ``say`` is told. So does a comment behind a value
+    that they change: it may be false of the new one.
     """
     written = _values_of(text)
     gone = outdated(written, dict(map(read_override, overrides)))
@@ -54,8 +55,24 @@ def override_text(
         values = _values_of(text)
         apply_override(values, override)
         key = ".".join(read_override(override)[0].split(".")[:2])  # what is deeper stands in it
+        if value_of(values, key) != value_of(_values_of(text), key):
+            text = _without_remark(text, key)
         text = set_key(text, key, value_of(values, key))
     return text
+
+
+def _without_remark(text: str, key: str) -> str:
+    """The text without the comment behind a key's value, which may be about that value alone."""
+    node = yaml.compose(text, RecipeLoader)
+    for part in key.split("."):
+        pair = _find(node, part) if isinstance(node, yaml.MappingNode) else None
+        if pair is None:
+            return text
+        node = pair[1]
+    end = _end(text, node)
+    line = _line_end(text, end)
+    remark = text[end:line].strip()
+    return text[:end] + text[line:] if remark.startswith("#") else text
 
 
 def _values_of(text: str) -> dict[str, Any]:

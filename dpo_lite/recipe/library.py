@@ -98,6 +98,19 @@ def save_own(
     return path
 
 
+def save_as(text: str, where: str, overwrite: bool = False) -> Path:
+    """Write a recipe's text to a file, or where it is a bare name as one's own (``save_own``)."""
+    if where == Path(where).stem:
+        return save_own(text, where, overwrite=overwrite)
+    path = Path(where)
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists; choose another name or remove it first.")
+    with disk_faults_told():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    return path
+
+
 def own_path(name: str, folder: str | Path = OWN_FOLDER) -> Path:
     """Where one's own recipe of a name is; the name is checked, so it never leaves the folder."""
     name = name.strip().removesuffix(".yaml")

@@ -13,20 +13,21 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from dpo_lite.objectives.losses import LOSSES
+from dpo_lite.recipe.data_section import DataSection
 from dpo_lite.recipe.judge_section import JudgeSection
 from dpo_lite.recipe.kinds import impossible
 from dpo_lite.recipe.one_of import OneOf
 from dpo_lite.recipe.sections import (
     FRESH,
     AdapterSection,
-    DataSection,
     EvalSection,
     HubSection,
     ModelSection,
     RunSection,
     Section,
 )
-from dpo_lite.recipe.training_sections import PPOSection, RLHFSection, TrainSection
+from dpo_lite.recipe.task_sections import PPOSection, RLHFSection
+from dpo_lite.recipe.train_section import TrainSection
 from dpo_lite.tasks import TASKS, Task, sections_of_tasks
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+Bar = Callable[[str, int], Callable[[int], None]]  # what is done and of how many: what advances it
+
 FIRST, LAST = 5.0, 60.0  # seconds between two lines: at the start, and however long it takes
 SHARE = 1 / 10  # of the time that has passed
 
@@ -28,6 +30,18 @@ def progress_bar(console: Console) -> Progress | Lines:
         console=console,
         transient=True,
     )
+
+
+@contextmanager
+def open_bars(console: Console) -> Iterator[Bar]:
+    """A bar for each thing that is opened inside, one below the other."""
+    with progress_bar(console) as shown:
+
+        def opened(what: str, total: int) -> Callable[[int], None]:
+            task: Any = shown.add_task(what, total=total, note="")
+            return lambda count: shown.advance(task, count)
+
+        yield opened
 
 
 @contextmanager

@@ -125,6 +125,11 @@ def _begun(study: Study) -> float:
     return max((float(t) for t in times if t), default=study.path.stat().st_mtime)
 
 
+def rounds_from(first: str, folder: Path) -> Study:
+    """Where the rounds that begin with a run are kept."""
+    return Study(folder / f"{first}.rounds")
+
+
 def named_study(name: str, folder: Path) -> Study:
     """The study of that name, for names that come from a browser; raises UserError."""
     found = next((study for study in studies(folder) if study.name == name), None)

@@ -20,10 +20,11 @@ from dpo_lite.hub.while_training import check_push
 from dpo_lite.imports import quick_imports
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
 from dpo_lite.report.rlhf import POINTS, write_rlhf_report
-from dpo_lite.runs.folder import Run, create_run, recorded
+from dpo_lite.runs.folder import Run, create_run
 from dpo_lite.runs.progress import doing
 from dpo_lite.runs.rlhf_steps import Step, make_step, plan_steps
 from dpo_lite.runs.transcript import keep_in
+from dpo_lite.runs.watched import recorded
 from dpo_lite.studies.steps import refuse_another, take
 
 

@@ -18,17 +18,10 @@ from typing import Any
 from dpo_lite.compare.ballots import ENDING, as_lines, pairs_of_votes, read_ballots
 from dpo_lite.compare.votes import read_votes
 from dpo_lite.errors import UserError, disk_faults_told
-from dpo_lite.evaluate.own_pairs import (
-    By,
-    Drawing,
-    Tally,
-    draw_pairs,
-    drawing_recipe,
-    files_of,
-    load_drawing,
-    recipe_of_pairs,
-)
+from dpo_lite.evaluate.drawn_file import Tally, files_of
+from dpo_lite.evaluate.own_pairs import By, Drawing, draw_pairs, load_drawing
 from dpo_lite.evaluate.preferences import judging_recipe
+from dpo_lite.evaluate.round_recipes import drawing_recipe, recipe_of_pairs
 from dpo_lite.files import safe_name, write_text
 from dpo_lite.model.adapter_files import trained_adapter
 from dpo_lite.model.device_memory import release
@@ -36,9 +29,8 @@ from dpo_lite.recipe import Recipe, apply_override, validate_recipe
 from dpo_lite.runs.device_lock import device_lock
 from dpo_lite.runs.folder import Run
 from dpo_lite.runs.lines import parsed
+from dpo_lite.runs.progress import Bar
 from dpo_lite.studies.steps import refuse_another, take
-
-Bar = Callable[[str, int], Callable[[int], None]]  # what is done and of how many: what advances it
 
 
 @dataclass(frozen=True)

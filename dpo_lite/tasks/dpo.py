@@ -11,6 +11,7 @@ from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.rates import margin_text
 from dpo_lite.tasks import panels
 from dpo_lite.tasks.card import Card
+from dpo_lite.tasks.panels import IN_SMALL
 from dpo_lite.tasks.spec import (
     OF_PAIRS,
     Recipe,
@@ -45,13 +46,7 @@ class DPO(Task):
         panels.LEARNING_RATE,
         panels.MEMORY,
     )
-    in_small = (
-        "loss",
-        "rewards/margins",
-        "rewards/accuracies",
-        "rewards/chosen",
-        "rewards/rejected",
-    )
+    in_small = IN_SMALL
     rules = preference.RULES
     card = DPOCard()
 

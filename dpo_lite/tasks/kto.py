@@ -10,6 +10,7 @@ from dpo_lite.advice.rules import Advice, Curves
 from dpo_lite.rates import margin_text
 from dpo_lite.tasks import panels
 from dpo_lite.tasks.card import Card, Facts
+from dpo_lite.tasks.panels import IN_SMALL
 from dpo_lite.tasks.spec import (
     UNPAIRED,
     Recipe,
@@ -66,14 +67,7 @@ class KTO(Task):
         panels.LEARNING_RATE,
         panels.MEMORY,
     )
-    in_small = (
-        "loss",
-        "rewards/margins",
-        "rewards/accuracies",
-        "rewards/chosen",
-        "rewards/rejected",
-        "kl",
-    )
+    in_small = (*IN_SMALL, "kl")
     rules = advice.RULES
     card = KTOCard()
 

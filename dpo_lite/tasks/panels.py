@@ -134,6 +134,16 @@ LEARNING_RATE = Panel("learning rate", ("learning_rate",), "both", zero=True, no
 MEMORY = Panel("memory, GiB", ("memory",), zero=True, noisy=False)
 
 
+# What the terminal shows of pairs, each as one line of blocks.
+IN_SMALL = (
+    "loss",
+    "rewards/margins",
+    "rewards/accuracies",
+    "rewards/chosen",
+    "rewards/rejected",
+)
+
+
 def all_rewards(title: str) -> Panel:
     """Chosen, rejected and their margin in one panel of the picture."""
     keys = ("rewards/chosen", "rewards/rejected", "rewards/margins")

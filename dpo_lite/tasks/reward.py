@@ -10,6 +10,7 @@ from dpo_lite.advice.rules import Advice, Curves
 from dpo_lite.objectives.losses import LOSSES
 from dpo_lite.rates import margin_text
 from dpo_lite.tasks import panels
+from dpo_lite.tasks.panels import IN_SMALL
 from dpo_lite.tasks.reward_card import RewardCard
 from dpo_lite.tasks.spec import (
     Recipe,
@@ -36,13 +37,7 @@ class Reward(Task):
         panels.LEARNING_RATE,
         panels.MEMORY,
     )
-    in_small = (
-        "loss",
-        "rewards/margins",
-        "rewards/accuracies",
-        "rewards/chosen",
-        "rewards/rejected",
-    )
+    in_small = IN_SMALL
     columns = ("reward model",)
     pictures: Mapping[str, str] = {"calibration.png": "dpo_lite.report.reward:draw_calibration"}
     rules = advice.RULES

@@ -23,7 +23,7 @@ from dpo_lite.model import roles
 from dpo_lite.model.checkpoints import load_checkpoint
 from dpo_lite.rates import LOGGED_OF
 from dpo_lite.recipe import Recipe
-from dpo_lite.recipe.training_sections import TrainSection
+from dpo_lite.recipe.train_section import TrainSection
 from dpo_lite.runs import whole
 from dpo_lite.training import ranks
 

@@ -21,7 +21,6 @@ process knows nothing of the others, so nobody can wait for somebody who does so
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dpo_lite.errors import UserError, memory_ran_out
+from dpo_lite.model.divided import NO_ROOM, divided, note_divided
 from dpo_lite.training import launcher
+from dpo_lite.training.last_words import all_there, leave_words, left_words, portable
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,6 @@ A, T = TypeVar("A"), TypeVar("T")
 
 # The first process may wait for the device, download, or draw answers, while the others wait.
 PATIENCE = timedelta(days=30)
-LAST_WORDS = timedelta(seconds=3)  # that a process which broke off has to say why
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ class Launch:
 
 
 _launch: Launch | None = None  # None: this process is alone
-_divided = False  # whether the base's weights are, also for a process that works by itself
 
 
 def alone() -> bool:
@@ -87,14 +86,8 @@ def fsdp() -> bool:
     return _launch is not None and _launch.fsdp
 
 
-def divided() -> bool:
-    """Whether they are divided by now, so that all processes must pass through the model alike."""
-    return _divided
-
-
 def divide(lm: Any) -> None:
     """Divide the weights of a transformers model over the processes, where that was asked for."""
-    global _divided
     if _launch is None or not _launch.fsdp:
         return
     import torch.distributed as dist
@@ -104,7 +97,7 @@ def divide(lm: Any) -> None:
 
     group = _launch.cards or dist.group.WORLD
     sharding.divide(lm, DeviceMesh.from_group(group, "cuda" if _launch.cards else "cpu"))
-    _divided = True
+    note_divided(True)
 
 
 # --- begin and end -------------------------------------------------------------------------------
@@ -150,25 +143,20 @@ def _join(fsdp: bool) -> None:
 
 def leave() -> None:
     """Take leave of the others at the end."""
-    global _launch, _divided
+    global _launch
     if _launch is not None:
         import torch.distributed as dist
 
         dist.destroy_process_group()
-        _launch, _divided = None, False
+        _launch = None
+        note_divided(False)
 
 
 def tells(words: str) -> bool:
     """Whether this process prints why the launch ends: the first one that fails does."""
     if _launch is None:
         return os.environ.get("RANK", "0") == "0"  # a fault before the others were found
-    try:
-        if _launch.store.add("faults", 1) > 1:
-            return False
-        _launch.store.set("fault", words)
-    except RuntimeError:  # the store went with the process that has told
-        return False
-    return True
+    return leave_words(_launch.store, words)
 
 
 # --- what they do together -----------------------------------------------------------------------
@@ -192,30 +180,9 @@ def gathered(value: T) -> list[T]:
     import torch.distributed as dist
 
     found: list[Any] = [None] * _launch.count
-    with _all_there(_launch):
+    with all_there(_launch.store):
         dist.all_gather_object(found, value)
     return found
-
-
-@contextmanager
-def _all_there(launch: Launch) -> Iterator[None]:
-    """Where another process is not there any more, say why."""
-    try:
-        yield
-    except RuntimeError as error:
-        words = _last_words(launch)
-        if words is None:
-            words = "Another process of this launch ended without a word; look at what it printed."
-        raise UserError(words) from error
-
-
-def _last_words(launch: Launch) -> str | None:
-    """What a process said that broke off, where one did."""
-    try:
-        launch.store.wait(["fault"], LAST_WORDS)
-        return launch.store.get("fault").decode()
-    except RuntimeError:
-        return None
 
 
 def each(work: Callable[[], T]) -> T:
@@ -227,19 +194,17 @@ def each(work: Callable[[], T]) -> T:
     """
     if _launch is None:
         return work()
-    return _through_the_model(_launch, work) if _divided else _told(_launch, work)
+    return _through_the_model(_launch, work) if divided() else _told(_launch, work)
 
 
 def _through_the_model(launch: Launch, work: Callable[[], T]) -> T:
-    from dpo_lite.model.sharding import NO_ROOM
-
     try:
         with by_itself():
             return work()
     except RuntimeError as error:
         if memory_ran_out(error):
             raise UserError(NO_ROOM) from error
-        words = _last_words(launch)  # perhaps another one is gone
+        words = left_words(launch.store)  # perhaps another one is gone
         if words is None:
             raise
         raise UserError(words) from error
@@ -255,21 +220,13 @@ def _told(launch: Launch, work: Callable[[], T]) -> T:
     except Exception as error:
         own = error
     try:
-        faults = {rank: f for rank, f in enumerate(gathered(_portable(own))) if f is not None}
+        faults = {rank: f for rank, f in enumerate(gathered(portable(own))) if f is not None}
         if faults:
             worst = min(faults, key=lambda rank: memory_ran_out(faults[rank]))
             raise own if own is not None and worst == launch.rank else faults[worst]
     finally:
         del own  # whose traceback holds all that was in use
     return result
-
-
-def _portable(error: Exception | None) -> Exception | None:
-    """An error that can be told to others, of the same kind wherever that can be had."""
-    try:
-        return pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def of_first(work: Callable[[], T]) -> T:
@@ -286,7 +243,7 @@ def _nothing() -> Any:
 def anywhere(found: bool) -> bool:
     """With divided weights, whether any process found it, also where each works by itself: for
     they do so alike, and what one of them has to ask the model all have to."""
-    if not _divided:
+    if not divided():
         return found
     import torch
     import torch.distributed as dist
@@ -319,7 +276,7 @@ def dealt(
     """``work(items, progress)`` gives one result for each item: every process does its share of
     them, and has all results, in the order of the items. With divided weights all do all of them,
     since none gets through the model without the others, and have the first one's results."""
-    if _divided:
+    if divided():
         return as_first(each(lambda: work(list(items), progress)))
     places = range(rank(), len(items), count())
     own = each(lambda: work([items[i] for i in places], progress) if places else [])
@@ -345,7 +302,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
             parameter.grad = torch.zeros_like(parameter)
     gradients = [p.grad for p in parameters]
     flat = torch.cat([*(g.flatten() for g in gradients), there.to(gradients[0].device)])
-    with _all_there(_launch):
+    with all_there(_launch.store):
         dist.all_reduce(flat, group=_launch.cards)
     *sums, there = flat.split([*(g.numel() for g in gradients), len(parameters)])
     torch._foreach_copy_(gradients, [s.view_as(g) for s, g in zip(sums, gradients, strict=True)])
@@ -359,6 +316,6 @@ def copy_from_first(tensors: Sequence[torch.Tensor]) -> None:
     if _launch is not None:
         import torch.distributed as dist
 
-        with _all_there(_launch):
+        with all_there(_launch.store):
             for tensor in tensors:
                 dist.broadcast(tensor, 0, group=_launch.cards)

@@ -33,7 +33,7 @@ from dpo_lite.objectives.preference import centering_penalties, preference_losse
 from dpo_lite.rates import COUNTS
 from dpo_lite.recipe import Recipe
 from dpo_lite.runs.folder import Run
-from dpo_lite.runs.progress import progress_bar
+from dpo_lite.runs.progress import open_bars
 from dpo_lite.training import ranks
 from dpo_lite.training.comparing import (
     accuracy_counts,
@@ -217,8 +217,7 @@ class RewardModel(Offline):
     ) -> dict[str, Any]:
         """Write the mean reward of the training data beside the adapter, for centred rewards."""
         train, seed = loaded.data.train, loaded.recipe.train.seed
-        with progress_bar(console) as bar:
-            task = bar.add_task("mean reward", total=min(len(train), MEAN_OVER), note="")
+        with open_bars(console) as bar:
             mean, responses = mean_reward(
                 loaded.model,
                 train,
@@ -226,7 +225,7 @@ class RewardModel(Offline):
                 objective.dtype,
                 budget,
                 seed,
-                lambda count: bar.advance(task, count),
+                bar("mean reward", min(len(train), MEAN_OVER)),
             )
         if ranks.first():
             heads.write_mean(run.adapter, mean, responses)

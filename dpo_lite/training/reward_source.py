@@ -28,6 +28,7 @@ from dpo_lite.model.adapter_files import (
 from dpo_lite.model.heads import read_mean
 from dpo_lite.model.identity import files_hash
 from dpo_lite.model.safetensors_header import tensor_places
+from dpo_lite.model.saved_adapter import HEAD_WEIGHT
 from dpo_lite.recipe import OneReward, Recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.training.judge_reward import scorer
@@ -69,11 +70,11 @@ def _check_head(folder: Path, name: str) -> None:
     """An adapter of another maker may have another head; ours is one number without a bias."""
     places = tensor_places(folder / WEIGHTS)
     heads = sorted(key for key in places if "lora_" not in key)
-    if heads != [roles.HEAD_WEIGHT] or places[roles.HEAD_WEIGHT].shape[0] != 1:
+    if heads != [HEAD_WEIGHT] or places[HEAD_WEIGHT].shape[0] != 1:
         shapes = ", ".join(f"{key} {list(places[key].shape)}" for key in heads) or "none"
         raise UserError(
             f"{name} has another head than a linear one with a single number and no bias "
-            f"({roles.HEAD_WEIGHT}); it has: {shapes}."
+            f"({HEAD_WEIGHT}); it has: {shapes}."
         )
 
 

@@ -9,6 +9,7 @@ import torch
 
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.model import roles
+from dpo_lite.model.divided import divided
 from dpo_lite.model.generation import generate, sample_answers
 from dpo_lite.model.precision import dtype_of
 from dpo_lite.runs.folder import Run
@@ -46,7 +47,7 @@ class Sampler:
     def __call__(self, step: int) -> dict[str, float]:
         # Of processes that train together the first one does it, and the others wait for it in the
         # next update; where weights are divided all do it alike.
-        with nullcontext() if ranks.divided() else ranks.by_itself(), unseen_draws():
+        with nullcontext() if divided() else ranks.by_itself(), unseen_draws():
             answers = generate(
                 self.model,
                 self.tokenizer,
@@ -89,7 +90,7 @@ def deciding_kl(loaded: Loaded, step: int) -> float:
                 answers=DECIDING_ANSWERS,
             )
 
-    return measure() if ranks.divided() else ranks.of_first(measure)
+    return measure() if divided() else ranks.of_first(measure)
 
 
 def spread(count: int, most: int) -> list[int]:

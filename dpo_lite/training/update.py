@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from dpo_lite.data.packing import Encoded, split_alike
+from dpo_lite.model.divided import divided
 from dpo_lite.model.roles import trainable_parameters
 from dpo_lite.model.scoring import Way, batch_tokens, micro_batches
 from dpo_lite.training import ranks
@@ -62,7 +63,7 @@ def scored_parts(
     """
     share = own_share(examples, way)
     batches = micro_batches([examples[place] for place in share], way, budget)
-    rounds = max(ranks.gathered(len(batches))) if ranks.divided() else len(batches)
+    rounds = max(ranks.gathered(len(batches))) if divided() else len(batches)
 
     def own() -> list[Any]:
         parts = []

@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 
 from dpo_lite.files import NAME
 from dpo_lite.runs.studies import studies
-from dpo_lite.ui import compare_question, run_views, status, study_views, tab_compare
+from dpo_lite.ui import compare_question, run_files, status, study_views, tab_compare
 from dpo_lite.ui.shared import Page
 from dpo_lite.ui.together import Together
 
@@ -45,14 +45,14 @@ def look(page: Page, selected: list[str], age: float = 0.0) -> dict[str, str]:
         "line": status.show(page, statuses),
         "title": status.title(statuses),
         "ended": status.last_ended(statuses),
-        "runs": _mark((run_views.signature(page.runs, statuses, selected), begun)),
+        "runs": _mark((run_files.signature(page.runs, statuses, selected), begun)),
         "compare": _mark(tab_compare.facts(page, answering)),
     }
 
 
-def _look(runs: Path) -> tuple[run_views.Statuses, list[str], str]:
+def _look(runs: Path) -> tuple[run_files.Statuses, list[str], str]:
     """Statuses, the runs that can answer, and a mark of the sweeps and rounds."""
-    found = run_views.statuses(runs)
+    found = run_files.statuses(runs)
     return found, compare_question.answering(runs, found), study_views.mark(studies(runs))
 
 

@@ -15,6 +15,7 @@ from dpo_lite.recipe.consent import refuse_code
 from dpo_lite.ui import parts
 from dpo_lite.ui import recipe_views as views
 from dpo_lite.ui.form import Checked, FormField, check_text, plain
+from dpo_lite.ui.form_layout import FIELDS
 from dpo_lite.ui.recipe_draft import (
     START,
     Draft,
@@ -29,7 +30,7 @@ from dpo_lite.ui.recipe_draft import (
     with_data,
     with_field,
 )
-from dpo_lite.ui.recipe_layout import FIELDS, RecipesTab
+from dpo_lite.ui.recipe_layout import RecipesTab
 from dpo_lite.ui.recipe_start import cards as draw_cards
 from dpo_lite.ui.recipe_start import connect_start, new_data, offered, show_start, summary
 from dpo_lite.ui.shared import Page, Updates

@@ -12,7 +12,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.recipe import Recipe
 from dpo_lite.recipe.consent import refuse_code
 from dpo_lite.runs import studies
-from dpo_lite.ui import parts, run_views, sweep_draft
+from dpo_lite.ui import parts, run_files, sweep_draft
 from dpo_lite.ui.form import check_text
 from dpo_lite.ui.recipe_actions import draft_at_click
 from dpo_lite.ui.recipe_draft import Draft
@@ -65,7 +65,7 @@ def check(page: Page, draft: Draft | None, *texts: Any) -> str:
         planned, recipe = _planned(page, draft, texts)
     except UserError as error:
         return parts.note(error, "warn")
-    names = run_views.statuses(page.runs)
+    names = run_files.statuses(page.runs)
     seconds = sweep_draft.seconds_of_alike(recipe, page.runs, list(names))
     line = sweep_draft.words(planned, seconds)
     return f'<p class="dl-small">{parts.esc(line)}</p>{parts.command(planned.command)}'
@@ -75,11 +75,10 @@ def launch(page: Page, at_click: tuple[Any, str, str], *texts: Any) -> tuple[Any
     """Start the sweep in the background and show it in Runs."""
     try:
         planned, _ = _planned(page, draft_at_click(page, at_click), texts, whole=True)
-        study = sweep_draft.study_of(planned)
-        studies.launch(study, planned.command)
+        studies.launch(planned.study, planned.command)
     except UserError as error:
         return parts.note(error, "bad"), gr.skip(), gr.skip()
-    return gr.skip(), gr.Tabs(selected="runs"), [study.name, time.time()]
+    return gr.skip(), gr.Tabs(selected="runs"), [planned.study.name, time.time()]
 
 
 def _planned(

@@ -72,8 +72,9 @@ class Review:
     @property
     def last(self) -> int | None:
         """The place of the row that was decided last."""
-        made = [row for row in self.decisions.of if row in set(self.rows)]
-        return self.rows.index(made[-1]) if made else None
+        places = {row: place for place, row in enumerate(self.rows)}
+        made = [places[row] for row in self.decisions.of if row in places]
+        return made[-1] if made else None
 
 
 def audit_words(source: str, keys: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from dpo_lite.tasks import TASKS
 
 REWARD, MODEL, VOTES = "a reward", "a language model", "my votes"
 JUDGES = (REWARD, MODEL, VOTES)
+ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Asked:
     reward: str = ""
     url: str = ""
     model: str = ""
-    rounds: float | None = 3
+    rounds: float | None = ROUNDS
     prompts: float | None = None
 
 
@@ -59,10 +60,15 @@ def command(folder: Path, name: str, asked: Asked, allow_code: bool = True) -> l
     if why := why_not(folder, name):
         raise UserError(why)
     words = ["dpo-lite", "rounds", str(folder / name), *_judge(folder, asked, allow_code)]
-    words += ["--rounds", str(_count(asked.rounds, "Rounds") or 3)]
+    words += ["--rounds", str(count_of(asked))]
     if prompts := _count(asked.prompts, "Prompts a round"):
         words += ["--prompts", str(prompts)]
     return words if str(folder) == "runs" else [*words, "--runs", str(folder)]
+
+
+def count_of(asked: Asked) -> int:
+    """How many rounds. Raises UserError for what is no such number."""
+    return _count(asked.rounds, "Rounds") or ROUNDS
 
 
 def by(asked: Asked) -> str:

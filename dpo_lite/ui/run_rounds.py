@@ -13,7 +13,7 @@ from dpo_lite.recipe import load_recipe
 from dpo_lite.recipe.consent import refuse_code
 from dpo_lite.runs import studies
 from dpo_lite.runs.folder import named_run
-from dpo_lite.ui import parts, rounds_draft, study_views
+from dpo_lite.ui import parts, rounds_draft
 from dpo_lite.ui.rounds_draft import JUDGES, MODEL, REWARD, Asked
 from dpo_lite.ui.shared import Page, Updates
 
@@ -137,8 +137,9 @@ def launch(page: Page, selected: list[str] | None, *texts: Any) -> tuple[Any, An
     try:
         words = _command(page, selected, texts)
         name, asked = (selected or [""])[0], _asked(texts)
-        study = study_views.free_of(page.runs, name)
-        facts = {"first": name, "rounds": int(asked.rounds or 3), "by": rounds_draft.by(asked)}
+        study = studies.rounds_from(name, page.runs)
+        count, by = rounds_draft.count_of(asked), rounds_draft.by(asked)
+        facts = {"first": name, "rounds": count, "by": by}
         studies.launch(study, words, facts)
     except UserError as error:
         return parts.note(error, "bad"), gr.skip(), gr.skip()

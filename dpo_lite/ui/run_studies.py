@@ -11,7 +11,7 @@ import gradio as gr
 from dpo_lite.errors import UserError
 from dpo_lite.runs import studies
 from dpo_lite.runs.studies import AT_WORK, Study, named_study
-from dpo_lite.ui import parts, run_views, study_views
+from dpo_lite.ui import parts, run_files, study_views
 from dpo_lite.ui.shared import Page, Updates
 
 QUIET = {**parts.QUIET, "concurrency_limit": 4}
@@ -63,11 +63,11 @@ def connect_studies(page: Page, part: StudyPart, tick: gr.Button) -> None:
         return refresh(page, part, name, sent)
 
     def choose(name: str | None) -> Updates:
-        return {part.message: "", **_as_updates(page, part, name)}
+        return {part.message: "", **refresh(page, part, name, None)}
 
     def wanted(asked: list[Any]) -> Updates:
         opened = {part.fold: gr.Accordion(open=True, visible=True), part.message: ""}
-        return {**_as_updates(page, part, asked[0]), **opened}
+        return {**refresh(page, part, asked[0], None), **opened}
 
     at_once = {**parts.QUIET, "concurrency_limit": None}
     follows = part.follows()
@@ -87,10 +87,10 @@ def refresh(page: Page, part: StudyPart, name: str | None, sent: str | None) -> 
     """What there is to see of the chosen study, or of the last one begun; skipped where nothing
     has changed since it was sent."""
     found = studies.studies(page.runs)
-    statuses = run_views.statuses(page.runs)
+    statuses = run_files.statuses(page.runs)
     names = [study.name for study in found]
     known = name if name in names else next(iter(names), None)
-    mark = f"{known} {study_views.mark(found)} {run_views.signature(page.runs, statuses, [])}"
+    mark = f"{known} {study_views.mark(found)} {run_files.signature(page.runs, statuses, [])}"
     if mark == sent:
         return gr.skip()
     if known is None:
@@ -113,10 +113,6 @@ def refresh(page: Page, part: StudyPart, name: str | None, sent: str | None) -> 
         part.shown: html,
         part.sent: mark,
     }
-
-
-def _as_updates(page: Page, part: StudyPart, name: str | None) -> Updates:
-    return refresh(page, part, name, None)
 
 
 def _connect_button(

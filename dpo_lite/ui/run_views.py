@@ -3,78 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.compare.votes import votes_file
-from dpo_lite.errors import UserError
-from dpo_lite.recipe import load_recipe
 from dpo_lite.report.advise import advise
 from dpo_lite.report.kept import kept_step
 from dpo_lite.report.metrics import METRICS, Number, columns_of, number_text
-from dpo_lite.report.rlhf import PICTURE, POINTS
 from dpo_lite.report.words import clock
 from dpo_lite.runs import processes
-from dpo_lite.runs.folder import ACTIVE, MOST_WRONG, Run, run_names
+from dpo_lite.runs.folder import ACTIVE, MOST_WRONG, Run
 from dpo_lite.runs.lines import SHAPES, lost_words
 from dpo_lite.runs.state import damaged_files, read_object
-from dpo_lite.runs.tails import Tails
 from dpo_lite.tasks import TASKS, Task
 from dpo_lite.ui import curves, drift, film_views, parts, rlhf_views
 from dpo_lite.ui.parts import esc
-from dpo_lite.ui.together import Together
+from dpo_lite.ui.run_files import TAILS, Statuses, recipe_of, records, task_of
 
 LOG_LINES = 40
 SHOWN_RUNS = 100  # and as many more at a click
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
-
-Statuses = dict[str, dict[str, Any]]
-TAILS = Tails()
-_statuses: dict[str, tuple[tuple[int, int, int], dict[str, Any]]] = {}
-_recipes: dict[Path, tuple[int, dict[str, Any]]] = {}
-
-
-def statuses(folder: Path) -> Statuses:
-    """Every run's status by name, newest first; what has not changed on disk is not read again."""
-    return _looked(folder)
-
-
-def _look(folder: Path) -> Statuses:
-    by_name = {}
-    for name in run_names(folder):
-        path = f"{folder}/{name}/status.json"
-        try:
-            facts = os.stat(path)
-            version = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
-        except OSError:
-            version = (0, 0, 0)
-        cached = _statuses.get(path)
-        if cached is None or cached[0] != version or cached[1]["state"] in ACTIVE:
-            cached = _statuses[path] = (version, Run(folder / name).status())
-        by_name[name] = cached[1]
-    return by_name
-
-
-_looked = Together(_look)
-
-
-def signature(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
-    """A short text that changes whenever something that is shown has changed."""
-    shown = [(n, s["state"], s.get("updated"), s.get("stopping")) for n, s in by_name.items()]
-    sizes = [
-        (folder / name / file).stat().st_size
-        for name in selected
-        if name in by_name
-        for file in ("metrics.jsonl", "samples.jsonl", "log.txt", "results.json", POINTS, PICTURE)
-        if (folder / name / file).is_file()
-    ]
-    votes = votes_file(folder)
-    sizes.append(votes.stat().st_size if votes.is_file() else 0)
-    return f"{hash(tuple(shown))} {list(selected)} {sizes}"
 
 
 def run_table(by_name: Statuses, selected: Sequence[str], most: int = SHOWN_RUNS) -> str:
@@ -215,22 +165,6 @@ def _facts(run: Run, recipe: Mapping[str, Any]) -> str:
     return ", ".join(facts)
 
 
-def recipe_of(run: Run) -> dict[str, Any]:
-    """The frozen recipe as nested dicts. One that cannot be read any more gives the defaults."""
-    changed = run.recipe_file.stat().st_mtime_ns if run.recipe_file.exists() else 0
-    cached = _recipes.get(run.recipe_file)
-    if cached is None or cached[0] != changed:
-        try:
-            values = load_recipe(run.recipe_file).model_dump()
-        except UserError:
-            from dpo_lite.recipe import validate_recipe
-
-            stub = {"model": {"base": "?"}, "data": {"train": "?"}}
-            values = validate_recipe(stub, str(run.recipe_file)).model_dump()
-        cached = _recipes[run.recipe_file] = (changed, values)
-    return cached[1]
-
-
 def curve_grid(folder: Path, selected: Sequence[str], view: curves.View) -> str:
     """The curves of the selected runs over each other; above them what a run of runs has."""
     tasks = {name: task_of(folder, name) for name in selected}
@@ -249,22 +183,6 @@ def curve_grid(folder: Path, selected: Sequence[str], view: curves.View) -> str:
     steps = {name: kept_step(Run(folder / name).results()) for name in measured}
     kept = {name: step for name, step in steps.items() if step}
     return overviews + legend + curves.grid(measured, view, colors, tasks, kept)
-
-
-def records(folder: Path, selected: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Lines of metrics.jsonl of the selected runs that have some: a run of runs has none."""
-    plain = [name for name in selected if not task_of(folder, name).composed]
-    return {name: TAILS.read(folder / name / "metrics.jsonl") for name in plain}
-
-
-def task_of(folder: Path, name: str) -> Task:
-    return TASKS[recipe_of(Run(folder / name))["task"]]
-
-
-def can_answer(folder: Path, name: str) -> bool:
-    """Whether a run has a policy: a reward model gives no answers, and of a run of runs its
-    runs do."""
-    return task_of(folder, name).answers
 
 
 def log_tail(folder: Path, selected: Sequence[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import getpass
 import hmac
-import ipaddress
 import os
 import socket
 import sys
@@ -18,6 +17,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from dpo_lite.errors import UserError
+from dpo_lite.names import is_loopback
 from dpo_lite.ui import pulse
 from dpo_lite.ui.client import Worker
 from dpo_lite.ui.guard import LOOPBACK, Guard
@@ -138,15 +138,6 @@ def ask_password() -> str:
             f"set {PASSWORD_VARIABLE}, or type it when asked."
         )
     return password
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_port(host: str, port: int) -> None:

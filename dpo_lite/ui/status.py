@@ -12,7 +12,7 @@ import gradio as gr
 from dpo_lite.report.words import clock
 from dpo_lite.runs.folder import ACTIVE
 from dpo_lite.ui.parts import esc
-from dpo_lite.ui.run_views import Statuses, statuses
+from dpo_lite.ui.run_files import Statuses, statuses
 from dpo_lite.ui.shared import Page
 
 

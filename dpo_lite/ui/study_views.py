@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from dpo_lite.rates import explained
@@ -22,6 +21,7 @@ KINDS = {
     "waits": "warn",
     "ended": "info",
 }
+JUDGES = {"reward": "a reward", "model": "a language model", "votes": "your votes"}
 LOG_LINES = 12
 FILES = ("study.json", "sweep.json", LOG)
 
@@ -148,9 +148,6 @@ def _rounds(study: Study, status: Mapping[str, Any]) -> str:
     )
 
 
-JUDGES = {"reward": "a reward", "model": "a language model", "votes": "your votes"}
-
-
 def _round(row: RoundRow, rewarded: bool) -> str:
     pairs = "–" if row.pairs is None else f"{row.pairs:,}"
     drawn = f"<td>{row.number}</td><td>{pairs}</td>"
@@ -165,8 +162,3 @@ def _round(row: RoundRow, rewarded: bool) -> str:
         f"<td>{parts.state_badge(row.status)} {parts.progress(row.status)}</td>"
         f"<td>{esc(row.held_out)}</td></tr>"
     )
-
-
-def free_of(folder: Path, first: str) -> Study:
-    """Where the rounds that begin with a run are kept."""
-    return Study(folder / f"{first}.rounds")

@@ -21,7 +21,7 @@ from dpo_lite.tasks import TASKS
 from dpo_lite.ui.form import fields
 from dpo_lite.ui.labels import suits
 from dpo_lite.ui.recipe_draft import Draft
-from dpo_lite.ui.run_views import recipe_of
+from dpo_lite.ui.run_files import recipe_of
 
 ROWS = 3  # keys that the table has room for
 CHECKED_WHOLE = 48  # of more runs each key is looked at by itself while somebody types
@@ -37,6 +37,10 @@ class Planned:
     command: list[str]
     sweep: Sweep
     count: int
+
+    @property
+    def study(self) -> Study:
+        return Study(self.sweep.path)
 
 
 def keys_offered(task: str) -> list[str]:
@@ -94,10 +98,6 @@ def plan(
     if len(sweep.points) == count:
         refuse_other(sweep)
     return Planned(command, sweep, count)
-
-
-def study_of(planned: Planned) -> Study:
-    return Study(planned.sweep.path)
 
 
 def words(planned: Planned, seconds: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from dpo_lite.runs.folder import ACTIVE
-from dpo_lite.ui import parts
+from dpo_lite.ui import parts, run_files
 from dpo_lite.ui import run_views as views
 from dpo_lite.ui.curves import View
 from dpo_lite.ui.run_actions import connect_actions
@@ -87,9 +87,9 @@ def refresh(
 
     ``sent`` marks texts by their hash, buttons by their label and whether they can be pressed.
     """
-    statuses = views.statuses(page.runs)
+    statuses = run_files.statuses(page.runs)
     selected = [name for name in selected or [] if name in statuses][:MOST_SELECTED]
-    signature = f"{views.signature(page.runs, statuses, selected)} {view} {most}"
+    signature = f"{run_files.signature(page.runs, statuses, selected)} {view} {most}"
     if sent.get("signature") == signature:
         return gr.skip()
     folder = page.runs
@@ -129,13 +129,13 @@ def _said(view: Callable[[], str]) -> str:
 
 
 def _buttons(
-    page: Page, statuses: views.Statuses, selected: Sequence[str]
+    page: Page, statuses: run_files.Statuses, selected: Sequence[str]
 ) -> dict[str, tuple[str, bool]]:
     """What the buttons say for the first selected run, and whether they can be pressed."""
     status = statuses[selected[0]] if selected else {"state": None}
     active = status["state"] in ACTIVE
     stops_already = active and status.get("stopping")
-    answers = status["state"] == "finished" and views.can_answer(page.runs, selected[0])
+    answers = status["state"] == "finished" and run_files.can_answer(page.runs, selected[0])
     return {
         "stop": ("Break off" if stops_already else "Stop and save", active),
         "resume": ("Resume", status["state"] in RESUMABLE),
@@ -156,7 +156,7 @@ def _following(
 
 def _connect_csv(page: Page, tab: RunsTab) -> None:
     def write(selected: list[str] | None) -> Any:
-        records = views.records(page.runs, (selected or [])[:MOST_SELECTED])
+        records = run_files.records(page.runs, (selected or [])[:MOST_SELECTED])
         return str(metrics_csv(records)) if any(records.values()) else gr.skip()
 
     file = tab.look.file

@@ -4,14 +4,9 @@ import pytest
 import torch
 
 from dpo_lite.compare.columns import columns
-from dpo_lite.compare.lockstep import (
-    Sampling,
-    _processors,
-    answer,
-    token_rewards,
-    token_texts,
-)
+from dpo_lite.compare.lockstep import Sampling, _processors, answer
 from dpo_lite.compare.shared_base import ask, load_shared_base
+from dpo_lite.compare.token_rewards import token_rewards, token_texts
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.model import roles

@@ -3,10 +3,13 @@
 import pytest
 import torch
 
-from dpo_lite.compare.lockstep import Sampling, answer, together, token_rewards
+from dpo_lite.compare.adapter_rows import together
+from dpo_lite.compare.lockstep import Sampling, answer
+from dpo_lite.compare.token_rewards import token_rewards
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
 from dpo_lite.model.expert_adapter import BASE
+from dpo_lite.model.saved_adapter import add_saved
 from dpo_lite.model.scoring import lay_out, response_token_logps
 from dpo_lite.recipe import AdapterSection, ModelSection
 from tests.model.small_experts import save_mixture
@@ -39,7 +42,7 @@ def case(request, tmp_path_factory):
         for parameter in roles.parameters(model, roles.POLICY):
             parameter.add_(torch.randn_like(parameter) * 0.1)
     roles.save_policy(model, (path := tmp_path_factory.mktemp("adapter")), folder, None)
-    roles.add_saved(model, path, "other", head=False, trained=False)
+    add_saved(model, path, "other", head=False, trained=False)
     with torch.no_grad():
         for parameter in roles.parameters(model, "other"):
             parameter.mul_(-1.5)

@@ -16,8 +16,10 @@ WITHOUT_INFLUENCE = {
         "dpo_lite.data.prepare",  # a type
         "dpo_lite.model.adapter_files",
         "dpo_lite.model.adapter_settings",  # takes an adapter or refuses it
+        "dpo_lite.model.divided",  # who has to keep in step
         "dpo_lite.model.heads",  # the reference has none
         "dpo_lite.model.identity",  # is in the key by what it finds
+        "dpo_lite.model.load_faults",  # says why a base does not load
         "dpo_lite.model.safetensors_header",
         "dpo_lite.model.tensor_files",  # reads what is there, or says what is damaged
         "dpo_lite.model.stacking",  # the start adapter's weights are in the key
@@ -25,7 +27,7 @@ WITHOUT_INFLUENCE = {
     },
     "FOREST": {
         "dpo_lite.data.cache_versions",
-        "dpo_lite.model.base",  # takes dropout out, of which the small copy has none
+        "dpo_lite.model.chance",  # takes dropout out, of which the small copy has none
         "dpo_lite.model.recompute",
         "dpo_lite.model.scoring",  # reads the model's own logits
     },

@@ -8,7 +8,7 @@ from dpo_lite.data.examples import Calling, Dropped, Example, Reason, calls_of
 from dpo_lite.data.tokens import CharacterEncoder, Encoder
 from tests.data import whole_rows as whole
 from tests.data.row_kinds import ASKS, LOOKS, TOOLS, assistant, call, row, tool, user
-from tests.data.test_tokens import tokenizer_for
+from tests.data.tokenizers import tokenizer_for
 
 SHARED = {"name": "weatherfn", "arguments": {"townarg": "Romey"}}
 OTHER = {"name": "weatherfn", "arguments": {"townarg": "Osloy"}}

@@ -14,7 +14,7 @@ from dpo_lite.data.pairs import clean_prompt, prompt_text
 from dpo_lite.data.tokens import Encoder
 from tests.data.row_kinds import ASKS as WEATHER
 from tests.data.row_kinds import TOOLS, call, system, tool
-from tests.data.test_tokens import assistant, tokenizer_for, user
+from tests.data.tokenizers import assistant, tokenizer_for, user
 
 ASKS = [user("9 * 12")]
 THOUGHT = "<think>\nnine times twelve\n</think>\n\n108"

@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 
 from dpo_lite.data.examples import Reason
-from dpo_lite.data.limits import LEAST_WORDS
 from dpo_lite.data.prepare import prepare
-from dpo_lite.data.report import Drop, held_out_words
-from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection
 
@@ -90,127 +87,6 @@ def test_lengths_are_those_of_the_ids(tmp_path, chat_tokenizer):
         assert data.lengths.of_batch(shared=False)[place] == 2 * (
             len(prompt) + max(map(len, answers))
         )
-
-
-def test_prompts_of_the_held_out_data_leave_the_training_data(tmp_path, chat_tokenizer):
-    train = write_rows(tmp_path / "train.jsonl", triples(10))
-    held_out = write_rows(tmp_path / "test.jsonl", triples(3))
-    data = prepared(train, chat_tokenizer, eval=held_out)
-    assert data.report.dropped[Reason.IN_EVAL].rows == [0, 1, 2]
-    folder = prepared(str(tmp_path), chat_tokenizer)
-    assert len(folder.evals["test"]) == 3
-    named = prepared(str(tmp_path), chat_tokenizer, eval=["test"])
-    assert named.fingerprint == folder.fingerprint
-
-
-def test_what_is_lost_of_the_held_out_data_is_counted_too(tmp_path, chat_tokenizer):
-    train = write_rows(tmp_path / "train.jsonl", triples(10))
-    rows = [*triples(3, "dog"), {"prompt": "x", "chosen": "", "rejected": "b"}]
-    data = prepared(train, chat_tokenizer, eval=write_rows(tmp_path / "test.jsonl", rows))
-    lost = data.report.dropped[f"held out, test: {Reason.EMPTY_RESPONSE.value}"]
-    assert (lost.count, lost.rows) == (1, [3])
-    assert data.report.evals == {"test": 3}
-    empty = write_rows(tmp_path / "none.jsonl", rows[3:])
-    with pytest.raises(UserError, match="no row of none is left to evaluate on"):
-        prepared(train, chat_tokenizer, eval=empty)
-
-
-def test_the_held_out_share_is_grouped_by_prompt(tmp_path, chat_tokenizer):
-    rows = [
-        {"prompt": f"q {i % 40}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(400)
-    ]
-    data = prepared(write_rows(tmp_path / "a.jsonl", rows), chat_tokenizer)
-    held_out, train = set(data.evals["held_out"]["prompt"]), set(data.train["prompt"])
-    assert held_out
-    assert not held_out & train
-    assert len(data.train) + len(data.evals["held_out"]) == 400
-
-
-def test_two_prompts_are_enough_to_hold_one_out(tmp_path, chat_tokenizer):
-    data = prepared(write_rows(tmp_path / "a.jsonl", triples(2)), chat_tokenizer)
-    assert (len(data.train), len(data.evals["held_out"])) == (1, 1)
-    one = prepared(write_rows(tmp_path / "b.jsonl", triples(1)), chat_tokenizer)
-    assert (len(one.train), one.evals) == (1, {})
-    assert "nothing is held out; name data.eval, or give more prompts" in one.report.notes
-
-
-def test_a_share_of_ones_own(tmp_path, chat_tokenizer):
-    """A larger share has the prompts of a smaller one; beside data.eval it is one set more."""
-    path = write_rows(tmp_path / "a.jsonl", triples(400))
-    found = [
-        set(prepared(path, chat_tokenizer, **keys).evals["held_out"]["prompt"])
-        for keys in ({}, {"eval_share": 0.05}, {"eval_share": 0.25})
-    ]
-    assert found[0] == found[1] < found[2]
-    assert 0.2 < len(found[2]) / 400 < 0.3
-    test = write_rows(tmp_path / "b.jsonl", triples(50, "dog"))
-    assert set(prepared(path, chat_tokenizer, eval=test).evals) == {"b"}
-    both = prepared(path, chat_tokenizer, eval=test, eval_share=0.25)
-    assert set(both.evals["held_out"]["prompt"]) == found[2]
-    assert len(both.evals["b"]) == 50
-    assert len(both.train) == 400 - len(found[2])
-
-
-def drawn(test, tokenizer, limit, seed=1):
-    """The numbers of the held-out rows that are scored, and the report."""
-    section = DataSection(train=str(test.parent / "a.jsonl"), eval=str(test), max_length=60)
-    data = prepare(section, tokenizer, seed=seed, eval_limit=limit)
-    return data.evals["b"]["row"][:], data.report
-
-
-def test_held_out_rows_are_drawn_by_the_seed(tmp_path, chat_tokenizer):
-    write_rows(tmp_path / "a.jsonl", triples(50))
-    test = tmp_path / "b.jsonl"
-    write_rows(test, triples(200, "dog"))
-    rows, report = drawn(test, chat_tokenizer, 40)
-    assert rows == sorted(set(rows))
-    assert len(rows) == 40
-    assert rows[-1] > 100  # a sample of all of them, not the first ones
-    assert drawn(test, chat_tokenizer, 40)[0] == rows
-    assert drawn(test, chat_tokenizer, 40, seed=2)[0] != rows
-    assert set(rows) < set(drawn(test, chat_tokenizer, 120)[0])
-    whole, everything = drawn(test, chat_tokenizer, 500)
-    assert whole == list(range(200))
-    assert (report.evals, report.drawn_from) == ({"b": 40}, {"b": 200})
-    assert (everything.evals, everything.drawn_from) == ({"b": 200}, {})
-    assert report.fingerprint == everything.fingerprint  # of the data, not of how many are scored
-
-    # What else stands there changes nothing: a row more in front moves all by one.
-    write_rows(test, [*triples(1, "bird"), *triples(200, "dog")])
-    moved, _ = drawn(test, chat_tokenizer, 40)
-    assert len({row + 1 for row in rows} - set(moved)) <= 1
-
-
-def test_what_is_held_out_in_words():
-    assert held_out_words({"test": 1000, "held_out": 12}, {"test": 2000}) == (
-        "1,000 of 2,000 test, 12 of the training prompts (drawn by train.seed)"
-    )
-    assert held_out_words({"test": 50}, {}) == "50 test"
-    assert held_out_words({}, {}) == "nothing"
-
-
-def test_few_held_out_rows_are_told_with_a_cure(tmp_path, chat_tokenizer):
-    write_rows(tmp_path / "a.jsonl", triples(160))
-    test = tmp_path / "b.jsonl"
-    write_rows(test, triples(7, "dog"))
-
-    def told(limit=None):
-        notes = drawn(test, chat_tokenizer, limit)[1].notes
-        return [note for note in notes if "held" in note]
-
-    (note,) = told()
-    assert note == (
-        "7 held-out examples of b are too few to tell anything: even with every one right the true "
-        "rate could be 65%; data.eval_share=0.25 holds out about 40"
-    )
-    (note,) = told(2)
-    assert note.startswith("2 held-out examples of b are too few")
-    assert note.endswith("; eval.limit leaves 5 out")
-    write_rows(tmp_path / "a.jsonl", triples(30))
-    (note,) = told()
-    assert note.endswith("; name more held-out data by data.eval")
-    write_rows(test, triples(30, "dog"))
-    assert told() == []
 
 
 def test_mixing_by_weight(tmp_path, chat_tokenizer):
@@ -346,54 +222,6 @@ def test_demonstrations_are_single_responses(tmp_path, chat_tokenizer):
     assert report.chosen_longer is None
 
 
-def of_lengths(first: int, end: int) -> list[dict]:
-    return [{"prompt": "q" * n, "chosen": "good", "rejected": "bad"} for n in range(first, end)]
-
-
-def test_max_length_auto_drops_nothing_of_short_data(tmp_path, chat_tokenizer):
-    """200 rows, two of which are beyond the 99th percentile but short all the same."""
-    data = prepared(write_rows(tmp_path / "a.jsonl", of_lengths(1, 201)), chat_tokenizer)
-    assert Reason.TOO_LONG not in data.report.dropped
-    assert data.max_length == 512
-
-
-def test_max_length_auto_is_the_99th_percentile_up_to_the_models_limit(tmp_path, chat_tokenizer):
-    path = write_rows(tmp_path / "a.jsonl", of_lengths(1, 30) + of_lengths(500, 671))
-    data = prepared(path, chat_tokenizer)
-    assert data.report.dropped[Reason.TOO_LONG].count in (1, 2)
-    assert data.max_length == data.lengths.whole.max()
-    limited = prepared(path, chat_tokenizer, model_limit=64)
-    assert limited.max_length == 64
-    assert limited.lengths.whole.max() <= 64
-    with pytest.raises(UserError, match="over the base's limit of 64"):
-        prepared(path, chat_tokenizer, max_length=65, model_limit=64)
-
-
-def test_what_happens_to_the_long(tmp_path, chat_tokenizer):
-    rows = [*triples(40), {"prompt": "dog " * 90 + "end", "chosen": "good", "rejected": "bad"}]
-    rows.insert(3, {"prompt": "q", "chosen": "good " * 50, "rejected": "bad"})
-    path = write_rows(tmp_path / "a.jsonl", rows)
-    held_out = write_rows(tmp_path / "b.jsonl", triples(1))
-    keys = {"max_length": 60, "eval": held_out}
-    dropped = prepared(path, chat_tokenizer, **keys)
-    assert dropped.report.dropped[Reason.TOO_LONG].rows == [3, 41]
-    with pytest.raises(UserError, match=r"row 3 of .*over max_length 60 \(2 rows are\)"):
-        prepared(path, chat_tokenizer, on_long="error", **keys)
-    cut = prepared(path, chat_tokenizer, on_long="truncate_prompt_start", **keys)
-    assert cut.report.dropped[Reason.TOO_LONG].rows == [3]  # a response is never cut
-    assert cut.report.dropped[Reason.CUT].rows == [41]
-    last = cut.train[len(cut.train) - 1]
-    assert last["row"] == 41
-    assert chat_tokenizer.decode(last["prompt_ids"]).endswith(
-        "end<|im_end|>\n<|im_start|>assistant\n"
-    )
-    assert chat_tokenizer.decode(last["response_ids"][0]) == "good<|im_end|>"
-    assert cut.lengths.whole.max() == 60
-    assert cut.lengths.prompt[-1] == len(last["prompt_ids"])
-    assert cut.train["row"] == sorted(cut.train["row"])
-    assert cut.fingerprint != dropped.fingerprint
-
-
 def test_length_bias_and_contradictions_are_said(tmp_path, chat_tokenizer):
     rows = [{"prompt": f"q {i}", "chosen": "a long answer", "rejected": "short"} for i in range(40)]
     rows += [{"prompt": "p", "chosen": "a", "rejected": "b"}]
@@ -437,58 +265,6 @@ def test_the_fingerprint_is_of_what_is_trained(tmp_path, chat_tokenizer):
     assert prepared(path, chat_tokenizer, limit=50).fingerprint != first
     changed = write_rows(tmp_path / "a.jsonl", [*triples(59), triples(1, "dog")[0]])
     assert prepared(changed, chat_tokenizer).fingerprint != first
-
-
-def test_held_out_rows_that_are_too_long_are_counted(tmp_path, chat_tokenizer):
-    rows = [{"prompt": "q" * 80, "chosen": f"good {i}", "rejected": "bad"} for i in range(9)]
-    rows.append({"prompt": "q", "chosen": "good", "rejected": "bad"})
-    data = prepared(write_rows(tmp_path / "a.jsonl", rows), chat_tokenizer, max_length=40)
-    counted = sum(drop.count for drop in data.report.dropped.values())
-    assert data.report.kept + sum(data.report.evals.values()) + counted == len(rows)
-
-
-def test_a_cut_prompt_keeps_its_bos_and_some_of_its_words(tmp_path, chat_tokenizer):
-    tokenizer = deepcopy(chat_tokenizer)
-    tokenizer.bos_token = "<|pad|>"
-    tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
-    rows = [*triples(20, "q")]
-    rows.append({"prompt": "dog " * 90 + "end", "chosen": "good", "rejected": "bad"})
-    path = write_rows(tmp_path / "a.jsonl", rows)
-    held_out = write_rows(tmp_path / "b.jsonl", triples(1, "x"))
-    keys = {"eval": held_out, "on_long": "truncate_prompt_start"}
-    data = prepared(path, tokenizer, max_length=90, **keys)
-    last = data.train[len(data.train) - 1]
-    assert (last["row"], len(last["prompt_ids"]) + len(last["response_ids"][0])) == (20, 90)
-    assert last["prompt_ids"][0] == tokenizer.bos_token_id
-    assert tokenizer.decode(last["prompt_ids"]).count("dog") > 5
-    whole = prepared(path, tokenizer, max_length=1000, **keys).train
-    assert (
-        last["prompt_ids"][1:]
-        == whole[len(whole) - 1]["prompt_ids"][-len(last["prompt_ids"]) + 1 :]
-    )
-    # One token less, and too little of the user's words would be left.
-    least = Encoder(tokenizer).opening + LEAST_WORDS + len(last["response_ids"][0])
-    for most, lost in ((least, []), (least - 1, [20])):
-        report = prepared(path, tokenizer, max_length=most, **keys).report
-        assert [r for r in report.dropped.get(Reason.TOO_LONG, Drop()).rows if r == 20] == lost
-
-
-def test_held_out_sets_of_the_same_name_are_two(tmp_path, chat_tokenizer):
-    train = write_rows(tmp_path / "train.jsonl", triples(10))
-    paths = [write_rows(tmp_path / n / "test.jsonl", triples(3, n)) for n in ("a", "b")]
-    data = prepared(train, chat_tokenizer, eval=paths)
-    assert data.report.evals == {"test": 3, paths[1]: 3}
-
-
-def test_held_out_data_may_have_another_format(tmp_path, chat_tokenizer):
-    rows = [{"q": r["prompt"], "good": r["chosen"], "bad": r["rejected"]} for r in triples(20)]
-    train = write_rows(tmp_path / "train.jsonl", rows)
-    test = write_rows(tmp_path / "other.jsonl", triples(3, "dog"))
-    columns = {"prompt": "q", "chosen": "good", "rejected": "bad"}
-    with pytest.raises(UserError, match=r"data\.eval: .*has no column"):
-        prepared(train, chat_tokenizer, columns=columns, eval=test)
-    own = [{"source": test, "columns": {}}]
-    assert prepared(train, chat_tokenizer, columns=columns, eval=own).report.evals == {"other": 3}
 
 
 def test_white_space_around_a_prompt_is_no_difference(tmp_path, chat_tokenizer):

@@ -18,7 +18,7 @@ from dpo_lite.data.recognition import recognise
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import DataSection
-from tests.data.test_formats import (
+from tests.data.rows_of_formats import (
     ANSWER,
     ASK,
     ASKED_AGAIN,
@@ -31,11 +31,12 @@ from tests.data.test_formats import (
     REJECTED,
     SYSTEM,
     Q,
-    kind,
     says,
 )
+from tests.data.test_formats import kind
 from tests.data.test_prepare import labelled, triples, write_rows
-from tests.data.test_tokens import EXAMPLES, tokenizer_for
+from tests.data.test_tokens import EXAMPLES
+from tests.data.tokenizers import tokenizer_for
 
 
 def asked(train, tokenizer, room=0, model_limit=None, **keys):

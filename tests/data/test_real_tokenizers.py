@@ -8,7 +8,7 @@ import pytest
 from dpo_lite.data.examples import Example
 from dpo_lite.data.tokens import Encoder
 from scripts import real_tokenizers
-from tests.data.test_tokens import assistant, user
+from tests.data.tokenizers import assistant, user
 
 # name -> what ends an answer
 ENDS = {

@@ -12,7 +12,7 @@ from dpo_lite.data.tokens import Encoder
 from scripts.real_tokenizers import NAMES
 from tests.data import whole_rows as whole
 from tests.data.row_kinds import HARMLESS, KINDS, PLAIN, with_mark
-from tests.data.test_tokens import TEMPLATES, tokenizer_for
+from tests.data.tokenizers import TEMPLATES, tokenizer_for
 
 SHIPPED = sorted(path.stem for path in TEMPLATES.glob("*.jinja"))
 # One of each way: reasoning that stays, goes, is opened, has channels; few roles; parts; tools.

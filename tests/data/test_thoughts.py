@@ -7,7 +7,7 @@ import pytest
 from dpo_lite.data.prepare import prepare
 from dpo_lite.data.thoughts import Thought, thought_notes, thought_of
 from dpo_lite.recipe import DataSection
-from tests.data.test_tokens import tokenizer_for
+from tests.data.tokenizers import tokenizer_for
 
 REASONED = "<think>\nhm\n</think>\n\nyes"
 

@@ -1,137 +1,23 @@
 """Rendering and tokenising: by the chat templates that TRL ships, and as plain text."""
 
-import re
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
-import trl
-from tokenizers import (
-    AddedToken,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    trainers,
-)
-from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast
+from tokenizers import AddedToken, normalizers
 
 from dpo_lite.data.examples import Dropped, Example, Reason
 from dpo_lite.data.tokens import CharacterEncoder, Encoder
 from dpo_lite.errors import UserError
-
-TEMPLATES = Path(trl.__file__).parent / "chat_templates"
-SPECIAL = re.compile(
-    r"<[|｜][^<>]*?[|｜]>|<\|\w+>|<\w+\|>|<\w+_of_\w+>|<bos>|<eos>|</s>|\[/?INST\]"
+from tests.data.test_texts import raw
+from tests.data.tokenizers import (
+    CHATML,
+    ENDS,
+    WAYS_OF_BOS,
+    assistant,
+    tokenizer_for,
+    user,
 )
-# name of the template -> the end of turn that an answer must have
-ENDS = {
-    "qwen2_5": "<|im_end|>",
-    "qwen3": "<|im_end|>",
-    "qwen3_instruct_2507": "<|im_end|>",
-    "llama3": "<|eot_id|>",
-    "llama3_2": "<|eot_id|>",
-    "gemma": "<end_of_turn>",
-    "gemma3": "<end_of_turn>",
-    "phi3": "<|end|>",
-    "cohere": "<|END_OF_TURN_TOKEN|>",
-    "gptoss": "<|return|>",
-    "lfm2": "<|im_end|>",
-    "lfm2_2_5": "<|im_end|>",
-    "qwen3_5_nothink": "<|im_end|>",
-    "gemma4": "<turn|>",
-    "bos_is_the_turn_mark": "<|im_end|>",
-    "bos_before_every_question": "</s>",
-    "bos_twice": "<|eot_id|>",
-    "no_bos": "<|im_end|>",
-}
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-# name -> template, BOS, EOS, whether the tokenizer puts a BOS before a text by itself
-WAYS_OF_BOS = {
-    "bos_is_the_turn_mark": (  # SmolLM2
-        "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe kind<|im_end|>\n{% endif %}"
-        + CHATML,
-        "<|im_start|>",
-        "<|im_end|>",
-        False,
-    ),
-    "bos_before_every_question": (  # Llama 2, whose [INST] is plain text
-        "{% if messages[0]['role'] == 'system' %}{% set turns = messages[1:] %}"
-        "{% set system = '<<SYS>>\n' + messages[0]['content'] + '\n<</SYS>>\n\n' %}"
-        "{% else %}{% set turns = messages %}{% set system = '' %}{% endif %}"
-        "{% for m in turns %}{% if m['role'] == 'user' %}"
-        "{{ bos_token + '[ASK] ' + (system if loop.first else '') + m['content'] + ' [/ASK]' }}"
-        "{% else %}{{ ' ' + m['content'] + ' ' + eos_token }}{% endif %}{% endfor %}",
-        "<s>",
-        "</s>",
-        True,
-    ),
-    "bos_twice": (  # Llama 3: the template writes what the tokenizer adds
-        "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>"
-        "\n\n{{ m['content'] | trim }}<|eot_id|>{% endfor %}{% if add_generation_prompt %}"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}",
-        "<|begin_of_text|>",
-        "<|eot_id|>",
-        True,
-    ),
-    "no_bos": (CHATML, None, "<|im_end|>", False),
-}
-TEXT = "the cat sat on the mat and the dog sat on the cat"
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
-
-
-def tokenizer_for(name, metaspace=False):
-    """A small BPE tokenizer that knows a real template's special tokens."""
-    if name in WAYS_OF_BOS:
-        template, bos, eos, adds_bos = WAYS_OF_BOS[name]
-    else:
-        template = (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
-        bos, eos, adds_bos = "<|bos|>", "<|eos|>", False
-    specials = {*SPECIAL.findall(template), ENDS.get(name, "<|im_end|>"), bos, eos} - {None}
-    backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=metaspace))
-    alphabet = []
-    if metaspace:  # as in Llama 2 and Mistral: a space in front of the first word
-        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
-        backend.decoder = decoders.Metaspace(prepend_scheme="first")
-        backend.normalizer = normalizers.NFC()
-    else:
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        backend.decoder = decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=420,
-        show_progress=False,
-        special_tokens=["<unk>", *sorted(specials)],
-        initial_alphabet=alphabet,
-    )
-    backend.train_from_iterator([TEXT, "user assistant system\n\n a b c d e f g h i"], trainer)
-    if adds_bos:
-        backend.post_processor = before_every_text(backend, bos)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="<unk>", bos_token=bos, eos_token=eos
-    )
-    tokenizer.chat_template = template
-    return tokenizer
-
-
-def before_every_text(backend, *tokens):
-    """What makes a tokenizer put these tokens before every text, unless it is told not to."""
-    ids = [(token, backend.token_to_id(token)) for token in set(tokens)]
-    return TemplateProcessing(single=" ".join([*tokens, "$A"]), special_tokens=ids)
-
 
 EXAMPLES = [
     Example([user("the cat")], ["sat", "on the mat"], 0),
@@ -373,51 +259,6 @@ def test_without_a_template_the_options_are_named(chat_tokenizer):
         Encoder(plain)
 
 
-def raw(tokenizer, prompt, responses, **options):
-    encoder = Encoder(tokenizer, raw=True)
-    rendered = encoder.render(Example(prompt, responses, 0, **options))
-    return encoder.tokenise([rendered])[0]
-
-
-def test_raw_text_moves_a_trailing_space_to_the_response(chat_tokenizer):
-    found = raw(chat_tokenizer, [user("the cat ")], ["sat", "ran"])
-    assert chat_tokenizer.decode(found.prompt_ids) == "the cat"
-    assert chat_tokenizer.decode(found.response_ids[0]) == " sat<|im_end|>"
-    assert not found.melted
-
-
-def test_raw_dialogues_keep_their_speakers(chat_tokenizer):
-    found = raw(chat_tokenizer, [user("Hi")], [" Hello", " Ho"], dialogue=True)
-    assert chat_tokenizer.decode(found.prompt_ids) == "\n\nHuman: Hi\n\nAssistant:"
-    assert chat_tokenizer.decode(found.response_ids[0]) == " Hello<|im_end|>"
-
-
-def test_raw_text_has_at_most_one_bos_and_one_end(chat_tokenizer):
-    """Also where the tokenizer puts both around every text by itself."""
-    tokenizer = deepcopy(chat_tokenizer)
-    tokenizer.bos_token = "<|im_start|>"
-    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<|im_start|> $A <|im_end|>",
-        special_tokens=[("<|im_start|>", begin), ("<|im_end|>", end)],
-    )
-    found = raw(tokenizer, [user("the cat")], ["sat", "ran"])
-    assert found.prompt_ids.count(begin) == 1
-    assert found.prompt_ids[0] == begin
-    assert end not in found.prompt_ids
-    assert all(ids.count(end) == 1 and ids[-1] == end for ids in found.response_ids)
-
-
-def test_a_bos_that_the_tokenizer_adds_twice_is_added_once(chat_tokenizer):
-    tokenizer = deepcopy(chat_tokenizer)
-    tokenizer.bos_token = "<|im_start|>"
-    backend = tokenizer.backend_tokenizer
-    backend.post_processor = before_every_text(backend, "<|im_start|>", "<|im_start|>")
-    assert tokenizer("the cat")["input_ids"].count(tokenizer.bos_token_id) == 2
-    found = raw(tokenizer, [user("the cat")], ["sat", "ran"])
-    assert tokenizer.decode(found.prompt_ids) == "<|im_start|>the cat"
-
-
 @pytest.mark.parametrize("plain", [True, False], ids=["raw", "chat"])
 def test_a_bos_that_a_normaliser_makes_of_the_text_is_dropped(chat_tokenizer, plain):
     tokenizer = deepcopy(chat_tokenizer)
@@ -444,17 +285,3 @@ def test_characters_stand_in_for_tokens():
     assert len(found.prompt_ids) == 4
     assert encoder.decode(found.prompt_ids) == "Hé 🙂"
     assert [len(ids) for ids in found.response_ids] == [1, 2]
-
-
-def test_plain_text_has_no_place_for_tools(chat_tokenizer):
-    encoder = Encoder(chat_tokenizer, raw=True)
-    calls = {**assistant(""), "tool_calls": [{"function": {"name": "wei", "arguments": {}}}]}
-    for example in (
-        Example([user("a"), calls, user("b")], ["c", "d"], 0),
-        Example([user("a")], ["c", "d"], 0, template={"tools": [{"name": "wei"}]}),
-    ):
-        dropped = encoder.render(example)
-        assert (dropped.reason, "need a chat template" in dropped.detail) == (Reason.TEMPLATE, True)
-        shown = CharacterEncoder().render(example)
-        assert shown.rests == [" c", " d"] if len(example.prompt) > 1 else ["c", "d"]
-        assert ("wei" in shown.prompt) == (len(example.prompt) > 1)

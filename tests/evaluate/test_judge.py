@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dpo_lite.cli.judging import histogram
-from dpo_lite.compare.lockstep import token_rewards
+from dpo_lite.compare.token_rewards import token_rewards
 from dpo_lite.data.lengths import lengths_of
 from dpo_lite.errors import UserError
 from dpo_lite.evaluate import best_of as best

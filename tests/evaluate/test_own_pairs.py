@@ -7,12 +7,8 @@ from rich.console import Console
 
 from dpo_lite.errors import UserError
 from dpo_lite.evaluate import own_pairs
-from dpo_lite.evaluate.own_pairs import (
-    draw_pairs,
-    drawing_recipe,
-    load_drawing,
-    recipe_of_pairs,
-)
+from dpo_lite.evaluate.own_pairs import draw_pairs, load_drawing
+from dpo_lite.evaluate.round_recipes import drawing_recipe, recipe_of_pairs
 from dpo_lite.jobs import train as job
 from dpo_lite.recipe import load_recipe, validate_recipe
 from tests.cats import write_cats

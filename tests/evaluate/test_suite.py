@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 from dpo_lite.cli import app, common
 from dpo_lite.data.tokens import encoder_of
 from dpo_lite.errors import UserError
-from dpo_lite.hub.card import metadata, model_card
+from dpo_lite.evaluate.suite import _quiet
+from dpo_lite.hub.card import model_card
+from dpo_lite.hub.card_metadata import metadata
 from dpo_lite.hub.public_recipe import public_recipe
 from dpo_lite.hub.subject import Subject
 from dpo_lite.jobs import suite as job
@@ -193,6 +195,15 @@ def test_what_cannot_be_asked_is_one_sentence(harness, run, tmp_path):
     refused("cats_choice cannot be asked", ["cats_choice"], folder=str(tasks))
     refused("there is no folder", ["cats_choice"], folder=str(tmp_path / "none"))
     refused("there is no file", ["forgetting:none.txt"])
+
+
+def test_a_bootstrap_of_the_harness_prints_nothing(harness, capsys):
+    from lm_eval.api import metrics
+
+    with _quiet():
+        error = metrics.stderr_for_metric(metrics.median, bootstrap_iters=20)([1.0, 2.0, 7.0])
+    assert error > 0
+    assert capsys.readouterr() == ("", "")
 
 
 def test_without_the_package_a_sentence_says_how_it_comes(run, monkeypatch):

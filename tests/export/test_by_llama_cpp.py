@@ -72,4 +72,5 @@ def test_a_run_by_the_users_own_programs(tiny_base, tmp_path, folder):
     assert "--outtype f16" in log
     with pytest.raises(UserError, match=r"llama-quantize failed: main: invalid ftype 'IQ9_X'"):
         export_gguf(run, tmp_path / "other", "iq9_x", measure=False, llama_cpp=folder)
-    assert not list(tmp_path.glob(".other*"))
+    assert [path.name for path in tmp_path.glob("*other*")] == ["other.llama.cpp.log"]
+    assert "invalid ftype" in (tmp_path / "other.llama.cpp.log").read_text()

@@ -91,7 +91,7 @@ def run(make_run):
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """The base's licence is asked for nowhere, unless a test says what it is."""
-    monkeypatch.setattr("dpo_lite.hub.card.base_licence", lambda base: {})
+    monkeypatch.setattr("dpo_lite.hub.card_metadata.base_licence", lambda base: {})
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from dpo_lite.files import write_json
-from dpo_lite.hub import card
+from dpo_lite.hub import card, card_metadata
 from dpo_lite.hub.licence import base_licence
 from dpo_lite.hub.push import preview
 from dpo_lite.names import is_public, plain_name
@@ -152,7 +152,7 @@ def test_the_licence_of_the_base(run, monkeypatch, tmp_path):
     cached.write_text("---\nlicense: other\nlicense_name: llama3.2\nlicense_link: LICENSE\n---\n")
     licence = {"license": "other", "license_name": "llama3.2", "license_link": "LICENSE"}
     assert base_licence("some/base") == licence
-    monkeypatch.setattr(card, "base_licence", base_licence)
+    monkeypatch.setattr(card_metadata, "base_licence", base_licence)
     assert read(run).data.license_name == "llama3.2"
 
 

@@ -14,7 +14,7 @@ from dpo_lite.hub.staging import stage
 from dpo_lite.jobs import train as job
 from dpo_lite.recipe import validate_recipe
 from dpo_lite.training.callbacks import RunRecorder
-from dpo_lite.ui import run_views
+from dpo_lite.ui import run_files, run_views
 from dpo_lite.ui.curves import View
 from tests.cats import write_cats, write_contrary
 
@@ -105,7 +105,7 @@ def test_the_best_is_kept_where_later_ones_are_worse(best, after_two, tmp_path):
     print_results(best, screen)
     assert sentence in screen.export_text()
     assert sentence in run_views.detail(
-        best.path.parent, run_views.statuses(best.path.parent), [best.name]
+        best.path.parent, run_files.statuses(best.path.parent), [best.name]
     )
     page = run_views.curve_grid(best.path.parent, [best.name], View())
     assert "&quot;kept&quot;:2," in page  # what is read at the pointer says so

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from dpo_lite.cli import app
 from dpo_lite.jobs import machine, machine_probes
 from dpo_lite.jobs.machine import examine
-from dpo_lite.jobs.machine_probes import OPTIONAL, PROBES, Finding, look
+from dpo_lite.jobs.machine_probes import PROBES, look
+from dpo_lite.jobs.package_probes import OPTIONAL, Finding
 from dpo_lite.model.base import compute_device
 
 TOKEN = "hf_nobodyMayReadThis"

@@ -95,7 +95,7 @@ def test_the_weights_follow_from_the_labels(plain):
 
 @pytest.mark.slow
 def test_who_looks_at_the_run(plain, tmp_path, monkeypatch):
-    monkeypatch.setattr("dpo_lite.hub.card.base_licence", lambda base: {})
+    monkeypatch.setattr("dpo_lite.hub.card_metadata.base_licence", lambda base: {})
     report = (plain.path / "report.md").read_text()
     assert "kto, beta 0.1, good and bad answers weigh 2 and 1" in report
     assert "answers on their side of z0, of 6" in report

@@ -5,7 +5,7 @@ import random
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from dpo_lite.model.base import disable_dropout
+from dpo_lite.model.chance import disable_dropout
 
 VOCAB = 97
 SIZES = {

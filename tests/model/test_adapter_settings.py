@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from dpo_lite.errors import UserError
 from dpo_lite.export.merge import merge
-from dpo_lite.model import adapter_files, attach, roles
+from dpo_lite.model import adapter_files, attach, roles, saved_adapter
 from dpo_lite.model.adapter_files import check_adapter
 from dpo_lite.model.adapter_settings import SETTINGS, refusal
 from dpo_lite.model.base import load_base
@@ -79,7 +79,7 @@ def test_what_the_list_is_for(folder, monkeypatch):
         assert (says(model) - before).abs().max() > 1e-2
     monkeypatch.setattr(attach, "KEPT", [*attach.KEPT, "init_lora_weights"])
     monkeypatch.setattr(adapter_files, "refusal", lambda config: None)
-    monkeypatch.setattr(roles, "refusal", lambda config: None)
+    monkeypatch.setattr(saved_adapter, "refusal", lambda config: None)
     section = ModelSection(base=str(base), quantization="none")
     for reference in ("base", "start"):  # without the list a second net holds it
         with pytest.raises(UserError, match="adapters off the model is not its base any more"):
@@ -116,7 +116,7 @@ def test_a_pattern_that_says_more_than_the_tensors_do(folder):
 
 def test_dora_over_four_bits_is_scored_beside_other_adapters(folder):
     """Rows of one batch may wear DoRA and none, which PEFT's guard would refuse."""
-    from dpo_lite.compare.lockstep import adapter_rows
+    from dpo_lite.compare.adapter_rows import adapter_rows
     from dpo_lite.model.expert_adapter import BASE
 
     base = make_base("plain", folder / "base-plain")

@@ -6,7 +6,7 @@ from peft import PeftModel
 
 from dpo_lite.model import dora, roles
 from dpo_lite.model.base import load_base
-from dpo_lite.model.dry_run import kept_bytes
+from dpo_lite.model.kept_bytes import kept_bytes
 from dpo_lite.model.scoring import lay_out
 from dpo_lite.model.untouched import base_says
 from dpo_lite.recipe import AdapterSection, ModelSection

@@ -21,7 +21,8 @@ from transformers import (
 
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
-from dpo_lite.model.dry_run import costs_of_config, costs_of_model, kept_bytes
+from dpo_lite.model.dry_run import costs_of_config, costs_of_model
+from dpo_lite.model.kept_bytes import kept_bytes
 from dpo_lite.model.layers import layer_lists
 from dpo_lite.model.recompute import count_selective
 from dpo_lite.model.scoring import causal_lm, laid_out_tokens, lay_out

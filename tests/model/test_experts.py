@@ -10,7 +10,6 @@ from peft import PeftModel
 
 from dpo_lite.model import roles
 from dpo_lite.model.base import load_base
-from dpo_lite.model.dry_run import kept_bytes
 from dpo_lite.model.experts import (
     NAME,
     expert_modules,
@@ -18,6 +17,7 @@ from dpo_lite.model.experts import (
     expert_product,
     unpacking,
 )
+from dpo_lite.model.kept_bytes import kept_bytes
 from dpo_lite.model.recompute import recompute
 from dpo_lite.model.scoring import lay_out, response_logps, scoring_context
 from dpo_lite.recipe import AdapterSection, ModelSection

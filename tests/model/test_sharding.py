@@ -33,12 +33,6 @@ def mesh():
     dist.destroy_process_group()
 
 
-def divide(lm, mesh):
-    """Without the mark that this process now has to keep in step with others."""
-    sharding.divide(lm, mesh)
-    sharding._divided = False
-
-
 def loaded(folder, quantization, made):
     made.save_pretrained(folder)
     return adapted(load_base(ModelSection(base=str(folder), quantization=quantization)))
@@ -77,7 +71,7 @@ def test_nothing_changes(quantization, tied, mesh, tmp_path):
     before, words = [scored(model, way) for way in ways], held(lm).words()
     examples = random_examples(2, 2, seed=2)
     costs = costs_of_model(model, torch.float32, examples, "forest")
-    divide(lm, mesh)
+    sharding.divide(lm, mesh)
     frozen = [p for p in model.parameters() if not p.requires_grad]
     assert all(isinstance(p, DTensor) for p in frozen)
     assert not any(isinstance(p, DTensor) for p in roles.trainable_parameters(model))
@@ -105,6 +99,6 @@ def test_experts_in_4_bits_are_divided_too(bits, mesh, tmp_path):
         p for m in expert_modules(lm).values() for p in m.parameters() if p.dtype == torch.uint8
     ]
     before, words = scored(model), held(lm).words()
-    divide(lm, mesh)
+    sharding.divide(lm, mesh)
     assert all(map(torch.equal, scored(model), before))
     assert held(lm).words() == words

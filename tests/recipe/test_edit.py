@@ -7,7 +7,7 @@ import yaml
 
 from dpo_lite.errors import UserError
 from dpo_lite.recipe import RECIPES_FOLDER, known_keys, parse_yaml
-from dpo_lite.recipe.edit import UNSET, inline, set_key
+from dpo_lite.recipe.edit import UNSET, inline, override_text, set_key
 from dpo_lite.recipe.loading import dump_yaml
 
 TEXT = """\
@@ -98,6 +98,23 @@ def test_from_one_line_to_a_block_and_back():
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "train:\n", "train: {}\n", "[1, 2]"])
 def test_texts_with_little_in_them(text):
     assert parse_yaml(set_key(text, "train.beta", 0.2), "") == {"train": {"beta": 0.2}}
+
+
+@pytest.mark.parametrize(
+    ("override", "section"),
+    [
+        ("train.lr=2", "train:\n  lr: 2\n  loss: ipo # rest\n"),
+        ("train.lr=1", "train:\n  lr: 1 # high\n  loss: ipo # rest\n"),
+        ("train={lr: 2}", "train: {lr: 2}\n"),
+        ("eval.prompts=[c]", "train:\n  lr: 1 # high\n  loss: ipo # rest\n"),
+    ],
+)
+def test_a_comment_behind_a_value_that_an_override_changes_goes_with_it(override, section):
+    """It may be about the old value alone; one behind several keys or above some stays."""
+    others = "eval: {prompts: [PROMPT], generate: 1} # both\n"
+    before = "train:\n  lr: 1 # high\n  loss: ipo # rest\n" + others.replace("PROMPT", "b")
+    after = others.replace("PROMPT", "c" if "eval" in override else "b")
+    assert override_text(before, [override]) == section + after
 
 
 def test_broken_yaml_is_left_to_the_user():

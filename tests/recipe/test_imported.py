@@ -161,13 +161,14 @@ def test_what_is_no_training():
         imported({"stage": "pt", "model": "m"})
 
 
-def test_the_command_writes_a_recipe_that_loads(tmp_path):
+@pytest.mark.parametrize("where", [["mine"], ["my-recipes/mine.yaml"], ["--to", "mine"]])
+def test_the_command_writes_a_recipe_that_loads(tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "theirs.yaml").write_text(AXOLOTL)
-    to = tmp_path / "my-recipes" / "mine.yaml"
-    asked = ["import", str(tmp_path / "theirs.yaml"), "--to", str(to)]
+    asked = ["import", "theirs.yaml", *where]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0, done.output
-    assert load_recipe(to).train.beta == 0.3
+    assert load_recipe("my-recipes/mine.yaml").train.beta == 0.3
     assert isinstance(CliRunner().invoke(app, asked).exception, UserError)  # it exists now
 
 

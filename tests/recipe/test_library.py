@@ -134,7 +134,7 @@ def test_the_commands():
     run("cp", "quickstart", "gentle", "train.beta=0.3", "eval.prompts=[a, b]")
     gentle = load_recipe("gentle")
     assert gentle == load_recipe("quickstart", ["train.beta=0.3", "eval.prompts=[a, b]"])
-    assert "# pull to the reference" in library.own_path("gentle").read_text()
+    assert "# examples per update" in library.own_path("gentle").read_text()
     run("cp", "quickstart", "gentle", "--force")
     assert load_recipe("gentle") == load_recipe("quickstart")
     run("cp", "quickstart", "train.beta=0.7")

@@ -8,8 +8,9 @@ import pytest
 
 from dpo_lite.errors import UserError
 from dpo_lite.files import write_text
-from dpo_lite.runs.folder import Run, create_run, list_runs, open_run, recorded
+from dpo_lite.runs.folder import Run, create_run, list_runs, open_run
 from dpo_lite.runs.room import check_output
+from dpo_lite.runs.watched import recorded
 
 
 def test_names_count_up(tmp_path):

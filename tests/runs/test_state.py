@@ -13,9 +13,10 @@ from dpo_lite.files import read_json, write_json, write_text
 from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs import processes, system, whole
 from dpo_lite.runs.checkpoints import STATE, copy_beside
-from dpo_lite.runs.folder import create_run, list_runs, open_run, recorded
+from dpo_lite.runs.folder import create_run, list_runs, open_run
 from dpo_lite.runs.state import read_results, sound_status
-from dpo_lite.ui import publish_views, run_views
+from dpo_lite.runs.watched import recorded
+from dpo_lite.ui import publish_views, run_files, run_views
 from dpo_lite.ui.curves import View
 
 DAMAGED = {
@@ -88,7 +89,7 @@ def test_one_damaged_run_stops_nobody(tmp_path, capsys, file, how):
     listed = capsys.readouterr().out
     assert "sound" in listed
     assert "broken" in listed
-    statuses = run_views.statuses(tmp_path)
+    statuses = run_files.statuses(tmp_path)
     for chosen in (["broken", "sound"], ["sound", "broken"]):
         for view in (run_views.run_table, run_views.recipe_difference):
             view(statuses if view is run_views.run_table else tmp_path, chosen)

@@ -11,7 +11,8 @@ from bitsandbytes.functional import QuantState
 from torch.utils._python_dispatch import _disable_current_modes
 
 from dpo_lite.model import fused_ops, roles
-from dpo_lite.model.base import compute_dtype, disable_dropout
+from dpo_lite.model.base import compute_dtype
+from dpo_lite.model.chance import disable_dropout
 from dpo_lite.model.four_bits import would_pack
 from dpo_lite.model.fused_modules import fuse_modules
 from dpo_lite.model.scoring import causal_lm

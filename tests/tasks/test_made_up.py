@@ -30,7 +30,7 @@ from dpo_lite.tasks.panels import Panel
 from dpo_lite.tasks.spec import Task
 from dpo_lite.training.sft import SFT as SFTMethod
 from dpo_lite.training.sft import Demonstrated
-from dpo_lite.ui import run_views
+from dpo_lite.ui import run_files, run_views
 from dpo_lite.ui.curves import View
 from dpo_lite.ui.form import fields
 from tests.cats import write_cats
@@ -150,7 +150,7 @@ def walk(run, tmp_path):
         run, ["reference", "policy"], ["what did cat 2 do?"], Sampling(max_new_tokens=3)
     )
     assert [answer.label for answer in answers] == ["reference", "one"]
-    statuses = run_views.statuses(run.path.parent)
+    statuses = run_files.statuses(run.path.parent)
     said["page"] = "".join(
         [
             run_views.run_table(statuses, ["one"]),
@@ -169,7 +169,7 @@ def walk(run, tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_hub(monkeypatch):
-    monkeypatch.setattr("dpo_lite.hub.card.base_licence", lambda base: {})
+    monkeypatch.setattr("dpo_lite.hub.card_metadata.base_licence", lambda base: {})
 
 
 @pytest.mark.usefixtures("curves")

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from dpo_lite.errors import UserError
-from dpo_lite.model import roles, sharding
+from dpo_lite.model import roles
 from dpo_lite.model.choosing import choose_way
 from dpo_lite.model.device_memory import until_it_fits
+from dpo_lite.model.divided import NO_ROOM
 from dpo_lite.model.generation import answer_ids
 from dpo_lite.model.recompute import recompute
 from dpo_lite.model.scoring import causal_lm
@@ -101,7 +102,7 @@ def main(folder):
     kept = [updated(model, examples_of("dpo", 7), OBJECTIVES["dpo"], references) for _ in range(2)]
     found["kept"] = (few, kept, len(references.known))
     found["memory"] = told(lambda: ranks.each(lambda: until_it_fits(full, lambda error: None)))
-    found["expected"] = f"{UserError.__name__}: {sharding.NO_ROOM}"
+    found["expected"] = f"{UserError.__name__}: {NO_ROOM}"
     torch.save(found, folder / f"{ranks.rank()}.pt")
     ranks.leave()
 

@@ -18,6 +18,7 @@ from dpo_lite.jobs import train as job
 from dpo_lite.model import base, roles
 from dpo_lite.model.choosing import choose_way
 from dpo_lite.model.precision import COMPUTED_IN, dtype_of, to_fp32
+from dpo_lite.model.saved_adapter import add_saved
 from dpo_lite.recipe import AdapterSection, ModelSection, PPOSection, validate_recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.training import loss_scale, ppo, ppo_learning, trainer
@@ -183,7 +184,7 @@ def test_a_runs_adapter_is_worn_in_the_numbers_that_it_was_trained_in(
     # Beside others on one base, it is the base that is turned.
     shared = roles.load_policy(base.load_base(section), _elsewhere(tmp_path, place))
     assert dtype_of(shared) == torch.float16
-    roles.add_saved(shared, tmp_path / place, "column1", head=False, trained=False)
+    add_saved(shared, tmp_path / place, "column1", head=False, trained=False)
     assert dtype_of(shared) == torch.float32
 
 

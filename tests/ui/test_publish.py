@@ -20,7 +20,7 @@ from tests.ui.pages import says
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    monkeypatch.setattr("dpo_lite.hub.card.base_licence", lambda base: {})
+    monkeypatch.setattr("dpo_lite.hub.card_metadata.base_licence", lambda base: {})
 
 
 def test_runs_are_found_by_name_alone(run):  # noqa: F811

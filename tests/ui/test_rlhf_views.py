@@ -7,7 +7,7 @@ import pytest
 from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs.folder import Run, create_run
 from dpo_lite.runs.rlhf_steps import plan_steps
-from dpo_lite.ui import rlhf_views
+from dpo_lite.ui import rlhf_views, run_files
 from dpo_lite.ui import run_views as views
 from dpo_lite.ui.curves import View
 
@@ -52,7 +52,7 @@ def test_the_picture_is_part_of_the_page(folder):
 
 
 def test_the_tab_speaks_of_its_runs(folder):
-    found = views.statuses(folder)
+    found = run_files.statuses(folder)
     head = views.detail(folder, found, ["way"])
     assert "run 1 of 10" in head
     assert "PPO at beta 0.1, 0.5, DPO at beta 0.3" in head
@@ -64,14 +64,14 @@ def test_the_tab_speaks_of_its_runs(folder):
     both = views.curve_grid(folder, ["way", "way-reward"], View(0.5))
     assert both.index("Its runs") < both.index("<figure")
     assert "Each of its runs" in views.samples(folder, ["way"])
-    assert not views.can_answer(folder, "way")
+    assert not run_files.can_answer(folder, "way")
 
 
 def test_a_new_point_is_seen(folder):
-    found = views.statuses(folder)
-    before = views.signature(folder, found, ["way"])
+    found = run_files.statuses(folder)
+    before = run_files.signature(folder, found, ["way"])
     Run(folder / "way").append("points.jsonl", {})
-    assert views.signature(folder, found, ["way"]) != before
+    assert run_files.signature(folder, found, ["way"]) != before
 
 
 def test_a_run_of_ppo_in_words(folder):
@@ -80,7 +80,7 @@ def test_a_run_of_ppo_in_words(folder):
     run.recipe_file.write_text(to_yaml(recipe))
     run.update_status(state="stopped", step=2, max_steps=9, loss=0.01, reward=1.5, kl=0.25)
     run.append("samples.jsonl", {"when": "during", "step": 2, "prompt": "Why?", "answer": "So."})
-    found = views.statuses(folder)
+    found = run_files.statuses(folder)
     head = views.detail(folder, found, ["policy"])
     assert "rollout 2 of 9" in head
     assert "ppo on judge-1, beta" in head
@@ -91,4 +91,4 @@ def test_a_run_of_ppo_in_words(folder):
     assert ">reward<" in table
     assert ">1.50<" in table
     assert ">0.010<" not in table
-    assert views.can_answer(folder, "policy")
+    assert run_files.can_answer(folder, "policy")

@@ -7,7 +7,7 @@ import pytest
 from dpo_lite.files import write_json
 from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs.folder import create_run
-from dpo_lite.ui import compare_question, tab_runs
+from dpo_lite.ui import compare_question, run_files, tab_runs
 from dpo_lite.ui import run_views as views
 from dpo_lite.ui.curves import View
 from dpo_lite.ui.run_csv import metrics_csv
@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 
 def test_what_models_and_logs_say_is_text(folder):
-    found = views.statuses(folder)
+    found = run_files.statuses(folder)
     for html in (
         views.run_table(found, ["one"]),
         views.detail(folder, found, ["one"]),
@@ -55,7 +55,7 @@ def test_the_signature_changes_with_what_is_shown(folder):
     run = views.Run(folder / "one")
 
     def sign():
-        return views.signature(folder, views.statuses(folder), ["one"])
+        return run_files.signature(folder, run_files.statuses(folder), ["one"])
 
     before = sign()
     assert sign() == before
@@ -64,13 +64,13 @@ def test_the_signature_changes_with_what_is_shown(folder):
     assert after != before
     run.update_status(state="failed", error="x")
     assert sign() != after
-    assert views.statuses(folder)["one"]["state"] == "failed"
+    assert run_files.statuses(folder)["one"]["state"] == "failed"
 
 
 def test_a_status_that_broke_does_not_break_the_table(folder):
     (folder / "two" / "status.json").unlink()
     write_json(folder / "one" / "status.json", {"state": "running", "pid": 2**22 + 1})
-    html = views.run_table(views.statuses(folder), [])
+    html = views.run_table(run_files.statuses(folder), [])
     assert "interrupted" in html
     assert "created" in html
 
@@ -106,7 +106,7 @@ def test_nothing_is_sent_twice(folder):
 
 
 def test_an_empty_folder_says_what_to_do(tmp_path):
-    assert "press Launch" in views.run_table(views.statuses(tmp_path), [])
+    assert "press Launch" in views.run_table(run_files.statuses(tmp_path), [])
     assert views.curve_grid(tmp_path, [], View()) == ""
 
 
@@ -115,7 +115,7 @@ def test_a_reward_model_is_offered_nothing_that_it_cannot_do(tmp_path):
     run.recipe_file.write_text(to_yaml(load_recipe("reward-quickstart")))
     run.update_status(state="finished", step=2, max_steps=2, loss=0.4, margin=1.0)
     run.append("metrics.jsonl", {"step": 1, "loss": 0.69, "rewards/margins": 0.0})
-    found = views.statuses(tmp_path)
+    found = run_files.statuses(tmp_path)
     assert "gives none" in views.samples(tmp_path, ["judge"])
     head = views.detail(tmp_path, found, ["judge"])
     assert "centering 0.01" in head

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dpo_lite.errors import UserError
+from dpo_lite.names import is_loopback
 from dpo_lite.ui import server
 
 
@@ -18,7 +19,7 @@ from dpo_lite.ui import server
     [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("box", False)],
 )
 def test_only_loopback_needs_no_password(host, safe):
-    assert server.is_loopback(host) is safe
+    assert is_loopback(host) is safe
 
 
 @pytest.mark.parametrize("options", [{"host": "0.0.0.0"}, {"share": True}])

@@ -11,7 +11,7 @@ from dpo_lite.report.rounds import read_rounds
 from dpo_lite.report.sweep_rows import SweepRow
 from dpo_lite.runs.folder import create_run
 from dpo_lite.runs.studies import FILE, Study
-from dpo_lite.ui import rounds_draft, run_views
+from dpo_lite.ui import rounds_draft, run_files
 from dpo_lite.ui.rounds_draft import MODEL, REWARD, VOTES, Asked
 from dpo_lite.ui.study_views import mark, ranked, study_html
 
@@ -45,7 +45,7 @@ def sweep(folder, rights):
 def test_a_ranking_with_intervals_and_what_can_be_said_of_it(tmp_path, rights, told):
     study = sweep(tmp_path, rights)
     write_json(study.path / FILE, {"state": "running", "pid": None, "command": ["dpo-lite", "s"]})
-    html = study_html(study, run_views.statuses(tmp_path))
+    html = study_html(study, run_files.statuses(tmp_path))
     assert f"2 of 3 runs are finished. {told}" in html
     better, worse = (html.index(f'data-run="s-beta{right}"') for right in (rights[1], rights[0]))
     assert better < worse < html.index("to train")
@@ -82,12 +82,12 @@ def test_rounds_show_how_far_each_is_with_its_run(tmp_path):
     study.path.mkdir()
     facts = {"state": "waits", "first": "demo", "rounds": 3, "by": "votes"}
     write_json(study.file, facts)
-    html = study_html(study, run_views.statuses(tmp_path))
+    html = study_html(study, run_files.statuses(tmp_path))
     assert "waits for your votes" in html
     assert "+1.50" in html
     assert "after" not in html
     (tmp_path / "demo-after-round-3.jsonl.json").write_text(json.dumps(tally | {"rewards": 8.0}))
-    assert "+2.00" in study_html(study, run_views.statuses(tmp_path))
+    assert "+2.00" in study_html(study, run_files.statuses(tmp_path))
     assert 'data-run="demo-round-1"' in html
     assert 'data-run="demo-round-2"' not in html
     assert "test 60% (30 of 50" in html

@@ -32,7 +32,7 @@ def test_the_command_is_the_sweep(draft, tmp_path):
     again = plan_sweep("quickstart", [folder, *grid], "wide")
     assert [p.run.name for p in again.points] == [p.run.name for p in found.sweep.points]
     assert found.count == len(found.sweep.points) == 6
-    assert sweep_draft.study_of(found).path == tmp_path / "wide.sweep"
+    assert found.study.path == tmp_path / "wide.sweep"
     assert words(found, 65).startswith("6 runs, one after the other: 3 of train.beta × 2 of adap")
     assert "About 65 s each, 6 min in all" in words(found, 65)
     assert "Plan for this card" in words(found, None)
