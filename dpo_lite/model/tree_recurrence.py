@@ -26,6 +26,7 @@ from functools import lru_cache, partial
 import torch
 
 from dpo_lite.data.packing import Tree
+from dpo_lite.errors import memory_ran_out
 from dpo_lite.model.branches import HALF
 from dpo_lite.model.tree_places import Places, places, sequences
 
@@ -164,7 +165,9 @@ def unpadded_agrees(
             output, _ = run(q, k, u, g=g, beta=beta, use_qk_l2norm_in_kernel=normed)
             gradients = torch.autograd.grad((output.float() * upstream).sum(), inputs)
             results.append([output, *gradients])
-    except (RuntimeError, TypeError, ValueError, AssertionError, ImportError):
+    except (RuntimeError, TypeError, ValueError, AssertionError, ImportError) as error:
+        if memory_ran_out(error):  # which says nothing of the kernels
+            raise
         return False
     # Kernels multiply in bf16 or TF32; another order or a lost state would show a hundredfold.
     limit = 0.03 if dtype in HALF else 0.01

@@ -238,6 +238,12 @@ def test_a_kernel_is_tried_before_it_is_used(qwen):
 
     for wrong in (mixes, state_without_gradient, states_of_others):
         assert not unpadded_agrees(wrong, *asked), wrong.__name__
+
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError):  # says nothing of the kernel
+        unpadded_agrees(full, *asked)
     assert Unpadded([Tree(0, 2, (1, 3))], torch.device("cpu")).starts[1].tolist() == [0, 1, 4]
     assert not tree_recurrence.may_go_unpadded(kernel, *(torch.zeros(1, 3, 2, 8) for _ in range(4)))
 
