@@ -38,12 +38,19 @@ def asked_recipe(
     names, ``given`` by the last part of the name where it is one key's alone. ``say`` is told which
     keys of the recipe went with what was replaced. Raises UserError as the command line does.
     """
+    if keys is not None and not isinstance(keys, Mapping):
+        raise UserError(
+            f"keys is a {type(keys).__name__}; give a dict of keys such as {{'train.beta': 0.05}}."
+        )
     changes = dotted(given) | dict(keys or {})
     values = _values(recipe)
     folder = changes.get("run.folder") or value_of(values, "run.folder") or "runs"
     for argument, key in ROWS.items():
+        section, _, leaf = key.partition(".")
         if key in changes:
             changes[key] = as_source(changes[key], _writable(folder, changes[key]), argument)
+        elif not isinstance(recipe, str | Path) and (own := value_of(values, key)) is not None:
+            values[section][leaf] = as_source(own, _writable(folder, own), key)
     overrides = [f"{key}={_inline(key, value)}" for key, value in changes.items()]
     if isinstance(recipe, str | Path):
         return load_recipe(recipe, overrides, say), recipe_stem(recipe)

@@ -183,7 +183,11 @@ def show(run: str | Path, /, *, runs: str | Path = "runs") -> Run:
 
 
 def _folder(run: str | Path | Run, runs: str | Path) -> Folder:
-    return run.folder if isinstance(run, Run) else open_run(run, runs)
+    if isinstance(run, Run):
+        return run.folder
+    if not isinstance(run, str | Path):
+        raise UserError(f"A run is named by its name or folder, not by a {type(run).__name__}.")
+    return open_run(run, runs)
 
 
 def _runner(recipe: Any) -> Any:

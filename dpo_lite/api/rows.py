@@ -36,12 +36,12 @@ def as_source(rows: Any, runs: str | Path, what: str) -> Any:
             f"{what} is a mapping of {', '.join(map(str, rows))}; give one of them, such as "
             f"{what}=rows[{next(iter(rows), 'train')!r}]."
         )
-    if not isinstance(rows, Iterable):
+    if not isinstance(rows, Iterable) or hasattr(rows, "to_frame"):  # a Series among them
         raise UserError(
             f"{what} is a {type(rows).__name__}; give a file's name, a list of dicts, a DataFrame "
             "or a Dataset."
         )
-    listed = list(_records(rows))
+    listed = list(_records(rows, what))
     if not listed:
         raise UserError(f"{what} has no rows; give at least one pair.")
     if all(_is_part(part) for part in listed):
@@ -49,9 +49,12 @@ def as_source(rows: Any, runs: str | Path, what: str) -> Any:
     return str(_written(listed, Path(runs), what))
 
 
-def _records(rows: Any) -> Iterable[Any]:
+def _records(rows: Any, what: str) -> Iterable[Any]:
     """The rows of a table, cells without a value as None; of anything else what it holds."""
     if hasattr(rows, "to_dict") and hasattr(rows, "notna"):  # a DataFrame
+        if not rows.columns.is_unique:
+            twice = rows.columns[rows.columns.duplicated()][0]
+            raise UserError(f"{what} has two columns {twice}; rename or drop one of them.")
         return rows.astype(object).where(rows.notna(), None).to_dict("records")
     return rows
 
@@ -72,7 +75,10 @@ def _written(rows: list[Any], runs: Path, what: str) -> Path:
                 '{"prompt": ..., "chosen": ..., "rejected": ...}.'
             )
         try:
-            lines.append(json.dumps(dict(row), ensure_ascii=False, default=_plain) + "\n")
+            line = json.dumps(dict(row), ensure_ascii=False, default=_plain)
+            if not _is_text(line):  # half a character; such a row is listed when it is read
+                line = json.dumps(dict(row), default=_plain)
+            lines.append(line + "\n")
         except (TypeError, ValueError) as error:
             raise UserError(
                 f"{what} row {number} cannot be written as JSON ({error}); give texts, numbers and"
@@ -85,6 +91,14 @@ def _written(rows: list[Any], runs: Path, what: str) -> Path:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_text(file, text)
     return file
+
+
+def _is_text(line: str) -> bool:
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:

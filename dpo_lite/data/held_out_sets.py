@@ -35,7 +35,8 @@ def held_out_sets(
     """
     sets = _named_sets(section, first, pool.encoder, say)
     for held_out in sets.values():
-        pool.drop(np.isin(pool.prompt_key, held_out.prompt_key), Reason.IN_EVAL)
+        prompts = held_out.prompt_key[held_out.kept]
+        pool.drop(np.isin(pool.prompt_key, prompts), Reason.IN_EVAL)
     share = section.eval_share or (0.0 if sets else HELD_OUT_SHARE)
     if share and (own := _own_share(pool, share)).any():
         sets[OWN] = pool.take(own, OWN)

@@ -188,6 +188,10 @@ def _nearest(key: str) -> str:
     leaves = {known.rsplit(".", 1)[-1] for known in keys}
     if key.rsplit(".", 1)[-1] not in leaves and (alias := alias_of(key)):
         return alias
+    short_names = {known.rsplit(".", 1)[-1]: known for known in reversed(keys)}
+    short_names |= {known.partition(".")[0]: known for known in reversed(keys)}
+    if "." not in key and (like := difflib.get_close_matches(key, short_names, n=1, cutoff=0.7)):
+        return f"did you mean {short_names[like[0]]}?"
     close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5) or [
         known for known in keys if known.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]
     ]

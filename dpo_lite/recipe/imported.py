@@ -36,6 +36,7 @@ OTHERWISE = set(  # called alike, and counted or meant in another way
 PER_CARD = "per_device_train_batch_size micro_batch_size train_batch_size".split()
 TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "swanlab")
 ALL = ("all", "all-linear", "all_linear")
+CUT = re.compile(r"(.+)#(\d+)")  # ms-swift's number of rows
 BARE = re.compile(r"[\w-]+\Z")  # neither a file nor user/name
 SAID = "task train.lr train.epochs train.batch_size train.beta adapter.r adapter.alpha".split()
 
@@ -68,6 +69,8 @@ class Imported:
 
 def imported(given: Mapping[str, Any]) -> Imported:
     """The recipe that says the same; raises UserError where it is no training's configuration."""
+    if isinstance(given.get("model"), Mapping) and "base" in given["model"]:
+        raise UserError("The file is a recipe already: `dpo-lite check` says what it does.")
     flat: dict[str, Any] = {}
     for name, value in given.items():
         # axolotl and TRL put some keys into a section
@@ -208,6 +211,8 @@ def _settle_data(name: str, key: str, value: Any, found: Imported) -> None:
     if not all(isinstance(source, str) and "," not in source for source in sources):
         found.leave(name, f"{value} names no source; set {key}")
         return
+    found_cuts = [CUT.fullmatch(source) for source in sources]
+    sources = [cut[1] if cut else source for cut, source in zip(found_cuts, sources, strict=True)]
     if name in ("dataset", "eval_dataset") and any(BARE.match(str(source)) for source in sources):
         why = "may be a name of dataset_info.json, which is none here"
         found.leave(name, f"{value} {why}; set {key} to the file or the Hub's id")
@@ -215,6 +220,10 @@ def _settle_data(name: str, key: str, value: Any, found: Imported) -> None:
     more = sorted({k for part in parts if isinstance(part, Mapping) for k in part} - {"path"})
     why = f"without {', '.join(more)}: the format is recognised" if more else ""
     found.take(name, key, sources[0] if len(sources) == 1 else sources, why)
+    if len(sources) == 1 and found_cuts[0] and key == "data.train":
+        found.take(name, "data.limit", int(found_cuts[0][2]), "behind # there, how many rows")
+    elif any(found_cuts):
+        found.leave(name, "how many rows of a source (#) is no part of its name here; data.limit")
 
 
 def _settle_choice(

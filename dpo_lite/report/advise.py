@@ -13,6 +13,7 @@ from dpo_lite.advice.rules import Advice, Curves, Rule
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.kept import kept_step, kept_words
 from dpo_lite.report.metrics import split_eval
+from dpo_lite.report.words import counted
 from dpo_lite.runs.folder import UNTRAINED, Run
 from dpo_lite.runs.lines import METRICS, updates
 from dpo_lite.tasks import TASKS
@@ -63,8 +64,9 @@ def advise_run(run: Run) -> list[Advice]:
 
 def _too_early(curves: Curves, unit: str) -> Advice:
     if curves.status["state"] == "finished":
-        count = len(curves.steps)
-        return Advice("info", f"{count} {unit} are too few to tell anything from curves.")
+        words = counted(len(curves.steps), unit.removesuffix("s"))
+        be = "is" if len(curves.steps) == 1 else "are"
+        return Advice("info", f"{words} {be} too few to tell anything from curves.")
     return Advice("info", f"Too early to tell: wait for some more {unit}.")
 
 

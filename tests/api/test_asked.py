@@ -118,3 +118,13 @@ def test_rows_lie_beside_the_runs():
         assert Path(recipe.data.train).parent == Path(folder, ".rows")
         assert recipe.data.eval == recipe.data.train
         assert Path(recipe.data.train).is_file()
+
+
+def test_rows_in_a_recipe_of_dicts_are_rows_too(tmp_path):
+    rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}]
+    given = {"model": {"base": "a/b"}, "data": {"train": rows}, "run": {"folder": str(tmp_path)}}
+    recipe, _ = asked_recipe(given, None, {})
+    assert Path(recipe.data.train).parent == tmp_path / ".rows"
+    assert given["data"]["train"] is rows
+    with pytest.raises(UserError, match=r"^keys is a list; give a dict of keys"):
+        asked_recipe(given, ["train.beta"], {})

@@ -106,3 +106,18 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "runs").touch()
     with pytest.raises(UserError, match="a part of that path is a file"):
         as_source(ROWS, tmp_path / "runs", "data")
+
+
+def test_half_a_character_is_left_to_the_reader(tmp_path):
+    """A row that no text can hold is listed with the others that are left out."""
+    rows = [*ROWS, {"prompt": "a", "chosen": "x \ud83d", "rejected": "y"}]
+    assert list(read_source(as_source(rows, tmp_path, "data")).rows()) == rows
+
+
+def test_tables_that_say_nothing_clear(tmp_path):
+    frame = pandas.DataFrame(ROWS)
+    with pytest.raises(UserError, match=r"^data is a Series; give .* a DataFrame"):
+        as_source(frame["prompt"], tmp_path, "data")
+    twice = pandas.concat([frame, frame["chosen"]], axis=1)
+    with pytest.raises(UserError, match=r"^data has two columns chosen; rename or drop one"):
+        as_source(twice, tmp_path, "data")

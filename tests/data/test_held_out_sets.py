@@ -69,6 +69,21 @@ def test_a_share_of_ones_own(tmp_path, chat_tokenizer):
     assert len(both.train) == 400 - len(found[2])
 
 
+def test_what_others_hold_out_by_a_share(tmp_path, chat_tokenizer):
+    """Other answers to the same prompts are held up to the rows that a run on the file holds out,
+    and the rest of its prompts stays."""
+    path = write_rows(tmp_path / "a.jsonl", triples(400))
+    first = prepared(path, chat_tokenizer).evals["held_out"]
+    rows = [row | {"chosen": row["rejected"], "rejected": "none"} for row in triples(400)]
+    other = write_rows(tmp_path / "b.jsonl", rows)
+    data = prepared(other, chat_tokenizer, eval=[{"source": path, "share": 0.05}])
+    assert data.evals["a"]["response_ids"][:] == first["response_ids"][:]
+    assert len(data.train) == 400 - len(first)
+    few = write_rows(tmp_path / "c.jsonl", triples(1))
+    none = prepared(other, chat_tokenizer, eval=[{"source": few, "share": 0.05}])
+    assert set(none.evals) == {"held_out"}  # of its own, as a run on a single prompt holds out none
+
+
 def drawn(test, tokenizer, limit, seed=1):
     """The numbers of the held-out rows that are scored, and the report."""
     section = DataSection(train=str(test.parent / "a.jsonl"), eval=str(test), max_length=60)

@@ -1,6 +1,7 @@
 """A policy's own answers as pairs: the best against the worst, and a drawing that goes on."""
 
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -140,6 +141,36 @@ def test_the_next_round_is_trained_from_there(trained, tmp_path, monkeypatch):
     assert run.status()["state"] == "finished"
     assert run.steps()[0]["rewards/margins"] == 0  # policy equals the adapter that drew
     assert "test" in json.loads((run.path / "results.json").read_text())["sets"]
+
+
+def held_out_by(folder, **data):
+    """What a round is held up to, after a run on these data."""
+    recipe = validate_recipe({"model": {"base": "a/b"}, "data": data}, "test")
+    found = recipe_of_pairs(recipe, folder / "adapter", folder / "round.jsonl").data
+    return found.held_out
+
+
+def test_a_round_is_held_up_to_what_the_run_held_out(tmp_path):
+    rows = {"pairs": [], "named": [], "said": []}
+    for n in range(4):
+        ask, good, bad = f"q{n}", f"good {n}", f"bad {n}"
+        rows["pairs"].append({"prompt": ask, "chosen": good, "rejected": bad})
+        rows["named"].append({"ask": ask, "good": good, "bad": bad})
+        rows["said"].append({"prompt": ask, "completion": good})
+    files = {}
+    for name, some in rows.items():
+        files[name] = str(tmp_path / f"{name}.jsonl")
+        Path(files[name]).write_text("".join(json.dumps(row) + "\n" for row in some))
+    (own,) = held_out_by(tmp_path, train=files["pairs"])
+    assert (own.source, own.share) == (files["pairs"], 0.05)
+    both = held_out_by(tmp_path, train=files["pairs"], eval=files["pairs"], eval_share=0.2)
+    assert [part.share for part in both] == [None, 0.2]
+    columns = {"prompt": "ask", "chosen": "good", "rejected": "bad"}
+    (named,) = held_out_by(tmp_path, train=files["named"], eval=files["named"], columns=columns)
+    assert (named.columns, named.share) == (columns, None)
+    (split,) = held_out_by(tmp_path, train=f"{tmp_path}:pairs", eval="pairs")
+    assert split.source == f"{tmp_path}:pairs"
+    assert held_out_by(tmp_path, train=files["said"]) is None  # of which nothing is compared
 
 
 def test_earlier_turns_come_back_and_prompts_with_tools_are_counted(trained):

@@ -195,3 +195,16 @@ def test_a_name_of_their_list_of_datasets_is_none_here():
     (why,) = (why for name, _, why in found.rows if name == "dataset")
     assert "dataset_info.json" in why
     assert imported({"model": "b", "dataset": "a.jsonl"}).keys["data.train"] == "a.jsonl"
+
+
+def test_how_many_rows_swift_takes_is_no_part_of_a_name():
+    found = imported({"model": "a/b", "dataset": ["org/pairs#500"]})
+    assert (found.keys["data.train"], found.keys["data.limit"]) == ("org/pairs", 500)
+    both = imported({"model": "a/b", "dataset": ["org/a#500", "b.jsonl"]})
+    assert both.keys["data.train"] == ["org/a", "b.jsonl"]
+    assert [what for name, what, _ in both.rows if name == "dataset"] == [TAKEN, LEFT]
+
+
+def test_a_recipe_of_ours_is_none_of_theirs():
+    with pytest.raises(UserError, match=r"^The file is a recipe already"):
+        imported({"model": {"base": "a/b"}, "data": {"train": "x.jsonl"}})

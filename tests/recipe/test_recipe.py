@@ -37,6 +37,7 @@ def test_the_reference_follows_the_adapter(minimal):
     ("override", "message"),
     [
         ("train.betta=1", "train.betta is no key of a recipe; did you mean train.beta"),
+        ("bta=1", "bta is no key of a recipe; did you mean train.beta?"),
         ("beta=1", "did you mean train.beta"),
         ("modle.base=x", "did you mean model.base"),
         ("train.beta=x", "train.beta: must be a number, or 'auto', not 'x'"),
