@@ -125,7 +125,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="d8574137378a19f05c8a670a3087e79794b02af5264c076685221ddcdd1afab7",
+    recorded="f5f4f91939aee052e930241754c4eb2954b6411fb3d05035606298a3aac7c31b",
 )
 
 FOREST = Algorithm(
@@ -146,7 +146,7 @@ FOREST = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="e537c57cd10cafbd92cd18c918618ce16acfd6130fbe25c4ec16c7171ab2e010",
+    recorded="888d39a017a7e68a0d3c6e8a305021fa2a496dfd647ba6087be430e9cdc01e6c",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)

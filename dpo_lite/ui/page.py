@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import gradio as gr
 
-from dpo_lite.files import NAME
 from dpo_lite.ui import parts, status, tab_compare, tab_data, tab_publish, tab_recipes, tab_runs
 from dpo_lite.ui.blocks import Blocks, remembered_names
-from dpo_lite.ui.shared import Page
+from dpo_lite.ui.shared import Page, names_in
 
 TABS = {
     "recipes": ("Recipes", tab_recipes.build),
@@ -59,5 +58,5 @@ def _tell_one_only(blocks: gr.Blocks, component: gr.Component) -> None:
 
 def _from_address(tab: str, runs: str):
     """``/?tab=runs&runs=a,b`` opens that tab and these runs, so a reload and a link find them."""
-    names = [name for name in runs.split(",") if NAME.match(name)]
+    names = names_in(runs)
     return gr.Tabs(selected=tab) if tab in TABS else gr.skip(), names or gr.skip()

@@ -14,10 +14,9 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from dpo_lite.files import NAME
 from dpo_lite.runs.studies import studies
 from dpo_lite.ui import compare_question, run_files, status, study_views, tab_compare
-from dpo_lite.ui.shared import Page
+from dpo_lite.ui.shared import Page, names_in
 from dpo_lite.ui.together import Together
 
 SECOND = 1.0
@@ -28,7 +27,7 @@ def serve(page: Page, app: FastAPI) -> None:
     guarded = next(r for r in app.routes if isinstance(r, APIRoute) and r.path == "/config")
 
     def pulse(runs: str = "") -> dict[str, str]:
-        return look(page, [name for name in runs.split(",") if NAME.match(name)], SECOND)
+        return look(page, names_in(runs), SECOND)
 
     route = APIRoute("/pulse", pulse, dependencies=guarded.dependencies)
     app.router.routes.insert(0, route)  # before Gradio's, which takes any name for a page's

@@ -14,15 +14,23 @@ from dpo_lite.ui.run_next import LABELS
 from dpo_lite.ui.run_rounds import RoundsPart, lay_out_rounds
 from dpo_lite.ui.run_studies import StudyPart, lay_out_studies
 
-# A click on a row tells its run and whether it adds to the selection; the last row, that more are
-# to be shown. The table is drawn anew at every change, so its place is put back.
+# A click on a row tells its run, whether it adds to the selection, and what was selected by then:
+# the next click may come before the answer. The last row tells that more are to be shown. The table
+# is drawn anew at every change, so its place is put back.
 TABLE_SCRIPT = """
-let top = 0;
+let top = 0, asked = null;
 const row = (event) => event.target.closest("tr[data-run], tr[data-more]");
-const tell = (event) => trigger("click", {
-  run: row(event).dataset.run ?? null,
-  add: Boolean(event.target.closest(".dl-pick")) || event.ctrlKey || event.metaKey,
-});
+const chosen = () => asked ?? [...element.querySelectorAll("tr[data-place]")]
+  .sort((one, other) => one.dataset.place - other.dataset.place).map((one) => one.dataset.run);
+const tell = (event) => {
+  const run = row(event).dataset.run ?? null, before = chosen();
+  const add = Boolean(event.target.closest(".dl-pick")) || event.ctrlKey || event.metaKey;
+  if (run !== null) {
+    const others = before.filter((one) => one !== run);
+    asked = add && others.length < before.length ? others : add ? [...before, run] : [run];
+  }
+  trigger("click", {run, add, before});
+};
 element.addEventListener("click", (event) => { if (row(event)) tell(event); });
 element.addEventListener("keydown", (event) => {
   if (!row(event) || !["Enter", " "].includes(event.key)) return;
@@ -31,6 +39,7 @@ element.addEventListener("keydown", (event) => {
 });
 element.addEventListener("scroll", (event) => { top = event.target.scrollTop; }, true);
 watch("value", () => {
+  asked = null;
   const box = element.querySelector(".dl-scroll");
   if (box) box.scrollTop = top;
 });

@@ -45,6 +45,7 @@ def lay_out_studies(row_script: str) -> StudyPart:
                 show_label=False,
                 container=False,
                 elem_id="studies-chosen",
+                elem_classes="dl-field",
                 allow_custom_value=True,  # a study that is gone is no fault of the menu
                 min_width=220,
             )

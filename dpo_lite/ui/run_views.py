@@ -85,7 +85,11 @@ def _row(
         f'<td class="dl-number">{esc(_left(status))}</td>',
         f'<td class="dl-muted">{_when(started)}</td>',
     ]
-    css = ' class="dl-chosen" aria-current="true"' if chosen else ""
+    css = (
+        f' class="dl-chosen" aria-current="true" data-place="{selected.index(name)}"'
+        if chosen
+        else ""
+    )
     return f'<tr data-run="{esc(name)}"{css} tabindex="0">{"".join(cells)}</tr>'
 
 
@@ -108,7 +112,8 @@ def _when(moment: float | None) -> str:
 def detail(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
     """The first of the selected runs in words: what it is, how it stands, what to make of it."""
     if not selected:
-        return parts.note("Select a run to see it; the boxes select several to compare.")
+        words = "Select a run to see it; the boxes select several to compare."
+        return f'<div class="dl-none">{parts.note(words)}</div>'
     run = Run(folder / selected[0])
     status, recipe = by_name[run.name], recipe_of(run)
     words = [parts.state_badge(status)]

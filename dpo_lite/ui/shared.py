@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from dpo_lite.files import NAME
 from dpo_lite.ui.client import Worker
 
 Updates = dict[Any, Any]  # what an event changes: new values by component
@@ -40,6 +41,11 @@ class Page:
     wanted_audit: gr.State | None = None
     wanted_sweep: gr.State | None = None
     wanted_study: gr.State | None = None
+
+
+def names_in(runs: str) -> list[str]:
+    """The runs that the page's address names, as in ``runs=a,b``."""
+    return [name for name in runs.split(",") if NAME.match(name)]
 
 
 def changed(tab: str) -> gr.Button:

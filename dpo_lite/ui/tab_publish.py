@@ -23,7 +23,7 @@ from dpo_lite.ui.publish_gguf import connect_gguf
 from dpo_lite.ui.publish_layout import PublishTab, lay_out
 from dpo_lite.ui.publish_merge import connect_merge
 from dpo_lite.ui.publish_push import connect_push
-from dpo_lite.ui.shared import Page
+from dpo_lite.ui.shared import Page, names_in
 
 LABEL = "Publish"
 # The archive is made when it is asked for; then the hidden button of its file is pressed.
@@ -54,6 +54,7 @@ def _connect_arrival(page: Page, tab: PublishTab) -> None:
         run: str | None, selected: list[str] | None, followed: Any, request: gr.Request
     ) -> Any:
         here = request.query_params.get("tab") == "publish"
+        selected = names_in(request.query_params.get("runs", "")) or selected  # as a link has them
         return *_show_runs(page, run, selected, followed), _account() if here else gr.skip()
 
     inputs = [tab.form.run, page.selected, tab.followed]

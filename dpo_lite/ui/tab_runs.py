@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from dpo_lite.files import NAME
 from dpo_lite.runs.folder import ACTIVE
 from dpo_lite.ui import parts, run_files
 from dpo_lite.ui import run_views as views
@@ -179,10 +180,11 @@ def _view(
 
 
 def _connect_selection(page: Page, tab: RunsTab) -> None:
-    def pick(selected: list[str] | None, most: int, event: gr.EventData) -> tuple[Any, Any]:
+    def pick(most: int, event: gr.EventData) -> tuple[Any, Any]:
         if event.run is None:
             return gr.skip(), most + views.SHOWN_RUNS
-        return select(selected or [], event.run, event.add), gr.skip()
+        before = [name for name in event.before if NAME.match(name)]
+        return select(before, event.run, event.add), gr.skip()
 
     def in_curves(selected: list[str] | None, event: gr.EventData) -> tuple[Any, Any]:
         if hasattr(event, "run"):
@@ -191,7 +193,8 @@ def _connect_selection(page: Page, tab: RunsTab) -> None:
 
     at_once = {**parts.QUIET, "concurrency_limit": None}
     chosen = [page.selected, tab.most]
-    tab.table.click(pick, chosen, chosen, **at_once)
+    one_by_one = {**parts.QUIET, "trigger_mode": "multiple", "concurrency_limit": 1}
+    tab.table.click(pick, tab.most, chosen, **one_by_one)
     tab.curves.click(in_curves, page.selected, [page.selected, tab.look.window], **at_once)
 
 

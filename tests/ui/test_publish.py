@@ -5,6 +5,7 @@ import os
 import re
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,9 @@ from dpo_lite.hub.login import Code
 from dpo_lite.hub.push import preview
 from dpo_lite.recipe import load_recipe
 from dpo_lite.ui import publish_views as views
+from dpo_lite.ui.client import Worker
+from dpo_lite.ui.page import build
+from dpo_lite.ui.shared import Page
 from tests.hub.conftest import hub, make_run, run  # noqa: F401  (fixtures)
 from tests.ui.conftest import serve
 from tests.ui.pages import says
@@ -126,6 +130,17 @@ def test_the_menu_follows_a_new_selection_and_no_old_one():
     assert views.chosen_run(names, "b", ["gone"], ["a"]) == "b"
     assert views.chosen_run(names, "gone", [], ["a"]) == "c"
     assert views.chosen_run([], "gone", ["a"], None) is None
+
+
+def test_the_menu_shows_the_run_that_a_link_names(make_run, tmp_path):  # noqa: F811
+    for name in ("one", "two"):
+        make_run(name=name)
+    page = Page(runs=tmp_path / "runs", recipes=tmp_path, worker=Worker(tmp_path))
+    loaded = next(e.fn for e in build(page).fns.values() if e.name == "loaded_page")
+    for link in ("one", "two", "../x,two"):
+        request = SimpleNamespace(query_params={"runs": link})
+        menu = loaded(None, [], None, request)[2]
+        assert menu.value == link.rpartition(",")[2]
 
 
 @pytest.fixture

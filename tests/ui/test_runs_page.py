@@ -8,7 +8,7 @@ import pytest
 
 from dpo_lite.recipe import load_recipe
 from dpo_lite.runs import processes
-from dpo_lite.runs.folder import ACTIVE, Run, list_runs
+from dpo_lite.runs.folder import ACTIVE, Run, create_run, list_runs
 from tests.ui.conftest import free_port, start_page
 from tests.ui.pages import says
 
@@ -169,6 +169,20 @@ def test_a_run_outlives_its_page_and_two_tabs_show_and_do_the_same(server, conte
     other.click("#runs-stop:not([disabled])", timeout=SLOW)
     state(page, "demo-1", "stopped")
     assert page.outside == other.outside == []
+
+
+def test_quick_clicks_select_all_that_were_clicked(server, context):
+    for name in "abc":
+        create_run(server.folder / "runs", name, name).update_status(state="finished")
+    page = open_runs(context, server)
+    page.wait_for_selector("#runs-table tr[data-run='a']")
+    page.wait_for_function("document.querySelectorAll('#runs-table tr[data-run]').length === 3")
+    page.evaluate(
+        "for (const name of 'acb') document.querySelector("
+        "`#runs-table tr[data-run='${name}'] .dl-pick`).click()"
+    )
+    page.wait_for_function("location.search.includes('runs=a%2Cc%2Cb')")
+    page.wait_for_function("document.querySelectorAll('#runs-table .dl-chosen').length === 3")
 
 
 @pytest.mark.long
