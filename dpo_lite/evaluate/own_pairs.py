@@ -12,7 +12,6 @@ file beside it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from datasets import Dataset
 from dpo_lite.data.sources import read_source
 from dpo_lite.errors import UserError, disk_faults_told
 from dpo_lite.evaluate.preferences import best_and_worst
-from dpo_lite.files import read_json, write_json, write_text
+from dpo_lite.files import json_text, read_json, replaced, write_json
 from dpo_lite.judge.questions import conversation_of
 from dpo_lite.judge.replies import Judge, open_judge
 from dpo_lite.model import roles
@@ -165,7 +164,7 @@ def draw_pairs(
         rows = _pairs_of(drawing, batch, margin, seed * 1_000_003 + first, tally)
         with disk_faults_told():
             with open(out, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                file.writelines(json_text(row) + "\n" for row in rows)
             _note(out, settings, tally, first + len(batch))
         progress(len(batch))
     return tally
@@ -337,12 +336,21 @@ def _so_far(out: Path, settings: dict[str, Any]) -> tuple[Tally, int]:
         if out.exists() and out.stat().st_size:
             raise UserError(f"{out} exists; choose another name or remove it first.")
         return Tally(), 0
+    if not _is_note(note):
+        raise UserError(f"{_beside(out)} is damaged; remove it and {out}.")
     if note["drawn_by"] != settings:
         changed = ", ".join(k for k, v in settings.items() if note["drawn_by"].get(k) != v)
         raise UserError(f"{out} was drawn with another {changed}; choose another name.")
     kept = out.read_bytes()[: note["bytes"]] if out.exists() else b""
     if len(kept) < note["bytes"]:
         raise UserError(f"{out} is shorter than it was; remove it and {_beside(out)}.")
-    with disk_faults_told():
-        write_text(out, kept.decode())
+    with disk_faults_told(), replaced(out) as partial:
+        partial.write_bytes(kept)
     return Tally(**{key: note.get(key, 0) for key in asdict(Tally())}), note["done"]
+
+
+def _is_note(note: dict[str, Any]) -> bool:
+    counts = [note.get(key) for key in ("done", "bytes")]
+    counts += [note.get(key, 0) for key in asdict(Tally())]
+    numbers = all(type(count) in (int, float) and count >= 0 for count in counts)
+    return numbers and isinstance(note.get("drawn_by"), dict)
