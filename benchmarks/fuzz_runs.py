@@ -158,6 +158,7 @@ def studies(draw: random.Random, folder: Path) -> None:
     """A sweep, rounds and a whole road beside their runs, a file damaged, shown and taken up."""
     from dpo_lite.compare.ballots import pairs_of_votes, read_ballots, waiting
     from dpo_lite.compare.votes import read_votes
+    from dpo_lite.files import write_text
     from dpo_lite.report.rlhf import read_points, table
     from dpo_lite.runs import studies as kept
     from dpo_lite.runs.folder import Run
@@ -175,8 +176,8 @@ def studies(draw: random.Random, folder: Path) -> None:
             shown.append(study_views.study_html(study, statuses))
         with contextlib.suppress(UserError):
             study.refuse_running()
-    shown.append(table(read_points(Run(folder / "road"))))
     "".join(shown).encode()
+    write_text(folder / "report.md", table(read_points(Run(folder / "road"))))
     pairs = waiting(folder, "one", read_votes(folder))
     pairs_of_votes(read_ballots(folder / "one-round-1.ballot.jsonl"), read_votes(folder), False)
     for pair in pairs:

@@ -59,9 +59,11 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new, never half of it."""
+    """Replace a file in one step: a reader sees the old text or the new, never half of it.
+
+    Half of a surrogate pair, which no file can hold, is a question mark there."""
     with replaced(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="replace")
 
 
 # What a process that was killed in ``replaced`` leaves; before, it had no thread in its name.

@@ -3,7 +3,7 @@
 import pytest
 
 from dpo_lite.errors import UserError
-from dpo_lite.files import json_text, read_json, write_json
+from dpo_lite.files import json_text, read_json, write_json, write_text
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 5000, b"9" * 5000])
@@ -20,3 +20,5 @@ def test_half_a_letter_is_written_as_json_spells_it(tmp_path):
     write_json(tmp_path / "a.json", value)
     assert read_json(tmp_path / "a.json") == value
     assert json_text({"text": "é"}) == '{"text": "é"}'
+    write_text(tmp_path / "report.md", "a\ud800é")
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == "a?é"
