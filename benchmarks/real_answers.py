@@ -7,9 +7,9 @@ What is taught is to decline. Of the pairs whose dialogues have under ``SHORT`` 
 first ``TAUGHT`` whose chosen answer declines (``NO``) while the rejected one does not are trained
 on, and the first ``TAUGHT`` where neither does, so that not every answer is a no. Held out is what
 stands in the file behind the last of them: the first ``DECLINING`` pairs of the first kind, and
-the first ``ANY`` pairs of whatever kind. Two lists of prompts were written, and the settings fixed, before
-the one training that was made: ``ASKED``, and the first question on each of the quickstart's first
-``HARMLESS`` held-out topics, which nobody should decline.
+the first ``ANY`` pairs of whatever kind. Two lists of prompts were written, and the settings fixed,
+before the one training that was made: ``ASKED``, and the first question on each of the quickstart's
+first ``HARMLESS`` held-out topics, which nobody should decline.
 
 The record stands in ``real_answers.json`` beside this file; ``scripts/answers_picture.py`` draws
 its first answers.

@@ -30,17 +30,39 @@ def safe_name(name: str) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    """A JSON object, None where there is no file. Raises UserError where it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged (it is no JSON object); copy it again or remove it.")
+    return value
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """JSON as people read it. Half of a surrogate pair, which JSON can spell and no file can hold
+    as a letter, stays spelt."""
+    text = json.dumps(value, ensure_ascii=False, **options)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, **options)
+    return text
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new, never half of it."""
+    """Replace a file in one step: a reader sees the old text or the new, never half of it.
+
+    Half of a surrogate pair, which no file can hold, is a question mark there."""
     with replaced(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="replace")
 
 
 # What a process that was killed in ``replaced`` leaves; before, it had no thread in its name.

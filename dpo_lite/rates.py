@@ -39,7 +39,8 @@ class Rate:
 
     @property
     def successes(self) -> int | None:
-        return None if self.n is None else round(self.share * self.n)
+        known = self.n is not None and math.isfinite(self.share)
+        return round(self.share * self.n) if self.n is not None and known else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -64,7 +65,8 @@ class Rate:
 
     def words(self, digits: int = 0) -> str:
         """``86% (6 of 7, 49–97%)``."""
-        return self._words(digits, "" if self.n is None else f"{self.successes:,} of {self.n:,}, ")
+        known = self.successes
+        return self._words(digits, "" if known is None else f"{known:,} of {self.n:,}, ")
 
     def _words(self, digits: int, of: str) -> str:
         share = f"{self.share:.{digits}%}"
@@ -81,8 +83,8 @@ def rate(successes: int, n: int) -> Rate | None:
 
 def rate_at(metrics: Mapping[str, Any], *path: str) -> Rate | None:
     """A share of a held-out set of results.json, with its number where that is kept."""
-    share, count = _at(metrics, path), _at(metrics, (COUNTS, *path))
-    return None if share is None else Rate(share, (count or {}).get("n"))
+    share, count = _at(metrics, path), _at(metrics, (COUNTS, *path, "n"))
+    return None if share is None else Rate(share, count)
 
 
 def _at(values: Any, path: Sequence[str]) -> Any:

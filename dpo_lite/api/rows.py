@@ -7,14 +7,13 @@ reference numbers are found again.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from dpo_lite.errors import UserError, disk_faults_told
-from dpo_lite.files import write_text
+from dpo_lite.files import json_text, write_text
 
 FOLDER = ".rows"  # beside the runs, where no run can be: names of runs begin with a letter or digit
 PART_OF_RECIPE = {"source", "weight", "format", "columns"}
@@ -75,10 +74,7 @@ def _written(rows: list[Any], runs: Path, what: str) -> Path:
                 '{"prompt": ..., "chosen": ..., "rejected": ...}.'
             )
         try:
-            line = json.dumps(dict(row), ensure_ascii=False, default=_plain)
-            if not _is_text(line):  # half a character; such a row is listed when it is read
-                line = json.dumps(dict(row), default=_plain)
-            lines.append(line + "\n")
+            lines.append(json_text(dict(row), default=_plain) + "\n")
         except (TypeError, ValueError) as error:
             raise UserError(
                 f"{what} row {number} cannot be written as JSON ({error}); give texts, numbers and"

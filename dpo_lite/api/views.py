@@ -14,11 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpo_lite.files import read_json
 from dpo_lite.rates import explained
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.run import answered
 from dpo_lite.runs.folder import Run as Folder
+from dpo_lite.runs.state import read_results
 from dpo_lite.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Run:
     @property
     def results(self) -> dict[str, Any]:
         """results.json: held-out numbers by set, seconds, memory; empty before the end."""
-        return read_json(self.path / "results.json") or {}
+        return read_results(self.path) or {}
 
     @property
     def adapter(self) -> Path:

@@ -5,6 +5,7 @@ Heavy imports stand inside the commands, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -19,7 +20,7 @@ from dpo_lite.cli import publishing, exporting, verifying, runs, recipes, import
 
 # isort: on
 from dpo_lite.cli.common import app
-from dpo_lite.errors import in_words
+from dpo_lite.errors import UserError, in_words
 from dpo_lite.training import ranks
 
 MAX_WORDS = 4000
@@ -27,7 +28,11 @@ MAX_WORDS = 4000
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; what a user can put right is printed as one sentence."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that its code has none for is a "?"
+            stream.reconfigure(errors="replace")
     try:
+        _refuse_other_codes(sys.argv[1:] if arguments is None else arguments)
         app(arguments, standalone_mode=True)
     except Exception as error:
         words = in_words(error)
@@ -39,3 +44,14 @@ def main(arguments: list[str] | None = None) -> None:
             words = f"{words[: MAX_WORDS // 2]} … {words[-MAX_WORDS // 4 :]}"
         Console(stderr=True).print(f"[red]error[/]  {escape(words)}", highlight=False)
         sys.exit(1)
+
+
+def _refuse_other_codes(words: list[str]) -> None:
+    """Raise UserError for a word whose bytes are no text: nothing that is written could hold it."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{word!r} is not in UTF-8; give it in UTF-8, and rename a file that is called so."
+            ) from None

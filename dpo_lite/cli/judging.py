@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +13,7 @@ from rich.text import Text
 from dpo_lite.bounded import MAX_COUNT
 from dpo_lite.cli.common import Longest, RunsFolder, Seed, app, console, finite
 from dpo_lite.errors import UserError
+from dpo_lite.files import json_text
 from dpo_lite.imports import quick_imports
 from dpo_lite.report.words import bars, counted
 from dpo_lite.runs.progress import doing, open_bars
@@ -260,6 +260,6 @@ def _append(out: Path, prompt: str, ranked) -> None:
     }
     try:
         with open(out, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write(json_text(record) + "\n")
     except OSError as error:
         raise UserError(f"--out: {out} cannot be written ({error.strerror}).") from error

@@ -14,7 +14,7 @@ from dpo_lite.rates import explained
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report import suite
 from dpo_lite.report.advise import advise_run
-from dpo_lite.report.rlhf import COLOURS, PICTURE, POINTS, terminal_table
+from dpo_lite.report.rlhf import COLOURS, PICTURE, points_of, terminal_table
 from dpo_lite.report.run import answered, memory_rows
 from dpo_lite.runs.folder import UNTRAINED, Run
 from dpo_lite.tasks import TASKS
@@ -99,7 +99,7 @@ def _next_steps(run: Run) -> list[tuple[str, str]]:
 
 def print_steps(run: Run, console: Console) -> None:
     """Of a run of runs: the table, the picture, and what to do with a step."""
-    policies = [point["run"] for point in run.records(POINTS) if point["kind"] in COLOURS]
+    policies = [point["run"] for point in points_of(run) if point["kind"] in COLOURS]
     console.print(terminal_table(run))
     console.print(
         f"\npicture  {run.path / PICTURE}\nreport   {run.path / 'report.md'}\n\nnext\n"

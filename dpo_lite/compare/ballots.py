@@ -7,13 +7,13 @@ where there is a vote on its prompt and these two answers, whatever it says.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.compare.votes import BAD, LETTERS, TIE, Vote
+from dpo_lite.compare.votes import BAD, LETTERS, TIE, Vote, is_asked
+from dpo_lite.files import json_text
 from dpo_lite.runs.lines import parsed
 
 ENDING = ".ballot.jsonl"
@@ -50,7 +50,7 @@ def _pair(line: dict[str, Any]) -> Pair | None:
         turns = line["conversation"]
     except (KeyError, TypeError, ValueError):
         return None
-    if not whole or not isinstance(turns, list):
+    if not whole or not (turns == [] or (isinstance(turns, list) and is_asked(turns))):
         return None
     return Pair(line["policy"], line["prompt"], turns, (one, other))
 
@@ -104,4 +104,4 @@ def _row(pair: Pair, chosen: str, rejected: str, raw: bool) -> dict[str, Any]:
 
 
 def as_lines(rows: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(json_text(row) + "\n" for row in rows)

@@ -6,7 +6,6 @@ messages, exactly as they were asked, for a file has one format.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Literal
 
 from dpo_lite.compare.votes import BAD, LETTERS, TIE, Asked, Vote, asked_key, read_votes, votes_file
 from dpo_lite.errors import UserError, disk_faults_told
-from dpo_lite.files import write_text
+from dpo_lite.files import json_text, write_text
 from dpo_lite.recipe import load_recipe
 from dpo_lite.recipe.other_task import keys_for
 
@@ -152,7 +151,7 @@ def export_votes(
         )
     with disk_faults_told():
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in export.rows))
+        write_text(file, "".join(json_text(row) + "\n" for row in export.rows))
     return export
 
 

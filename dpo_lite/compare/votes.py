@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lite.errors import disk_faults_told
+from dpo_lite.files import json_text
 from dpo_lite.rates import wilson
 
 TIE = "tie"
@@ -60,7 +61,7 @@ def add_vote(
     }
     path = votes_file(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = (json.dumps(vote, ensure_ascii=False) + "\n").encode()
+    line = (json_text(vote) + "\n").encode()
     if _torn(path):
         line = b"\n" + line
     # One write to a file opened for appending: writers at the same time do not mix their lines.

@@ -146,7 +146,7 @@ FOREST = Algorithm(
         "dpo_lite.model.tree_places",
         "dpo_lite.model.tree_recurrence",
     ),
-    recorded="888d39a017a7e68a0d3c6e8a305021fa2a496dfd647ba6087be430e9cdc01e6c",
+    recorded="ebd7056e5b8bffc1cfa8a831226e12f506b7b1ee981ce73020f4c11f58353ac0",
 )
 
 ALGORITHMS = (ENCODING, SCORING, FOREST)

@@ -20,7 +20,7 @@ from dpo_lite.data.flips import turned
 from dpo_lite.data.renaming import same_but_spelling
 from dpo_lite.data.sources import Source, read_source
 from dpo_lite.errors import UserError, disk_faults_told
-from dpo_lite.files import replaced, write_json
+from dpo_lite.files import json_text, replaced, write_json
 from dpo_lite.recipe import DataSection
 from dpo_lite.runs.lines import append_line, mend_lines
 
@@ -51,7 +51,7 @@ def read_decisions(path: Path) -> Decisions:
             continue
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if record is None and number == len(lines) and not text.endswith("\n"):
             continue
@@ -145,7 +145,7 @@ def write_rows(
                 kept = turned(row, number, form, columns) if number in turns else row
                 if any(kept[name] is None and row[name] is not None for name in row):
                     unrated.append(number)
-                file.write(json.dumps(kept, ensure_ascii=False, default=str) + "\n")
+                file.write(json_text(kept, default=str) + "\n")
         if missing := sorted(row for row in drops | turns if row >= count):
             raise UserError(
                 f"{source.name} has {count:,} rows, and row {missing[0]} (0 is the first) is none"

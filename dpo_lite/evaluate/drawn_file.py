@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lite.errors import UserError, disk_faults_told
-from dpo_lite.files import read_json, write_json, write_text
+from dpo_lite.files import read_json, replaced, write_json
 
 
 @dataclass
@@ -55,12 +55,21 @@ def so_far(out: Path, settings: dict[str, Any]) -> tuple[Tally, int]:
         if out.exists() and out.stat().st_size:
             raise UserError(f"{out} exists; choose another name or remove it first.")
         return Tally(), 0
+    if not _is_note(known):
+        raise UserError(f"{_beside(out)} is damaged; remove it and {out}.")
     if known["drawn_by"] != settings:
         changed = ", ".join(k for k, v in settings.items() if known["drawn_by"].get(k) != v)
         raise UserError(f"{out} was drawn with another {changed}; choose another name.")
     kept = out.read_bytes()[: known["bytes"]] if out.exists() else b""
     if len(kept) < known["bytes"]:
         raise UserError(f"{out} is shorter than it was; remove it and {_beside(out)}.")
-    with disk_faults_told():
-        write_text(out, kept.decode())
+    with disk_faults_told(), replaced(out) as partial:
+        partial.write_bytes(kept)
     return Tally(**{key: known.get(key, 0) for key in asdict(Tally())}), known["done"]
+
+
+def _is_note(known: dict[str, Any]) -> bool:
+    counts = [known.get(key) for key in ("done", "bytes")]
+    counts += [known.get(key, 0) for key in asdict(Tally())]
+    numbers = all(type(count) in (int, float) and count >= 0 for count in counts)
+    return numbers and isinstance(known.get("drawn_by"), dict)

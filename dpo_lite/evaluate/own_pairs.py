@@ -11,7 +11,6 @@ follow from the seed and its number: one that was left in the middle goes on to 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from datasets import Dataset
 from dpo_lite.errors import disk_faults_told
 from dpo_lite.evaluate.drawn_file import Tally, note, replies_of, so_far
 from dpo_lite.evaluate.preferences import best_and_worst
+from dpo_lite.files import json_text
 from dpo_lite.judge.questions import conversation_of
 from dpo_lite.judge.replies import Judge, open_judge
 from dpo_lite.model import roles
@@ -108,7 +108,7 @@ def draw_pairs(
         rows = _pairs_of(drawing, batch, margin, seed * 1_000_003 + first, tally)
         with disk_faults_told():
             with open(out, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                file.writelines(json_text(row) + "\n" for row in rows)
             note(out, settings, tally, first + len(batch))
         progress(len(batch))
     return tally

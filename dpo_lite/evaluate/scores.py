@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from dpo_lite.data.sources import read_source
 from dpo_lite.data.tokens import Encoder
 from dpo_lite.errors import UserError
 from dpo_lite.evaluate.judge import Judge, Say
+from dpo_lite.files import json_text
 from dpo_lite.judge.questions import conversation_of
 from dpo_lite.memory.of_model import plan_run
 from dpo_lite.model.base import position_limit
@@ -106,7 +106,7 @@ class Scores:
         try:
             with open(path, "w", encoding="utf-8") as file:
                 for record in self.records(places):
-                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                    file.write(json_text(record) + "\n")
         except OSError as error:
             raise UserError(f"--out: {path} cannot be written ({error.strerror}).") from error
         return len(places)

@@ -86,8 +86,13 @@ def ask_all(
             rates[name] = generation_rate(records)
             said += [{"when": when, "set": name, **record} for record in records]
     others = [s for s in run.records(SAMPLES) if s["when"] != when]
-    run.rewrite(SAMPLES, sorted(others + said, key=lambda s: IN_ORDER.index(s["when"])))
+    run.rewrite(SAMPLES, sorted(others + said, key=lambda s: place_of(s["when"])))
     return rates
+
+
+def place_of(when: str) -> int:
+    """In which order answers stand; of a damaged line behind all others."""
+    return (*IN_ORDER, when).index(when)
 
 
 def is_asked(run: Run, loaded: Loaded, when: str) -> bool:

@@ -31,6 +31,7 @@ from dpo_lite.recipe.consent import code_in
 from dpo_lite.report.replay import COMPARED, REPLAY, keep_verified, replay_facts
 from dpo_lite.report.run import write_report
 from dpo_lite.runs.folder import Run, is_run
+from dpo_lite.runs.results import are_numbers
 from dpo_lite.runs.rlhf_steps import refuse_composed
 from dpo_lite.tasks import TASKS
 from dpo_lite.training.callbacks import RunRecorder
@@ -77,6 +78,8 @@ def claim_of(name: str, runs: str | Path) -> Claim:
             f"{name} has no {REPLAY} with what its updates measured, so a replay has nothing to be"
             " held against; runs that are pushed from now on have it."
         )
+    if not _is_whole(facts):
+        raise UserError(f"{folder / REPLAY} is damaged; fetch it again, or have it pushed anew.")
     recipe = load_recipe(folder / "recipe.yaml")
     if key := code_in(recipe):
         raise UserError(
@@ -85,6 +88,18 @@ def claim_of(name: str, runs: str | Path) -> Claim:
         )
     recipe.model.revision = recipe.model.revision or facts.get("base_revision")
     return Claim(folder, recipe, facts, folder)
+
+
+def _is_whole(facts: Facts) -> bool:
+    """Whether it is as ``report.replay.replay_facts`` writes it."""
+    first, data = facts.get("first"), facts.get("data")
+    if not isinstance(first, list) or not isinstance(data, dict) or "device" not in facts:
+        return False
+    steps = all(are_numbers(step) and type(step.get("step")) is int for step in first)
+    numbers = steps and all(None not in step.values() for step in first)
+    texts = [data.get("fingerprint"), facts.get("base_revision")]
+    named = all(isinstance(text, str | None) for text in texts) and "versions" in facts
+    return numbers and named and type(facts.get("updates")) is int
 
 
 def _fetched(name: str) -> Path:

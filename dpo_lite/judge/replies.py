@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from dpo_lite.errors import UserError, disk_faults_told
+from dpo_lite.files import json_text
 from dpo_lite.judge.client import Messages, Reply, Say, check_judge, complete, request_body
 from dpo_lite.recipe import JudgeSection
 from dpo_lite.runs.lines import append_line, parsed
@@ -153,7 +154,7 @@ def keep(judge: Judge, key: str, messages: Messages, reply: Reply, read: Any) ->
         "tokens_in": reply.tokens_in,
         "tokens_out": reply.tokens_out,
     }
-    append_line(judge.file, json.dumps(line, ensure_ascii=False))
+    append_line(judge.file, json_text(line))
 
 
 # --- what it took ---------------------------------------------------------------------------------

@@ -54,15 +54,10 @@ def is_reward(folder: Path) -> bool:
 
 def config_of(folder: Path) -> dict[str, Any]:
     """An adapter's configuration, empty where it has none. Raises UserError where it is damaged."""
-    try:
-        config = read_json(folder / CONFIG) or {}
-        saved = list(config.get("modules_to_save") or ())
-    except (ValueError, RecursionError, AttributeError, TypeError):
-        raise UserError(
-            f"{folder / CONFIG} is damaged (it is no JSON object); copy it again."
-        ) from None
-    names = [config.get("base_model_name_or_path") or "", *saved]
-    if not all(isinstance(name, str) for name in names):
+    config = read_json(folder / CONFIG) or {}
+    saved = config.get("modules_to_save") or []
+    listed = saved if isinstance(saved, list) else [saved, None]
+    if not all(isinstance(n, str) for n in (config.get("base_model_name_or_path") or "", *listed)):
         raise UserError(f"{folder / CONFIG} is damaged (names in it are no text); copy it again.")
     if not all(isinstance(config.get(key) or 0, (int, float)) for key in ("r", "lora_alpha")):
         raise UserError(f"{folder / CONFIG} is damaged (its rank is no number); copy it again.")

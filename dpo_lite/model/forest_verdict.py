@@ -25,6 +25,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from dpo_lite.data.cache_versions import FOREST
 from dpo_lite.data.packing import Batch, Encoded, pack, pad
+from dpo_lite.errors import UserError
 from dpo_lite.files import cache_folder, read_json, write_json
 from dpo_lite.model.forest import open_forest
 from dpo_lite.model.hybrid_forest import torch_functions
@@ -96,10 +97,11 @@ def _plain(value: Any) -> Any:
 def _kept(key: str, asked: _Asked) -> Verdict:
     """The verdict on disk, or a new one. A cache that cannot be used costs a trial."""
     path = cache_folder() / "forest" / f"{key}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError):
+    with contextlib.suppress(OSError, UserError, KeyError, TypeError):  # damaged, so tried again
         if known := read_json(path):
-            lists = {name: tuple(known[name]) for name in ("parts", "per_token")}
-            return Verdict(known["fits"], known["reason"], **lists)
+            lists = {name: tuple(map(str, known[name])) for name in ("parts", "per_token")}
+            if isinstance(known["fits"], bool) and isinstance(known["reason"], str):
+                return Verdict(known["fits"], known["reason"], **lists)
     verdict = tried(asked.config, asked.model_class)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ tensors' bytes. Offsets in the header count from the end of it.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,12 @@ from dpo_lite.errors import UserError
 from dpo_lite.files import is_pointer
 
 LONGEST_HEADER = 100 * 2**20
+SIZES = {  # bytes of a number
+    **dict.fromkeys(("F64", "I64", "U64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"), 1),
+}
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,16 @@ def tensor_places(path: Path) -> dict[str, Place]:
         places = {}
         for name, entry in header.items():
             begin, end = entry["data_offsets"]
-            shape = tuple(entry["shape"])
-            places[name] = Place(entry["dtype"], shape, start + begin, start + end)
-    except (struct.error, ValueError, KeyError, AttributeError, TypeError) as error:
+            dtype, shape = str(entry["dtype"]), tuple(entry["shape"])
+            if any(type(n) is not int or n < 0 for n in (*shape, begin, end)):
+                raise ValueError(f"{name} has no shape or no place")
+            if dtype in SIZES and end - begin != SIZES[dtype] * math.prod(shape):
+                raise ValueError(f"{name} has another shape than bytes")
+            places[name] = Place(dtype, shape, start + begin, start + end)
+    except (
+        *(struct.error, ValueError, KeyError, AttributeError, TypeError),
+        *(RecursionError, OverflowError),  # nested too deep, or a length that no file has
+    ) as error:
         if is_pointer(path):
             hint = "`git lfs pull` in its folder gets the file"
             raise UserError(f"{path} is only Git LFS's note of a file; {hint}.") from None

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from dpo_lite.errors import UserError
@@ -19,7 +20,11 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     Raises UserError where it is none, cut short, or holds what is no number any more.
     """
     tensor_places(path)
-    tensors = load_file(path)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:  # holes, or a kind of number that nobody knows
+        hint = "copy or download it again"
+        raise UserError(f"{path} is no safetensors file, or it is cut short; {hint}.") from error
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise UserError(
@@ -45,7 +50,7 @@ def damaged(folder: Path) -> str | None:
     for path in sorted(folder.glob("*.json")):
         try:
             json.loads(path.read_bytes())
-        except ValueError:
+        except (ValueError, RecursionError):
             return f"{path} is no JSON, or it is cut short; copy or download it again."
     for path in sorted(folder.glob("*.safetensors")):
         try:

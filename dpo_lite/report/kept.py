@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpo_lite.report.words import counted
+from dpo_lite.runs.results import are_numbers, is_number
 
 KEPT = "kept"  # in results.json of a run that chose among its evaluations
 LEAST = ("loss",)  # what is best where it is lowest
@@ -13,19 +14,39 @@ LEAST = ("loss",)  # what is best where it is lowest
 
 def kept_step(results: Mapping[str, Any] | None) -> int | None:
     """The update whose adapter is the run's; None where it is the last one without a choice."""
-    kept = (results or {}).get(KEPT)
+    kept = _kept(results)
     return kept["step"] if kept else None
 
 
 def kept_words(results: Mapping[str, Any] | None, unit: str = "update") -> str:
     """A sentence or two; nothing of a run that keeps its last update without looking."""
-    kept = (results or {}).get(KEPT)
+    kept = _kept(results)
     if not kept:
         return ""
     which = f"{unit} {kept['step']:,} of {kept['trained']:,}"
     if kept["step"] == kept["trained"]:
         which = f"the last {unit}, {kept['step']:,}"
     return f"The adapter is that of {which}{_why(kept, unit)}.{_ending(kept, unit)}"
+
+
+def _kept(results: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """As ``training.keeping.outcome`` returns it; None where there is none, or it is damaged."""
+    kept = (results or {}).get(KEPT)
+    if (
+        not isinstance(kept, dict)
+        or not {"by", "kl_budget", "ended", "kept", "last"} <= kept.keys()
+    ):
+        return None
+    counts = [kept.get(key) for key in ("step", "trained", "planned", "evaluations")]
+    looks = [kept.get(key) or {} for key in ("kept", "last")]
+    if any(type(n) is not int for n in counts) or not all(map(are_numbers, looks)):
+        return None
+    if any(look and type(look.get("step")) is not int for look in looks):
+        return None
+    texts = all(isinstance(kept[key], str | None) for key in ("by", "ended"))
+    budget = kept["kl_budget"] is None or looks[0].get("kl") is not None
+    patience = kept["ended"] != "patience" or type(kept.get("patience")) is int
+    return kept if texts and budget and patience and is_number(kept["kl_budget"]) else None
 
 
 def _why(kept: Mapping[str, Any], unit: str) -> str:

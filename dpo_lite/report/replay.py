@@ -8,8 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.files import read_json, write_json
+from dpo_lite.files import write_json
 from dpo_lite.runs.folder import Run
+from dpo_lite.runs.results import are_numbers, is_number
+from dpo_lite.runs.state import read_object
 
 REPLAY, VERIFIED = "replay.json", "verified.json"
 KEPT_UPDATES = 20
@@ -37,7 +39,14 @@ def keep_verified(run: Run, verdict: dict[str, Any]) -> None:
 
 
 def verified(folder: Path) -> dict[str, Any]:
-    return read_json(folder / VERIFIED) or {}
+    """What came of replaying a run; empty where it was not, or the file is damaged."""
+    found = read_object(folder / VERIFIED) or {}
+    counts, apart = [found.get("updates"), found.get("of")], found.get("apart")
+    whole = all(type(count) is int for count in counts) and isinstance(found.get("versions"), dict)
+    whole = whole and type(found.get("reproduced")) is bool and is_number(found.get("adapter"))
+    if not whole or not isinstance(apart, dict) or not are_numbers(apart):
+        return {}
+    return found if apart.get("loss") is not None or not found["reproduced"] else {}
 
 
 def verified_words(verdict: dict[str, Any]) -> str:
@@ -45,12 +54,12 @@ def verified_words(verdict: dict[str, Any]) -> str:
     if not verdict:
         return ""
     versions = ", ".join(f"{name} {number}" for name, number in verdict["versions"].items())
-    where = f"on {verdict['date']} on {verdict['device']} ({versions})"
+    where = f"on {verdict.get('date')} on {verdict.get('device')} ({versions})"
     count = f"{verdict['updates']} of {verdict['of']} updates"
     if verdict["reproduced"]:
-        adapter = " and the adapter" if verdict["adapter"] is not None else ""
+        adapter = " and the adapter" if verdict.get("adapter") is not None else ""
         return (
             f"Reproduced {where}: the first {count} gave the same losses{adapter}, the loss to"
             f" {verdict['apart']['loss']:.1g}."
         )
-    return f"Not reproduced {where}: of the first {count}, {verdict['why']}."
+    return f"Not reproduced {where}: of the first {count}, {verdict.get('why')}."

@@ -17,6 +17,7 @@ from dpo_lite.recipe import load_recipe
 from dpo_lite.report.pictures import panels
 from dpo_lite.report.words import clock
 from dpo_lite.runs.folder import Run
+from dpo_lite.runs.results import by_name, is_number
 
 POINTS = "points.jsonl"
 PICTURE = "frontier.png"
@@ -43,11 +44,25 @@ class Point:
         return NAMES[self.kind] + (f", β {self.beta:g}" if self.beta is not None else "")
 
 
+def points_of(run: Run) -> list[dict[str, Any]]:
+    """What was measured of each step; damaged lines are passed over."""
+    return [point for point in run.records(POINTS) if _is_point(point)]
+
+
+def _is_point(point: dict[str, Any]) -> bool:
+    kind, sets = point.get("kind"), point.get("sets")
+    if not isinstance(point.get("run"), str) or kind not in list(NAMES) or not by_name(sets):
+        return False
+    numbers = all(is_number(point.get(key)) for key in ("beta", "seconds", "memory"))
+    drawn = all(measured.get("kl") is not None for measured in (sets or {}).values())
+    return numbers and (kind == "reward" or drawn)
+
+
 def read_points(run: Run) -> list[Point]:
     """The points of the steps, those that differ in the seed alone as one."""
     groups: dict[tuple[str, float | None], list[dict[str, Any]]] = defaultdict(list)
-    for point in run.records(POINTS):
-        groups[point["kind"], point["beta"]].append(point)
+    for point in points_of(run):
+        groups[point["kind"], point.get("beta")].append(point)
     order = list(NAMES)
     keys = sorted(groups, key=lambda key: (order.index(key[0]), key[1] or 0.0))
     return [_row(*key, groups[key]) for key in keys]
@@ -57,7 +72,7 @@ def _row(kind: str, beta: float | None, points: list[dict[str, Any]]) -> Point:
     sets: dict[str, dict[str, tuple[float, float | None]]] = {}
     for name in points[0]["sets"]:
         for measure in MEASURES:
-            values = [v for p in points if (v := p["sets"][name].get(measure)) is not None]
+            values = [v for p in points if (v := p["sets"].get(name, {}).get(measure)) is not None]
             if values:
                 spread = stdev(values) if len(values) > 1 else None
                 sets.setdefault(name, {})[measure] = (mean(values), spread)
@@ -71,8 +86,8 @@ def _row(kind: str, beta: float | None, points: list[dict[str, Any]]) -> Point:
             for name, measured in points[0]["sets"].items()
             if (count := measured.get("prompts") or measured.get("pairs"))
         },
-        mean(p["seconds"] or 0.0 for p in points),
-        mean(p["memory"] or 0.0 for p in points),
+        mean(p.get("seconds") or 0.0 for p in points),
+        mean(p.get("memory") or 0.0 for p in points),
     )
 
 

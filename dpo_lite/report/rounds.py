@@ -8,6 +8,7 @@ from typing import Any
 
 from dpo_lite.rates import rate_at
 from dpo_lite.runs.folder import Run
+from dpo_lite.runs.results import is_number
 from dpo_lite.runs.state import read_object
 
 
@@ -50,7 +51,10 @@ def last_reward(folder: Path, first: str, rounds: int) -> float | None:
 def _mean_reward(file: Path) -> float | None:
     """Of the answers of a drawing, by what stands beside its lines."""
     facts = read_object(file.with_name(f"{file.name}.json")) or {}
-    return facts["rewards"] / facts["answers"] if facts.get("answers") else None
+    rewards, answers = facts.get("rewards"), facts.get("answers")
+    if rewards is None or not answers or not (is_number(rewards) and is_number(answers)):
+        return None
+    return rewards / answers
 
 
 def held_out_words(run: Run) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from dpo_lite.files import write_json
 from dpo_lite.names import last_name
 from dpo_lite.rates import Rate, Z, paired_words
+from dpo_lite.runs.results import is_number
 from dpo_lite.runs.state import read_object
 
 SUITE = "suite.json"
@@ -25,6 +26,7 @@ EXPLAINED = (
     " numbers by the interval of the paired difference, each for itself at 5 %: of twenty that are"
     " alike one comes out different."
 )
+MOST_ITEMS = 1_000_000  # of a task; more is a damaged number
 NO_DIFFERENCE = "no difference told apart"
 
 Entry = dict[str, Any]
@@ -58,6 +60,9 @@ def _is_whole(entry: Entry) -> bool:
     return (
         isinstance(entry.get("suite"), str)
         and all(isinstance(entry.get(key), dict) for key in ("settings", "tasks", "groups"))
+        and all(isinstance(facts, dict) for facts in entry["tasks"].values())
+        and type(entry["settings"].get("limit") or 0) is int
+        and isinstance(entry.get("notes") or [], list)
         and isinstance(rows, list)
         and all(isinstance(row, dict) and _is_row(row) for row in rows)
     )
@@ -65,14 +70,27 @@ def _is_whole(entry: Entry) -> bool:
 
 def _is_row(row: Mapping[str, Any]) -> bool:
     texts = all(isinstance(row.get(key), str) for key in ("task", "metric", "filter"))
-    values = all(
-        isinstance(row.get(role), dict) and isinstance(row[role].get("value"), (int, float))
-        for role in ("reference", "policy")
-    )
-    counted = row.get("changed") is None or all(
-        isinstance(row["changed"].get(key), int) for key in ("better", "worse")
-    )
-    return texts and values and counted and isinstance(row.get("n"), int)
+    values = all(_is_measured(row.get(role)) for role in ("reference", "policy"))
+    tested = [row[key] for key in ("log_ratio", "difference") if row.get(key)]
+    sure = all(_is_measured(one) and one.get("stderr") is not None for one in tested)
+    return texts and values and sure and _is_counted(row.get("n"), row.get("changed"))
+
+
+def _is_measured(one: Any) -> bool:
+    """Whether it is a value, perhaps with its error."""
+    if not isinstance(one, dict) or one.get("value") is None:
+        return False
+    return is_number(one["value"]) and is_number(one.get("stderr"))
+
+
+def _is_counted(n: Any, changed: Any) -> bool:
+    """Whether it is a number of items, and how many of them changed."""
+    if type(n) is not int or not 0 <= n <= MOST_ITEMS:
+        return False
+    if not changed:
+        return changed is None
+    ways = [changed.get(key) for key in ("better", "worse")] if isinstance(changed, dict) else [""]
+    return all(type(way) is int and way >= 0 for way in ways) and sum(ways) <= n
 
 
 def shown_rows(entry: Entry) -> Iterator[Mapping[str, Any]]:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_lite.files import read_json
+from dpo_lite.files import NAME
 from dpo_lite.rates import Rate, logged_rate, rate_at
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.kept import kept_step
 from dpo_lite.runs.folder import Run
+from dpo_lite.runs.state import read_object
 from dpo_lite.tasks import TASKS
 
+FACTS = "sweep.json"
 # What is measured on a held-out set: name, and how a cell shows it; RATE is a share of so many.
 RATE = "{:.0%}"
 MEASURES = {
@@ -56,9 +58,25 @@ def number(value: float | Rate) -> float:
     return value.share if isinstance(value, Rate) else value
 
 
+def sweep_facts(path: Path) -> dict[str, Any] | None:
+    """What a sweep's folder says of it: ``given``, its recipe, and ``runs``, the values of each by
+    its name. None where it is missing or damaged."""
+    facts = read_object(path / FACTS) or {}
+    runs = facts.get("runs")
+    sound = isinstance(facts.get("given", {}), dict) and isinstance(runs, dict)
+    if not sound or not all(NAME.match(name) and _are_values(runs[name]) for name in runs):
+        return None
+    return facts
+
+
+def _are_values(values: Any) -> bool:
+    texts = isinstance(values, dict) and all(isinstance(text, str) for text in values.values())
+    return texts and bool(values)
+
+
 def read_sweep(path: Path, names: Sequence[str] | None = None) -> list[SweepRow]:
     """The runs of a sweep's folder, or those of them that are named, in their order."""
-    runs = (read_json(path / "sweep.json") or {"runs": {}})["runs"]
+    runs = (sweep_facts(path) or {"runs": {}})["runs"]
     return [
         _row(Run(path.parent / name), values)
         for name, values in runs.items()

@@ -184,7 +184,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         facts = json.loads(path.read_bytes())
         sound = isinstance(facts["owner"], str) and isinstance(facts["pid"], int)
         return facts if sound and isinstance(facts["pid_started"], str | None) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -14,7 +14,6 @@ Files are replaced atomically or appended to line by line, so a reader may look 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import time
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_lite.errors import UserError, disk_faults_told
-from dpo_lite.files import replaced, safe_name, write_json
+from dpo_lite.files import json_text, replaced, safe_name, write_json
 from dpo_lite.runs import places, tails
 from dpo_lite.runs.checkpoints import complete
 from dpo_lite.runs.lines import (
@@ -156,7 +155,7 @@ class Run:
 
     def append(self, file: str, record: dict[str, Any]) -> None:
         """Add one JSON object as a line to ``metrics.jsonl`` or ``samples.jsonl``."""
-        append_line(self.path / file, json.dumps(record, ensure_ascii=False))
+        append_line(self.path / file, json_text(record))
 
     def log(self, line: str) -> None:
         append_line(self.path / "log.txt", line)
@@ -215,7 +214,7 @@ class Run:
         places.forget(self.path / file)
         with replaced(self.path / file) as partial, open(partial, "w", encoding="utf-8") as stream:
             for record in records:
-                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+                stream.write(json_text(record) + "\n")
 
     def steps(self) -> list[dict[str, Any]]:
         """What was logged of each update, in order; of one that was repeated the last counts."""

@@ -17,11 +17,12 @@ from dpo_lite.errors import UserError
 Row = TypeVar("Row", bound=Mapping[str, Any])
 MOST = 2**63  # an integer in metrics.jsonl
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
-# What every line of a file has, for its readers to rely on.
+# What every line of a file has, for its readers to rely on, and what some have.
 SHAPES: dict[str, dict[str, type]] = {
     METRICS: {"step": int},
     SAMPLES: {"when": str, "prompt": str, "answer": str},
 }
+OF_SOME: dict[str, dict[str, type]] = {SAMPLES: {"step": int, "set": str, "verdict": str}}
 
 
 def parsed(text: bytes, file: str) -> tuple[list[dict[str, Any]], int]:
@@ -102,7 +103,8 @@ def sound_record(line: bytes, file: str) -> dict[str, Any] | None:
         return None
     if file == METRICS and not all(map(_is_number, record.values())):
         return None
-    shape = SHAPES.get(file, {})
+    some = {key: kind for key, kind in OF_SOME.get(file, {}).items() if key in record}
+    shape = SHAPES.get(file, {}) | some
     sound = all(isinstance(record.get(key), kind) for key, kind in shape.items())
     return record if sound else None
 

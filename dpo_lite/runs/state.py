@@ -7,19 +7,20 @@ copy may still leave one empty, cut or of another shape.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dpo_lite.runs.checkpoints import STATE, complete
 from dpo_lite.runs.lines import METRICS, MOST
+from dpo_lite.runs.results import is_sound
 from dpo_lite.runs.tails import Tail
 
 STATES = "created queued preparing running finished stopped failed interrupted".split()
 REBUILT = "rebuilt"  # in a status that was told from the other files
 NUMBER, TEXT = (int, float), str
-CLOCK = (float, int)  # seconds, which are never NaN or without end
+CLOCK = (float, int)  # seconds that a calendar has
+LAST = 1e11  # of them, some 3,000 years after 1970
 STATUS_SHAPE: dict[str, Any] = {
     "pid": int,
     "pid_started": TEXT,
@@ -62,7 +63,7 @@ def sound_status(found: Facts | None) -> Facts | None:
     """A status without what has another type; None where it has no state."""
     if found is None or found.get("state") not in STATES:
         return None
-    status = {k: v for k, v in found.items() if v is None or _fits(v, STATUS_SHAPE.get(k))}
+    status = {k: v for k, v in found.items() if fits(v, STATUS_SHAPE.get(k))}
     if status.get("step") is None or status.get("max_steps") is None:
         status = {k: v for k, v in status.items() if k not in ("step", "max_steps")}
     return status
@@ -88,15 +89,14 @@ def _progress(run: Path) -> Facts:
     last = read_object(checkpoint / STATE) if checkpoint else None
     most = (last or {}).get("max_steps")
     steps = [record["step"] for record in records if "loss" in record]
-    return {"step": steps[-1], "max_steps": most} if steps and isinstance(most, int) else {}
+    sound = steps and most is not None and fits(most, int)
+    return {"step": steps[-1], "max_steps": most} if sound else {}
 
 
 def read_results(run: Path) -> Facts | None:
     """What results.json says; None where it is missing or damaged."""
     found = read_object(run / "results.json")
-    sets = (found or {}).get("sets")
-    sound = isinstance(sets, dict) and all(isinstance(scores, dict) for scores in sets.values())
-    return found if sound and _can_be_shown(sets) else None
+    return found if found is not None and is_sound(found) else None
 
 
 def read_manifest(folder: Path) -> Facts | None:
@@ -104,7 +104,10 @@ def read_manifest(folder: Path) -> Facts | None:
     found = read_object(folder / "manifest.json")
     data = (found or {}).get("data")
     sound = (
-        isinstance(data, dict) and "fingerprint" in data and _fits(data.get("examples", ""), int)
+        isinstance(data, dict)
+        and "fingerprint" in data
+        and data.get("examples") is not None
+        and fits(data["examples"], int)
     )
     return found if sound else None
 
@@ -138,20 +141,15 @@ def _how(path: Path) -> str:
     return "it holds something else"
 
 
-def _can_be_shown(value: Any) -> bool:
-    """Whether no number in it is larger than any float."""
-    if isinstance(value, (dict, list)):
-        parts = value.values() if isinstance(value, dict) else value
-        return all(map(_can_be_shown, parts))
-    return not isinstance(value, int) or abs(value) < MOST
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a kind, and a number one that can be shown and counted with.
 
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a kind, and a number one that can be shown and counted with."""
-    if kind is None:
+    None stands for any value but a moment, which is counted with where it is there.
+    """
+    if kind is None or (value is None and kind is not CLOCK):
         return True
     if isinstance(value, bool) or not isinstance(value, kind):
         return False
-    if isinstance(value, int):
-        return abs(value) < MOST
-    return kind is not CLOCK or math.isfinite(value)
+    if kind is CLOCK:
+        return -LAST < value < LAST
+    return not isinstance(value, int) or abs(value) < MOST

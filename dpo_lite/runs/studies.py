@@ -24,13 +24,22 @@ from dpo_lite.errors import UserError, disk_faults_told, in_words
 from dpo_lite.files import write_json
 from dpo_lite.runs.folder import START_SECONDS
 from dpo_lite.runs.processes import in_background
-from dpo_lite.runs.state import read_object
+from dpo_lite.runs.state import CLOCK, TEXT, Facts, fits, read_object
 from dpo_lite.runs.system import interrupt, is_alive, process_started
 
 KINDS = ("sweep", "rounds")
 AT_WORK = ("starting", "running")
 FILE, LOG = "study.json", "log.txt"
 TOLD = 0.5  # seconds between two notes of what is being done
+STATES = (*AT_WORK, *"finished stopped failed waits interrupted ended".split())
+SHAPE: dict[str, Any] = {
+    "pid": int,
+    **dict.fromkeys("process_started doing error first by".split(), TEXT),
+    **dict.fromkeys("launched started".split(), CLOCK),
+    "rounds": int,
+    "command": list,
+}
+MOST_ROUNDS = 1000
 
 
 @dataclass(frozen=True)
@@ -49,10 +58,22 @@ class Study:
     def file(self) -> Path:
         return self.path / FILE
 
-    def status(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
+        """What study.json says, without what is damaged."""
+        found = read_object(self.file) or {}
+        facts = {key: value for key, value in found.items() if fits(value, SHAPE.get(key))}
+        if facts.get("state") not in STATES:
+            facts.pop("state", None)
+        if not all(isinstance(word, str) for word in facts.get("command") or ()):
+            del facts["command"]
+        if not 0 < (facts.get("rounds") or 1) <= MOST_ROUNDS:
+            del facts["rounds"]
+        return facts
+
+    def status(self) -> Facts:
         """``state``: starting, running, finished, stopped, failed, waits (for votes), interrupted,
         or ended where nothing was written of it."""
-        facts = read_object(self.file) or {}
+        facts = self.facts()
         state = facts.get("state", "ended")
         pid = facts.get("pid")
         if state == "running" and not is_alive(pid or 0, facts.get("process_started")):
@@ -63,7 +84,7 @@ class Study:
         return facts | {"state": state}
 
     def note(self, **facts: Any) -> None:
-        write_json(self.file, (read_object(self.file) or {}) | facts)
+        write_json(self.file, self.facts() | facts)
 
     @contextlib.contextmanager
     def at_work(self, command: Sequence[str], **more: Any) -> Iterator[Notes]:
@@ -92,11 +113,11 @@ class Study:
         self.note(state=notes.state or "finished", doing=None)
 
     def refuse_running(self) -> None:
-        facts = read_object(self.file) or {}
-        if self.status()["state"] == "running" and facts.get("pid") != os.getpid():
+        status = self.status()
+        if status["state"] == "running" and status.get("pid") != os.getpid():
             raise UserError(
-                f"{self.path} is at work in another process ({facts['pid']}); wait for it or stop"
-                " it first."
+                f"{self.path} is at work in another process ({status.get('pid')}); wait for it or"
+                " stop it first."
             )
 
 
@@ -120,9 +141,13 @@ def studies(folder: Path) -> list[Study]:
 
 
 def _begun(study: Study) -> float:
-    facts = read_object(study.file) or {}
-    times = (facts.get("launched"), facts.get("started"))
-    return max((float(t) for t in times if t), default=study.path.stat().st_mtime)
+    facts = study.facts()
+    if times := [facts[key] for key in ("launched", "started") if key in facts]:
+        return max(times)
+    try:
+        return study.path.stat().st_mtime
+    except OSError:  # deleted between two looks
+        return 0.0
 
 
 def rounds_from(first: str, folder: Path) -> Study:
@@ -170,7 +195,7 @@ def _wait(study: Study, process: subprocess.Popen) -> None:
 
 def resume(study: Study) -> None:
     """The same command again. Raises UserError where none is known, or it is at work."""
-    command = (read_object(study.file) or {}).get("command")
+    command = study.facts().get("command")
     if not command:
         raise UserError(f"{study.name} was begun by an older version; give its command again.")
     launch(study, command)

@@ -24,6 +24,8 @@ def process_started(pid: int) -> str | None:
 
     In the kernel's ticks since the machine's start on Linux, elsewhere in seconds since 1970.
     """
+    if pid < 1:  # of a damaged file; psutil has no words for it
+        return None
     try:
         process = psutil.Process(pid)
         if process.status() in ENDED:
@@ -44,7 +46,10 @@ def is_alive(pid: int, started: str | None) -> bool:
     now = process_started(pid)
     if now is None or started is None:
         return now is not None
-    return abs(int(now) - int(started)) <= SLACK
+    try:
+        return abs(int(now) - int(started)) <= SLACK
+    except ValueError:  # of a damaged file
+        return False
 
 
 def apart() -> dict[str, Any]:

@@ -53,7 +53,7 @@ def fault(folder: Path) -> str | None:
     try:
         listed = json.loads((folder / LIST).read_bytes())
         files = listed.get("files")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return f"its list, {LIST}, is damaged"
     if not isinstance(files, dict):
         return "it was not written to its end"

@@ -19,7 +19,7 @@ from dpo_lite.files import write_json, write_text
 from dpo_lite.hub.while_training import check_push
 from dpo_lite.imports import quick_imports
 from dpo_lite.recipe import Recipe, load_recipe, to_yaml
-from dpo_lite.report.rlhf import POINTS, write_rlhf_report
+from dpo_lite.report.rlhf import POINTS, points_of, write_rlhf_report
 from dpo_lite.runs.folder import Run, create_run
 from dpo_lite.runs.progress import doing
 from dpo_lite.runs.rlhf_steps import Step, make_step, plan_steps
@@ -77,7 +77,7 @@ def _measure_what_can_be(run: Run, recipe: Recipe, steps: Sequence[Step], consol
     with quick_imports():
         from dpo_lite.studies.rlhf_points import measured  # with all that loads a model
 
-    known = {point["run"] for point in run.records(POINTS)}
+    known = {point["run"] for point in points_of(run)}
     for reward in (step for step in steps if step.kind == "reward"):
         sft = next(s for s in steps if s.kind == "sft" and s.seed == reward.seed)
         ruler = make_step(recipe, run.name, "ppo", reward.seed, 1.0, sft, reward).recipe

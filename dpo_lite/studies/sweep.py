@@ -23,7 +23,7 @@ from typing import Any
 from rich.console import Console
 
 from dpo_lite.errors import UserError
-from dpo_lite.files import read_json, safe_name, write_json, write_text
+from dpo_lite.files import safe_name, write_json, write_text
 from dpo_lite.imports import quick_imports
 from dpo_lite.recipe import (
     Recipe,
@@ -34,12 +34,13 @@ from dpo_lite.recipe import (
     recipe_stem,
     to_yaml,
 )
+from dpo_lite.report.sweep_rows import FACTS, sweep_facts
 from dpo_lite.runs.folder import Run, create_run
 from dpo_lite.runs.studies import Study
+from dpo_lite.studies.steps import refuse_another
 from dpo_lite.tasks import TASKS
 
 SUFFIX = ".sweep"
-FACTS = "sweep.json"
 MAX_POINTS = 1000
 Say = Callable[[str], None]
 
@@ -181,7 +182,7 @@ def run_sweep(
     """
     refuse_other(sweep)
     with Study(sweep.path).at_work(command) as notes:
-        _take_up(sweep)
+        _take_up(sweep, say)
         if not _run_all(sweep, say, console, after):
             notes.state = "stopped"
             return False
@@ -213,9 +214,13 @@ def _run_all(sweep: Sweep, say: Say, console: Callable[[], Console], after: Say)
 
 def refuse_other(sweep: Sweep) -> None:
     """Raise UserError where the sweep's folder or one of its runs is of another recipe."""
-    facts = read_json(sweep.path / FACTS)
+    facts = sweep_facts(sweep.path)
+    if facts is None and _is_damaged(sweep):  # each run says itself what it was made from
+        for point in sweep.points:
+            refuse_another(point.run, point.recipe)
+        return
     mine = set(facts["runs"]) if facts else set()
-    if facts and facts["given"] != sweep.given:
+    if facts and facts.get("given") != sweep.given:
         raise UserError(
             f"{sweep.path} is of another recipe or other overrides; give this sweep another --name."
         )
@@ -230,10 +235,16 @@ def refuse_other(sweep: Sweep) -> None:
             )
 
 
-def _take_up(sweep: Sweep) -> None:
+def _is_damaged(sweep: Sweep) -> bool:
+    return (sweep.path / FACTS).is_file() and sweep_facts(sweep.path) is None
+
+
+def _take_up(sweep: Sweep, say: Say) -> None:
     """The sweep's folder, and in it which run has which values."""
     sweep.path.mkdir(parents=True, exist_ok=True)
-    facts = read_json(sweep.path / FACTS)
+    if _is_damaged(sweep):
+        say(f"{sweep.path / FACTS} was damaged and is written anew, with the runs of this command")
+    facts = sweep_facts(sweep.path)
     runs = {point.run.name: point.values for point in sweep.points}
     known = facts["runs"] if facts else {}
     write_json(sweep.path / FACTS, {"given": sweep.given, "keys": sweep.keys, "runs": known | runs})

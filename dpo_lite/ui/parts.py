@@ -22,8 +22,12 @@ STATES = {
 
 
 def esc(text: object) -> str:
-    """Text as HTML shows it, tags and quotes included."""
-    return html.escape(str(text), quote=True)
+    """Text as HTML shows it, tags and quotes included; half of a surrogate pair, which no answer
+    of a server can hold, as a question mark."""
+    shown = str(text)
+    if not shown.isascii():
+        shown = shown.encode("utf-8", "replace").decode("utf-8")
+    return html.escape(shown, quote=True)
 
 
 def prose(text: object) -> str:

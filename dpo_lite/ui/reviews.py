@@ -7,6 +7,7 @@ source and what it holds, so an audit of the same data again goes on where it wa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -30,6 +31,8 @@ from dpo_lite.data.decisions import (
 from dpo_lite.errors import UserError, disk_faults_told
 from dpo_lite.files import NAME, write_json, write_text
 from dpo_lite.recipe import DataSection
+from dpo_lite.runs.results import is_number
+from dpo_lite.runs.state import read_object
 
 FOLDER = "reviews"  # beside one's recipes
 NOT_OF_THE_NEW = ("data.encoding", "data.leave_out", "data.limit", "data.revision")
@@ -104,25 +107,64 @@ def load(recipes: Path, name: str) -> Review:
         raise UserError("There is no such review any more; audit the labels again.")
     try:
         found = _found(path, path.stat().st_mtime_ns)
-    except (OSError, ValueError) as error:
-        raise UserError(f"The review {path} cannot be read ({error}); audit again.") from None
+    except OSError:
+        found = None
+    if found is None:
+        raise UserError(f"The review {path} cannot be read; audit the labels again.")
     decisions = path.with_suffix(".jsonl")
     made = read_decisions(decisions) if decisions.is_file() else Decisions({}, found["content"])
     return Review(path, found, made)
 
 
 @lru_cache(maxsize=4)
-def _found(path: Path, changed: int) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _found(path: Path, changed: int) -> dict[str, Any] | None:
+    """What an audit found, as ``jobs.audit.review_of`` writes it; None where it is damaged."""
+    found = read_object(path) or {}
+    texts = [found.get(key) for key in ("content", "source", "form")]
+    lists = [found.get(key) for key in ("keys", "words", "doubtful", "shortcuts")]
+    if not all(isinstance(text, str) for text in texts) or type(found.get("rows")) is not int:
+        return None
+    if not all(isinstance(one, list) for one in lists):
+        return None
+    keys, words, pairs, shortcuts = lists
+    try:
+        DataSection.model_validate(found.get("section"))
+    except ValueError:
+        return None
+    sound = bool(words) and all(isinstance(text, str) for text in [*keys, *words])
+    sound = sound and all(map(_is_pair, pairs)) and all(map(_is_shortcut, shortcuts))
+    return found if sound else None
+
+
+def _is_pair(pair: Any) -> bool:
+    if not isinstance(pair, dict) or type(pair.get("row")) is not int:
+        return False
+    turns, texts = pair.get("turns"), [pair.get(key) for key in ("chosen", "rejected", "why")]
+    return (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(pair.get("no_flip", 0), str | None)
+        and isinstance(turns, list)
+        and all(isinstance(turn, list) and len(turn) == 2 for turn in turns)
+    )
+
+
+def _is_shortcut(facts: Any) -> bool:
+    if not isinstance(facts, dict) or not {"name", "points"} <= facts.keys():
+        return False
+    if type(facts.get("pairs")) is not int or facts.get("share") is None:
+        return type(facts.get("pairs")) is int
+    ends = facts.get("interval")
+    numbers = [facts["share"], *ends] if isinstance(ends, list) else []
+    return len(numbers) == 3 and None not in numbers and all(map(is_number, numbers))
 
 
 def latest(recipes: Path) -> str | None:
     """The review that was last worked on."""
-    times = {
-        path.stem: max(file.stat().st_mtime_ns for file in (path, path.with_suffix(".jsonl")))
-        for path in (recipes / FOLDER).glob("*.json")
-        if path.with_suffix(".jsonl").is_file()
-    }
+    times = {}
+    for path in (recipes / FOLDER).glob("*.json"):
+        with contextlib.suppress(OSError):  # deleted between two looks, or without its decisions
+            files = (path, path.with_suffix(".jsonl"))
+            times[path.stem] = max(file.stat().st_mtime_ns for file in files)
     return max(times, key=times.__getitem__) if times else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,8 +32,9 @@ def mark(found: Sequence[Study]) -> str:
     stamps = []
     for study in found:
         for name in FILES:
-            file = study.path / name
-            stamps.append(file.stat().st_mtime_ns if file.is_file() else 0)
+            stamps.append(0)
+            with contextlib.suppress(OSError):  # not there, or not any more
+                stamps[-1] = (study.path / name).stat().st_mtime_ns
         stamps.append(study.status()["state"])
     return str(hash(tuple(stamps)))
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from benchmarks import fuzz
+from benchmarks import fuzz, fuzz_damage
 
 COUNTS = [pytest.param(30, marks=pytest.mark.slow), pytest.param(20_000, marks=pytest.mark.long)]
 
@@ -31,8 +31,8 @@ def test_a_fault_is_counted_with_its_place(monkeypatch, capsys):
 def test_the_same_seed_damages_the_same():
     text, tree = b"some words of a file" * 9, {"a": [1, 2, {"b": "c"}], "d": None}
     one, two = random.Random(5), random.Random(5)
-    assert fuzz.damaged_bytes(one, text) == fuzz.damaged_bytes(two, text)
-    assert repr(fuzz.damaged_value(one, tree)) == repr(fuzz.damaged_value(two, tree))
-    changed = [fuzz.damaged_bytes(random.Random(n), text) != text for n in range(50)]
+    assert fuzz_damage.damaged_bytes(one, text) == fuzz_damage.damaged_bytes(two, text)
+    assert repr(fuzz_damage.damaged_value(one, tree)) == repr(fuzz_damage.damaged_value(two, tree))
+    changed = [fuzz_damage.damaged_bytes(random.Random(n), text) != text for n in range(50)]
     assert sum(changed) > 40
     assert tree == {"a": [1, 2, {"b": "c"}], "d": None}

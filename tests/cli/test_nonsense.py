@@ -144,3 +144,21 @@ def test_a_file_that_cannot_be_read(home, capsys, monkeypatch):
     code, said = ended(["train", "mine.yaml"], capsys)
     assert code == 1
     assert "cannot be read" in said.err
+
+
+def test_words_that_are_no_utf8_and_a_terminal_without_the_letters(home, monkeypatch):
+    """A word is refused as one sentence; a letter that the terminal has none for is no end."""
+    import io
+    import sys
+
+    out, aside = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", aside)
+    for words, code in ((["runs", "show", "caf\udce9"], 1), (["recipes"], 0)):
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert (end.value.code or 0) == code
+    out.flush()
+    aside.flush()
+    assert "is not in UTF-8" in " ".join(aside.buffer.getvalue().decode().split())
+    assert b"quickstart" in out.buffer.getvalue()

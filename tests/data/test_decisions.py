@@ -98,3 +98,11 @@ def test_what_is_no_decision_is_named_by_its_line(tmp_path, line):
     path.write_text(f'{{"row": 1, "decision": "drop"}}\n{line}\n')
     with pytest.raises(UserError, match="line 2 is no decision"):
         read_decisions(path)
+
+
+def test_half_a_letter_in_another_column_stays_as_it_was_spelt(tmp_path):
+    path, out = tmp_path / "pairs.jsonl", tmp_path / "new.jsonl"
+    rows = [row | {"note": "\ud83d", "place": "é"} for row in ROWS]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    apply_decisions(DataSection(train=str(path)), "triples", Decisions({4: "drop"}), out)
+    assert written(out) == [*rows[:4], rows[5]]

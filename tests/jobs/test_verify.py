@@ -9,7 +9,7 @@ from dpo_lite.errors import UserError
 from dpo_lite.files import read_json, write_json, write_text
 from dpo_lite.jobs.train import start
 from dpo_lite.jobs.verify import claim_of, judged, verify
-from dpo_lite.recipe import to_yaml, validate_recipe
+from dpo_lite.recipe import load_recipe, to_yaml, validate_recipe
 from dpo_lite.report.replay import REPLAY, replay_facts, verified, verified_words
 from tests.cats import write_cats
 
@@ -85,3 +85,16 @@ def test_what_was_published_is_held_against_it(run, tmp_path):
     write_text(folder / "recipe.yaml", to_yaml(claim.recipe))
     with pytest.raises(UserError, match="trust_remote_code"):
         claim_of(str(folder), "runs")
+
+
+@pytest.mark.parametrize(
+    "damaged", [{}, {"first": [{"step": 1, "loss": "x"}]}, {"data": {"fingerprint": 3}}]
+)
+def test_a_damaged_claim_is_one_sentence(tmp_path, damaged):
+    (tmp_path / "recipe.yaml").write_text(to_yaml(load_recipe("quickstart")))
+    sound = facts([0.7], data={"fingerprint": "f"})
+    write_json(tmp_path / REPLAY, sound)
+    assert claim_of(str(tmp_path), "runs").facts == sound
+    write_json(tmp_path / REPLAY, sound | damaged if damaged else {})
+    with pytest.raises(UserError, match="is damaged"):
+        claim_of(str(tmp_path), "runs")

@@ -74,7 +74,7 @@ def test_a_file_that_is_cut_short(adapter):
         ("", "it is no JSON object"),
         ('{"r": 8', "it is no JSON object"),
         ("[1]", "it is no JSON object"),
-        ('{"modules_to_save": 5}', "it is no JSON object"),
+        ('{"modules_to_save": 5}', "names in it are no text"),
         ('{"base_model_name_or_path": [1]}', "names in it are no text"),
         ('{"modules_to_save": [["a"]]}', "names in it are no text"),
         ('{"r": "8"}', "its rank is no number"),

@@ -142,11 +142,12 @@ def test_a_verdict_is_kept(monkeypatch, tmp_path):
     assert forest_verdict.forest_verdict(config("llama", {"attention_bias": True})).fits
     assert len(trials) == 2
     (tmp_path / "forest" / "more").mkdir()  # what lies there besides is nobody's business
-    for file in (tmp_path / "forest").glob("*.json"):
-        file.write_text("{damaged")
-    forest_verdict._kept.cache_clear()
-    assert forest_verdict.forest_verdict(config("llama", {})).fits
-    assert len(trials) == 3
+    for count, damaged in enumerate(("{damaged", '{"fits": true}', "[" * 5000), 3):
+        for file in (tmp_path / "forest").glob("*.json"):
+            file.write_text(damaged)
+        forest_verdict._kept.cache_clear()
+        assert forest_verdict.forest_verdict(config("llama", {})).fits
+        assert len(trials) == count
 
 
 def test_what_the_small_copy_lacks_is_not_waved_through():

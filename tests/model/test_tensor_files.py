@@ -25,11 +25,28 @@ def halve(path):
     path.write_bytes(content[: len(content) // 2])
 
 
+def replaced(old, new):
+    def damage(path):
+        content = path.read_bytes()
+        assert content.count(old) == 1
+        path.write_bytes(content.replace(old, new))
+
+    return damage
+
+
 DAMAGE = [
     (lambda path: path.write_bytes(NOTE), "only Git LFS's note.*git lfs pull"),
     (halve, "is cut short; copy or download it again"),
     (lambda path: path.write_bytes(path.read_bytes()[:5]), "no safetensors file, or it is cut"),
     (lambda path: path.write_bytes(path.read_bytes() + b"a"), "something behind its last tensor"),
+]
+NO_FILE = "no safetensors file, or it is cut"
+OF_HEADER = [
+    (replaced(b"[1000]", b"[1001]"), NO_FILE),
+    (replaced(b"[1000]", b"[-100]"), NO_FILE),
+    (replaced(b'"F32"', b'"F99"'), NO_FILE),
+    (replaced(b"[0,4000]", b"[4,4000]"), NO_FILE),
+    (lambda path: path.write_bytes((9000).to_bytes(8, "little") + b"[" * 9000), NO_FILE),
 ]
 
 
@@ -44,7 +61,7 @@ def section(folder):
     return Recipe(model={"base": str(folder), "quantization": "none"}, data={"train": "a"}).model
 
 
-@pytest.mark.parametrize(("damage", "words"), DAMAGE)
+@pytest.mark.parametrize(("damage", "words"), [*DAMAGE, *OF_HEADER])
 def test_tensors_of_a_damaged_file(damage, words, tmp_path):
     path = tmp_path / "a.safetensors"
     save_file({"a": torch.ones(1000)}, path)

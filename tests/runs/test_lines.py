@@ -86,3 +86,10 @@ def test_a_folder_in_place_of_a_file_is_one_sentence(tmp_path):
         mend_lines(tmp_path / "metrics.jsonl")
     assert Run(tmp_path).records("metrics.jsonl") == []
     assert Tails().read(tmp_path / "metrics.jsonl") == []
+
+
+@pytest.mark.parametrize("odd", [{"step": "3"}, {"step": {}}, {"set": []}, {"verdict": 1}])
+def test_an_answer_with_a_step_or_set_of_another_kind_is_damaged(odd):
+    sound = {"when": "during", "prompt": "p", "answer": "a", "step": 3, "set": "test"}
+    assert parsed(lines(sound | odd), "samples.jsonl") == ([], 1)
+    assert parsed(lines(sound), "samples.jsonl") == ([sound], 0)

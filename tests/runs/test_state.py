@@ -257,8 +257,11 @@ def test_answers_keep_their_shape(tmp_path):
         ("pairs", -(10**400)),
         ("step", 2**63),
         ("seconds_left", float("inf")),
+        ("started", 10**400),
         ("started", float("nan")),
         ("margin", True),
+        ("updated", 1e300),
+        ("launched", None),
     ],
 )
 def test_a_number_that_cannot_be_shown_is_left_out(key, value):
@@ -274,3 +277,24 @@ def test_results_with_a_number_that_no_float_holds_are_damaged(tmp_path):
     for value, sound in ((0.5, True), (10**400, False), ([1, {"n": -(10**400)}], False)):
         write_json(run / "results.json", {"sets": {"test": {"loss": value}}})
         assert (read_results(run) is not None) == sound
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"loss": "0.5"},
+        {"generation": {"policy": []}},
+        {"drawn": {"policy": 5}},
+        {"counts": 3},
+        {"calibration": {"pairs": 40, "error": None, "bins": []}},
+        {"calibration": {"pairs": 40, "error": 0.1, "bins": [{"count": 40}]}},
+    ],
+)
+def test_results_of_another_shape_are_damaged(tmp_path, odd):
+    sound = {"loss": 0.5, "counts": {"generation": {"policy": {"successes": 1, "n": 2}}}}
+    write_json(tmp_path / "results.json", {"sets": {"test": sound}, "memory": {}})
+    assert read_results(tmp_path) is not None
+    write_json(tmp_path / "results.json", {"sets": {"test": sound | odd}})
+    assert read_results(tmp_path) is None
+    write_json(tmp_path / "results.json", {"sets": {"test": sound}, "seconds": "9"})
+    assert read_results(tmp_path) is None

@@ -93,3 +93,22 @@ def test_a_command_that_never_comes_to_work_says_why(study):
     status = study.status()
     assert (status["state"], status["command"]) == ("failed", words)
     assert "no-such-recipe" in " ".join(studies.log_tail(study, 9))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *({"state": "running", "pid": pid} for pid in (-1, "x", [], 2**63)),
+        {"state": [], "launched": "now", "started": float("nan")},
+        {"state": "starting", "launched": None},
+        {"state": "running", "pid": os.getppid(), "process_started": "x"},
+        {"rounds": 10**9, "command": [1], "doing": 3},
+    ],
+)
+def test_a_damaged_note_stops_nobody(study, odd):
+    write_json(study.file, odd)
+    assert study.status()["state"] in ("interrupted", "ended")
+    assert [found.name for found in studies.studies(study.path.parent)] == ["demo.sweep"]
+    assert {"rounds", "command", "doing"}.isdisjoint(study.status())
+    with study.at_work(["dpo-lite"]):
+        assert study.status()["state"] == "running"

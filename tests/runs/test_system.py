@@ -37,6 +37,8 @@ def test_alive_by_number_and_start(child):
     assert system.is_alive(child.pid, started)
     assert system.is_alive(child.pid, None)  # where its start could not be told
     assert not system.is_alive(child.pid, str(int(started) - 1000))
+    assert not any(system.is_alive(child.pid, odd) for odd in ("x", "", "9" * 5000))
+    assert not any(system.is_alive(odd, None) for odd in (0, -1, 2**62))
     child.kill()
     child.wait()
     assert not system.is_alive(child.pid, started)

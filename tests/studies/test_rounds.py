@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from dpo_lite.compare.ballots import as_lines, read_ballots
+from dpo_lite.compare.ballots import read_ballots
 from dpo_lite.compare.votes import add_vote
 from dpo_lite.evaluate.own_pairs import Tally
 from dpo_lite.jobs import train as job
@@ -123,21 +123,11 @@ def test_a_round_waits_for_votes_and_goes_on_from_them(trained, here):  # noqa: 
         first.path.rename(trained.path)
 
 
-def test_pairs_are_counted_by_their_lines(tmp_path, monkeypatch):
-    """A separator of Unicode's in an answer ends no line."""
-    monkeypatch.setattr(rounds, "_drawn", lambda *given: Tally(pairs=2))
-    out, asked = tmp_path / "one-round-1.jsonl", Asked(1, {}, None, 0.0, 0, by="votes")
-    recipe = load_recipe("quickstart", [f"run.folder={tmp_path}"])
-    pairs = [(f"q{number}", ("first\u2028of two", f"second{number}")) for number in range(2)]
-    lines = [
-        {"policy": "one", "prompt": prompt, "conversation": [], "answers": answers}
-        for prompt, answers in pairs
-    ]
-    out.with_name("one-round-1.ballot.jsonl").write_text(as_lines(lines))
-    for prompt, answers in pairs:
-        shown = [{"label": "x", "fingerprint": "f", "answer": text} for text in answers]
-        add_vote(
-            tmp_path, run="one", prompt=prompt, shown=shown, sampling={}, verdict="A", blind=True
-        )
-    tally = rounds._pairs(recipe, Run(tmp_path / "one"), asked, 1, out, print, no_bar)
-    assert (tally.pairs, tally.alike) == (2, 0)
+def test_pairs_are_counted_by_lines_and_not_by_what_stands_in_answers(tmp_path, monkeypatch):
+    """U+2028 and U+0085 end a line for str.splitlines, and for nobody who reads JSON lines."""
+    out = tmp_path / "a-round-1.jsonl"
+    out.write_text('{"chosen": "a\u2028b\u0085c"}\n{"chosen": "d"}\n', encoding="utf-8")
+    monkeypatch.setattr(rounds, "_drawn", lambda *asked: Tally(pairs=2))
+    asked = Asked(1, SECTION, None, 0.0, 1, by="votes")
+    tally = rounds._pairs(None, Run(tmp_path / "a"), asked, 1, out, print, no_bar)
+    assert tally.pairs == 2

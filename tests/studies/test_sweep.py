@@ -259,3 +259,27 @@ def test_what_is_measured_of_ppo(recipe, tmp_path):
     table = (sweep.path / "table.md").read_text()
     assert f"Best by reward: {names[0]}." in table
     assert best(rows).run == names[0]
+
+
+@pytest.mark.parametrize(
+    "damaged", ["", "{", "[1]", '{"runs": 3}', '{"given": {}, "runs": {"a": 1}}']
+)
+def test_a_damaged_list_of_runs_is_written_anew(recipe, damaged):
+    """A run says itself what it was made from; one of other values is not taken for its own."""
+    sweep = plan_sweep(recipe, ["train.beta=0.1,0.2"])
+    for point in sweep.points:
+        run = point.run
+        run.path.mkdir(parents=True)
+        run.recipe_file.write_text(to_yaml(point.recipe))
+        run.update_status(state="finished")
+    sweep.path.mkdir()
+    (sweep.path / "sweep.json").write_text(damaged)
+    said = []
+    assert go(sweep, said)
+    assert "was damaged and is written anew" in said[0]
+    assert [row.run for row in read_sweep(sweep.path)] == [point.run.name for point in sweep.points]
+    (sweep.path / "sweep.json").write_text(damaged)
+    run = sweep.points[0].run
+    run.recipe_file.write_text(run.recipe_file.read_text().replace("lr: 0.001", "lr: 0.1"))
+    with pytest.raises(UserError, match="made from other keys"):
+        go(sweep)

@@ -53,3 +53,8 @@ def test_what_stands_between_backticks_is_code():
     html = parts.note("Run `hf auth login` or <b>; a ` alone stays.", "warn")
     assert "Run <code>hf auth login</code> or &lt;b&gt;; a ` alone stays." in html
     assert "<code>&lt;i&gt;</code>" in parts.empty("Nothing", "`<i>`")
+
+
+def test_half_a_letter_is_a_question_mark():
+    """A server's answer is UTF-8, which has no half of a surrogate pair; JSON can spell one."""
+    assert parts.esc("a\ud800<é") == "a?&lt;é"

@@ -143,3 +143,25 @@ def test_shortcuts_as_bars_and_texts_as_text(opened):
     assert "&lt;b&gt;Q7?" in arena
     assert "<b>Q7" not in arena
     assert "1 of 3, row 7" in arena
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"doubtful": [{"row": "x"}]},
+        {"doubtful": 3},
+        {"content": None},
+        {"section": {"train": 3}},
+        {"shortcuts": [{"name": "a", "points": "b", "pairs": 1, "share": 0.5}]},
+        {"words": []},
+    ],
+)
+def test_a_damaged_review_is_one_sentence(opened, change):
+    recipes, name = opened
+    path = recipes / reviews.FOLDER / f"{name}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match="audit the labels again"):
+        reviews.load(recipes, name)
+    path.write_text("[" * 5000)
+    with pytest.raises(UserError, match="audit the labels again"):
+        reviews.load(recipes, name)
