@@ -211,7 +211,7 @@ def _settle_data(name: str, key: str, value: Any, found: Imported) -> None:
     if not all(isinstance(source, str) and "," not in source for source in sources):
         found.leave(name, f"{value} names no source; set {key}")
         return
-    found_cuts = [CUT.fullmatch(source) for source in sources]
+    found_cuts = [CUT.fullmatch(str(source)) for source in sources]
     sources = [cut[1] if cut else source for cut, source in zip(found_cuts, sources, strict=True)]
     if name in ("dataset", "eval_dataset") and any(BARE.match(str(source)) for source in sources):
         why = "may be a name of dataset_info.json, which is none here"
