@@ -53,6 +53,11 @@ def _is_bin(row: Any) -> bool:
     return are_numbers(row) and all(row.get(key) is not None for key in keys)
 
 
+def _mean(values: Any) -> bool:
+    """Of a reward model: over how many responses of the training data."""
+    return are_numbers(values) and all(values.get(key) is not None for key in ("mean", "responses"))
+
+
 Shape = Callable[[Any], bool]
 OF_SET: dict[str, Shape] = {  # all else in it is a number
     "generation": are_numbers,
@@ -62,7 +67,8 @@ OF_SET: dict[str, Shape] = {  # all else in it is a number
     "calibration": _calibration,
 }
 OF_RUN: dict[str, Shape] = {
-    **dict.fromkeys(("seconds", "peak_memory", "mean_reward", "skipped"), is_number),
+    **dict.fromkeys(("seconds", "peak_memory", "skipped"), is_number),
+    "mean_reward": _mean,
     "memory": by_name,
 }
 

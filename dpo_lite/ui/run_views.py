@@ -18,9 +18,9 @@ from dpo_lite.runs.folder import ACTIVE, MOST_WRONG, Run
 from dpo_lite.runs.lines import SHAPES, lost_words
 from dpo_lite.runs.state import damaged_files, read_object
 from dpo_lite.tasks import TASKS, Task
-from dpo_lite.ui import curves, drift, film_views, parts, rlhf_views
+from dpo_lite.ui import curves, drift, film_views, parts, rlhf_views, run_files
 from dpo_lite.ui.parts import esc
-from dpo_lite.ui.run_files import TAILS, Statuses, recipe_of, records, task_of
+from dpo_lite.ui.run_files import Statuses, recipe_of, records, task_of
 
 LOG_LINES = 40
 SHOWN_RUNS = 100  # and as many more at a click
@@ -127,7 +127,7 @@ def detail(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
     advice = advise(
         recipe,
         status,
-        TAILS.read(run.path / "metrics.jsonl"),
+        run_files.TAILS.read(run.path / "metrics.jsonl"),
         run.results(),
     )
     notes = "".join(parts.note(words, "warn") for words in _damages(run))
@@ -145,16 +145,16 @@ def detail(folder: Path, by_name: Statuses, selected: Sequence[str]) -> str:
 
 def _drift(run: Run, task: Task) -> str:
     """KL, reward and length in a sentence each."""
-    measured = TAILS.read(run.path / "metrics.jsonl")
+    measured = run_files.TAILS.read(run.path / "metrics.jsonl")
     found = drift.sentences(
-        measured, TAILS.read(run.path / "samples.jsonl"), task.unit, task.sampled_kl
+        measured, run_files.TAILS.read(run.path / "samples.jsonl"), task.unit, task.sampled_kl
     )
     return "".join(f'<p class="dl-small dl-drift">{esc(sentence)}</p>' for sentence in found)
 
 
 def _damages(run: Run) -> list[str]:
     """What of the run's files cannot be read, without reading the long ones again."""
-    counts = {file: TAILS.lost(run.path / file) for file in SHAPES}
+    counts = {file: run_files.TAILS.lost(run.path / file) for file in SHAPES}
     lines = [lost_words(file, count) for file, count in counts.items() if count]
     return damaged_files(run.path) + lines
 
@@ -203,7 +203,8 @@ def samples(folder: Path, selected: Sequence[str]) -> str:
     if not selected:
         return ""
     task = task_of(folder, selected[0])
-    strips = film_views.films(TAILS.read(folder / selected[0] / "samples.jsonl"), task.unit)
+    lines = run_files.TAILS.read(folder / selected[0] / "samples.jsonl")
+    strips = film_views.films(lines, task.unit)
     if task.composed or not strips:
         return parts.empty(*task.no_answers)
     several = f'<p class="dl-title">{esc(selected[0])}</p>' if len(selected) > 1 else ""

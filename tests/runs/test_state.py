@@ -296,5 +296,12 @@ def test_results_of_another_shape_are_damaged(tmp_path, odd):
     assert read_results(tmp_path) is not None
     write_json(tmp_path / "results.json", {"sets": {"test": sound | odd}})
     assert read_results(tmp_path) is None
-    write_json(tmp_path / "results.json", {"sets": {"test": sound}, "seconds": "9"})
-    assert read_results(tmp_path) is None
+    for of_run in ({"seconds": "9"}, {"mean_reward": 0.5}, {"mean_reward": {"mean": 0.5}}):
+        write_json(tmp_path / "results.json", {"sets": {"test": sound}} | of_run)
+        assert read_results(tmp_path) is None
+
+
+def test_results_of_a_reward_model_are_sound(tmp_path):
+    mean = {"mean_reward": {"mean": 0.5, "responses": 32}}
+    write_json(tmp_path / "results.json", {"sets": {"test": {"loss": 0.5}}} | mean)
+    assert read_results(tmp_path) is not None
