@@ -34,9 +34,9 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # a letter that its code has none for is a "?"
             stream.reconfigure(errors="replace")
     try:
-        words = sys.argv[1:] if arguments is None else arguments
-        _refuse_other_codes(words)
-        _app_of(words[:1])(arguments, standalone_mode=True)
+        given = sys.argv[1:] if arguments is None else arguments
+        _refuse_other_codes(given)
+        _app_of(given[:1])(arguments, standalone_mode=True)
     except Exception as error:
         words = in_words(error)
         if not ranks.tells(words or f"{type(error).__name__}: {error}"):
