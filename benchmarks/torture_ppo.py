@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -85,6 +86,15 @@ def other_function(run: Run, cache: Path) -> None:
     """The recipe names another one: the file itself other runs are rewarded by."""
     Path("other.py").write_text(FUNCTION.replace("aeiou", "xyz"))
     changed("rewards.py:letters", "other.py:letters")(run, cache)
+
+
+def nobody_there(run: Run, cache: Path) -> None:
+    """The recipe names an address where no judge listens."""
+    text, count = re.subn(
+        r"http://127\.0\.0\.1:\d+", "http://127.0.0.1:9", run.recipe_file.read_text()
+    )
+    assert count
+    run.recipe_file.write_text(text)
 
 
 def a_line_of_another_shape(run: Run, cache: Path) -> None:
@@ -223,8 +233,7 @@ def _of_grpo() -> Iterator[Case]:
     yield Case("replies: lines of another shape", a_line_of_another_shape)
     words = r"judge\.model was stand-in and is another"
     yield Case("another judge", changed("stand-in", "another"), None, SAID, words)
-    nobody = changed("http://127.0.0.1:", "http://127.0.0.2:1")
-    yield Case("no judge there", nobody, None, SAID, "judge")
+    yield Case("no judge there", nobody_there, None, SAID, r"http://127\.0\.0\.1:9")
     for size in (2_000, 10_000):
         yield Case(f"a disk full at {size:,} bytes a file", expected=EITHER, full=size)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.control import _CONTROL_STRIP_TRANSLATE
 
 from dpo_lite import __version__
 from dpo_lite.bounded import MAX_SEED, MAX_TOKENS
@@ -24,6 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+# Answers, logs and names of others are text: rich takes bells out of it, but no escape sequences,
+# by which they could write into the clipboard or over what stands above.
+_CONTROL_STRIP_TRANSLATE.update(dict.fromkeys((0x1B, 0x7F, *range(0x80, 0xA0))))
 console = Console()
 
 TOGETHER = ("train", "check")  # commands that several processes do together

@@ -7,6 +7,7 @@ then one row to drop and count, not a file that does not load.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -86,6 +87,9 @@ def read_source(spec: str, revision: str | None = None, reading: Reading = PLAIN
     head, _, split = spec.rpartition(":")
     if head and Path(head).expanduser().is_dir():
         return _folder(spec, head, Path(head).expanduser(), split, reading)
+    if os.path.lexists(path):
+        what = "is a pipe or a device" if path.exists() else "leads to nothing"
+        raise UserError(f"data: {spec} {what}; name a file.")
     if file_kind(path) or spec.startswith((".", "/", "~")):
         near = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, near, n=1)

@@ -41,7 +41,7 @@ def _beside(out: Path) -> Path:
 
 
 def note(out: Path, settings: dict[str, Any], tally: Tally, done: int) -> None:
-    place = {"done": done, "bytes": out.stat().st_size}
+    place = {"done": done, "bytes": out.stat().st_size if out.exists() else 0}
     write_json(_beside(out), {"drawn_by": settings} | place | asdict(tally))
 
 

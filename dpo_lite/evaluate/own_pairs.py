@@ -102,6 +102,9 @@ def draw_pairs(
     prompts, seed = drawing.prompts, drawing.recipe.train.seed
     settings = _settings(drawing, margin)
     tally, start = so_far(out, settings)
+    if not start:
+        with disk_faults_told():
+            note(out, settings, tally, 0)  # what a kill leaves of the first lines is known by it
     progress(start)
     for first in range(start, len(prompts), PROMPTS_AT_ONCE):
         batch = [dict(prompts[i]) for i in range(first, min(first + PROMPTS_AT_ONCE, len(prompts)))]

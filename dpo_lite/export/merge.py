@@ -24,7 +24,7 @@ from dpo_lite.export.file_names import FileNames, file_names
 from dpo_lite.files import read_json, write_json
 from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.model.base import base_location
-from dpo_lite.model.safetensors_header import Place, tensor_places
+from dpo_lite.model.safetensors_header import Place, files_of_index, tensor_places
 from dpo_lite.runs.room import check_output
 
 ONE_FILE = "model.safetensors"
@@ -106,8 +106,7 @@ def base_folder(base: str, revision: str | None = None) -> Path:
 
 def weight_places(folder: Path) -> dict[str, tuple[str, Place]]:
     """Every weight by its name: the shard it is in, and where."""
-    index = read_json(folder / INDEX)
-    files = sorted(set(index["weight_map"].values())) if index else [ONE_FILE]
+    files = files_of_index(folder / INDEX) if (folder / INDEX).is_file() else [ONE_FILE]
     missing = [file for file in files if not (folder / file).is_file()]
     if missing:
         raise UserError(f"{folder} has no {missing[0]}; the base must be whole, in safetensors.")

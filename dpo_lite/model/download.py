@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from dpo_lite.model.base import base_location
+from dpo_lite.model.safetensors_header import files_of_index
 from dpo_lite.recipe import ModelSection
 
 WORTH_TELLING = 50e6  # bytes; less is there before it is read
@@ -49,7 +49,7 @@ def _weight_files(where: dict[str, str]) -> list[str]:
     if not index and huggingface_hub.file_exists(filename=SAFE_WEIGHTS_NAME, **where):
         return [SAFE_WEIGHTS_NAME]
     index = index or huggingface_hub.hf_hub_download(filename=SAFE_WEIGHTS_INDEX_NAME, **where)
-    return sorted(set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()))
+    return files_of_index(Path(index))
 
 
 def _cached(name: str, where: dict[str, str]) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_lite.errors import UserError
-from dpo_lite.files import is_pointer
+from dpo_lite.files import is_pointer, read_json
 
 LONGEST_HEADER = 100 * 2**20
 SIZES = {  # bytes of a number
@@ -67,3 +67,12 @@ def tensor_places(path: Path) -> dict[str, Place]:
         problem = "is cut short" if size < end else "has something behind its last tensor"
         raise UserError(f"{path} {problem}; copy or download it again.")
     return places
+
+
+def files_of_index(path: Path) -> list[str]:
+    """The files that an index of weights names. Raises UserError where it is damaged."""
+    named = (read_json(path) or {}).get("weight_map")
+    files = list(named.values()) if isinstance(named, dict) else []
+    if not files or not all(isinstance(file, str) for file in files):
+        raise UserError(f"{path} names no files of weights; copy or download it again.")
+    return sorted(set(files))

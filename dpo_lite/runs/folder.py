@@ -291,5 +291,5 @@ def _made(run: str) -> float | None:
 def _at_work(status: dict[str, Any]) -> bool:
     """Whether there is a process behind an active state: its own, or one that is on its way."""
     if status.get("pid") is None:
-        return time.time() - status.get("launched", 0) < START_SECONDS
+        return abs(time.time() - status.get("launched", 0)) < START_SECONDS  # clocks are set back
     return is_alive(status["pid"], status.get("pid_started"))

@@ -7,6 +7,7 @@ copy may still leave one empty, cut or of another shape.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,18 @@ Facts = dict[str, Any]
 
 
 def read_object(path: Path | str) -> Facts | None:
-    """A JSON object from a file; None where it is missing, damaged, or anything else."""
+    """A JSON object from a file; None where it is missing, damaged, or anything else. A pipe that
+    has its name is not waited for."""
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=_at_once) as stream:
             value = json.loads(stream.read())
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_status(run: Path) -> Facts:
@@ -130,7 +136,7 @@ def damaged_files(run: Path) -> list[str]:
 
 def _how(path: Path) -> str:
     if not path.is_file():
-        return "it is a folder"
+        return "it is a folder" if path.is_dir() else "it is no file"
     text = path.read_bytes()
     if not text.strip(b"\0 \n"):
         return "it is empty"

@@ -79,8 +79,8 @@ class Study:
         if state == "running" and not is_alive(pid or 0, facts.get("process_started")):
             # One that is stopped while it imports its libraries may break off without a word.
             state = "stopped" if facts.get("stopping") else "interrupted"
-        if state == "starting" and time.time() - facts.get("launched", 0) > START_SECONDS:
-            state = "interrupted"
+        if state == "starting" and abs(time.time() - facts.get("launched", 0)) > START_SECONDS:
+            state = "interrupted"  # also where the clock was set back since
         return facts | {"state": state}
 
     def note(self, **facts: Any) -> None:

@@ -1,7 +1,8 @@
 """Processes as the operating system knows them; all that differs between systems stands here.
 
 A process is told from a later one with the same number by its start, which ``status.json`` and the
-tickets for the device hold as a string.
+tickets for the device hold as a string. psutil is imported where a process is looked at: a list of
+runs of which none is at work does without.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from typing import Any
 
-import psutil
-
-ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)  # until its parent has asked how
+LINUX = sys.platform.startswith("linux")
+ENDED = ("zombie", "dead")  # until its parent has asked how
 # Seconds that two readings of a start may differ by, as it is told by a clock that may be set.
 # On Linux it is told in ticks since the machine's start, which no clock moves.
-SLACK = 0 if psutil.LINUX else 60
+SLACK = 0 if LINUX else 60
 
 
 def process_started(pid: int) -> str | None:
@@ -26,6 +27,8 @@ def process_started(pid: int) -> str | None:
     """
     if pid < 1:  # of a damaged file; psutil has no words for it
         return None
+    import psutil
+
     try:
         process = psutil.Process(pid)
         if process.status() in ENDED:
@@ -33,7 +36,7 @@ def process_started(pid: int) -> str | None:
         started = process.create_time()
     except psutil.Error:
         return None
-    if psutil.LINUX:  # psutil added the start of the machine, which is off once the clock is set
+    if LINUX:  # psutil added the start of the machine, which is off once the clock is set
         started = (started - psutil.boot_time()) * os.sysconf("SC_CLK_TCK")
     return str(round(started))
 
@@ -65,6 +68,8 @@ def interrupt(pid: int) -> None:
     Raises ProcessLookupError where it has ended, PermissionError where it cannot be reached: it is
     another user's or, on Windows, was not started from this console.
     """
+    import psutil
+
     try:
         # On Windows Ctrl-C cannot be sent to one group alone; ``listen`` makes one of Ctrl-Break.
         windows = os.name == "nt"

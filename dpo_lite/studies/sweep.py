@@ -35,7 +35,7 @@ from dpo_lite.recipe import (
     to_yaml,
 )
 from dpo_lite.report.sweep_rows import FACTS, sweep_facts
-from dpo_lite.runs.folder import Run, create_run
+from dpo_lite.runs.folder import Run, is_run
 from dpo_lite.runs.studies import Study
 from dpo_lite.studies.steps import refuse_another
 from dpo_lite.tasks import TASKS
@@ -197,7 +197,7 @@ def _run_all(sweep: Sweep, say: Say, console: Callable[[], Console], after: Say)
             say(f"{number} of {total}  {run.name}: finished before")
             continue
         say(f"{number} of {total}  {run.name}")
-        if not run.path.exists():
+        if not is_run(run.path):  # not there, or killed before it had its recipe
             _make(sweep, point)
         try:
             _train(run, console())
@@ -252,7 +252,8 @@ def _take_up(sweep: Sweep, say: Say) -> None:
 
 def _make(sweep: Sweep, point: Point) -> None:
     """A launched run's folder: the frozen recipe, and the answers before where they are known."""
-    run = create_run(sweep.folder, point.recipe.run.name, sweep.stem)
+    run = point.run
+    run.path.mkdir(parents=True, exist_ok=True)
     run.update_status(state="queued", launched=time.time())
     write_text(run.recipe_file, to_yaml(point.recipe))
     for other in sweep.points:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from dpo_lite.compare.ballots import ENDING
-from dpo_lite.compare.votes import read_votes, win_rates
+from dpo_lite.compare.votes import read_votes, votes_file, win_rates
 from dpo_lite.ui import parts
 from dpo_lite.ui.compare_chat import connect_chat
 from dpo_lite.ui.compare_drawn import button_of, connect_drawn, waiting_for
@@ -92,11 +93,18 @@ def _refresh(
 def facts(page: Page, runs: list[str] | None = None) -> list[Any]:
     """What is shown of things that others change; equal where nothing did. ``runs``: those that
     answer, where somebody has looked."""
-    votes = read_votes(page.runs)
-    last = votes[-1]["time"] if votes else 0
     names = answering(page.runs) if runs is None else runs
-    drawn = sum(file.stat().st_size for file in page.runs.glob(f"*{ENDING}"))
-    return [names, page.worker.state()["loaded"], len(votes), last, drawn]
+    # Their sizes and not what they say: every browser asks every other second.
+    files = [votes_file(page.runs), *sorted(page.runs.glob(f"*{ENDING}"))]
+    return [names, page.worker.state()["loaded"], [size_of(file) for file in files]]
+
+
+def size_of(file: Path) -> int:
+    """In bytes; 0 of one that is not there, or not any more."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
 
 
 def _first(names: list[str], selected: list[str] | None) -> str | None:

@@ -5,6 +5,9 @@ import os
 import pytest
 
 from dpo_lite.cli import main
+from dpo_lite.files import write_text
+from dpo_lite.recipe import load_recipe, to_yaml
+from dpo_lite.runs.folder import create_run
 
 NAMES = [
     "missing",
@@ -162,3 +165,18 @@ def test_words_that_are_no_utf8_and_a_terminal_without_the_letters(home, monkeyp
     aside.flush()
     assert "is not in UTF-8" in " ".join(aside.buffer.getvalue().decode().split())
     assert b"quickstart" in out.buffer.getvalue()
+
+
+def test_a_terminal_obeys_nothing_that_logs_and_names_say(home, capsys):
+    """ESC ] 52 writes into the clipboard, ESC [ 2 J clears the screen; 9B is ESC [ in one."""
+    name, line = "bad\x1b[2Jname", "a \x1b]52;c;aGk=\x07 line \x9b2J of a log"
+    run = create_run(home / "runs", None, "one")
+    write_text(run.recipe_file, to_yaml(load_recipe("quickstart")))
+    run.log(line)
+    run.update_status(state="failed", error=line, doing=line)
+    run.path.rename(run.path.with_name(name))
+    for words in (["runs"], ["runs", "show", name], ["runs", "show", "\x1b[3m"]):
+        _, said = ended(words, capsys)
+        told = said.out + said.err
+        assert "[2J" in told
+        assert not {"\x1b", "\x07", "\x9b"} & set(told)

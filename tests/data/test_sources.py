@@ -1,6 +1,7 @@
 """Where rows come from: builtin data, files, folders, shards, saved data sets, the Hub."""
 
 import json
+import os
 
 import pytest
 from datasets import Dataset, DatasetDict
@@ -121,6 +122,17 @@ def test_a_missing_file_names_its_neighbour(tmp_path):
     write(tmp_path / "pairs.jsonl", [{"prompt": "a"}])
     with pytest.raises(UserError, match=r"did you mean .*pairs.jsonl"):
         read_source(str(tmp_path / "pears.jsonl"))
+
+
+@pytest.mark.parametrize("what", ["leads to nothing", "is a pipe or a device"])
+def test_a_pipe_and_a_broken_link_are_told(tmp_path, what):
+    path = tmp_path / "rows.jsonl"
+    if "pipe" in what:
+        os.mkfifo(path)
+    else:
+        path.symlink_to("rows.jsonl")
+    with pytest.raises(UserError, match=what):
+        read_source(str(path))
 
 
 def test_the_key_is_of_the_content(tmp_path):

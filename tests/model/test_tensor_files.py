@@ -13,6 +13,7 @@ from dpo_lite.data.prepare import prepare
 from dpo_lite.errors import UserError
 from dpo_lite.model.adapter_files import adapter_folder
 from dpo_lite.model.base import load_base, load_tokenizer
+from dpo_lite.model.safetensors_header import files_of_index
 from dpo_lite.model.tensor_files import load_tensors
 from dpo_lite.recipe import DataSection, Recipe
 from dpo_lite.training.recipe_data import load_data
@@ -140,3 +141,15 @@ def test_a_template_beyond_the_embedding_leaves_no_row(rows, chat_tokenizer):
     fine = prepare(DataSection(train=rows), chat_tokenizer, vocabulary=len(chat_tokenizer))
     assert Reason.BEYOND not in fine.report.dropped
     assert Path(rows).is_file()
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 1}}']
+)
+def test_an_index_that_names_no_files(text, tmp_path):
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text('{"weight_map": {"a": "2.safetensors", "b": "1.safetensors"}}')
+    assert files_of_index(path) == ["1.safetensors", "2.safetensors"]
+    path.write_text(text)
+    with pytest.raises(UserError, match="copy"):
+        files_of_index(path)

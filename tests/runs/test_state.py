@@ -51,7 +51,7 @@ def made(folder, name="one", steps=(2, 4), finished=False):
     return run
 
 
-@pytest.mark.parametrize("how", [*DAMAGED, "missing", "a folder"])
+@pytest.mark.parametrize("how", [*DAMAGED, "missing", "a folder", "a pipe"])
 def test_how_a_run_stands_is_told_from_its_other_files(tmp_path, how):
     for name, finished in (("done", True), ("part", False)):
         run = made(tmp_path, name, finished=finished)
@@ -59,6 +59,8 @@ def test_how_a_run_stands_is_told_from_its_other_files(tmp_path, how):
         file.unlink()
         if how == "a folder":
             file.mkdir()
+        elif how == "a pipe":
+            os.mkfifo(file)  # whoever opened it would wait for ever
         elif how != "missing":
             file.write_bytes(DAMAGED[how])
         status = run.status()

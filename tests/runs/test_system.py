@@ -74,7 +74,7 @@ def test_setting_the_clock_ends_nothing(child, monkeypatch):
 
 
 def test_other_systems_tell_the_start_by_a_clock(child, monkeypatch):
-    monkeypatch.setattr(psutil, "LINUX", False)
+    monkeypatch.setattr(system, "LINUX", False)
     monkeypatch.setattr(system, "SLACK", 60)
     started = system.process_started(child.pid)
     assert abs(int(started) - time.time()) < 3600

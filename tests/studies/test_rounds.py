@@ -5,7 +5,6 @@ from rich.console import Console
 
 from dpo_lite.compare.ballots import read_ballots
 from dpo_lite.compare.votes import add_vote
-from dpo_lite.evaluate.own_pairs import Tally
 from dpo_lite.jobs import train as job
 from dpo_lite.recipe import load_recipe
 from dpo_lite.report.rounds import held_out_words
@@ -121,13 +120,3 @@ def test_a_round_waits_for_votes_and_goes_on_from_them(trained, here):  # noqa: 
         assert go(first, asked, lambda text: None, no_bar)[0].drawn == only.drawn
     finally:
         first.path.rename(trained.path)
-
-
-def test_pairs_are_counted_by_lines_and_not_by_what_stands_in_answers(tmp_path, monkeypatch):
-    """U+2028 and U+0085 end a line for str.splitlines, and for nobody who reads JSON lines."""
-    out = tmp_path / "a-round-1.jsonl"
-    out.write_text('{"chosen": "a\u2028b\u0085c"}\n{"chosen": "d"}\n', encoding="utf-8")
-    monkeypatch.setattr(rounds, "_drawn", lambda *asked: Tally(pairs=2))
-    asked = Asked(1, SECTION, None, 0.0, 1, by="votes")
-    tally = rounds._pairs(None, Run(tmp_path / "a"), asked, 1, out, print, no_bar)
-    assert tally.pairs == 2

@@ -14,6 +14,7 @@ from dpo_lite.report.sweep import cells, draw_measures, write_sweep
 from dpo_lite.report.sweep_best import best, verdict
 from dpo_lite.report.sweep_rows import SweepRow, read_sweep
 from dpo_lite.runs.folder import list_runs
+from dpo_lite.studies import sweep as sweeping
 from dpo_lite.studies.sweep import plan_sweep, run_sweep, split_values
 from dpo_lite.training.callbacks import RunRecorder
 from tests.cats import write_cats
@@ -283,3 +284,22 @@ def test_a_damaged_list_of_runs_is_written_anew(recipe, damaged):
     run.recipe_file.write_text(run.recipe_file.read_text().replace("lr: 0.001", "lr: 0.1"))
     with pytest.raises(UserError, match="made from other keys"):
         go(sweep)
+
+
+def test_a_run_that_was_killed_before_it_had_its_recipe_is_made(recipe, monkeypatch):
+    sweep = plan_sweep(recipe, ["train.beta=0.1,0.2"])
+    trained = []
+
+    def finished(run, console):
+        trained.append(run.name)
+        assert run.recipe_file.is_file()
+        run.update_status(state="finished")
+
+    monkeypatch.setattr(sweeping, "_train", finished)
+    assert go(sweep)
+    run = sweep.points[1].run
+    for path in list(run.path.iterdir()):
+        path.unlink()
+    run.update_status(state="queued")  # as far as it came
+    assert go(sweep)
+    assert trained == [point.run.name for point in sweep.points] + [run.name]

@@ -5,8 +5,10 @@ import pytest
 from gradio.routes import App
 from starlette.testclient import TestClient
 
+from dpo_lite.compare.ballots import ENDING
+from dpo_lite.compare.votes import add_vote
 from dpo_lite.runs.folder import create_run
-from dpo_lite.ui import pulse
+from dpo_lite.ui import pulse, tab_compare
 from dpo_lite.ui.client import Worker
 from dpo_lite.ui.page import build
 from dpo_lite.ui.shared import Page
@@ -29,6 +31,18 @@ def test_marks_change_with_what_they_stand_for(page):
     (run.path / "log.txt").write_text("a line\n")
     assert pulse.look(page, [])["runs"] == begun["runs"]  # nobody looks at that run
     assert pulse.look(page, [run.name])["runs"] != begun["runs"]
+
+
+def test_a_vote_is_seen_without_reading_them_all(page, monkeypatch):
+    monkeypatch.setattr(tab_compare, "read_votes", None)
+    before = pulse.look(page, [])
+    shown = [{"label": name, "fingerprint": name, "answer": name} for name in "ab"]
+    asked = {"run": "one", "prompt": "p", "shown": shown, "sampling": {}, "blind": True}
+    add_vote(page.runs, verdict="A", **asked)
+    voted = pulse.look(page, [])
+    assert voted["compare"] != before["compare"]
+    (page.runs / f"one-round-1{ENDING}").write_text("{}\n")
+    assert pulse.look(page, [])["compare"] != voted["compare"]
 
 
 def test_the_title_says_how_far_a_run_is_and_how_it_ended(page):
