@@ -62,7 +62,8 @@ OF_SET: dict[str, Shape] = {  # all else in it is a number
     "calibration": _calibration,
 }
 OF_RUN: dict[str, Shape] = {
-    **dict.fromkeys(("seconds", "peak_memory", "mean_reward", "skipped"), is_number),
+    **dict.fromkeys(("seconds", "peak_memory", "skipped"), is_number),
+    "mean_reward": are_numbers,  # of a reward model, and over how many responses
     "memory": by_name,
 }
 

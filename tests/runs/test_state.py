@@ -298,3 +298,10 @@ def test_results_of_another_shape_are_damaged(tmp_path, odd):
     assert read_results(tmp_path) is None
     write_json(tmp_path / "results.json", {"sets": {"test": sound}, "seconds": "9"})
     assert read_results(tmp_path) is None
+
+
+def test_results_of_a_reward_model_are_sound(tmp_path):
+    """Its mean is told with how many responses it is of."""
+    results = {"sets": {}, "mean_reward": {"mean": -0.1, "responses": 448}, "seconds": 3.0}
+    write_json(tmp_path / "results.json", results)
+    assert read_results(tmp_path) == results
