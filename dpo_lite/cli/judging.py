@@ -50,8 +50,9 @@ def score(
     recipe, adapter = judge_recipe(run, data, overrides or [], runs)
     if not isinstance(recipe.data.train, str):
         raise UserError("score takes one source at a time; name a single file or data set.")
-    if out and not out.absolute().parent.is_dir():
-        raise UserError(f"--out: there is no folder {out.parent}; make it first.")
+    _check_out(out)
+    if out and out.is_file() and Path(data).is_file() and out.samefile(data):
+        raise UserError(f"--out: {out} is the data that is scored; choose another name.")
 
     with quick_imports():
         from dpo_lite.evaluate.judge import load_judge
@@ -75,6 +76,19 @@ def score(
         left = f"; {counted(more, 'row')} left out: names tools, which such a line cannot"
         words = f"\n{counted(count, 'row')} in {out}{left * bool(more)}"
         console.print(words, markup=False, highlight=False)
+
+
+def _check_out(out: Path | None) -> None:
+    """Raises UserError where a file cannot be written, before anything is loaded or computed."""
+    from dpo_lite.runs.room import check_output
+
+    if out is None:
+        return
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out: there is no folder {out.parent}; make it first.")
+    if out.is_dir():
+        raise UserError(f"--out: {out} is a folder; name a file in it.")
+    check_output(out.absolute().parent)
 
 
 def _print_scores(scores, show: int) -> None:
@@ -191,6 +205,7 @@ def best(
     recipe, adapter = judge_recipe(run, None, overrides or [], runs)
     if TASKS[recipe.task].head and source == "policy":
         raise UserError(f"{run} is a reward model and answers nothing; leave --from policy away.")
+    _check_out(out)
     prompts = prompt or recipe.eval.prompts
     if not prompts:
         raise UserError('There is nothing to ask: give --prompt "...".')

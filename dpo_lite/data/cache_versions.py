@@ -42,7 +42,7 @@ class Algorithm:
 
 ENCODING = Algorithm(
     "ENCODING",  # rows to token ids
-    version=7,
+    version=8,
     first_key="c9927061fe18cca7cdf600d3387ec156514f6430de7f3bcf4d4add4aa8300bda",
     modules=(
         "dpo_lite.data.calls",
@@ -73,7 +73,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="2d0f4cba3970af5e8b4153714dc6e02773b99f9ffe5cec0d6b0ff44ce6cc8f6a",
+    recorded="c840b25223407e4dbb8e506e95b6890664e8c9e55c1c2f58b76f5b3bfdb3e972",
 )
 
 SCORING = Algorithm(
@@ -125,7 +125,7 @@ SCORING = Algorithm(
         "dpo_lite.training.reference_cache",
         "dpo_lite.training.update",
     ),
-    recorded="f5f4f91939aee052e930241754c4eb2954b6411fb3d05035606298a3aac7c31b",
+    recorded="e80e94ab51fe02af27f1ac877b084ccdf812dee8bce6f4d03b84a05aa0357d9e",
 )
 
 FOREST = Algorithm(

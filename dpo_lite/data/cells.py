@@ -81,6 +81,16 @@ def turns_in(value: Any) -> int:
     return len(decoded(value)) if is_messages(value) else 0
 
 
+def weightless(turns: Any) -> set[int]:
+    """Places of the turns that are not to be learned, by OpenAI's ``weight: 0``."""
+    turns = decoded(turns)
+    return {
+        place
+        for place, turn in enumerate(turns if isinstance(turns, list) else [])
+        if isinstance(turn, dict) and is_number(turn.get("weight")) and float(turn["weight"]) == 0
+    }
+
+
 def list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
     """A test for a list, also as JSON text (CSV), of at least one item, all of which pass."""
 

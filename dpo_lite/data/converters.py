@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dpo_lite.data.calls import without_ids
-from dpo_lite.data.cells import ASSISTANT, HUMAN, is_messages
+from dpo_lite.data.cells import ASSISTANT, HUMAN, is_messages, weightless
 from dpo_lite.data.examples import BadRow, DataRow, Message, Ranked, Reason
 from dpo_lite.data.fields import (
     answer,
@@ -259,12 +259,17 @@ def _refuse_bad(row: DataRow) -> None:
 def _last_answer(row: DataRow) -> Ranked:
     key = "messages" if row.get("messages") is not None else "conversations"
     turns = messages(row, key)
-    places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
-    if not places:
+    answers = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
+    if not answers:
         raise BadRow(Reason.MALFORMED, f"{key} holds no answer")
+    silent = weightless(row[key])
+    places = [place for place in answers if place not in silent]
+    if not places:
+        raise BadRow(Reason.MALFORMED, f"{key}: every answer has weight 0")
     asked, last = turns[: places[-1]], turns[places[-1]]
     found = Ranked(with_system(row, asked), [spoken(last)], template=template(row))
-    return found._replace(behind=ending(row, key))
+    skipped = f"{key}: its last answer has weight 0" if answers[-1] != places[-1] else ""
+    return found._replace(behind=skipped or ending(row, key))
 
 
 def _conversations(row: DataRow, chosen: list[Message], rejected: list[Message]) -> Ranked:

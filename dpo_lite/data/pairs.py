@@ -9,7 +9,14 @@ from dataclasses import replace
 from itertools import combinations, product
 
 from dpo_lite.data.calls import matched, without_ids
-from dpo_lite.data.cells import is_dialogue, is_number
+from dpo_lite.data.cells import (
+    decoded,
+    is_dialogue,
+    is_messages,
+    is_number,
+    role_of,
+    weightless,
+)
 from dpo_lite.data.examples import BadRow, DataRow, Dropped, Example, Message, Ranked, Reason
 from dpo_lite.data.fields import spoken
 from dpo_lite.data.texts import told_apart
@@ -52,7 +59,7 @@ def examples_of(
         answers, scores = answers[:1], None
     if len(answers) < 2:
         _check_distinct(answers, None)
-        turns = _earlier_turns(prompt, common) if pairs == "turns" else []
+        turns = _earlier_turns(prompt, common, row) if pairs == "turns" else []
         return [*turns, Example(prompt, answers, **common)], _behind(ranked, number)
     if pairs == "keep" or len(answers) == 2:
         _check_distinct(answers, scores)
@@ -89,12 +96,16 @@ def _behind(ranked: Ranked, number: int) -> list[Dropped]:
     return [Dropped(number, Reason.BEHIND, ranked.behind)] if ranked.behind else []
 
 
-def _earlier_turns(prompt: list[Message], common: dict) -> list[Example]:
-    """Every answer that stands in the prompt as an example of its own, with what came before."""
+def _earlier_turns(prompt: list[Message], common: dict, row: DataRow) -> list[Example]:
+    """Every answer that stands in the prompt as an example of its own, with what came before; not
+    one of weight 0."""
+    turns = row.get("messages") if row.get("messages") is not None else row.get("conversations")
+    ahead = int(not is_messages(turns) or role_of(decoded(turns)[0]) != prompt[0]["role"])
+    silent = {place + ahead for place in weightless(turns)}  # behind the row's own system
     return [
         Example(prompt[:place], [spoken(turn)], **common)
         for place, turn in enumerate(prompt)
-        if turn["role"] == "assistant" and told_apart(spoken(turn))
+        if turn["role"] == "assistant" and told_apart(spoken(turn)) and place not in silent
         if _can_be_asked(prompt[:place])
     ]
 

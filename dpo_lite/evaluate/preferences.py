@@ -15,8 +15,10 @@ from dpo_lite.errors import UserError
 from dpo_lite.judge.questions import both_orders, pair_question, read_verdict
 from dpo_lite.judge.replies import Judge, Judged, ask
 from dpo_lite.judge.verdicts import SAME
+from dpo_lite.model.adapter_files import judges_only
 from dpo_lite.recipe import Recipe, load_recipe
 from dpo_lite.runs.folder import Run
+from dpo_lite.tasks import TASKS
 
 Conversation = list[dict[str, Any]]
 WORTH = {"first": 1.0, "second": 0.0}  # to the first of two; anything else is a half
@@ -24,11 +26,14 @@ WORTH = {"first": 1.0, "second": 0.0}  # to the first of two; anything else is a
 
 def judging_recipe(run: Run, changes: Sequence[str]) -> Recipe:
     """The run's recipe with other keys of its judge. Raises UserError for a key of anything else,
-    which would be of another run."""
+    which would be of another run, and for a run that gives no answers."""
     for change in changes:
         if not change.startswith("judge."):
             raise UserError(f"'{change}' is no key of the judge; write it as judge.model=qwen3-8b.")
-    return load_recipe(run.recipe_file, changes)
+    recipe = load_recipe(run.recipe_file, changes)
+    if TASKS[recipe.task].head:
+        raise UserError(judges_only(run.name, "name the run of a policy"))
+    return recipe
 
 
 def compare_by(

@@ -28,7 +28,7 @@ from dpo_lite.memory.device_words import device_words
 from dpo_lite.model import roles
 from dpo_lite.model.adapter_files import WEIGHTS, keep_start, start_adapter
 from dpo_lite.model.adds_nothing import adds_nothing
-from dpo_lite.model.base import save_own_template
+from dpo_lite.model.base import another_template, save_own_template
 from dpo_lite.model.divided import divided
 from dpo_lite.model.download import fetch_weights
 from dpo_lite.model.precision import COMPUTED_IN, dtype_of, name_of
@@ -57,6 +57,10 @@ from dpo_lite.training.reward_source import kept_reward
 from dpo_lite.training.sampling import Sampler, deciding_kl
 from dpo_lite.training.trackers import Trackers, check_trackers, held_out_numbers
 
+OTHER_TEMPLATE = (
+    "template   the base's; model.adapter brings another one. Where it was trained with that, take"
+    " a copy of the base with its chat_template.jinja for model.base"
+)
 SETTLED = ("optimizer", "desirable_weight", "undesirable_weight")  # of train, where `auto`
 
 
@@ -178,6 +182,9 @@ def prepare_run(recipe: Recipe, console: Console) -> tuple[Loaded, Report, Objec
         recipe.train.optimizer = report.plan.choice.optimizer
     for line in report.lines():
         console.print(line, highlight=False, markup=False)
+    start = recipe.model.adapter
+    if start and not recipe.data.raw and another_template(tokenizer, start):
+        console.print(OTHER_TEMPLATE, highlight=False, markup=False)
     console.print()
     return loaded, report, objective
 

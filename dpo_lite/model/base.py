@@ -111,6 +111,20 @@ def _adapter_template(folder: Path) -> str | None:
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False).chat_template
 
 
+def another_template(tokenizer, adapter: str) -> bool:
+    """Whether an adapter brings a chat template other than the one in use, which it may have been
+    trained with. Its files are read, and nothing in them is run."""
+    folder, own = adapter_folder(adapter), None
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        own = file.read_text(encoding="utf-8", errors="replace")
+    else:
+        with contextlib.suppress(ValueError, OSError):
+            own = (read_json(folder / "tokenizer_config.json") or {}).get("chat_template")
+    used = tokenizer.chat_template
+    return isinstance(own, str) and isinstance(used, str) and own.strip() != used.strip()
+
+
 def save_own_template(tokenizer, section: ModelSection, folder: Path) -> None:
     """Save the tokenizer beside an adapter whose chat template is not the base's."""
     if section.adapter is None and tokenizer.chat_template != _processor_template(section):

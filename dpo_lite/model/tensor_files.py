@@ -52,6 +52,15 @@ def damaged(folder: Path) -> str | None:
             json.loads(path.read_bytes())
         except (ValueError, RecursionError):
             return f"{path} is no JSON, or it is cut short; copy or download it again."
+    for path in sorted(folder.glob("*.safetensors.index.json")):
+        named = json.loads(path.read_bytes())
+        shards = named.get("weight_map") if isinstance(named, dict) else None
+        files = sorted({str(name) for name in shards.values()} if isinstance(shards, dict) else [])
+        if missing := [name for name in files if not (folder / name).is_file()]:
+            return (
+                f"{folder} has {len(files) - len(missing)} of the {len(files)} files of its"
+                f" weights, and not {missing[0]}; copy or download it again."
+            )
     for path in sorted(folder.glob("*.safetensors")):
         try:
             tensor_places(path)

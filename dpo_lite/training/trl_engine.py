@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from dpo_lite.errors import UserError
@@ -32,6 +32,17 @@ class TokenisedDPOTrainer(AdapterTrainer, DPOTrainer):
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset
+
+
+class TokensGoOn(TrainerCallback):
+    """TRL counts the tokens of a session; those of the ones before are in the checkpoint's log."""
+
+    def __init__(self, trainer: DPOTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        counts = [log["num_tokens"] for log in state.log_history if "num_tokens" in log]
+        self.trainer._total_train_tokens = counts[-1] if counts else 0
 
 
 def to_trl(examples: Dataset) -> Dataset:
@@ -94,6 +105,7 @@ def trl_trainer(
     trainer.held_out, trainer.keeper = held_out, recorder.keeper
     trainer.lora_plus = recipe.adapter.lora_plus
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(TokensGoOn(trainer))
     for parameter in roles.trainable_parameters(model):
         parameter.data = parameter.data.to(torch.float32)
     return trainer

@@ -11,6 +11,7 @@ from dpo_lite.cli import app, judging
 from dpo_lite.errors import UserError
 from dpo_lite.evaluate.best_of import Ranked
 from dpo_lite.evaluate.guard import Aside
+from dpo_lite.recipe import load_recipe
 
 SALAD = Aside("unlikely", "−4.58 nats per token under the reference, its own have −0.31", 0.78)
 RANKED = [
@@ -35,6 +36,25 @@ def test_the_policys_answers_are_not_written_without_the_guard(tmp_path):
     assert isinstance(refused.exception, UserError)
     assert "leave --no-guard or --out away" in str(refused.exception)
     assert "no run no-run" in str(CliRunner().invoke(app, asked).exception)
+
+
+@pytest.mark.parametrize("command", ["score", "best-of"])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_loaded(
+    command, tmp_path, monkeypatch
+):
+    recipe = load_recipe("quickstart", [f"data.train={tmp_path / 'pairs.jsonl'}"])
+    monkeypatch.setattr("dpo_lite.evaluate.judge.judge_recipe", lambda *given: (recipe, tmp_path))
+    (tmp_path / "pairs.jsonl").write_text("{}")
+    asked = [command, "run", *([str(tmp_path / "pairs.jsonl")] if command == "score" else [])]
+
+    def told(out):
+        return str(CliRunner().invoke(app, [*asked, "--out", str(out)]).exception)
+
+    assert "--out: there is no folder" in told(tmp_path / "none" / "x.jsonl")
+    assert "is a folder; name a file in it" in told(tmp_path)
+    if command == "score":
+        assert "is the data that is scored" in told(tmp_path / "pairs.jsonl")
+    assert (tmp_path / "pairs.jsonl").read_text() == "{}"
 
 
 def test_what_is_set_aside_is_shown_with_its_reason(screen):

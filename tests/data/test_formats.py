@@ -5,6 +5,7 @@ import copy
 import json
 import random
 import re
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,8 @@ def test_every_format_has_a_row_and_a_line_of_documentation():
     assert {kind(name).name for name in FIXTURES} == set(BY_NAME)
     assert all(f"| `{name}` |" in formats_table() for name in BY_NAME)
     assert "`scores` or `ranks`" in formats_table()
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"{len(FORMATS)} formats are recognised" in readme
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in BY_NAME)
 
 

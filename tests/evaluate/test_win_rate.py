@@ -13,7 +13,9 @@ from dpo_lite.hub.subject import Subject
 from dpo_lite.judge.questions import conversation_of
 from dpo_lite.judge.replies import open_judge
 from dpo_lite.judge.verdicts import Places
+from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.report.run import write_report
+from dpo_lite.runs.folder import Run
 from tests.evaluate.test_own_pairs import trained  # noqa: F401
 from tests.judge.stand_in import prefers, stand_in
 
@@ -73,3 +75,13 @@ def test_the_command_from_answers_to_card(trained, monkeypatch):  # noqa: F811
     assert "Judged by ruler (127.0.0.1)" in (trained.path / "report.md").read_text()
     card = _judged(Subject(trained, None, trained.adapter, "", None, None, {}))
     assert "Judged by ruler: " in card
+
+
+def test_a_reward_model_gives_no_answers(tmp_path):
+    """Its adapter can be put on the base and would answer: no policy was trained there."""
+    recipe = load_recipe("reward-quickstart", [f"run.folder={tmp_path}"])
+    run = Run(tmp_path / "reward-1")
+    run.path.mkdir()
+    run.recipe_file.write_text(to_yaml(recipe))
+    with pytest.raises(UserError, match=r"^reward-1 is a reward model: .*; name the run of a pol"):
+        judging_recipe(run, [])

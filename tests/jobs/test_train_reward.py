@@ -90,6 +90,7 @@ def test_a_run_says_nothing_and_leaves_its_facts(run, curves):
     assert steps[-1]["loss"] < 0.6
     assert not (run.path / "samples.jsonl").exists()
     results = read_json(run.path / "results.json")
+    assert run.results() == results
     held_out = results["sets"]["test"]
     assert held_out["rewards/accuracies"] == 1.0
     assert set(held_out) >= {"loss", "rewards/margins", "calibration"}

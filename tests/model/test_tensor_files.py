@@ -89,6 +89,20 @@ def test_a_base_with_damaged_weights(damage, words, base):
         load_base(section(base))
 
 
+def test_a_base_of_which_a_file_is_missing(base):
+    """As a download that was broken off leaves it."""
+    shards = {
+        "a.weight": "model-00001-of-00002.safetensors",
+        "b": "model-00002-of-00002.safetensors",
+    }
+    (base / "model.safetensors").rename(base / "model-00001-of-00002.safetensors")
+    index = base / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": shards}))
+    words = r"has 1 of the 2 files of its weights, and not model-00002-of-00002\.safetensors; copy"
+    with pytest.raises(UserError, match=rf"^model\.base: .*{words}"):
+        load_base(section(base))
+
+
 def test_a_base_whose_clone_has_notes_in_place_of_files(base):
     (base / "model.safetensors").write_bytes(NOTE)
     (base / "tokenizer.json").write_bytes(NOTE)

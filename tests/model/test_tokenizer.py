@@ -5,10 +5,12 @@ import shutil
 from copy import deepcopy
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from dpo_lite.data.tokens import Encoder
-from dpo_lite.model.base import load_tokenizer, save_own_template
+from dpo_lite.model.base import another_template, load_tokenizer, save_own_template
 from dpo_lite.recipe import ModelSection
 
 
@@ -23,6 +25,11 @@ def section(tiny_base, chat_tokenizer, tmp_path):
     )
     assert AutoTokenizer.from_pretrained(folder).chat_template is None
     return ModelSection(base=str(folder))
+
+
+def make_tensors(folder):
+    save_file({"a.lora_A.weight": torch.ones(1, 1)}, folder / "some.safetensors")
+    return folder / "some.safetensors"
 
 
 def test_the_template_of_the_processor_is_used(section, chat_tokenizer):
@@ -47,3 +54,16 @@ def test_a_template_of_the_base_is_not_saved_again(tiny_base, tmp_path):
     tokenizer = deepcopy(load_tokenizer(own))
     save_own_template(tokenizer, own, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.parametrize("where", ["chat_template.jinja", "tokenizer_config.json"])
+def test_an_adapter_with_another_template_is_known(tiny_base, tmp_path, where):
+    """As LLaMA-Factory saves that of its `template` beside the adapter."""
+    (tmp_path / "adapter_config.json").write_text("{}")
+    shutil.copy(make_tensors(tmp_path), tmp_path / "adapter_model.safetensors")
+    tokenizer, text = load_tokenizer(ModelSection(base=tiny_base)), "{{ messages }}"
+    assert not another_template(tokenizer, str(tmp_path))
+    for template, other in ((tokenizer.chat_template, False), (text, True)):
+        config = json.dumps({"chat_template": template})
+        (tmp_path / where).write_text(template if where.endswith("jinja") else config)
+        assert another_template(tokenizer, str(tmp_path)) is other
