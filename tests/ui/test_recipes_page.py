@@ -130,7 +130,7 @@ def test_what_is_typed_before_a_remembered_recipe_comes_stays_and_is_what_runs(p
     assert field(page, "train.beta").input_value() == "0.3"
     assert "beta: 0.3" in yaml_of(page)
     page.click("#recipes-back")
-    says(page, "#recipes-command", "dpo-lite train qwen3-4b train.epochs=3 --detach")
+    says(page, "#recipes-command", "dpo-lite train qwen3-4b train.epochs=3")
     field_holds(page, "train.epochs", "3")
 
 
