@@ -78,6 +78,7 @@ window.dlTouched = () => {
   setTimeout(window.dlRelease, 10000); // an answer that never came
   return touched ? "yes" : "";
 };
+window.dlOpened = () => touched && document.querySelector("#recipes-early")?.click(); // Gradio listens by now
 window.dlRelease = () => {
   if (recipes()) recipes().inert = false;
 };
