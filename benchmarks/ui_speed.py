@@ -32,7 +32,7 @@ from dpo_lite.ui.curves import View
 from dpo_lite.ui.shared import Page
 
 RUNS, UPDATES, REPEATS, IDLE_SECONDS = 200, 300, 20, 20
-SHOWN = "loss => document.querySelector('tr[data-run=demo-000]').innerText.includes(loss)"
+SHOWN = "loss => document.querySelector('#runs-table tr[data-run]').innerText.includes(loss)"
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 CHROMIUM = "/usr/bin/chromium"
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,10 +142,10 @@ def _measured(browser, address: str, folder: Path) -> dict[str, float]:
         .observe(document.querySelector("#runs-table"),
           {childList: true, characterData: true, subtree: true});
     }""")
-    took = []
+    took, newest = [], page.get_attribute("#runs-table tr[data-run]", "data-run")
     for i in range(REPEATS):
         page.evaluate("window.took = []")
-        Run(folder / "demo-000").update_status(loss=1 + i / 7)
+        Run(folder / newest).update_status(loss=1 + i / 7)
         page.wait_for_function(SHOWN, arg=f"{1 + i / 7:.3f}")
         took.append(page.evaluate("window.took.at(-1)"))
     page.close()
