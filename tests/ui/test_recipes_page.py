@@ -70,6 +70,8 @@ def test_wrong_input_in_each_number_and_name_is_said_beside_it(page):
     says(page, "#recipes-command", f"(and {len(wrong) - 1} more)")
     assert page.locator(".dl-wrong").count() == len(wrong)
     assert page.locator(".dl-wrong b").count() == 0
+    red = "getComputedStyle(document.querySelector('#recipes-train-beta input')).borderColor"
+    page.wait_for_function(f"{red} === 'rgb(180, 35, 24)'")
     page.click("#recipes-launch")
     says(page, "#recipes-outcome", "Not started")
     field(page, "train.beta").fill("0.2")
