@@ -32,6 +32,7 @@ from dpo_lite.ui.curves import View
 from dpo_lite.ui.shared import Page
 
 RUNS, UPDATES, REPEATS, IDLE_SECONDS = 200, 300, 20, 20
+SHOWN = "loss => document.querySelector('#runs-table tr[data-run]').innerText.includes(loss)"
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 CHROMIUM = "/usr/bin/chromium"
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,10 +67,16 @@ def server_side(folder: Path) -> dict[str, float]:
     first = milliseconds(lambda: tab_runs.refresh(page, selected, View(), None, {}))
     seen = tab_runs.refresh(page, selected, View(), None, {})[-1]
     unchanged, changed = [], []
+
+    def look() -> None:
+        nonlocal seen
+        found = tab_runs.refresh(page, selected, View(), None, seen)
+        seen = found[-1] if isinstance(found, list) else seen  # where something changed
+
     for i in range(REPEATS):
-        unchanged.append(milliseconds(lambda: tab_runs.refresh(page, selected, View(), None, seen)))
+        unchanged.append(milliseconds(look))
         Run(folder / "demo-000").update_status(loss=i / REPEATS)
-        changed.append(milliseconds(lambda: tab_runs.refresh(page, selected, View(), None, seen)))
+        changed.append(milliseconds(look))
     return {
         "server: first look at all runs, 3 selected": first,
         "server: a look, nothing changed": statistics.median(unchanged),
@@ -135,12 +142,12 @@ def _measured(browser, address: str, folder: Path) -> dict[str, float]:
         .observe(document.querySelector("#runs-table"),
           {childList: true, characterData: true, subtree: true});
     }""")
-    took = []
+    took, newest = [], page.get_attribute("#runs-table tr[data-run]", "data-run")
     for i in range(REPEATS):
         page.evaluate("window.took = []")
-        Run(folder / "demo-000").update_status(loss=i / 7)
-        page.wait_for_function("window.took.length > 0")
-        took.append(page.evaluate("window.took[0]"))
+        Run(folder / newest).update_status(loss=1 + i / 7)
+        page.wait_for_function(SHOWN, arg=f"{1 + i / 7:.3f}")
+        took.append(page.evaluate("window.took.at(-1)"))
     page.close()
     page = browser.new_page()
     page.goto(address)

@@ -36,7 +36,7 @@ def runs(page: Page, address: str) -> None:
     page.goto(f"{address}/?tab=runs&runs={RUN}")
     says(page, "#runs-detail", "Finished")
     page.wait_for_selector("#runs-curves polyline")
-    page.locator("#runs-detail").evaluate("e => window.scrollTo(0, e.offsetTop - 20)")
+    page.locator("#runs-detail").evaluate("e => e.scrollIntoView()")
     keep(page, "runs", 800)
 
 

@@ -64,12 +64,14 @@ window.dlShown = () => {
 // did keeps that; for all others it holds still while the remembered one is put there, so that nothing is typed
 // over what is about to be replaced.
 const RECIPE = "#recipes-start, #recipes-cards, #recipes-form, #recipes-yaml";
-let touched = false;
+let touched = false, typed = false;
 for (const kind of ["input", "change", "drop", "keydown", "mousedown"]) {
   document.addEventListener(kind, (event) => {
     const part = event.target.closest?.(RECIPE);
     const presses = {keydown: ".cm-content", mousedown: "[data-recipe], [role=option]"}[kind];
-    if (part && (!presses || event.target.closest(presses))) touched = true;
+    if (!part || (presses && !event.target.closest(presses))) return;
+    touched = true;
+    typed = part.matches("#recipes-form, #recipes-yaml") && kind !== "mousedown";
   }, true);
 }
 const recipes = () => document.querySelector("#tab-recipes");
@@ -78,6 +80,8 @@ window.dlTouched = () => {
   setTimeout(window.dlRelease, 10000); // an answer that never came
   return touched ? "yes" : "";
 };
+// Before Gradio listens to a field, what is typed there is told to nobody; by now it does.
+window.dlOpened = () => typed && document.querySelector("#recipes-early")?.click();
 window.dlRelease = () => {
   if (recipes()) recipes().inert = false;
 };

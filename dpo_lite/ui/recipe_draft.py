@@ -93,7 +93,8 @@ def as_shown(copy: Any, yaml: str | None, shown: Mapping[str, str], folder: Path
     draft = restore_draft(copy, folder)
     first = open_draft(START, folder)
     if yaml is not None and yaml.strip() == first.text.strip() != draft.text.strip():
-        draft = first  # as the page begins, before what the browser remembers has been put there
+        # As the page begins, before what the browser remembers has been put there.
+        draft = replace(first, aside=draft.aside, card=draft.card)
     known = check_text(draft.text)
     if yaml is not None and yaml.strip() != draft.text.strip():
         draft = replace(draft, text=yaml)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,6 +21,7 @@ from dpo_lite.ui.form_layout import FIELDS
 from dpo_lite.ui.recipe_draft import (
     START,
     Draft,
+    as_shown,
     aside_words,
     browser_copy,
     left_out,
@@ -47,6 +50,8 @@ EDIT = {
 # the recipe holds still until the answer is there.
 TOUCHED = "(draft, kept, shown) => [draft, kept, window.dlTouched()]"
 RELEASE = "() => window.dlRelease()"
+OPENED = "() => window.dlOpened()"
+EARLY = "(draft, yaml, shown) => [draft, yaml, window.dlShown()]"
 
 
 def connect_edits(page: Page, tab: RecipesTab) -> list[Any]:
@@ -84,6 +89,12 @@ def connect_edits(page: Page, tab: RecipesTab) -> list[Any]:
             **offered(page, tab, new),
         }
 
+    def typed_early(draft: Draft, yaml: str, shown: str) -> Updates:
+        with contextlib.suppress(UserError, ValueError):
+            new = as_shown(browser_copy(draft), yaml, json.loads(shown), page.recipes)
+            return show_draft(page, tab, draft, new, yaml=new.text.strip() != yaml.strip())
+        return {}
+
     def took_data(draft: Draft, wanted: list[Any]) -> Updates:
         named, overrides, _, *kind = wanted
         if kind == ["run"]:
@@ -103,7 +114,9 @@ def connect_edits(page: Page, tab: RecipesTab) -> list[Any]:
         typed = _typed_field(page, tab, form_field)
         component.input(typed, [tab.draft, component], outputs, **EDIT)
     answered = connect_start(page, tab, partial(show_draft, page, tab, cards=True), EDIT)
-    page.blocks.load(opened_page, tab.browser_copy, outputs, **EDIT)
+    page.blocks.load(opened_page, tab.browser_copy, outputs, **EDIT).then(None, js=OPENED)
+    early = [tab.draft, tab.text.yaml, tab.actions.shown]
+    tab.early.click(typed_early, early, outputs, js=EARLY, **EDIT)
     remembered = [tab.draft, tab.kept, tab.actions.shown]
     tab.kept.change(took_up, remembered, outputs, js=TOUCHED, **EDIT).then(None, js=RELEASE)
     page.wanted_data.change(took_data, [tab.draft, page.wanted_data], outputs, **EDIT)

@@ -82,11 +82,13 @@ class Saving:
 @dataclass(frozen=True)
 class RecipesTab:
     """``draft`` is a ``Draft``; ``browser_copy`` is what the browser remembers of it, and ``kept``
-    the draft that it remembered when the page was opened."""
+    the draft that it remembered when the page was opened. ``early`` is pressed by the page's script
+    where something was typed before Gradio listened."""
 
     draft: gr.State
     browser_copy: gr.BrowserState
     kept: gr.State
+    early: gr.Button
     start: Start
     cards: gr.HTML
     actions: Actions
@@ -133,6 +135,7 @@ def lay_out() -> RecipesTab:
     draft = gr.State(None)
     browser_copy = gr.BrowserState(None, storage_key="dl-recipe", secret="dpo-lite")
     kept = gr.State(None)
+    early = gr.Button(visible="hidden", elem_id="recipes-early")
     start = _lay_out_start()
     actions = _lay_out_actions()
     sweep = lay_out_sweep()
@@ -143,7 +146,9 @@ def lay_out() -> RecipesTab:
         with gr.Column(min_width=330):
             text = _lay_out_text()
             saving = _lay_out_saving()
-    return RecipesTab(draft, browser_copy, kept, start, cards, actions, sweep, form, text, saving)
+    return RecipesTab(
+        draft, browser_copy, kept, early, start, cards, actions, sweep, form, text, saving
+    )
 
 
 # At a click the browser puts the form's texts as they stand there into the third place.

@@ -18,17 +18,20 @@ from dpo_lite.ui.run_studies import StudyPart, lay_out_studies
 # the next click may come before the answer. The last row tells that more are to be shown. The table
 # is drawn anew at every change, so its place is put back.
 TABLE_SCRIPT = """
-let top = 0, asked = null;
+let top = 0, asked = null, patience = null;
 const row = (event) => event.target.closest("tr[data-run], tr[data-more]");
-const chosen = () => asked ?? [...element.querySelectorAll("tr[data-place]")]
+const shown = () => [...element.querySelectorAll("tr[data-place]")]
   .sort((one, other) => one.dataset.place - other.dataset.place).map((one) => one.dataset.run);
+const forget = () => { asked = null; };
 const tell = (event) => {
-  const run = row(event).dataset.run ?? null, before = chosen();
+  const run = row(event).dataset.run ?? null, before = asked ?? shown();
   const add = Boolean(event.target.closest(".dl-pick")) || event.ctrlKey || event.metaKey;
   if (run !== null) {
     const others = before.filter((one) => one !== run);
     asked = add && others.length < before.length ? others : add ? [...before, run] : [run];
   }
+  clearTimeout(patience);
+  patience = setTimeout(forget, 5000);
   trigger("click", {run, add, before});
 };
 element.addEventListener("click", (event) => { if (row(event)) tell(event); });
@@ -39,7 +42,7 @@ element.addEventListener("keydown", (event) => {
 });
 element.addEventListener("scroll", (event) => { top = event.target.scrollTop; }, true);
 watch("value", () => {
-  asked = null;
+  if (asked && shown().join() === asked.join()) forget();
   const box = element.querySelector(".dl-scroll");
   if (box) box.scrollTop = top;
 });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,18 +21,19 @@ CAN_GO_ON = ("stopped", "failed", "interrupted", "waits")
 
 @dataclass(frozen=True)
 class StudyPart:
-    """``sent``: mark of what the browser was sent last."""
+    """``vote`` opens Compare where pairs wait; ``sent``: mark of what the browser was sent last."""
 
     fold: gr.Accordion
     chosen: gr.Dropdown
     stop: gr.Button
     go_on: gr.Button
+    vote: gr.Button
     message: gr.HTML
     shown: gr.HTML
     sent: gr.State
 
     def follows(self) -> list[Any]:
-        return [self.fold, self.chosen, self.stop, self.go_on, self.shown, self.sent]
+        return [self.fold, self.chosen, self.stop, self.go_on, self.vote, self.shown, self.sent]
 
 
 def lay_out_studies(row_script: str) -> StudyPart:
@@ -52,9 +54,16 @@ def lay_out_studies(row_script: str) -> StudyPart:
             small = {"size": "sm", "min_width": 110, "scale": 0, "interactive": False}
             stop = gr.Button("Stop and save", elem_id="studies-stop", **small)
             go_on = gr.Button("Go on", elem_id="studies-go-on", **small)
+            vote = gr.Button(
+                "Vote on its pairs",
+                variant="primary",
+                visible=False,
+                elem_id="studies-vote",
+                **(small | {"interactive": True, "min_width": 140}),
+            )
         message = gr.HTML(elem_id="studies-message")
         shown = gr.HTML(elem_id="studies-shown", js_on_load=row_script)
-    return StudyPart(fold, chosen, stop, go_on, message, shown, gr.State(None))
+    return StudyPart(fold, chosen, stop, go_on, vote, message, shown, gr.State(None))
 
 
 def connect_studies(page: Page, part: StudyPart, tick: gr.Button) -> None:
@@ -78,8 +87,18 @@ def connect_studies(page: Page, part: StudyPart, tick: gr.Button) -> None:
     _connect_button(page, part, part.stop, studies.stop)
     _connect_button(page, part, part.go_on, lambda study: _go_on(page, study))
 
+    def to_vote(name: str | None) -> tuple[Any, Any]:
+        run = study_views.to_vote_on(named_study(name or "", page.runs))
+        return (
+            (gr.skip(), gr.skip())
+            if run is None
+            else ([run, time.time()], gr.Tabs(selected="compare"))
+        )
+
     def pick(event: gr.EventData) -> list[str]:
         return [str(event.run)]
+
+    part.vote.click(to_vote, part.chosen, [page.wanted_run, page.tabs], **QUIET)
 
     part.shown.click(pick, None, page.selected, **at_once)
 
@@ -97,6 +116,7 @@ def refresh(page: Page, part: StudyPart, name: str | None, sent: str | None) -> 
     if known is None:
         off = gr.Button(interactive=False)
         empty = {part.stop: off, part.go_on: off, part.shown: "", part.sent: mark}
+        empty |= {part.vote: gr.Button(visible=False)}
         return {part.fold: gr.Accordion(visible=False), part.chosen: gr.skip()} | empty
     study = Study(page.runs / known)
     state = study.status()["state"]
@@ -111,6 +131,7 @@ def refresh(page: Page, part: StudyPart, name: str | None, sent: str | None) -> 
         part.chosen: gr.Dropdown(choices=names, value=known),
         part.stop: gr.Button(interactive=state in AT_WORK),
         part.go_on: gr.Button(interactive=state in CAN_GO_ON),
+        part.vote: gr.Button(visible=state == "waits" and bool(study_views.to_vote_on(study))),
         part.shown: html,
         part.sent: mark,
     }

@@ -236,6 +236,8 @@ def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _value(value: Any) -> str:
+    if value is None:
+        return "not set"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

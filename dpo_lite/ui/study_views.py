@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dpo_lite.compare.ballots import waiting
+from dpo_lite.compare.votes import read_votes
 from dpo_lite.rates import explained
 from dpo_lite.report.rounds import RoundRow, last_reward, read_rounds
 from dpo_lite.report.sweep import cells
@@ -58,8 +60,8 @@ def _head(study: Study, status: Mapping[str, Any]) -> str:
     )
     if state == "waits":
         head += note(
-            "It has drawn pairs and waits for your votes: open Compare, choose the run that drew"
-            " and press Next drawn pair; then Go on.",
+            "It has drawn pairs and waits for your votes: Next drawn pair, in Compare, shows them;"
+            " then Go on.",
             "warn",
         )
     elif status.get("error"):
@@ -164,3 +166,14 @@ def _round(row: RoundRow, rewarded: bool) -> str:
         f"<td>{parts.state_badge(row.status)} {parts.progress(row.status)}</td>"
         f"<td>{esc(row.held_out)}</td></tr>"
     )
+
+
+def to_vote_on(study: Study) -> str | None:
+    """The run whose drawn pairs wait for votes; None where none do."""
+    first, count = study.status().get("first"), study.status().get("rounds")
+    if not first or not count:
+        return None
+    rows = read_rounds(study.path.parent, str(first), int(count))
+    votes = read_votes(study.path.parent)
+    drew = [str(first), *(row.run.name for row in rows)]
+    return next((name for name in drew if waiting(study.path.parent, name, votes)), None)

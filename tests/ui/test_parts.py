@@ -44,6 +44,13 @@ def test_a_bar_in_its_whole_and_over_it():
     assert "left:75.00%" in over  # where the whole ends
 
 
+def test_a_bar_without_a_whole_is_its_parts():
+    alone = parts.bar({"weights": 2.0, "head": 1.0}, None)
+    assert "3.0 GiB in all" in alone
+    assert "width:66.67%" in alone
+    assert "<b " not in alone
+
+
 def test_an_unknown_kind_is_a_fault_of_ours():
     with pytest.raises(ValueError, match="kind is one of"):
         parts.badge("x", "purple")

@@ -70,6 +70,8 @@ def test_wrong_input_in_each_number_and_name_is_said_beside_it(page):
     says(page, "#recipes-command", f"(and {len(wrong) - 1} more)")
     assert page.locator(".dl-wrong").count() == len(wrong)
     assert page.locator(".dl-wrong b").count() == 0
+    red = "getComputedStyle(document.querySelector('#recipes-train-beta input')).borderColor"
+    page.wait_for_function(f"{red} === 'rgb(180, 35, 24)'")
     page.click("#recipes-launch")
     says(page, "#recipes-outcome", "Not started")
     field(page, "train.beta").fill("0.2")
@@ -130,7 +132,7 @@ def test_what_is_typed_before_a_remembered_recipe_comes_stays_and_is_what_runs(p
     assert field(page, "train.beta").input_value() == "0.3"
     assert "beta: 0.3" in yaml_of(page)
     page.click("#recipes-back")
-    says(page, "#recipes-command", "dpo-lite train qwen3-4b train.epochs=3 --detach")
+    says(page, "#recipes-command", "dpo-lite train qwen3-4b train.epochs=3")
     field_holds(page, "train.epochs", "3")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dpo_lite.recipe import load_recipe
+from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs import processes
 from dpo_lite.runs.folder import ACTIVE, Run, create_run, list_runs
 from tests.ui.conftest import free_port, start_page
@@ -172,8 +172,11 @@ def test_a_run_outlives_its_page_and_two_tabs_show_and_do_the_same(server, conte
 
 
 def test_quick_clicks_select_all_that_were_clicked(server, context):
+    recipe = to_yaml(load_recipe("quickstart"))
     for name in "abc":
-        create_run(server.folder / "runs", name, name).update_status(state="finished")
+        run = create_run(server.folder / "runs", name, name)
+        run.recipe_file.write_text(recipe)
+        run.update_status(state="finished")
     page = open_runs(context, server)
     page.wait_for_selector("#runs-table tr[data-run='a']")
     page.wait_for_function("document.querySelectorAll('#runs-table tr[data-run]').length === 3")

@@ -53,6 +53,18 @@ def test_what_the_form_shows_goes_before_what_the_server_has_heard_of(tmp_path):
     assert "# pull to the reference" in draft.text
 
 
+def test_the_page_at_first_is_launched_as_it_is_shown(tmp_path):
+    """Before what the browser remembers stands there: no value and no name of that comes in."""
+    remembered = open_draft("shipped:qwen3-4b", tmp_path)
+    first = open_draft(START, tmp_path)
+    checked = check_text(first.text)
+    shown = {f.key: f.shown(checked.value(f.key)) for f in fields()}
+    copy = browser_copy(remembered)
+    assert as_shown(copy, first.text, shown, tmp_path) == first
+    typed = as_shown(copy, first.text, shown | {"train.beta": "0.3"}, tmp_path)
+    assert (typed.picked, recipe_of(typed).train.beta) == (START, 0.3)
+
+
 def test_a_form_that_was_not_touched_changes_nothing(tmp_path):
     for entry in SHIPPED:
         draft = open_draft(f"shipped:{entry.name}", tmp_path)

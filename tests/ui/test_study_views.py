@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dpo_lite.compare.votes import add_vote
 from dpo_lite.errors import UserError
 from dpo_lite.files import write_json
 from dpo_lite.recipe import load_recipe, to_yaml
@@ -13,7 +14,7 @@ from dpo_lite.runs.folder import create_run
 from dpo_lite.runs.studies import FILE, Study
 from dpo_lite.ui import rounds_draft, run_files
 from dpo_lite.ui.rounds_draft import MODEL, REWARD, VOTES, Asked
-from dpo_lite.ui.study_views import mark, ranked, study_html
+from dpo_lite.ui.study_views import mark, ranked, study_html, to_vote_on
 
 
 def finished(folder, name, recipe="quickstart", right=None, n=50):
@@ -91,6 +92,13 @@ def test_rounds_show_how_far_each_is_with_its_run(tmp_path):
     assert 'data-run="demo-round-1"' in html
     assert 'data-run="demo-round-2"' not in html
     assert "test 60% (30 of 50" in html
+    pair = {"policy": "demo-round-1", "prompt": "p", "conversation": [], "answers": ["a", "b"]}
+    (tmp_path / "demo-round-2.ballot.jsonl").write_text(json.dumps(pair) + "\n")
+    assert to_vote_on(study) == "demo-round-1"
+    shown = [{"label": x, "fingerprint": "", "answer": x} for x in "ab"]
+    said = {"prompt": "p", "shown": shown, "sampling": {}, "verdict": "tie", "blind": True}
+    add_vote(tmp_path, run="demo-round-1", **said)
+    assert to_vote_on(study) is None
     before = mark([study])
     study.note(doing="drawing 5 of 9")
     assert mark([study]) != before

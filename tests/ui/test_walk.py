@@ -97,6 +97,7 @@ def test_six_clicks_a_key_and_nothing_typed(visit, address, folder, record_prope
     key, export, open. The quickstart stands there already, its run opens by itself, and Compare
     has the run and its first prompt. It was 13 clicks, three more a vote, and two fields typed in;
     of a round of votes each is one key."""
+    (folder / "my-recipes" / "votes.jsonl").unlink(missing_ok=True)  # of the walk before
     page = visit(address)
     hand, started = Hand(page), time.monotonic()
     says(page, "#recipes-command", "dpo-lite train quickstart")
