@@ -182,6 +182,23 @@ def table(found: dict[str, Any]) -> list[str]:
     return [*lines, "", cost]
 
 
+def sentence(found: dict[str, Any]) -> str:
+    """What README says of it."""
+    no = {
+        name: [f"{rate_of(by[who]).share:.0%}" for who in ("reference", "policy")]
+        for name, by in found["says_no"].items()
+    }
+    right = rate_of(found["ranked_right"]["any"])
+    low, high = right.interval or (0.0, 1.0)
+    return (
+        f"SmolLM2-135M-Instruct, {found['updates']} updates: declines {' → '.join(no['declining'])}"
+        f" of {found['says_no']['declining']['policy']['n']} held-out prompts,"
+        f" {' → '.join(no['harmless'])} of {found['says_no']['harmless']['policy']['n']} harmless"
+        f" questions; ranks {right.share:.0%} of {right.n} held-out pairs right"
+        f" ({100 * low:.0f} to {high:.0%})"
+    ).replace("%", " %")
+
+
 def rate_of(counts: dict[str, int]) -> Rate:
     return Rate(counts["successes"] / counts["n"], counts["n"])
 
@@ -193,7 +210,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.split:
         write_json(RESULTS, measured(given.split, given.folder.resolve()))
-    print("\n".join(table(json.loads(RESULTS.read_text("utf-8")))))
+    found = json.loads(RESULTS.read_text("utf-8"))
+    print("\n".join([*table(found), "", sentence(found)]))
 
 
 if __name__ == "__main__":

@@ -24,15 +24,16 @@ from dpo_lite.ui.parts import esc
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "real-answers.png"
-OF_ASKED, OF_HARMLESS = 3, 2
-WIDTH, SCALE, COLOURS = 860, 2, 48  # a README's column is 830 to 1,012 pixels wide
+OF_ASKED, OF_HARMLESS = 3, 1
+WIDTH, SCALE, COLOURS = 860, 1.5, 24  # a README's column is 830 to 1,012 pixels wide
 OWN_STYLE = """
 body { margin: 0; padding: 16px 18px 18px; background: var(--dl-ground); color: var(--dl-ink);
   font: 15px/1.5 "DejaVu Sans", sans-serif; }
-h2 { font-size: 15.5px; font-weight: 650; margin: 16px 2px 7px; }
+h2 { font-size: 15px; font-weight: 650; margin: 13px 2px 5px; }
 h2:first-child { margin-top: 0; }
-.dl-answer { min-height: 0; padding: 10px 14px 12px; }
-.dl-answer header { color: var(--dl-muted); font-size: 13px; }
+.dl-answer { min-height: 0; padding: 6px 13px 9px; }
+.dl-answer header { color: var(--dl-muted); font-size: 12.5px; margin: 0; }
+.dl-said { font-size: 14px; line-height: 1.45; }
 """
 
 
