@@ -73,7 +73,7 @@ ENCODING = Algorithm(
         "dpo_lite.data.tokens",
         "dpo_lite.data.where",
     ),
-    recorded="c840b25223407e4dbb8e506e95b6890664e8c9e55c1c2f58b76f5b3bfdb3e972",
+    recorded="e4f51463d62f5406d13a853b7418afe0ea3151274735be522b552ce4cbb3a411",
 )
 
 SCORING = Algorithm(
