@@ -221,6 +221,7 @@ def loaded(recipe: Recipe, model: PeftModel, pairs: Sequence[Encoded]) -> Loaded
         train=Dataset.from_list(list(pairs)),
         lengths=lengths,
         few=list(pairs[:3]),
+        evals={},
         report=SimpleNamespace(responses={"fewest": 2, "most": 2}),
     )
     return Loaded(recipe, None, data, model)

@@ -24,6 +24,7 @@ let settled = false;
 
 window.dlFirstAddress = () => {
   settled = true;
+  document.body.dataset.settled = ""; // Gradio has drawn all and listens
   return [first.get("tab") || "", first.get("runs") || ""];
 };
 

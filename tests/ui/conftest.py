@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ui.pages import settled
+
 CHROMIUM = Path("/usr/bin/chromium")
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 180  # on a machine that has other things to do
@@ -99,6 +101,7 @@ def visit(chromium):
             lambda r: None if r.url.startswith((address, "data:")) else faults.append(r.url),
         )
         page.goto(address)
+        settled(page)
         return page
 
     yield visit

@@ -5,6 +5,11 @@ import contextlib
 import pytest
 
 
+def settled(page):
+    """Wait until Gradio has drawn all and listens; what is typed before that is lost to it."""
+    page.wait_for_selector("body[data-settled]", state="attached")
+
+
 def says(page, where, text):
     """Wait until an element shows a text."""
     page.wait_for_function(

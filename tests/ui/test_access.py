@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dpo_lite.ui import server
-from tests.ui.pages import says
+from tests.ui.pages import says, settled
 
 STYLE = (Path(server.__file__).parent / "style.css").read_text(encoding="utf-8")
 TEXTS = ("ink", "muted", "accent", "good", "warn", "bad", "info")
@@ -103,6 +103,7 @@ def page(chromium, address):
     page = context.new_page()
     page.set_default_timeout(120_000)
     page.goto(f"{address}/?runs=one")
+    settled(page)
     page.wait_for_selector("#recipes-cards [aria-pressed=true]")
     yield page
     context.close()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.ui.pages import holds, says
+from tests.ui.pages import holds, says, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]  # a model is at work behind the page
 PATIENCE = 120_000  # milliseconds: a worker that imports torch on a machine with other things to do
@@ -54,6 +54,7 @@ def page(browser, address):
 def open_tab(page, address):
     page.set_default_timeout(PATIENCE)
     page.goto(address)
+    settled(page)
     page.click("button[role=tab]:has-text('Compare')")
     page.wait_for_selector("#compare-run input")
     page.wait_for_function("document.querySelector('#compare-run input').value != ''")

@@ -19,7 +19,7 @@ from dpo_lite.ui.page import build
 from dpo_lite.ui.shared import Page
 from tests.hub.conftest import hub, make_run, run  # noqa: F401  (fixtures)
 from tests.ui.conftest import serve
-from tests.ui.pages import says
+from tests.ui.pages import says, settled
 
 
 @pytest.fixture(autouse=True)
@@ -161,6 +161,7 @@ def test_a_dry_run_and_a_push_in_a_browser(address, hub, tmp_path, chromium):  #
         page.set_default_timeout(120_000)  # a worker imports torch, and others may do so too
         page.set_viewport_size({"width": 1280, "height": 900})
         page.goto(address)
+        settled(page)
         page.wait_for_selector("#recipes-cards >> text=quickstart")
         page.get_by_role("tab", name="Publish").first.click()
         page.wait_for_selector("#publish-account >> text=may write to me, lab")

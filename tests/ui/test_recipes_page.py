@@ -10,7 +10,7 @@ from dpo_lite.runs.folder import list_runs
 from dpo_lite.runs.processes import stop
 from dpo_lite.ui.form import OF_TASK, fields
 from dpo_lite.ui.labels import suits
-from tests.ui.pages import field, field_holds, held_answers, put, says
+from tests.ui.pages import field, field_holds, held_answers, put, says, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]  # the page answers every key that is pressed
 
@@ -44,6 +44,7 @@ def test_form_and_yaml_follow_each_other_and_survive_a_reload(page):
     page.wait_for_function(field_of_yaml)
 
     page.reload()
+    settled(page)
     says(page, "#recipes-command", "train.beta=0.05 train.weight_decay=0.5")
     field_holds(page, "train.beta", "0.05")
 
@@ -108,6 +109,7 @@ def test_broken_yaml_names_its_line_and_keeps_the_form(page):
 def test_what_is_typed_before_the_first_answer_stays(page):
     with held_answers(page):
         page.reload()
+        settled(page)
         says(page, "#recipes-command", "dpo-lite train quickstart")  # it is there without an answer
         page.get_by_text("quantization").last.click()
         page.keyboard.press("End")
@@ -125,6 +127,7 @@ def test_what_is_typed_before_a_remembered_recipe_comes_stays_and_is_what_runs(p
     says(page, "#recipes-command", "train.epochs=3")
     with held_answers(page):
         page.reload()
+        settled(page)
         says(page, "#recipes-command", "dpo-lite train quickstart")
         field(page, "train.beta").fill("0.3")
     says(page, "#recipes-command", "dpo-lite train quickstart train.beta=0.3 --detach")

@@ -6,7 +6,7 @@ import pytest
 
 from dpo_lite.recipe import parse_yaml
 from tests.data.test_audit import flipped, made, polite
-from tests.ui.pages import says
+from tests.ui.pages import says, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
 FILE = "my-recipes/data/mine.jsonl"
@@ -38,6 +38,7 @@ def test_doubtful_labels_are_decided_by_keys_and_saved(visit, address, folder):
         says(page, "#audit-progress", words)
 
     page.reload()
+    settled(page)
     page.get_by_role("tab", name="Data").click()
     says(page, "#audit-progress", "3 of 15 looked at: 1 kept, 1 dropped, 1 turned round")
     says(page, "#audit-arena", "4 of 15")

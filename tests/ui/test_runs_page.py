@@ -10,7 +10,7 @@ from dpo_lite.recipe import load_recipe, to_yaml
 from dpo_lite.runs import processes
 from dpo_lite.runs.folder import ACTIVE, Run, create_run, list_runs
 from tests.ui.conftest import free_port, start_page
-from tests.ui.pages import says
+from tests.ui.pages import says, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]  # a model is at work behind the page
 SLOW = 120_000  # milliseconds: a process that imports torch on a busy machine
@@ -60,6 +60,7 @@ def open_runs(context, server):
     own = (server.address, "data:", "blob:")
     page.on("request", lambda r: r.url.startswith(own) or page.outside.append(r.url))
     page.goto(f"{server.address}/?tab=runs")
+    settled(page)
     page.wait_for_selector("#runs-table .dl-empty, #runs-table tr[data-run]")
     return page
 
@@ -157,6 +158,7 @@ def test_a_run_outlives_its_page_and_two_tabs_show_and_do_the_same(server, conte
     steps = run.status()["step"]
     server.start()
     page.reload()
+    settled(page)
     state(page, "demo-1", "running")
     page.wait_for_function("document.querySelector('#runs-detail').innerText.includes('demo-1')")
     assert "runs=demo-1" in page.url
@@ -205,4 +207,5 @@ def test_several_runs_over_each_other(server, context):
     page.click("#runs-difference-fold .label-wrap")
     page.wait_for_selector("#runs-difference td:has-text('train.beta')")
     page.reload()
+    settled(page)
     page.wait_for_selector("#runs-curves polyline[data-run='b']", state="attached")

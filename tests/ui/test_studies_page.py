@@ -7,7 +7,7 @@ from dpo_lite.recipe import load_recipe, to_yaml, validate_recipe
 from dpo_lite.runs.folder import Run
 from dpo_lite.runs.studies import Study
 from tests.cats import write_cats
-from tests.ui.pages import says
+from tests.ui.pages import says, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
 MINUTES = 2 * 60_000  # runs are processes of their own, and a machine may have other things to do
@@ -60,6 +60,7 @@ def test_a_sweep_and_rounds_from_one_of_its_runs(page, folder, address):
     page = page.context.new_page()
     page.set_default_timeout(MINUTES)
     page.goto(f"{address}/?tab=runs")
+    settled(page)
     page.click("#runs-studies button")
     says(page, "#studies-shown", "2 of 2 runs are finished")
     says(page, "#studies-shown", "o difference is seen in generated")  # of four answers
