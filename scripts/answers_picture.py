@@ -39,7 +39,7 @@ h2:first-child { margin-top: 0; }
 
 def page(found: dict[str, Any]) -> str:
     """Each prompt over its two answers; one that was cut at its limit ends in an ellipsis."""
-    answers = found["answers"]
+    answers = found["alone"]["answers"]
     parts = []
     for record in answers["asked"][:OF_ASKED] + answers["harmless"][:OF_HARMLESS]:
         columns = [

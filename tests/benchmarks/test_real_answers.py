@@ -51,4 +51,6 @@ def test_what_is_held_out_stands_behind_what_is_taught(tmp_path, monkeypatch):
 
 def test_readme_says_what_was_measured():
     found = json.loads(real_answers.RESULTS.read_text("utf-8"))
-    assert real_answers.sentence(found) in (ROOT / "README.md").read_text("utf-8")
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    for sentence in real_answers.sentences(found):
+        assert sentence in readme
