@@ -89,14 +89,6 @@ def _written(rows: list[Any], runs: Path, what: str) -> Path:
     return file
 
 
-def _is_text(line: str) -> bool:
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _plain(value: Any) -> Any:
     """A cell of numpy, torch or pandas as what JSON has."""
     if hasattr(value, "tolist"):
